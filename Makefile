@@ -1,0 +1,40 @@
+# `make demo` and `make test` are all a newcomer needs; both set up what is missing and are quick when run again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint serve starter-scores clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("modelshelf needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## the whole product on the starter models: install, list, generate; leaves demo-output/contact-sheet.png
+	$(BIN)/python -m tests.demo
+
+test: $(READY)  ## every test
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test  ## lint, types, import directions, every test
+
+serve: $(READY)  ## the service on http://127.0.0.1:8420
+	$(BIN)/modelshelf serve
+
+starter-scores: $(READY)  ## score the starter models on the held-out prompts
+	$(BIN)/python -m tests.starter.scores
+
+clean:
+	rm -rf $(VENV) demo-output

@@ -1,0 +1,24 @@
+"""Runs the migrations on the connection that registry/db.py hands over, or on the settings' database."""
+
+from sqlmodel import SQLModel
+
+import registry.tables  # noqa: F401  (fills SQLModel.metadata)
+from alembic import context
+from registry.db import make_engine
+from registry.settings import Settings
+
+
+def run(connection):
+    # SQLite cannot alter most columns in place; batch mode copies the table: https://alembic.sqlalchemy.org/en/latest/batch.html
+    context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+handed_over = context.config.attributes.get("connection")
+if handed_over is not None:
+    run(handed_over)
+else:
+    with make_engine(Settings().database).connect() as connection:
+        run(connection)
+        connection.commit()

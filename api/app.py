@@ -1,0 +1,35 @@
+"""The HTTP application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.problems import Problem, install_handlers
+from api.routes import generations, installs, models
+from registry.manager import Manager
+
+PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
+
+
+def create_app(manager: Manager) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        manager.resume_installs()
+        yield
+        manager.close()
+
+    app = FastAPI(
+        title="modelshelf",
+        summary="Model manager and registry service for diffusion models",
+        version="0.1.0",
+        lifespan=lifespan,
+        responses={"default": {"description": "An error, as problem+json.", **PROBLEM}},
+    )
+    app.state.manager = manager
+    install_handlers(app)
+    for routes in (models, installs, generations):
+        app.include_router(routes.router)
+    return app

@@ -1,0 +1,59 @@
+"""POST /v1/installs starts a job; its row in the database is what everybody watches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from api.deps import ManagerDep
+from api.schemas import InstallIn, InstallList, InstallOut
+from registry.installs.states import ENDED
+
+router = APIRouter(prefix="/v1/installs", tags=["installs"])
+
+WATCH_SECONDS = 0.2  # as often as the worker writes its progress
+
+
+@router.post("", status_code=202)
+def start_install(manager: ManagerDep, body: InstallIn, response: Response) -> InstallOut:
+    """Install from a Hugging Face URL, `hf://` address, `OWNER/REPO`, or a path on the server. Watch `/v1/installs/{id}/events`."""
+    install = manager.submit_install(body.source)
+    response.headers["Location"] = f"/v1/installs/{install.id}"
+    return InstallOut.of(install)
+
+
+@router.get("")
+def list_installs(manager: ManagerDep) -> InstallList:
+    """The newest hundred."""
+    return InstallList(installs=[InstallOut.of(i) for i in manager.installs.list()])
+
+
+@router.get("/{install_id}")
+def show_install(manager: ManagerDep, install_id: str) -> InstallOut:
+    return InstallOut.of(manager.installs.get(install_id))
+
+
+def existing(manager: ManagerDep, install_id: str) -> str:
+    """Asked before the stream starts: afterwards a 404 could no longer be answered."""
+    return manager.installs.get(install_id).id
+
+
+@router.get("/{install_id}/events", response_class=EventSourceResponse)
+async def watch_install(
+    manager: ManagerDep, install_id: Annotated[str, Depends(existing)]
+) -> AsyncIterable[ServerSentEvent]:
+    """Server-sent events, named by the install's state, each with the install as data; the last one is the end of the job."""
+    last = None
+    while True:
+        install = InstallOut.of(await run_in_threadpool(manager.installs.get, install_id))
+        if install != last:
+            yield ServerSentEvent(data=install, event=install.state)
+        if install.state in ENDED:
+            return
+        last = install
+        await asyncio.sleep(WATCH_SECONDS)

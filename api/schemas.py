@@ -1,0 +1,180 @@
+"""What goes over the wire. Tables of the registry are never answered as they are."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from registry.compatibility import Fit
+from registry.generation import Generation
+from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
+from registry.tables import Install, Model
+
+
+class Body(BaseModel):
+    """A request: an unknown field is an error, so that a typing mistake does not silently do nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Value(BaseModel):
+    """A value and where it came from: `requested`, `user`, `recommended` or `default`, and by whom."""
+
+    value: float | int | str
+    origin: str
+    by: str
+
+    @classmethod
+    def of(cls, sourced: Sourced[Any]) -> Self:
+        return cls(value=sourced.value, origin=sourced.origin, by=sourced.by)
+
+
+class ModelOut(BaseModel):
+    id: str
+    name: str
+    kind: str
+    family: str
+    variant: str | None
+    prediction_type: str | None
+    format: str
+    size: int = Field(description="bytes")
+    blake3: str
+    sha256: str | None
+    autov3: str | None
+    source: str
+    repo_id: str | None
+    revision: str | None
+    base_model: str | None
+    triggers: list[str]
+    weight: Value | None = Field(description="The weight a LoRA gets when none is asked for; None for a checkpoint.")
+    recipe: dict[str, Any] = Field(description="What the provider recommends, with the passage it was read from.")
+    path: str = Field(description="Relative to the service's root.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        weight = None if model.kind == "checkpoint" else Value.of(adapter_weight(model))
+        return cls(weight=weight, **model.model_dump(include=set(cls.model_fields) - {"weight"}))
+
+
+class ModelDetail(ModelOut):
+    files: list[dict[str, Any]]
+    report: dict[str, Any] = Field(description="The probe's answer when the model was installed, with its evidence.")
+
+
+class ModelList(BaseModel):
+    models: list[ModelOut]
+
+
+class CompatibleLora(BaseModel):
+    model: ModelOut
+    fits: bool
+    reason: str
+    matched: int = Field(description="Layers of the LoRA that fit.")
+    total: int = Field(description="Layers of the LoRA.")
+
+    @classmethod
+    def of(cls, model: Model, fit: Fit) -> Self:
+        return cls(model=ModelOut.of(model), fits=fit.fits, reason=fit.reason, matched=fit.matched, total=fit.total)
+
+
+class CompatibleLoras(BaseModel):
+    checkpoint: str
+    loras: list[CompatibleLora]
+
+
+class InstallIn(Body):
+    source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
+
+
+class InstallOut(BaseModel):
+    id: str
+    state: str
+    source: str
+    bytes_done: int
+    bytes_total: int
+    error: dict[str, Any] | None
+    model_id: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, install: Install) -> Self:
+        return cls(**install.model_dump(include=set(cls.model_fields)))
+
+
+class InstallList(BaseModel):
+    installs: list[InstallOut]
+
+
+class LoraIn(Body):
+    model: str = Field(description="Id or name.")
+    weight: float | None = Field(
+        default=None, description="Left out: your setting, else the provider's, else the guide's."
+    )
+
+
+class GenerationIn(Body):
+    """Everything but checkpoint and prompt may be left out: the Plan in the answer says what was used and why."""
+
+    checkpoint: str = Field(description="Id or name.")
+    prompt: str
+    negative_prompt: str = ""
+    loras: list[LoraIn] = []
+    steps: int | None = None
+    cfg: float | None = None
+    scheduler: str | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    width: int | None = Field(default=None, description="pixels")
+    height: int | None = Field(default=None, description="pixels")
+    n: int = 1
+
+    def request(self) -> GenerationRequest:
+        fields = self.model_dump(exclude={"loras"})
+        return GenerationRequest(loras=tuple(AdapterRequest(a.model, a.weight) for a in self.loras), **fields)
+
+
+class PlannedLora(BaseModel):
+    id: str
+    name: str
+    kind: str
+    weight: Value
+    triggers: list[str]
+
+
+class PlanOut(BaseModel):
+    checkpoint: str
+    checkpoint_name: str
+    family: str
+    loras: list[PlannedLora]
+    prompt: str
+    negative_prompt: str
+    scheduler: Value
+    steps: Value
+    cfg: Value
+    seed: Value
+    width: Value
+    height: Value
+    n: int
+    notes: list[str]
+
+
+class PictureOut(BaseModel):
+    png: str = Field(description="A PNG file, base64.")
+    seed: int
+
+
+class GenerationOut(BaseModel):
+    images: list[PictureOut]
+    plan: PlanOut
+    timings: dict[str, float] = Field(description="seconds")
+
+    @classmethod
+    def of(cls, made: Generation) -> Self:
+        plan = made.plan.as_dict()
+        plan["loras"] = plan.pop("adapters")
+        images = [PictureOut(png=b64encode(p.png).decode(), seed=p.seed) for p in made.pictures]
+        return cls(images=images, plan=PlanOut.model_validate(plan), timings=dict(made.timings))

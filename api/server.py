@@ -1,0 +1,25 @@
+"""Runs the application under uvicorn."""
+
+from __future__ import annotations
+
+from socket import socket
+
+import uvicorn
+
+from api.app import create_app
+from registry.manager import Manager
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens once it does, on standard output: with port 0 nobody could know otherwise."""
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                print(f"modelshelf listens on http://{host}:{port}  (API: http://{host}:{port}/docs)", flush=True)
+
+
+def run(manager: Manager, host: str, port: int) -> None:
+    _Server(uvicorn.Config(create_app(manager), host=host, port=port, log_level="warning")).run()

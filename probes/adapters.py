@@ -1,0 +1,332 @@
+"""Low-rank adapters in any published naming, brought to one form: modules with a path, widths and a rank.
+
+Paths are flattened (`down_blocks_0_attentions_0_..._to_q`): kohya writes them so, and dots can be turned into underscores but not
+back. The names of the parts are those of kohya sd-scripts, diffusers, PEFT, LyCORIS and XLabs; see PARTS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from probes.header import TensorSpec
+
+Shape = tuple[int, ...]
+
+# Kinds of adaptation: LyCORIS' names, where it has one.
+LORA, LOHA, LOKR, FULL, GLORA, OFT, BOFT, IA3, NORM = (
+    "lora",
+    "loha",
+    "lokr",
+    "full",
+    "glora",
+    "oft",
+    "boft",
+    "ia3",
+    "norm",
+)
+
+PARTS: Mapping[str, tuple[str, str, str]] = {
+    # name after the module: (kind, part, layout that writes it so; "" where several do)
+    "lora_down.weight": (LORA, "down", "kohya"),
+    "lora_up.weight": (LORA, "up", "kohya"),
+    "lora_mid.weight": (LORA, "mid", "kohya"),
+    "lora.down.weight": (LORA, "down", "diffusers"),
+    "lora.up.weight": (LORA, "up", "diffusers"),
+    "lora_linear_layer.down.weight": (LORA, "down", "diffusers"),
+    "lora_linear_layer.up.weight": (LORA, "up", "diffusers"),
+    "lora_A.weight": (LORA, "down", "peft"),
+    "lora_B.weight": (LORA, "up", "peft"),
+    "lora_A.bias": (LORA, "bias", "peft"),
+    "lora_B.bias": (LORA, "bias", "peft"),
+    "lora_embedding_A": (LORA, "embedding_down", "peft"),
+    "lora_embedding_B": (LORA, "embedding_up", "peft"),
+    "lora_magnitude_vector": (LORA, "dora", "peft"),
+    "lora_magnitude_vector.weight": (LORA, "dora", "peft"),
+    "dora_scale": ("", "dora", ""),
+    "alpha": ("", "alpha", ""),
+    "scale": ("", "alpha", ""),
+    "scalar": ("", "alpha", ""),
+    **{f"hada_{part}": (LOHA, part, "lycoris") for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
+    **{f"lokr_{part}": (LOKR, part, "lycoris") for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    "diff": (FULL, "diff", "lycoris"),
+    "diff_b": (FULL, "bias", "lycoris"),
+    **{f"{part}.weight": (GLORA, part, "lycoris") for part in ("a1", "a2", "b1", "b2", "bm1", "bm2")},
+    "oft_blocks": (OFT, "blocks", "lycoris"),
+    "oft_diag": (OFT, "blocks", "lycoris"),
+    "oft_R.weight": (OFT, "blocks", "peft"),
+    "rescale": (OFT, "rescale", "lycoris"),
+    "weight": (IA3, "scale", "lycoris"),
+    "on_input": (IA3, "on_input", "lycoris"),
+    "w_norm": (NORM, "diff", "lycoris"),
+    "b_norm": (NORM, "bias", "lycoris"),
+}
+# PEFT writes the adapter's own name between part and "weight" in some savings: lora_A.default.weight.
+_PART = re.compile(
+    r"^(?P<module>.+?)\.(?P<part>"
+    + "|".join(sorted(map(re.escape, PARTS), key=len, reverse=True))
+    .replace("lora_A\\.", r"lora_A\.(?:[\w-]+\.)?")
+    .replace("lora_B\\.", r"lora_B\.(?:[\w-]+\.)?")
+    + ")$"
+)
+_ADAPTER_NAME = re.compile(r"^(lora_[AB])\.[\w-]+\.(weight|bias)$")
+# diffusers' attention processors (until 0.20) and XLabs' own: the projection's name carries the suffix.
+_PROCESSOR = re.compile(
+    r"^(?P<block>.+?)\.processor\.(?P<projection>to_[qkv]|to_out|qkv|proj)_lora(?P<stream>[12]?)\.(?P<part>down|up)\.weight$"
+)
+_XLABS = {
+    ("qkv", "1"): "img_attn.qkv",
+    ("qkv", "2"): "txt_attn.qkv",
+    ("proj", "1"): "img_attn.proj",
+    ("proj", "2"): "txt_attn.proj",
+}
+
+DENOISER, TEXT, LANGUAGE, CONTROL = "denoiser", "text_encoder", "language_model", "controlnet"
+PREFIXES: tuple[tuple[str, str], ...] = (
+    # (how a module's name starts, component); the first that fits counts, so longer ones stand first
+    ("lora_unet_", DENOISER),
+    ("lora_transformer_", DENOISER),
+    ("lora_te1_", "te1"),
+    ("lora_te2_", "te2"),
+    ("lora_te3_", "te3"),
+    ("lora_te_", "te"),
+    ("lora_controlnet_", CONTROL),
+    ("oft_unet_", DENOISER),
+    ("lycoris_", DENOISER),
+    ("unet.base_model.model.", DENOISER),
+    ("transformer.base_model.model.", DENOISER),
+    ("text_encoder.base_model.model.", TEXT),
+    ("model.diffusion_model.", DENOISER),
+    ("diffusion_model.", DENOISER),
+    ("transformer.", DENOISER),
+    ("unet.", DENOISER),
+    ("text_encoder_2.", "text_encoder_2"),
+    ("text_encoder_3.", "text_encoder_3"),
+    ("text_encoder.", TEXT),
+    ("text_encoders.clip_l.transformer.", "te1"),
+    ("text_encoders.clip_g.transformer.", "te2"),
+    ("text_encoders.t5xxl.transformer.", "te3"),
+    ("base_model.model.unet.", DENOISER),
+    ("base_model.model.", ""),
+    ("", ""),
+)
+"""Component "" is told by the path itself, see `_component`."""
+_TEXT_PATH = re.compile(r"^(text_model_)?encoder_layers_\d+_(self_attn|mlp)_|^text_model_")
+_LANGUAGE_PATH = re.compile(
+    r"^((language_)?model_)*(layers|h|decoder_layers)_\d+_(self_attn|mlp|attn|attention)_(q|k|v|o|gate|up|down|qkv|c)_"
+)
+_INNER_MARKS = ("bundle_emb.", "emb_params", "string_to_param")
+"""Embeddings that OneTrainer (bundle_emb) and others save inside a LoRA file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One adapted layer. Widths and rank are None where the parts at hand do not tell; `kernel` is (1, 1) or () for linear layers."""
+
+    component: str
+    path: str
+    kind: str
+    inner: int | None = None
+    outer: int | None = None
+    rank: int | None = None
+    kernel: Shape = ()
+    parts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """Everything in a header that is an adapter. `others`: tensors that belong to none; `orphans`: halves of pairs."""
+
+    modules: tuple[Module, ...] = ()
+    others: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
+    embeddings: int = 0
+    layouts: frozenset[str] = frozenset()
+    kohya_names: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict)  # path -> a tensor's name, for evidence
+
+    @property
+    def denoiser(self) -> tuple[Module, ...]:
+        return tuple(m for m in self.modules if m.component == DENOISER)
+
+    @property
+    def ranks(self) -> frozenset[int]:
+        return frozenset(m.rank for m in self.modules if m.rank is not None)
+
+
+def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
+    """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in `others`."""
+    groups: dict[str, dict[str, str]] = {}
+    kinds: dict[str, str] = {}
+    layouts: set[str] = set()
+    others: list[str] = []
+    embeddings = 0
+    for name in tensors:
+        if name.startswith(_INNER_MARKS):
+            embeddings += 1
+            continue
+        found = _split(name)
+        if found is None:
+            others.append(name)
+            continue
+        module, kind, part, layout = found
+        groups.setdefault(module, {})[part] = name
+        if kind and kinds.get(module, IA3) == IA3:
+            kinds[module] = kind
+        if layout:
+            layouts.add(layout)
+    modules: list[Module] = []
+    orphans: list[str] = []
+    keys: dict[str, str] = {}
+    for module, parts in groups.items():
+        kind = kinds.get(module, "")
+        if not kind or (kind == IA3 and "on_input" not in parts):
+            others.extend(parts.values())  # a plain "x.weight", or a lone alpha
+            continue
+        component, path = _place(module)
+        made = _MAKERS[kind]({part: tensors[name].shape for part, name in parts.items()})
+        if made is None:
+            orphans.append(next(iter(parts.values())))
+            continue
+        inner, outer, rank, kernel, real_kind = made
+        modules.append(Module(component, path, real_kind or kind, inner, outer, rank, kernel, frozenset(parts)))
+        keys[path] = next(iter(parts.values()))
+    used = {m.kind for m in modules}
+    if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
+        layouts.discard("lycoris")
+    kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
+    return Adapter(tuple(modules), tuple(others), tuple(orphans), embeddings, frozenset(layouts), kohya, keys)
+
+
+def _split(name: str) -> tuple[str, str, str, str] | None:
+    """(module, kind, part, layout), or None for a tensor that no adapter has."""
+    match = _PART.match(name)
+    if match is not None:
+        part = match["part"]
+        if part not in PARTS:
+            part = _ADAPTER_NAME.sub(r"\1.\2", part)
+        kind, role, layout = PARTS[part]
+        return match["module"], kind, role, layout
+    match = _PROCESSOR.match(name)
+    if match is None:
+        return None
+    projection, stream = match["projection"], match["stream"]
+    if projection in ("qkv", "proj"):
+        return f"{match['block']}.{_XLABS.get((projection, stream), projection)}", LORA, match["part"], "xlabs"
+    target = "to_out.0" if projection == "to_out" else projection
+    return f"{match['block']}.{target}", LORA, match["part"], "diffusers"
+
+
+def _place(module: str) -> tuple[str, str]:
+    """(component, flattened path) of a module's name."""
+    for prefix, component in PREFIXES:
+        if module.startswith(prefix):
+            path = module[len(prefix) :].replace(".", "_")
+            return (component or _component(path)), path
+    raise AssertionError("the last prefix fits everything")
+
+
+def _component(path: str) -> str:
+    if _TEXT_PATH.match(path):
+        return TEXT
+    return LANGUAGE if _LANGUAGE_PATH.match(path) else DENOISER
+
+
+# --- widths and rank per kind: shapes of the parts -> (inner, outer, rank, kernel, kind if it turns out to be another) ---
+
+_Made = tuple[int | None, int | None, int | None, Shape, str]
+
+
+def _axis(shape: Shape, axis: int) -> int | None:
+    return shape[axis] if len(shape) > axis else None
+
+
+def _lora(parts: Mapping[str, Shape]) -> _Made | None:
+    if "embedding_down" in parts:
+        down, up = parts["embedding_down"], parts.get("embedding_up")
+        return None if up is None else (_axis(down, 1), _axis(up, 0), _axis(down, 0), (), "")
+    down, up = parts.get("down", ()), parts.get("up", ())
+    if len(down) < 2 or len(up) < 2 or down[0] == 0:
+        return None
+    mid = parts.get("mid")
+    if mid is not None:  # Tucker: down [r, in, 1, 1], mid [r, r, k, k], up [out, r, 1, 1]
+        return down[1], up[0], down[0], mid[2:], ""
+    # A fused projection adapted by parts has an up matrix for all of its k parts: [out, k * r].
+    return (down[1], up[0], down[0], down[2:], "") if up[1] and up[1] % down[0] == 0 or down[0] % up[1] == 0 else None
+
+
+def _loha(parts: Mapping[str, Shape]) -> _Made | None:
+    if not {"w1_a", "w1_b", "w2_a", "w2_b"} <= parts.keys():
+        return None
+    first, second = parts["w1_a"], parts["w1_b"]
+    if len(first) < 2 or len(second) < 2:
+        return None
+    core = parts.get("t1")
+    if core is not None:  # Tucker: t1 [r, r, k, k], w1_a [r, out], w1_b [r, in]
+        return second[1], first[1], core[0], core[2:], ""
+    return second[1], first[0], first[1], (), ""
+
+
+def _lokr(parts: Mapping[str, Shape]) -> _Made | None:
+    left, right = _factor(parts, "w1"), _factor(parts, "w2")
+    if left is None or right is None:
+        return None
+    ranks = [_axis(parts[name], 1) for name in ("w1_a", "w2_a") if name in parts and "t2" not in parts]
+    core = parts.get("t2")
+    kernel = core[2:] if core is not None else right[2:]
+    return left[1] * right[1], left[0] * right[0], (core[0] if core else next(iter(ranks), None)), kernel, ""
+
+
+def _factor(parts: Mapping[str, Shape], name: str) -> Shape | None:
+    whole = parts.get(name)
+    if whole is not None:
+        return whole if len(whole) >= 2 else None
+    a, b = parts.get(f"{name}_a"), parts.get(f"{name}_b")
+    if a is None or b is None or len(a) < 2 or len(b) < 2:
+        return None
+    return (a[1], b[1]) if name == "w2" and "t2" in parts else (a[0], b[1])
+
+
+def _full(parts: Mapping[str, Shape]) -> _Made | None:
+    shape = parts.get("diff", ())
+    if not shape:
+        return None if "bias" not in parts else (None, _axis(parts["bias"], 0), None, (), "")
+    return (shape[1] if len(shape) > 1 else None), shape[0], None, shape[2:], ("" if len(shape) > 1 else NORM)
+
+
+def _glora(parts: Mapping[str, Shape]) -> _Made | None:
+    """W + b2 b1 + W a2 a1: a2 [in, r] in new files, b1 [r, in]; only the `b` pair bears both widths in every version."""
+    if not {"a1", "a2", "b1", "b2"} <= parts.keys() or any(len(parts[p]) < 2 for p in ("b1", "b2")):
+        return None
+    first, second = parts["b1"], parts["b2"]
+    rank = min(first[0], first[1], second[0], second[1])
+    return (first[1] if first[0] == rank else None), (second[0] if second[1] == rank else None), rank, first[2:], ""
+
+
+def _oft(parts: Mapping[str, Shape]) -> _Made | None:
+    """oft_blocks [blocks, size, size] rotate the output; with four dimensions [factors, blocks, size, size] it is BOFT."""
+    shape = parts.get("blocks", ())
+    if len(shape) == 4:
+        return None, shape[1] * shape[2], None, (), BOFT
+    if len(shape) == 3:
+        return None, shape[0] * shape[1], None, (), ""
+    return (None, None, None, (), "") if len(shape) == 2 else None  # PEFT packs the skew-symmetric part
+
+
+def _ia3(parts: Mapping[str, Shape]) -> _Made | None:
+    return (None, None, None, (), "") if "scale" in parts else None
+
+
+def _norm(parts: Mapping[str, Shape]) -> _Made | None:
+    return (None, _axis(parts.get("diff", ()), 0), None, (), "")
+
+
+_MAKERS: Mapping[str, Callable[[Mapping[str, Shape]], _Made | None]] = {
+    LORA: _lora, LOHA: _loha, LOKR: _lokr, FULL: _full, GLORA: _glora, OFT: _oft, IA3: _ia3, NORM: _norm,
+}  # fmt: skip
+
+
+def widths(modules: Iterable[Module], *endings: str) -> frozenset[int]:
+    """Input widths of the modules whose path ends so, those that are known."""
+    return frozenset(m.inner for m in modules if m.inner is not None and m.path.endswith(endings))

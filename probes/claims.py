@@ -1,0 +1,89 @@
+"""What names and metadata *say* about a family. A claim may choose between families whose shapes fit, never overrule a shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from probes.report import Hints
+
+# First match counts, so a derived model's name stands before the name it contains. Spellings: kohya ss_base_model_version, ModelSpec
+# architectures, Hub ids of the published bases, Civitai's baseModel strings, A1111's "sd version".
+_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (family, re.compile(pattern, re.IGNORECASE))
+    for family, pattern in (
+        ("ssd-1b", r"\bssd[-_ ]?1b\b"),
+        ("segmind-vega", r"segmind[-_/ ]*vega|\bvegart\b"),
+        ("kolors", r"\bkolors\b"),
+        ("sdxl-refiner", r"(xl|sdxl)[-_ a-z0-9.]*refiner"),
+        ("sdxl", r"sdxl|stable-diffusion-xl|\bxl[-_]base|\bpony|illustrious|noobai|animagine|playground-v2"),
+        ("sd-3", r"stable-diffusion-3|stable-diffusion-v3|\bsd[-_ .v]*3(?!\d)|\bsd35"),
+        (
+            "sd-2",
+            r"stable-diffusion-2|stable-diffusion-v2|\bsd[-_ .v]*2([._ -]?[01])?\b|\bv2-[01]|waifu-diffusion-1-[45]",
+        ),
+        ("sd-1", r"stable-diffusion-v1|\bsd[-_ .v]*1([._ -]?[45])?\b|\bsdv1-?5|dreamshaper-?[78]|\bsd15\b"),
+        ("chroma", r"\bchroma1?\b"),
+        ("flux-2", r"flux[-_. ]?2"),
+        ("flux-1", r"flux"),
+        ("qwen-image", r"qwen[-_ ]?image"),
+        ("z-image", r"z[-_ ]?image"),
+        ("wan", r"\bwan[-_ ]?(2|ai|video|\b)"),
+        ("hunyuan-video", r"hunyuan[-_ ]?video"),
+        ("hunyuan-dit", r"hunyuan[-_ ]?dit"),
+        ("pixart-sigma", r"pixart[-_ ]?(sigma|Σ)"),
+        ("pixart-alpha", r"pixart[-_ ]?(alpha|α|xl)"),
+        ("lumina-2", r"lumina[-_ ]?(image[-_ ]?)?2"),
+        ("auraflow", r"aura[-_ ]?flow"),
+        ("ltx-video", r"\bltx"),
+        ("hidream", r"hidream"),
+    )
+)
+
+METADATA_KEYS = ("modelspec.architecture", "ss_base_model_version")
+_SIDECAR_KEYS = ("sd version", "baseModel", "base_model", "BaseModel")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`source`: where it stands; `said`: the words; `family`: how they are understood."""
+
+    family: str
+    source: str
+    said: str
+
+
+def family_of(text: str) -> str | None:
+    """The family that a name means, or None."""
+    return next((family for family, pattern in _FAMILIES if pattern.search(text)), None)
+
+
+def claims_of(metadata: Mapping[str, str], hints: Hints) -> tuple[Claim, ...]:
+    """All claims, the most trustworthy first: the trainer's metadata, the card's base_model, sidecars, then names."""
+    found = []
+    for source, said in _sayings(metadata, hints):
+        family = family_of(said)
+        if family is not None:
+            found.append(Claim(family, source, said if len(said) <= 120 else said[:117] + "..."))
+    return tuple(found)
+
+
+def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, str]]:
+    for key in METADATA_KEYS:
+        if metadata.get(key):
+            yield key, metadata[key]
+    if metadata.get("ss_v2", "").lower() in ("true", "false"):
+        yield "ss_v2", "sd-2" if metadata["ss_v2"].lower() == "true" else ""
+    card = hints.card or {}
+    bases = card.get("base_model") or ()
+    for base in [bases] if isinstance(bases, str) else bases:
+        if isinstance(base, str):
+            yield "card base_model", base
+    for key in _SIDECAR_KEYS:
+        said = (hints.sidecar or {}).get(key)
+        if isinstance(said, str):
+            yield f"sidecar {key}", said
+    for source, name in (("repository", hints.repo_id), ("file name", hints.filename)):
+        if name:
+            yield source, name

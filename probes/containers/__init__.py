@@ -1,0 +1,1 @@
+"""The containers that weights come in; each reader looks at the header alone."""

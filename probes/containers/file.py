@@ -1,0 +1,118 @@
+"""Which container is this? By its first bytes; a file's name says nothing here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from probes.containers.gguf import MAGIC as GGUF_MAGIC
+from probes.containers.gguf import parse_gguf
+from probes.containers.safetensors import parse_safetensors
+from probes.containers.torch_zip import ZIP_MAGIC, parse_pickle
+from probes.header import Header, HeaderIncomplete, UnreadableModel
+
+REMOTE_PREFIX = 512 * 1024
+"""First bytes to fetch of a remote file: holds the header of every published single-file checkpoint and LoRA but a few kohya ones
+with tens of thousands of training tags."""
+_LOCAL_PREFIX = 64 * 1024
+
+_FOREIGN = {
+    b"\x1f\x8b": "a gzip archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"RIFF": "a WebP picture or other RIFF file",
+    b"\x89HDF": "an HDF5 file",
+    b"%PDF": "a PDF document",
+    b"GGML": "a GGML file, GGUF's predecessor",
+}
+
+
+def parse_header(prefix: bytes, size: int | None) -> Header:
+    """The header from a file's first bytes, as fetched from anywhere. `size`: the whole file in bytes, None when unknown.
+
+    Raises HeaderIncomplete when more bytes are needed and UnreadableModel when no number of them would help.
+    """
+    if size == 0 or (size is None and not prefix):
+        raise UnreadableModel("empty_file", "The file is empty. Download it again.")
+    _refuse_text(prefix, size)
+    if len(prefix) < 8:
+        if size is not None and size < 8:
+            raise UnreadableModel(
+                "too_short", f"The file has only {size} bytes; no model is that small. Download it again."
+            )
+        raise HeaderIncomplete(8)
+    pickle = parse_pickle(prefix, size)
+    if pickle is not None:
+        return pickle
+    if prefix.startswith(ZIP_MAGIC):
+        raise UnreadableModel(
+            "zip_archive", "This is a zip archive, not a model. Unpack it and take the .safetensors file that it holds."
+        )
+    for magic, what in _FOREIGN.items():
+        if prefix.startswith(magic):
+            raise UnreadableModel(
+                "unsupported_format",
+                f"This is {what}. Models are taken as .safetensors or .gguf files or diffusers folders.",
+            )
+    if prefix.startswith(GGUF_MAGIC):
+        return parse_gguf(prefix, size)
+    return parse_safetensors(prefix, size)
+
+
+def _refuse_text(prefix: bytes, size: int | None) -> None:
+    """Things that downloads leave behind in place of a model. A safetensors file starts with a length below 100 MB, so its fifth to
+    eighth bytes are zero and none of these match it."""
+    start = prefix[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise UnreadableModel(
+            "html_page",
+            "This is a web page, not a model: the download met a login, licence or error page. Sign in or set a token, and download it again.",
+        )
+    if start.startswith(b"version https://git-lfs"):
+        raise UnreadableModel(
+            "lfs_pointer",
+            "This is a git-LFS pointer, not the model itself. Run `git lfs pull` in its folder, or download the file from its page.",
+        )
+    if start.startswith((b'{"', b"{\n", b"{ ")) or (
+        len(prefix) >= 8 and prefix[:8].isascii() and prefix[:8].decode().isprintable()
+    ):
+        if prefix.startswith(GGUF_MAGIC) or prefix.startswith(tuple(_FOREIGN)):
+            return
+        raise UnreadableModel(
+            "text_file",
+            "This is a text file, perhaps a site's error message, not a model. Open it in an editor to see, and download the model again.",
+        )
+
+
+def read_header(path: str | Path) -> Header:
+    """The header of one file on disk; nothing after the header is read.
+
+    Raises UnreadableModel, also for a path that is missing, is a folder or may not be read.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            prefix = file.read(_LOCAL_PREFIX)
+            while True:
+                try:
+                    return parse_header(prefix, size)
+                except HeaderIncomplete as incomplete:
+                    more = file.read(incomplete.needed - len(prefix))
+                    if not more:
+                        raise UnreadableModel(
+                            "truncated", "The file ends inside its header. Finish the download, or start it again."
+                        ) from None
+                    prefix += more
+    except FileNotFoundError:
+        raise UnreadableModel("not_found", f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise UnreadableModel(
+            "is_a_folder", f"{path} is a folder; give a file, or probe the folder as a whole."
+        ) from None
+    except OSError as error:
+        raise UnreadableModel(
+            "not_readable", f"{path} cannot be read ({error.strerror}). Check its permissions and the disk."
+        ) from None

@@ -1,0 +1,128 @@
+"""Folders of weights: a diffusers pipeline (model_index.json), one component of it (config.json) or a PEFT adapter (adapter_config.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from probes.containers.file import read_header
+from probes.header import Header, TensorSpec, UnreadableModel
+
+CONFIG_CAP = 16 << 20
+"""Longest JSON file that is read, in bytes; the largest published weight index has under 10 MB."""
+CONFIGS = ("config.json", "scheduler_config.json")
+WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights", "adapter_model")
+"""Stems that diffusers, transformers and PEFT save under; `.fp16` and other variants stand between stem and suffix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder's JSON and headers, from disk or fetched in parts.
+
+    `index`: model_index.json or adapter_config.json, None when there is neither; `configs`: component -> its config ("" for the folder
+    itself); `headers`: component -> header of its weights, shards merged; `pickles`: components that have nothing but pickles.
+    """
+
+    index: Mapping[str, Any] | None
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    headers: Mapping[str, Header] = field(default_factory=dict)
+    name: str = ""
+    pickles: tuple[str, ...] = ()
+
+
+def merge_headers(shards: list[Header]) -> Header:
+    """One header out of a sharded model's; metadata of the first shard that has any."""
+    if len(shards) == 1:
+        return shards[0]
+    tensors: dict[str, TensorSpec] = {}
+    for shard in shards:
+        tensors.update(shard.tensors)
+    metadata = next((shard.metadata for shard in shards if shard.metadata), {})
+    sizes = [shard.size for shard in shards]
+    size = None if None in sizes else sum(s for s in sizes if s is not None)
+    return Header(tensors, metadata, shards[0].format, size, sum(shard.header_bytes for shard in shards))
+
+
+def read_folder(path: str | Path) -> Folder:
+    """Reads a folder's JSON files and weight headers. Raises UnreadableModel where it is no model's folder or a file is broken."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UnreadableModel("not_found", f"There is no folder {path}.")
+    for name in ("model_index.json", "adapter_config.json"):
+        if (path / name).is_file():
+            index = _json(path / name)
+            break
+    else:
+        index = None
+    configs: dict[str, Mapping[str, Any]] = {}
+    headers: dict[str, Header] = {}
+    pickles: list[str] = []
+    components = [""]
+    if index is not None and "peft_type" not in index:
+        components += [
+            name
+            for name, value in index.items()
+            if not name.startswith("_") and isinstance(value, list) and value[:1] != [None]
+        ]
+    for component in components:
+        place = path / component
+        if not place.is_dir():
+            continue
+        for name in CONFIGS:
+            if (place / name).is_file():
+                configs[component] = _json(place / name)
+        files = sorted(file.name for file in place.iterdir() if file.is_file())
+        chosen = choose_weights(files)
+        if chosen and (component or index is None or "peft_type" in index):
+            headers[component] = merge_headers([read_header(place / name) for name in chosen])
+        elif component and not chosen and any(name.endswith((".bin", ".pt", ".ckpt")) for name in files):
+            pickles.append(component)
+    if index is None and not headers:
+        raise UnreadableModel(
+            "no_model_folder",
+            f"{path} holds no model_index.json, adapter_config.json or single weight file. Give the folder of one model, or one of its files.",
+        )
+    return Folder(index, configs, headers, path.name, tuple(pickles))
+
+
+def choose_weights(files: list[str]) -> list[str]:
+    """The weight files of one component among its folder's file names: the unvaried one, else one variant, whole or in all its shards.
+
+    A lone safetensors file of any name counts too; several of unknown names do not (which is meant, only the user knows).
+    """
+    weights = [name for name in files if name.endswith(".safetensors")]
+    for stem in WEIGHTS:
+        if f"{stem}.safetensors" in weights:
+            return [f"{stem}.safetensors"]
+        own = [name for name in weights if name.startswith(stem) and name[len(stem)] in ".-"]
+        shards = [name for name in own if "-of-" in name]
+        whole = [name for name in own if name not in shards]
+        plain = [name for name in shards if name.startswith(f"{stem}-")]
+        if plain:
+            return plain
+        if whole:
+            return whole[:1]
+        if shards:
+            variant = shards[0].split("-", 1)[0]
+            return [name for name in shards if name.split("-", 1)[0] == variant]
+    return weights if len(weights) == 1 else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > CONFIG_CAP:
+            raise UnreadableModel(
+                "bad_config", f"{path} is longer than {CONFIG_CAP:,} bytes, which no configuration is."
+            )
+        value = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror}).") from None
+    except orjson.JSONDecodeError as error:
+        raise UnreadableModel("bad_config", f"{path} is not JSON ({error}). Download it again.") from None
+    if not isinstance(value, dict):
+        raise UnreadableModel("bad_config", f"{path} is JSON but not a configuration. Download it again.")
+    return value

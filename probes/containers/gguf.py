@@ -1,0 +1,143 @@
+"""The GGUF container (versions 2 and 3): key-value pairs, then one record per tensor.
+
+Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Strings and counts are u64 little-endian; dimensions stand innermost
+first and are turned around here. Arrays (tokenizer vocabularies) are skipped, not kept.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+
+from probes.header import Header, HeaderIncomplete, TensorSpec, UnreadableModel
+
+MAGIC = b"GGUF"
+TENSOR_CAP = 250_000
+PAIR_CAP = 100_000
+HEADER_CAP = 100_000_000
+"""As for safetensors: headers of published files stay under 20 MB, vocabularies included."""
+STEP = 512 * 1024
+"""How much further to read when a header, whose length GGUF does not state, goes past the bytes at hand."""
+
+_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K",
+    13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
+    22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 30: "BF16", 34: "TQ1_0",
+    35: "TQ2_0", 39: "MXFP4",
+}  # fmt: skip
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+
+
+class _Cursor:
+    """Reads little-endian values forward; raises HeaderIncomplete at the end of the bytes at hand."""
+
+    def __init__(self, data: bytes, size: int | None) -> None:
+        self.data, self.size, self.at = data, size, 0
+
+    def take(self, count: int) -> bytes:
+        end = self.at + count
+        if end > HEADER_CAP:
+            raise UnreadableModel(
+                "header_too_large", f"The GGUF header is longer than {HEADER_CAP:,} bytes, or a length in it is forged."
+            )
+        if self.size is not None and end > self.size:
+            raise UnreadableModel(
+                "truncated", "The file ends inside its GGUF header. Finish the download, or start it again."
+            )
+        if end > len(self.data):
+            raise HeaderIncomplete(min(x for x in (end + STEP, self.size) if x is not None))
+        chunk = self.data[self.at : end]
+        self.at = end
+        return chunk
+
+    def number(self, code: str) -> int:
+        return int(struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0])
+
+    def string(self) -> str:
+        try:
+            return self.take(self.number("Q")).decode()
+        except UnicodeDecodeError:
+            raise UnreadableModel(
+                "not_utf8", "A name in the GGUF header is not UTF-8 text: the file is damaged."
+            ) from None
+
+    def value(self) -> str | None:
+        """The next value as text; None for arrays."""
+        kind = self.number("I")
+        if kind == _STRING:
+            return self.string()
+        if kind == _ARRAY:
+            self._skip_array()
+            return None
+        return str(struct.unpack("<" + self._scalar(kind), self.take(struct.calcsize("<" + self._scalar(kind))))[0])
+
+    def _skip_array(self) -> None:
+        kind, count = self.number("I"), self.number("Q")
+        if kind == _STRING:
+            if count > HEADER_CAP // 8:
+                raise UnreadableModel("bad_header", "A GGUF array claims more strings than its header can hold.")
+            for _ in range(count):
+                self.take(self.number("Q"))
+        else:
+            self.take(count * struct.calcsize("<" + self._scalar(kind)))
+
+    def _scalar(self, kind: int) -> str:
+        if kind not in _SCALARS:
+            raise UnreadableModel(
+                "bad_header",
+                f"A GGUF value has the unknown type {kind}: the file is damaged or newer than this reader.",
+            )
+        return _SCALARS[kind]
+
+
+def parse_gguf(prefix: bytes, size: int | None) -> Header:
+    """Reads a GGUF header; raises HeaderIncomplete or UnreadableModel."""
+    cursor = _Cursor(prefix, size)
+    cursor.take(4)
+    version = cursor.number("I")
+    if version not in (2, 3):
+        raise UnreadableModel(
+            "unsupported_format",
+            f"GGUF version {version} is not known here (2 and 3 are). Convert the file with current tools.",
+        )
+    tensor_count, pair_count = cursor.number("Q"), cursor.number("Q")
+    if tensor_count > TENSOR_CAP or pair_count > PAIR_CAP:
+        raise UnreadableModel(
+            "too_many_tensors",
+            f"The GGUF header claims {tensor_count:,} tensors and {pair_count:,} values. It was not read.",
+        )
+    metadata: dict[str, str] = {}
+    for _ in range(pair_count):
+        key, value = cursor.string(), cursor.value()
+        if value is not None:
+            metadata[key] = value
+    tensors = _tensors(cursor, tensor_count)
+    return Header(tensors, metadata, "gguf", size, cursor.at)
+
+
+def _tensors(cursor: _Cursor, count: int) -> Mapping[str, TensorSpec]:
+    tensors: dict[str, TensorSpec] = {}
+    for _ in range(count):
+        name = cursor.string()
+        dimensions = cursor.number("I")
+        if dimensions > 8:
+            raise UnreadableModel("bad_shape", f"A GGUF tensor has {dimensions} dimensions: the file is damaged.")
+        shape = tuple(reversed([cursor.number("Q") for _ in range(dimensions)]))
+        kind, offset = cursor.number("I"), cursor.number("Q")
+        if kind not in _TYPES:
+            raise UnreadableModel(
+                "unknown_dtype",
+                f"A GGUF tensor has the unknown type {kind}: the file is newer than this reader, or damaged.",
+            )
+        if math.prod(shape) >= 1 << 63:
+            raise UnreadableModel("shape_overflow", "A GGUF tensor would have more elements than any file can hold.")
+        if cursor.size is not None and offset > cursor.size:
+            raise UnreadableModel(
+                "truncated", "A GGUF tensor lies beyond the end of the file. Finish the download, or start it again."
+            )
+        if name in tensors:
+            raise UnreadableModel("duplicate_names", "The GGUF header names a tensor twice.")
+        tensors[name] = TensorSpec(_TYPES[kind], shape)
+    return tensors

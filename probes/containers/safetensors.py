@@ -1,0 +1,246 @@
+"""The safetensors container: eight bytes of length, that much JSON, then the tensors without gaps.
+
+Every check of the reference reader (safetensors 0.8.0, `safetensors/src/tensor.rs`) is made here, from the header and the file size
+alone, and each failure has its own code. Duplicate names are refused although that reader keeps the last of them: the
+specification forbids them, and two readers may disagree on which one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any, NoReturn
+
+import orjson
+
+from probes.header import Header, HeaderIncomplete, TensorTable, UnreadableModel
+
+HEADER_CAP = 100_000_000
+"""Longest header in bytes; the reference reader's MAX_HEADER_SIZE."""
+TENSOR_CAP = 250_000
+"""Most tensors in one file. The largest published ones (mixture-of-experts language models) have under 100,000 over all shards;
+a 100 MB header could name two million, whose parsed form takes gigabytes."""
+TOKEN_CAP = 24 * TENSOR_CAP
+"""Most brackets and commas in a header: bounds the objects that parsing can make, whatever the JSON says."""
+
+BITS: Mapping[str, int] = {
+    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+    "C64": 64, "F64": 64, "I64": 64, "U64": 64,
+}  # fmt: skip
+"""Bits per element of every dtype that safetensors 0.8.0 names."""
+
+_AGAIN = "Download it again, and compare its size and SHA-256 with those its page states."
+
+
+def length_of(prefix: bytes, size: int | None) -> int:
+    """The JSON's length in bytes, from the first eight; checked against the cap and, where known, the file's size."""
+    length = int.from_bytes(prefix[:8], "little")
+    if length >= 1 << 63:
+        raise UnreadableModel(
+            "header_length_overflow",
+            f"The first eight bytes claim a header of {length} bytes, which no file can have: this is not a safetensors file, or its "
+            "beginning is damaged. " + _AGAIN,
+        )
+    if length > HEADER_CAP:
+        raise UnreadableModel(
+            "header_too_large",
+            f"The file claims a header of {length:,} bytes; safetensors allows {HEADER_CAP:,}. "
+            "It is another kind of file, or damaged. " + _AGAIN,
+        )
+    if length < 2:
+        raise UnreadableModel(
+            "bad_header",
+            "The file starts with zeros instead of a header, as a download does that reserved its space and never finished. "
+            + _AGAIN,
+        )
+    if size is not None and 8 + length > size:
+        raise UnreadableModel(
+            "truncated",
+            f"The file ends inside its header ({size:,} bytes of at least {8 + length:,}). Finish the download, or start it again.",
+        )
+    return length
+
+
+def parse_safetensors(prefix: bytes, size: int | None) -> Header:
+    """Reads and checks a header. `prefix`: the file's first bytes; `size`: the whole file's bytes, or None when unknown.
+
+    Raises HeaderIncomplete when `prefix` is too short, UnreadableModel when the header cannot be believed.
+    """
+    length = length_of(prefix, size)
+    if len(prefix) < 8 + length:
+        raise HeaderIncomplete(8 + length)
+    text = prefix[8 : 8 + length]
+    document = _decode(text)
+    metadata = _metadata(document.pop("__metadata__", None))
+    end = _check_tensors(document)
+    if text.count(b'"data_offsets"') != len(document):
+        _refuse_duplicates(text)
+    if size is not None and size != 8 + length + end:
+        _refuse_size(size, 8 + length + end)
+    return Header(TensorTable(document), metadata, "safetensors", size, 8 + length)
+
+
+def _decode(text: bytes) -> dict[str, Any]:
+    if sum(map(text.count, (b"[", b"{", b","))) > TOKEN_CAP or text.count(b'"dtype"') > TENSOR_CAP:
+        raise UnreadableModel(
+            "too_many_tensors",
+            f"The header names more than {TENSOR_CAP:,} tensors, or nests as much; no published model does. It was not read.",
+        )
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        try:
+            text.decode()
+        except UnicodeDecodeError as bad:
+            raise UnreadableModel(
+                "not_utf8",
+                f"The header is not UTF-8 text (byte {8 + bad.start} of the file): the file is damaged. " + _AGAIN,
+            ) from error
+        raise UnreadableModel(
+            "bad_json", f"The header is not JSON ({error}): another kind of file, or damaged. " + _AGAIN
+        ) from error
+    if not isinstance(document, dict) or text[:1] not in (b"{", b" ", b"\t", b"\n", b"\r"):
+        raise UnreadableModel(
+            "bad_header", "The header is JSON but not a table of tensors: this is not a safetensors file."
+        )
+    return document
+
+
+def _metadata(raw: Any) -> Mapping[str, str]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
+        raise UnreadableModel(
+            "bad_metadata",
+            "`__metadata__` must map names to strings, and does not. Save the file again with a current safetensors library.",
+        )
+    return raw
+
+
+def _check_tensors(document: Mapping[str, Any]) -> int:
+    """Checks dtypes, shapes and offsets; returns the bytes that the tensors take. One pass, since 2,515 tensors must cost about 1 ms."""
+    spans: list[list[int]] = []
+    shapes: list[list[int]] = []
+    expected = 0
+    in_order = True
+    for name, raw in document.items():
+        try:
+            shape = raw["shape"]
+            start, end = span = raw["data_offsets"]
+            bits = BITS[raw["dtype"]] * math.prod(shape)
+            if end - start << 3 != bits or start < 0:
+                _refuse_tensor(name, raw)
+            if start != expected:
+                in_order = False
+            expected = end
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+            _refuse_tensor(name, raw)
+        spans.append(span)
+        shapes.append(shape)
+    # Types and ranges of all numbers at once, at C speed: JSON has true, 1.0 and strings where only an integer is meant.
+    numbers = list(chain(chain.from_iterable(shapes), chain.from_iterable(spans)))
+    if (
+        set(map(type, numbers)) - {int}
+        or set(map(type, shapes)) - {list}
+        or (numbers and not 0 <= min(numbers) <= max(numbers) < 1 << 63)
+    ):
+        for name, raw in document.items():
+            _check_numbers(name, raw)
+    return expected if in_order else _check_gapless(document)
+
+
+def _check_numbers(name: str, raw: Mapping[str, Any]) -> None:
+    if not isinstance(raw["shape"], list) or any(
+        type(n) is not int or not 0 <= n < 1 << 63 for n in (*raw["shape"], *raw["data_offsets"])
+    ):
+        _refuse_tensor(name, raw)
+
+
+def _check_gapless(document: Mapping[str, Any]) -> int:
+    expected = 0
+    for (start, end), name in sorted((tuple(raw["data_offsets"]), name) for name, raw in document.items()):
+        if start < expected:
+            raise UnreadableModel(
+                "overlapping_tensors",
+                f"Tensor {_short(name)} shares bytes with another one: the header is forged or damaged.",
+            )
+        if start > expected:
+            raise UnreadableModel(
+                "hole_in_data",
+                f"{start - expected:,} bytes before tensor {_short(name)} belong to none: the header is forged or damaged.",
+            )
+        expected = end
+    return expected
+
+
+def _refuse_tensor(name: str, raw: Any) -> NoReturn:
+    """Says what is wrong with one tensor's entry, slowly and exactly."""
+    where = f"Tensor {_short(name)}"
+    if not isinstance(raw, dict) or not {"dtype", "shape", "data_offsets"} <= raw.keys():
+        raise UnreadableModel(
+            "bad_header",
+            f"{where} lacks dtype, shape or data_offsets: this is not a safetensors file, or it is damaged.",
+        )
+    dtype, shape, span = raw["dtype"], raw["shape"], raw["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise UnreadableModel(
+            "unknown_dtype",
+            f"{where} has dtype {_short(dtype)}, which safetensors 0.8 does not know. A newer writer may have made the file.",
+        )
+    if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
+        raise UnreadableModel(
+            "bad_shape", f"{where} has shape {_short(shape)}; a shape is a list of whole numbers from 0."
+        )
+    if any(n >= 1 << 63 for n in shape) or BITS[dtype] * math.prod(shape) >= 1 << 66:
+        raise UnreadableModel(
+            "shape_overflow", f"{where} would have more elements than any file can hold (shape {_short(shape)})."
+        )
+    if (
+        not isinstance(span, list)
+        or len(span) != 2
+        or any(type(n) is not int or not 0 <= n < 1 << 63 for n in span)
+        or span[1] < span[0]
+    ):
+        raise UnreadableModel(
+            "bad_offsets",
+            f"{where} has data_offsets {_short(span)}; they are two byte positions, the first not after the second.",
+        )
+    raise UnreadableModel(
+        "size_mismatch",
+        f"{where} ({dtype}, shape {_short(shape)}) needs {BITS[dtype] * math.prod(shape) / 8:,.0f} bytes but is given {span[1] - span[0]:,}.",
+    )
+
+
+def _refuse_duplicates(text: bytes) -> None:
+    """Raises when a name stands twice; the cheap count that leads here also trips over a tensor that is *called* data_offsets."""
+
+    def pairs(items: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for name, _ in items:
+            if name in seen:
+                raise UnreadableModel(
+                    "duplicate_names", f"The header names {_short(name)} twice: readers disagree on which one counts."
+                )
+            seen.add(name)
+
+    json.loads(text, object_pairs_hook=pairs)
+
+
+def _refuse_size(size: int, expected: int) -> NoReturn:
+    if size < expected:
+        raise UnreadableModel(
+            "truncated",
+            f"The file has {size:,} of the {expected:,} bytes that its header announces. Finish the download, or start it again.",
+        )
+    raise UnreadableModel(
+        "trailing_bytes",
+        f"{size - expected:,} bytes follow the last tensor: the file is damaged or carries something else. " + _AGAIN,
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,33 @@
+"""Stable Diffusion 1.x: cross-attention on CLIP-L's 768 values, 1x1 convolutions around the transformers."""
+
+from __future__ import annotations
+
+from probes.signature import Signature
+from probes.adapters import TEXT
+from probes.families import unet
+from probes.report import Kind
+from probes.rules import AdapterOf, CrossAttention, Dimensions, Encoders, Fits, Has, Paths, Width, Without
+
+_ENCODERS = Encoders(te=768, te1=768, text_encoder=768)
+
+SIGNATURES = (
+    Signature(
+        Kind.CHECKPOINT, "sd-1", "ldm",
+        (
+            Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 768), Dimensions("*.proj_in.weight", 4),
+            Without("label_emb.0.0.weight"), unet.LDM_WORDS,
+        ),
+        unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
+    ),
+    Signature(
+        Kind.CHECKPOINT, "sd-1", "diffusers",
+        (
+            Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 768),
+            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WORDS,
+        ),
+        unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
+    ),
+    Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(768), Paths("a UNet", unet.MODULE_NAMES), _ENCODERS)),
+    Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD1), _ENCODERS)),
+    Signature(Kind.LORA, "sd-1", None, (AdapterOf(TEXT), Encoders(te=768, text_encoder=768))),
+)  # fmt: skip

@@ -1,0 +1,36 @@
+"""Stable Diffusion 2.x: cross-attention on OpenCLIP-H's 1024 values, linear layers around the transformers.
+
+The 512 base (epsilon) and the 768 model (v) have the same tensors; only metadata or a scheduler's configuration tells them apart.
+"""
+
+from __future__ import annotations
+
+from probes.adapters import TEXT
+from probes.families import unet
+from probes.report import Kind
+from probes.rules import AdapterOf, CrossAttention, Dimensions, Encoders, Fits, Has, Paths, Width, Without
+from probes.signature import Signature
+
+_ENCODERS = Encoders(te=1024, te1=1024, text_encoder=1024)
+
+SIGNATURES = (
+    Signature(
+        Kind.CHECKPOINT, "sd-2", "ldm",
+        (
+            Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 1024), Dimensions("*.proj_in.weight", 2),
+            Without("label_emb.0.0.weight"), unet.LDM_WORDS,
+        ),
+        unet.ROOTS, unet.LDM_VARIANTS,
+    ),
+    Signature(
+        Kind.CHECKPOINT, "sd-2", "diffusers",
+        (
+            Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 1024),
+            Dimensions("*.proj_in.weight", 2), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WORDS,
+        ),
+        unet.ROOTS, unet.DIFFUSERS_VARIANTS,
+    ),
+    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Paths("a UNet", unet.MODULE_NAMES), _ENCODERS)),
+    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD2), _ENCODERS)),
+    Signature(Kind.LORA, "sd-2", None, (AdapterOf(TEXT), _ENCODERS)),
+)  # fmt: skip

@@ -1,0 +1,97 @@
+"""Stable Diffusion XL and what was cut from it: cross-attention on 2048 values (CLIP-L and CLIP-G side by side).
+
+The base, SSD-1B and Segmind Vega differ in their block depths alone; Kolors puts another text encoder in front. SDXL's own derivatives
+(Turbo, Lightning, Pony, Illustrious, NoobAI, Playground) have its very shapes.
+"""
+
+from __future__ import annotations
+
+from probes.adapters import TEXT
+from probes.families import unet
+from probes.report import Kind
+from probes.rules import AdapterOf, Blocks, Claimed, Covers, CrossAttention, Encoders, Fits, Has, Rule, Width, Without
+from probes.signature import Signature
+
+_ENCODERS = Encoders(te1=768, te2=1280, text_encoder=768, text_encoder_2=1280)
+_LDM = (Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 2048))
+_DIFFUSERS = (Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k.weight", 2048))
+
+
+def _checkpoints(family: str, middle: int, deepest: int, added: int = 2816, *extra: Rule) -> tuple[Signature, ...]:
+    """Both namings. `middle`: transformer blocks in the mid block (0: none there); `deepest`: those of the lowest level's first
+    attention; `added`: width of the size and pooled-text embedding."""
+    ldm_middle = Blocks("middle_block.1.transformer_blocks", middle)
+    diffusers_middle = Blocks("mid_block.attentions.0.transformer_blocks", middle)
+    return (
+        Signature(
+            Kind.CHECKPOINT, family, "ldm",
+            (
+                *_LDM, Width("label_emb.0.0.weight", added), Blocks("input_blocks.7.1.transformer_blocks", deepest), ldm_middle,
+                unet.LDM_WORDS,
+            ),
+            unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
+        ),
+        Signature(
+            Kind.CHECKPOINT, family, "diffusers",
+            (
+                *_DIFFUSERS, Width("add_embedding.linear_1.weight", added),
+                Blocks("down_blocks.2.attentions.0.transformer_blocks", deepest), diffusers_middle, *extra, unet.DIFFUSERS_WORDS,
+            ),
+            unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
+        ),
+    )  # fmt: skip
+
+
+def _cut(family: str, architecture: unet.UNet) -> Signature:
+    """LoRAs of a network that was cut from SDXL: all fit SDXL too, so these must cover the smaller one, or be said to be for it."""
+    return Signature(
+        Kind.LORA,
+        family,
+        None,
+        (AdapterOf(), CrossAttention(2048), Fits(architecture), Covers(architecture), _ENCODERS),
+    )
+
+
+_NOT_CUT = (Covers(unet.SSD_1B, beyond=True), Covers(unet.VEGA, beyond=True))
+
+SIGNATURES = (
+    *_checkpoints("sdxl", 10, 10),
+    *_checkpoints("ssd-1b", 0, 4),
+    *_checkpoints("segmind-vega", 0, 2),
+    Signature(
+        Kind.LORA, "sdxl", None,
+        (AdapterOf(), CrossAttention(2048), Fits(unet.SDXL), *_NOT_CUT, _ENCODERS, Claimed("kolors", wanted=False)),
+    ),
+    Signature(Kind.LORA, "kolors", None, (AdapterOf(), CrossAttention(2048), Fits(unet.SDXL), Claimed("kolors"))),
+    Signature(Kind.LORA, "sdxl", None, (AdapterOf(), CrossAttention(None), Fits(unet.SDXL), *_NOT_CUT, _ENCODERS)),
+    _cut("ssd-1b", unet.SSD_1B),
+    _cut("segmind-vega", unet.VEGA),
+    Signature(Kind.LORA, "sdxl", None, (AdapterOf(TEXT), _ENCODERS)),
+    Signature(
+        Kind.CHECKPOINT, "sdxl-refiner", "ldm",
+        (
+            Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 1280), Width("label_emb.0.0.weight", 2560),
+            unet.LDM_WORDS,
+        ),
+        unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
+    ),
+    Signature(
+        Kind.CHECKPOINT, "sdxl-refiner", "diffusers",
+        (
+            Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k.weight", 1280),
+            Width("add_embedding.linear_1.weight", 2560), unet.DIFFUSERS_WORDS,
+        ),
+        unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
+    ),
+    Signature(
+        Kind.LORA, "sdxl-refiner", None, (AdapterOf(), CrossAttention(1280), Fits(unet.REFINER), Encoders(te2=1280, text_encoder_2=1280)),
+    ),
+    Signature(
+        Kind.CHECKPOINT, "kolors", "diffusers",
+        (
+            *_DIFFUSERS, Width("encoder_hid_proj.weight", 4096), Width("add_embedding.linear_1.weight", 5632),
+            Blocks("mid_block.attentions.0.transformer_blocks", 10),
+        ),
+        unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
+    ),
+)  # fmt: skip

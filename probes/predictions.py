@@ -1,0 +1,36 @@
+"""Epsilon, v or flow: what a network predicts is never in its shapes, only in markers and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from probes.report import Evidence
+from probes.subject import Subject
+
+_MARKERS = {"v_pred": "v_prediction", "edm_vpred.sigma_max": "edm_v_prediction", "edm_mean": "edm"}
+"""Tensors, most of them without elements, that merge tools and ComfyUI's checkpoint saver put beside the weights."""
+_SPELLINGS = {
+    "epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction",
+    "sample": "sample", "flow": "flow", "flow_prediction": "flow", "rectified-flow": "flow", "rectified_flow": "flow",
+}  # fmt: skip
+_ARCHITECTURES = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}
+
+
+def prediction_type(subject: Subject, scheduler: Mapping[str, Any] | None) -> tuple[str, Evidence] | None:
+    """The prediction type and where it stands, or None: the file does not tell."""
+    for key, value in _MARKERS.items():
+        if subject.whole.shape(key) is not None:
+            return value, Evidence("prediction_type", True, key, value, "marker tensor present")
+    said = (scheduler or {}).get("prediction_type")
+    if isinstance(said, str) and said in _SPELLINGS:
+        return _SPELLINGS[said], Evidence("prediction_type", True, "scheduler_config.json", _SPELLINGS[said], said)
+    said = subject.metadata.get("modelspec.prediction_type", "")
+    if said in _SPELLINGS:
+        return _SPELLINGS[said], Evidence("prediction_type", True, "modelspec.prediction_type", _SPELLINGS[said], said)
+    said = subject.metadata.get("modelspec.architecture", "").partition("/")[0]
+    if said in _ARCHITECTURES:
+        return _ARCHITECTURES[said], Evidence(
+            "prediction_type", True, "modelspec.architecture", _ARCHITECTURES[said], said
+        )
+    return None

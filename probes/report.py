@@ -1,0 +1,91 @@
+"""The answer of a probe, as values that print as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    IDENTIFIED = "identified"
+    AMBIGUOUS = "ambiguous"
+    UNKNOWN = "unknown"
+    UNUSABLE = "unusable"
+
+
+class Kind(StrEnum):
+    """Every kind of file that is recognised; TAKEN are those that the registry takes."""
+
+    CHECKPOINT = "checkpoint"
+    LORA = "lora"
+    LCM_LORA = "lcm_lora"
+    VAE = "vae"
+    CONTROLNET = "controlnet"
+    T2I_ADAPTER = "t2i_adapter"
+    IP_ADAPTER = "ip_adapter"
+    CONTROL_LORA = "control_lora"
+    MOTION_LORA = "motion_lora"
+    TEXTUAL_INVERSION = "textual_inversion"
+    TEXT_ENCODER = "text_encoder"
+    IMAGE_ENCODER = "image_encoder"
+    UPSCALER = "upscaler"
+    LANGUAGE_MODEL = "language_model"
+
+
+TAKEN = frozenset({Kind.CHECKPOINT, Kind.LORA, Kind.LCM_LORA})
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One rule held against one file: the answer to "why SDXL?"."""
+
+    rule: str
+    ok: bool
+    key: str | None = None
+    expected: str | None = None
+    seen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """A property that no structure proves (`lcm`, `lightning`, ...): confidence in 0..1 and what spoke for and against it."""
+
+    name: str
+    confidence: float
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is known beside the bytes. A hint may break a tie between structures, never overrule a shape."""
+
+    repo_id: str | None = None
+    filename: str | None = None
+    card: Mapping[str, Any] | None = None  # model card front matter
+    card_text: str | None = None
+    sidecar: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    outcome: Outcome
+    reason: str
+    kind: Kind | None = None
+    family: str | None = None
+    variant: str | None = None  # "normal", "inpaint", "depth", "edit", ...
+    prediction_type: str | None = None  # "epsilon", "v_prediction", ..., or None: the file does not tell
+    default_prediction_type: str | None = None  # the family's usual value, marked as a default
+    format: str | None = None  # "safetensors", "gguf", "diffusers folder", "peft folder", ...
+    layout: str | None = None  # "ldm", "diffusers", "kohya", "peft", "lycoris", ...
+    rank: int | None = None
+    candidates: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    traits: tuple[Trait, ...] = ()
+    evidence: tuple[Evidence, ...] = field(default=())
+    source: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; the fields' order is the order in which people read them."""
+        return {"source": self.source, **{k: v for k, v in asdict(self).items() if k != "source"}}

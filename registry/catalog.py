@@ -1,0 +1,86 @@
+"""Every query and write of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import Engine, String, cast
+from sqlmodel import Session, col, func, or_, select
+
+from registry.db import unit_of_work
+from registry.errors import InvalidRequest, ModelNotFound
+from registry.tables import Model
+
+
+class Catalog:
+    """The models of one database. `root` is where relative paths of models start."""
+
+    def __init__(self, engine: Engine, root: Path) -> None:
+        self._engine = engine
+        self.root = root
+
+    def list(
+        self,
+        *,
+        kind: str | None = None,
+        family: str | None = None,
+        text: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Model]:
+        """By name; `text` is looked for in name, repository id and triggers, case-insensitively."""
+        query = select(Model).order_by(func.lower(Model.name), col(Model.id)).limit(limit).offset(offset)
+        if kind:
+            query = query.where(Model.kind == kind)
+        if family:
+            query = query.where(Model.family == family)
+        if text:
+            columns = (col(Model.name), col(Model.repo_id), cast(col(Model.triggers), String))
+            query = query.where(or_(*(c.icontains(text, autoescape=True) for c in columns)))
+        with Session(self._engine) as session:
+            return list(session.exec(query))
+
+    def get(self, reference: str) -> Model:
+        """By id, else by name, else by the beginning of an id; raises ModelNotFound, or InvalidRequest when several match."""
+        with Session(self._engine, expire_on_commit=False) as session:
+            if (model := session.get(Model, reference)) is not None:
+                return model
+            matches: Sequence[Model] = session.exec(
+                select(Model).where(func.lower(Model.name) == reference.lower())
+            ).all()
+            if not matches and len(reference) >= 4:
+                matches = session.exec(select(Model).where(col(Model.id).startswith(reference, autoescape=True))).all()
+        if len(matches) > 1:
+            names = ", ".join(f"{m.id} ({m.kind}, {m.family})" for m in matches)
+            raise InvalidRequest(
+                f"“{reference}” is the name of {len(matches)} models; use an id: {names}.", ids=[m.id for m in matches]
+            )
+        if not matches:
+            raise ModelNotFound(
+                f"There is no model “{reference}”. `modelshelf list` shows what is installed.", model=reference
+            )
+        return matches[0]
+
+    def find(self, *, source: str | None = None, sha256: str | None = None, blake3: str | None = None) -> Model | None:
+        """The model that came from this pinned source, or else has this digest."""
+        criteria = ((Model.source, source), (Model.sha256, sha256), (Model.blake3, blake3))
+        with Session(self._engine) as session:
+            for column, value in criteria:
+                if value and (model := session.exec(select(Model).where(column == value)).first()):
+                    return model
+        return None
+
+    def add(self, model: Model) -> Model:
+        with unit_of_work(self._engine) as session:
+            session.add(model)
+        return model
+
+    def remove(self, model: Model) -> None:
+        """Forget a model; its file is not touched."""
+        with unit_of_work(self._engine) as session:
+            session.delete(model)
+
+    def path(self, model: Model) -> Path:
+        """Absolute path of a model's file or folder."""
+        return self.root / model.path

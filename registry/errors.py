@@ -1,0 +1,149 @@
+"""Every error that modelshelf tells a user about. Codes are stable; `api/problems.py` alone knows their HTTP status.
+
+ModelshelfError
+├── InvalidRequest                invalid_request         a field's value cannot be used
+│   └── InvalidSource             invalid_source          not a URL, repository id or path that can be installed from
+├── NotFound
+│   ├── ModelNotFound             model_not_found         no such model in the registry
+│   ├── InstallNotFound           install_not_found
+│   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
+│   ├── RevisionNotFound          revision_not_found
+│   └── FileMissing               file_not_found          the repository, folder or disk has no such file
+├── Refused                       the source is reachable, its content is not taken
+│   ├── GatedRepository           gated_repository        its terms must be accepted on the Hub first
+│   ├── TokenRefused              token_refused           the Hub does not accept the HF_TOKEN that it was shown
+│   ├── NoWeights                 no_weights              nothing in it is a weight file
+│   ├── AmbiguousChoice           ambiguous_choice        several weight files; the user must name one
+│   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
+│   ├── NotIdentified             not_identified          a weight file that no signature, or more than one, matches
+│   └── KindNotTaken              kind_not_taken          recognised (a VAE, a ControlNet ...) but not managed here
+├── TransferFailed
+│   ├── HubUnreachable            hub_unreachable         no connection, time-out, 5xx after the retries
+│   ├── DownloadIncomplete        download_incomplete     the connection ended early; the bytes so far are kept
+│   └── DigestMismatch            digest_mismatch         the bytes are not those that the Hub announced
+├── StorageFull                   storage_full            no space left for the file
+├── Cancelled                     cancelled               the user stopped it; what was fetched so far is kept
+├── IncompatibleAdapter           incompatible_adapter    the LoRA's tensors do not fit the checkpoint
+└── GenerationFailed
+    ├── NotGenerable              not_generable           this checkpoint cannot be run by the backend, and why
+    └── OutOfMemory               out_of_memory           the device has too little memory for it
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ModelshelfError(Exception):
+    """`message`: what went wrong and what to do, one or two sentences. `detail`: JSON-ready facts for programs."""
+
+    code = "error"
+
+    def __init__(self, message: str, **detail: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+class InvalidRequest(ModelshelfError):
+    code = "invalid_request"
+
+
+class InvalidSource(InvalidRequest):
+    code = "invalid_source"
+
+
+class NotFound(ModelshelfError):
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class InstallNotFound(NotFound):
+    code = "install_not_found"
+
+
+class RepositoryNotFound(NotFound):
+    code = "repository_not_found"
+
+
+class RevisionNotFound(NotFound):
+    code = "revision_not_found"
+
+
+class FileMissing(NotFound):
+    code = "file_not_found"
+
+
+class Refused(ModelshelfError):
+    code = "refused"
+
+
+class GatedRepository(Refused):
+    code = "gated_repository"
+
+
+class TokenRefused(Refused):
+    code = "token_refused"
+
+
+class NoWeights(Refused):
+    code = "no_weights"
+
+
+class AmbiguousChoice(Refused):
+    code = "ambiguous_choice"
+
+
+class UnusableFile(Refused):
+    code = "unusable_file"
+
+
+class NotIdentified(Refused):
+    code = "not_identified"
+
+
+class KindNotTaken(Refused):
+    code = "kind_not_taken"
+
+
+class TransferFailed(ModelshelfError):
+    code = "transfer_failed"
+
+
+class HubUnreachable(TransferFailed):
+    code = "hub_unreachable"
+
+
+class DownloadIncomplete(TransferFailed):
+    code = "download_incomplete"
+
+
+class DigestMismatch(TransferFailed):
+    code = "digest_mismatch"
+
+
+class StorageFull(ModelshelfError):
+    code = "storage_full"
+
+
+class Cancelled(ModelshelfError):
+    code = "cancelled"
+
+
+class IncompatibleAdapter(ModelshelfError):
+    code = "incompatible_adapter"
+
+
+class GenerationFailed(ModelshelfError):
+    code = "generation_failed"
+
+
+class NotGenerable(GenerationFailed):
+    code = "not_generable"
+
+
+class OutOfMemory(GenerationFailed):
+    code = "out_of_memory"

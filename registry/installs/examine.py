@@ -1,0 +1,98 @@
+"""What is this source? Held against the probes before a byte of weights is fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from probes import (
+    REMOTE_PREFIX,
+    TAKEN,
+    Header,
+    HeaderIncomplete,
+    Hints,
+    Outcome,
+    Report,
+    UnreadableModel,
+    parse_header,
+    probe,
+)
+from registry.cards import parse_card
+from registry.errors import FileMissing, KindNotTaken, NotIdentified, UnusableFile
+from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
+from registry.installs.selection import Selection, folder_from, select
+from registry.settings import Settings
+from registry.sources import PathSource, parse_source
+
+SMALL_FILE = 4 * 1024 * 1024  # bytes; no published config.json comes near it
+
+
+def probe_source(text: str, settings: Settings) -> Report:
+    """Of a file, folder, URL or repository, reading headers only. Raises UnreadableModel and the errors of sources and origins."""
+    source = parse_source(text, endpoint=settings.hub_endpoint)
+    if isinstance(source, PathSource):
+        if not source.path.exists():
+            raise FileMissing(f"There is no file or folder {source.path}.")
+        return probe(source.path, Hints(filename=source.path.name))
+    with open_origin(source, **connection(settings)) as origin:
+        listing = origin.listing()
+        return probe_origin(origin, listing, select(listing))
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """What open_origin needs of the settings."""
+    return {"endpoint": settings.hub_endpoint, "token": settings.hub_token, "timeout": settings.download_timeout}
+
+
+def probe_origin(origin: Origin, listing: Listing, selection: Selection) -> Report:
+    """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
+
+    def header(file: RemoteFile) -> Header:
+        length = REMOTE_PREFIX
+        while True:
+            prefix = origin.read(file, 0, length)
+            try:
+                return parse_header(prefix, file.size)
+            except HeaderIncomplete as more:
+                if len(prefix) < length:
+                    raise UnreadableModel(
+                        "truncated", f"{file.path} ends inside its header; download it again."
+                    ) from more
+                length = more.needed
+
+    if not selection.is_folder:
+        return probe(header(selection.files[0]), hints_for(listing, selection))
+    folder = folder_from(selection, lambda file: _json(origin.read(file, 0, SMALL_FILE), file.path), header)
+    return probe(folder, hints_for(listing, selection))
+
+
+def accept(report: Report) -> Report:
+    """The report of a model that the registry takes; raises UnusableFile, NotIdentified or KindNotTaken for all others."""
+    if report.outcome is Outcome.UNUSABLE:
+        raise UnusableFile(report.reason)
+    if report.outcome is not Outcome.IDENTIFIED:
+        raise NotIdentified(report.reason, outcome=str(report.outcome), candidates=list(report.candidates))
+    if report.kind not in TAKEN:
+        taken = ", ".join(sorted(TAKEN))
+        raise KindNotTaken(
+            f"This is a {report.kind} ({report.family}); modelshelf takes {taken}.", kind=str(report.kind)
+        )
+    return report
+
+
+def hints_for(listing: Listing, selection: Selection) -> Hints:
+    card = parse_card(listing.card)
+    filename = None if selection.is_folder else PurePosixPath(selection.files[0].path).name
+    return Hints(repo_id=listing.repo_id, filename=filename, card=card.front, card_text=card.prose)
+
+
+def _json(data: bytes, path: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise UnreadableModel("bad_config", f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UnreadableModel("bad_config", f"{path} holds no JSON object.")
+    return value

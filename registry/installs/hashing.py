@@ -1,0 +1,80 @@
+"""The digests by which people name a model file, in one pass over its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+BLOCK = 1 << 20  # bytes read at a time: the digests' own speed is the limit from here on
+HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer headers (MAX_HEADER_SIZE in its tensor.rs)
+_LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Of one whole file, as 64 hex digits each; `size` in bytes.
+
+    `autov3`: SHA-256 of what follows a safetensors header (file[8+N:], N the little-endian u64 in front), equal for
+    files that differ in metadata only; None for other formats. A1111 shows its first 12 digits.
+    """
+
+    size: int
+    blake3: str
+    sha256: str
+    autov3: str | None
+
+
+class Hasher:
+    """BLAKE3, SHA-256 and AutoV3 of bytes that arrive in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._blake3 = blake3()
+        self._sha256 = hashlib.sha256()
+        self._body = hashlib.sha256()
+        self._start = b""  # the file's first nine bytes, as far as they came
+        self._body_at: int | None = None  # where the tensors begin, once known
+
+    @property
+    def size(self) -> int:
+        """Bytes taken so far."""
+        return self._size
+
+    def update(self, chunk: bytes | bytearray | memoryview) -> None:
+        self._blake3.update(chunk)
+        self._sha256.update(chunk)
+        if len(self._start) <= _LENGTH_BYTES:
+            self._start += bytes(chunk[: _LENGTH_BYTES + 1 - len(self._start)])
+            self._body_at = _body_offset(self._start)
+        if self._body_at is not None:
+            self._body.update(memoryview(chunk)[max(0, self._body_at - self._size) :])
+        self._size += len(chunk)
+
+    def digests(self) -> Digests:
+        is_safetensors = self._body_at is not None and self._size >= self._body_at
+        autov3 = self._body.hexdigest() if is_safetensors else None
+        return Digests(self._size, self._blake3.hexdigest(), self._sha256.hexdigest(), autov3)
+
+
+def hash_file(path: Path) -> Digests:
+    """Raises OSError when the file cannot be read."""
+    hasher = Hasher()
+    buffer = memoryview(bytearray(BLOCK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            hasher.update(buffer[:count])
+    return hasher.digests()
+
+
+def _body_offset(start: bytes) -> int | None:
+    """8+N of a file that begins like safetensors (a sane length, then a JSON object); None of any other.
+
+    Nine bytes tell, and none of them is in the body: N is at least 2, for "{}".
+    """
+    if len(start) <= _LENGTH_BYTES or start[_LENGTH_BYTES:] != b"{":
+        return None
+    length = int.from_bytes(start[:_LENGTH_BYTES], "little")
+    return _LENGTH_BYTES + length if 2 <= length <= HEADER_LIMIT else None

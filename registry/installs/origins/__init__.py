@@ -1,0 +1,29 @@
+"""Where files come from: the Hub, a folder on disk, or one file behind an https address; all read in the same way."""
+
+from __future__ import annotations
+
+from registry.installs.origins.base import Listing, Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile
+from registry.sources import HubSource, PathSource, Source, UrlSource
+
+__all__ = ["Listing", "Origin", "RangeIgnored", "RangeUnsatisfiable", "RemoteFile", "open_origin"]
+
+
+def open_origin(source: Source, *, endpoint: str, token: str | None, timeout: float) -> Origin:
+    """The origin of `source`; a context manager. Nothing is asked of it yet.
+
+    `endpoint`, `token`: of the Hub; the token goes to no other host. `timeout`: seconds without a byte after which a
+    connection counts as lost. httpx and huggingface_hub are imported only for the origins that need them.
+    """
+    match source:
+        case HubSource():
+            from registry.installs.origins.hub import HubOrigin
+
+            return HubOrigin(source, endpoint=endpoint, token=token, timeout=timeout)
+        case UrlSource():
+            from registry.installs.origins.url import UrlOrigin
+
+            return UrlOrigin(source, timeout=timeout)
+        case PathSource():
+            from registry.installs.origins.folder import FolderOrigin
+
+            return FolderOrigin(source)

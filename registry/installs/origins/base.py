@@ -1,0 +1,104 @@
+"""What every origin can do, and the values it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+from typing import Protocol, Self
+
+from registry.errors import FileMissing, UnusableFile
+from registry.sources import relative_path
+
+CARD = "README.md"
+CARD_LIMIT = 1 << 20  # bytes; the longest published cards are a tenth of it
+CHUNK = 1 << 20  # bytes of a file on disk handed on at a time
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """`path`: relative to the listing's root, "/" between its parts. `size` (bytes), `sha256` (hex): as announced."""
+
+    path: str
+    size: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What an origin holds.
+
+    `source`: canonical, with the commit pinned and the focus; `revision`: that commit; `card`: README.md's text;
+    `focus`: the file or sub-folder that the user named, "" for all. `repo_id` and `revision` are the Hub's alone.
+    """
+
+    source: str
+    repo_id: str | None
+    revision: str | None
+    files: tuple[RemoteFile, ...]
+    card: str | None
+    focus: str = ""
+
+
+class Origin(Protocol):
+    """A context manager; leaving it closes its connections."""
+
+    def listing(self) -> Listing:
+        """What is there; asked once, the same afterwards. Raises the errors of registry.errors."""
+        ...
+
+    def read(self, file: RemoteFile, start: int, length: int) -> bytes:
+        """At most `length` bytes from offset `start`; fewer only where the file ends."""
+        ...
+
+    def stream(self, file: RemoteFile, start: int = 0) -> AbstractContextManager[Iterator[bytes]]:
+        """The bytes from offset `start` to the end.
+
+        Entering raises RangeIgnored or RangeUnsatisfiable; iterating raises DownloadIncomplete when it breaks off.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class RangeIgnored(Exception):
+    """The server answers with the whole file, or the file has changed: what is there already cannot be continued."""
+
+
+class RangeUnsatisfiable(Exception):
+    """The file ends before the offset asked for, or exactly there. `size`: its length in bytes, if the server told."""
+
+    def __init__(self, size: int | None) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+def checked(path: str, owner: str) -> str:
+    """A listed file's path, when it stays inside its folder on disk. Raises UnusableFile."""
+    try:
+        return relative_path(path)
+    except ValueError as error:
+        raise UnusableFile(
+            f"{owner} lists a file outside of itself ({path!r}); nothing of it is taken.", file=path
+        ) from error
+
+
+def find_focus(path: str, files: Iterable[RemoteFile], owner: str) -> str:
+    """`path`, when it is one of the files or a folder of some. Raises FileMissing, which names what is close."""
+    names = {file.path for file in files}
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents} - {"."}
+    if not path or path in names or path in folders:
+        return path
+    by_name = {PurePosixPath(name).name: name for name in sorted(names | folders, reverse=True)}
+    wanted = PurePosixPath(path).name
+    close = get_close_matches(path, names | folders, n=3) or [
+        by_name[n] for n in get_close_matches(wanted, by_name, n=3)
+    ]
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise FileMissing(f"{owner} has no file or folder {path}.{hint}", file=path, close=close)

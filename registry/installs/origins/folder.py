@@ -1,0 +1,96 @@
+"""A folder or a single file on disk, read like a little repository."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from registry.errors import FileMissing, InvalidSource
+from registry.installs.origins.base import CARD, CARD_LIMIT, CHUNK, Listing, RemoteFile, checked
+from registry.sources import PathSource
+
+FILES_LIMIT = 10_000  # the largest model repositories hold hundreds; more means that a whole disk was named
+
+
+class FolderOrigin:
+    """Hidden files and folders (.git, .cache) are left out; links to files are followed, links to folders are not."""
+
+    def __init__(self, source: PathSource) -> None:
+        self._path = source.path
+
+    def listing(self) -> Listing:
+        return self._listing
+
+    def read(self, file: RemoteFile, start: int, length: int) -> bytes:
+        with self._existing(file.path).open("rb") as handle:
+            handle.seek(start)
+            return handle.read(length)
+
+    @contextmanager
+    def stream(self, file: RemoteFile, start: int = 0) -> Iterator[Iterator[bytes]]:
+        with self._existing(file.path).open("rb", buffering=0) as handle:
+            handle.seek(start)
+            yield iter(lambda: handle.read(CHUNK), b"")
+
+    def close(self) -> None:
+        """Nothing stays open between calls."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @cached_property
+    def _listing(self) -> Listing:
+        if self._path.is_dir():
+            files, focus = tuple(self._walk()), ""
+        elif self._path.is_file():
+            files, focus = (self._remote_file(self._path),), self._path.name
+        elif self._path.exists():
+            raise InvalidSource(f"{self._path} is neither a file nor a folder.")
+        else:
+            raise FileMissing(f"There is no file or folder {self._path}.", file=str(self._path))
+        return Listing(str(self._path), None, None, files, self._card(is_own=not focus), focus)
+
+    @property
+    def _root(self) -> Path:
+        return self._path if self._path.is_dir() else self._path.parent
+
+    def _walk(self) -> Iterator[RemoteFile]:
+        count = 0
+        for folder, folders, names in os.walk(self._path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                path = Path(folder, name)
+                if name.startswith(".") or not path.is_file():
+                    continue
+                count += 1
+                if count > FILES_LIMIT:
+                    raise InvalidSource(
+                        f"{self._path} holds more than {FILES_LIMIT} files; name the model's own folder or file."
+                    )
+                yield self._remote_file(path)
+
+    def _remote_file(self, path: Path) -> RemoteFile:
+        name = checked(path.relative_to(self._root).as_posix(), str(self._path))
+        return RemoteFile(name, path.stat().st_size, None)
+
+    def _card(self, *, is_own: bool) -> str | None:
+        """README.md; beside a single file, where any may lie, only when front matter marks it as a model card."""
+        path = self._root / CARD
+        if not path.is_file():
+            return None
+        with path.open("rb") as handle:
+            text = handle.read(CARD_LIMIT).decode("utf-8", errors="replace")
+        return text if is_own or text.startswith("---") else None
+
+    def _existing(self, name: str) -> Path:
+        path = self._root / checked(name, str(self._path))
+        if not path.is_file():
+            raise FileMissing(f"{path} is no longer there.", file=str(path))
+        return path

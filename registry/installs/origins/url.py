@@ -1,0 +1,84 @@
+"""One file behind an https address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from email.message import Message
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from registry.errors import FileMissing, ModelshelfError, Refused
+from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, checked
+from registry.installs.origins.http import HttpFiles, total_size
+from registry.sources import UrlSource
+
+
+class UrlOrigin:
+    """A listing of one file. No digest is announced; If-Range keeps one origin's reads to one version of the file."""
+
+    def __init__(self, source: UrlSource, *, timeout: float) -> None:
+        self._url = source.url
+        self._files = HttpFiles(timeout=timeout, headers={}, refusal=_refusal)
+
+    def listing(self) -> Listing:
+        return self._facts[0]
+
+    def read(self, file: RemoteFile, start: int, length: int) -> bytes:
+        return self._files.read(self._url, start, length, self._facts[1])
+
+    def stream(self, file: RemoteFile, start: int = 0) -> AbstractContextManager[Iterator[bytes]]:
+        return self._files.stream(self._url, start, self._facts[1])
+
+    def close(self) -> None:
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @cached_property
+    def _facts(self) -> tuple[Listing, str | None]:
+        """The listing and the file's ETag, from a GET of one byte: addresses signed for GET refuse HEAD."""
+        try:
+            with self._files.open(self._url, "bytes=0-0") as response:
+                name, size, etag = (
+                    _file_name(response) or self._name_in_url(),
+                    total_size(response),
+                    response.headers.get("ETag"),
+                )
+        except RangeUnsatisfiable:  # of byte 0: the file is empty
+            name, size, etag = self._name_in_url(), 0, None
+        file = RemoteFile(checked(name, self._url), size, None)
+        strong = (
+            None if etag is None or etag.startswith("W/") else etag
+        )  # RFC 9110 13.1.5: If-Range takes strong ones only
+        return Listing(self._url, None, None, (file,), None, file.path), strong
+
+    def _name_in_url(self) -> str:
+        return PurePosixPath(unquote(urlsplit(self._url).path)).name
+
+
+def _file_name(response: httpx.Response) -> str | None:
+    """The last part of Content-Disposition's file name; model sites name the file there and not in the address."""
+    header = Message()
+    header["Content-Disposition"] = response.headers.get("Content-Disposition", "")
+    name = header.get_filename()
+    return PurePosixPath(name).name if name else None
+
+
+def _refusal(response: httpx.Response) -> ModelshelfError:
+    asked = response.history[0].request.url if response.history else response.request.url
+    if response.status_code in (404, 410):
+        return FileMissing(f"{asked.host} has no file at {asked}.", status=response.status_code)
+    return Refused(
+        f"{asked.host} does not hand out {asked} ({response.status_code} {response.reason_phrase}). "
+        "Download it in a browser, and install the file by its path.",
+        status=response.status_code,
+    )

@@ -1,0 +1,149 @@
+"""Which of a repository's files make the model that the user means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from probes import Folder, Header, choose_weights, merge_headers
+from registry.errors import AmbiguousChoice, NoWeights, UnusableFile
+from registry.installs.origins import Listing, RemoteFile
+
+WEIGHTS = (".safetensors", ".gguf")
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+TEXTS = (".json", ".txt", ".model")  # configurations and tokenizers
+INDEX = "model_index.json"
+CONFIGS = ("config.json", "scheduler_config.json")
+# Says which shard holds which tensor; the shards' own headers say it too, and are what is read.
+SHARD_INDEX = ".safetensors.index.json"
+# diffusers, PEFT and the training scripts give every repository's LoRA the same name; it then says nothing about the model.
+GENERIC_STEMS = frozenset({"pytorch_lora_weights", "adapter_model", "model", "diffusion_pytorch_model", "lora"})
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The files to fetch. `prefix` ("" or "x/") is the folder of the repository that they are in; a folder model keeps its layout."""
+
+    files: tuple[RemoteFile, ...]
+    is_folder: bool
+    name: str
+    prefix: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes to transfer, as far as the origin knows."""
+        return sum(f.size or 0 for f in self.files)
+
+
+def select(listing: Listing) -> Selection:
+    """The named file; else a diffusers folder; else the one weight file. Raises NoWeights, AmbiguousChoice, UnusableFile."""
+    by_path = {f.path: f for f in listing.files}
+    if listing.focus in by_path:
+        return _single(by_path[listing.focus], listing)
+    prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
+    inside = [f for f in listing.files if f.path.startswith(prefix)]
+    if prefix + INDEX in by_path:
+        return Selection(_pipeline_files(inside, prefix), True, _folder_name(listing, prefix), prefix)
+    here = [f for f in inside if "/" not in f.path[len(prefix) :]]
+    weights = [f for f in here if f.path.endswith(WEIGHTS)]
+    if len(weights) == 1:
+        return _single(weights[0], listing)
+    if weights:
+        choices = [f.path for f in weights]
+        raise AmbiguousChoice(
+            f"There are {len(choices)} weight files in {_label(listing)}; name one of them: {_few(choices)}.",
+            choices=choices,
+        )
+    raise _nothing(listing, inside, prefix)
+
+
+def _single(file: RemoteFile, listing: Listing) -> Selection:
+    path = PurePosixPath(file.path)
+    if path.suffix in PICKLES:
+        raise _pickle(file.path)
+    if path.suffix not in WEIGHTS:
+        raise NoWeights(
+            f"{path.name} is not a weight file; a model's file ends in {' or '.join(WEIGHTS)}.", file=file.path
+        )
+    owner_name = listing.repo_id.split("/")[-1] if listing.repo_id else PurePosixPath(listing.source).parent.name
+    name = owner_name if path.stem in GENERIC_STEMS else path.stem
+    return Selection((file,), False, name, file.path[: -len(path.name)])
+
+
+def _pipeline_files(files: Iterable[RemoteFile], prefix: str) -> tuple[RemoteFile, ...]:
+    """model_index.json, and of each component its JSON and text files and one set of safetensors weights.
+
+    A repository often holds the same weights several times (fp16 variant, .bin, .ckpt, ONNX): the plain safetensors are taken, else
+    a variant, never a pickle.
+    """
+    chosen: list[RemoteFile] = []
+    components: dict[str, list[RemoteFile]] = {}
+    for file in files:
+        parts = file.path[len(prefix) :].split("/")
+        if parts == [INDEX]:
+            chosen.append(file)
+        elif len(parts) == 2:
+            components.setdefault(parts[0], []).append(file)
+    for members in components.values():
+        by_name = {PurePosixPath(f.path).name: f for f in members}
+        chosen += [f for name, f in by_name.items() if name.endswith(TEXTS) and not name.endswith(SHARD_INDEX)]
+        kept = choose_weights(sorted(by_name))
+        if not kept and (pickle := next((f for f in members if f.path.endswith(PICKLES)), None)):
+            raise _pickle(pickle.path)
+        chosen += [by_name[name] for name in kept]
+    return tuple(chosen)
+
+
+def folder_from(
+    selection: Selection, read: Callable[[RemoteFile], Mapping[str, Any]], header: Callable[[RemoteFile], Header]
+) -> Folder:
+    """What the probe needs of a pipeline that is not on disk yet: its small JSON files and its weights' headers."""
+    index = read(next(f for f in selection.files if f.path == selection.prefix + INDEX))
+    configs: dict[str, Mapping[str, Any]] = {}
+    shards: dict[str, list[Header]] = {}
+    for file in selection.files:
+        component, _, name = file.path[len(selection.prefix) :].partition("/")
+        if name in CONFIGS:
+            configs[component] = read(file)
+        elif name.endswith(".safetensors"):
+            shards.setdefault(component, []).append(header(file))
+    return Folder(index, configs, {c: merge_headers(parts) for c, parts in shards.items()}, selection.name)
+
+
+def _folder_name(listing: Listing, prefix: str) -> str:
+    if prefix:
+        return PurePosixPath(prefix).name
+    return listing.repo_id.split("/")[-1] if listing.repo_id else PurePosixPath(listing.source).name
+
+
+def _nothing(listing: Listing, inside: list[RemoteFile], prefix: str) -> Exception:
+    pickles = [f.path for f in inside if f.path.endswith(PICKLES)]
+    if pickles:
+        return _pickle(pickles[0])
+    deeper = [f.path for f in inside if f.path.endswith(WEIGHTS)]
+    if deeper:
+        return AmbiguousChoice(
+            f"{_label(listing)} keeps its weights in sub-folders; name a file: {_few(deeper)}.", choices=deeper
+        )
+    return NoWeights(
+        f"There is no weight file ({', '.join(WEIGHTS)}) in {_label(listing)}{'/' + prefix if prefix else ''}."
+    )
+
+
+def _pickle(path: str) -> UnusableFile:
+    return UnusableFile(
+        f"{path} is a pickle, which can run code when it is loaded; modelshelf never opens one. "
+        "Look for a .safetensors version, or convert it on a machine you can afford to lose.",
+        probe="pickle",
+        file=path,
+    )
+
+
+def _label(listing: Listing) -> str:
+    return listing.repo_id or listing.source
+
+
+def _few(paths: list[str], limit: int = 6) -> str:
+    return ", ".join(paths[:limit]) + (f" and {len(paths) - limit} more" if len(paths) > limit else "")

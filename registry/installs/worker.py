@@ -1,0 +1,254 @@
+"""Runs one install from its source to a recorded model."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from blake3 import blake3
+from filelock import FileLock
+
+from probes import Report, UnreadableModel, probe, read_header
+from registry.cards import parse_card
+from registry.catalog import Catalog
+from registry.errors import Cancelled, ModelshelfError, UnusableFile
+from registry.installs.download import download
+from registry.installs.examine import accept, connection, hints_for, probe_origin
+from registry.installs.hashing import Digests
+from registry.installs.origins import Listing, Origin, open_origin
+from registry.installs.selection import Selection, select
+from registry.installs.states import InstallBook
+from registry.recommended import recommended, triggers
+from registry.settings import Settings
+from registry.sources import Source, parse_source
+from registry.tables import Install, Model, State
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 0.2  # between two writes of the byte count: people see no difference below it
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What an install is doing; bytes of the whole transfer."""
+
+    state: State
+    filename: str | None = None
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Worker:
+    def __init__(self, settings: Settings, book: InstallBook, catalog: Catalog) -> None:
+        self._settings = settings
+        self._book = book
+        self._catalog = catalog
+
+    def open(self, text: str) -> Install:
+        """Record the wish; raises InvalidSource."""
+        return self._book.open(str(self._parse(text)))
+
+    def run(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
+        """To the end, whatever it is: returns the model, or records the error and raises it."""
+        job = _Job(self._settings, self._book, self._catalog, install_id, on_progress)
+        try:
+            with open_origin(self._parse(self._book.get(install_id).source), **connection(self._settings)) as origin:
+                return job.run(origin)
+        except UnreadableModel as error:
+            refusal = UnusableFile(str(error), probe=error.code)
+            self._book.move(install_id, State.FAILED, error=_as_dict(refusal))
+            raise refusal from error
+        except Cancelled as error:
+            self._book.move(install_id, State.CANCELLED, error=_as_dict(error))
+            raise
+        except ModelshelfError as error:
+            self._book.move(install_id, State.FAILED, error=_as_dict(error))
+            raise
+        except Exception as error:
+            logger.exception("install %s", install_id)
+            message = f"An error of modelshelf itself: {type(error).__name__}: {error}"
+            self._book.move(
+                install_id, State.FAILED, error={"code": "internal_error", "message": message, "detail": {}}
+            )
+            raise
+
+    def _parse(self, text: str) -> Source:
+        return parse_source(text, endpoint=self._settings.hub_endpoint)
+
+
+class _Job:
+    """One run of one install; its methods are the states, in order."""
+
+    def __init__(
+        self, settings: Settings, book: InstallBook, catalog: Catalog, install_id: str, on_progress: OnProgress
+    ) -> None:
+        self._settings = settings
+        self._book = book
+        self._catalog = catalog
+        self._id = install_id
+        self._tell = on_progress
+
+    def run(self, origin: Origin) -> Model:
+        self._move(State.RESOLVING)
+        listing = origin.listing()
+        selection = select(listing)
+        staging = self._settings.downloads / _key(listing, selection)
+        staging.mkdir(parents=True, exist_ok=True)
+        # Two installs of the same files: the second waits, and then finds the model in the registry.
+        with FileLock(f"{staging}.lock"):
+            if (known := self._known(listing, selection)) is not None:
+                return self._installed(known)
+            accept(probe_origin(origin, listing, selection))
+            digests = self._download(origin, selection, staging)
+            self._move(State.PROBING)
+            staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
+            report = accept(probe(staged, hints_for(listing, selection)))
+            self._move(State.REGISTERING)
+            model = self._register(listing, selection, staged, report, digests)
+            shutil.rmtree(staging)
+            return self._installed(model)
+
+    def _known(self, listing: Listing, selection: Selection) -> Model | None:
+        """The same revision of the same source, or a file with the digest that the Hub announces."""
+        announced = None if selection.is_folder else selection.files[0].sha256
+        return self._present(source=_pinned(listing, selection) if listing.revision else None, sha256=announced)
+
+    def _present(self, **criteria: str | None) -> Model | None:
+        """The registry's model, if its file is still there; a model whose file somebody deleted is forgotten."""
+        model = self._catalog.find(**criteria)
+        if model is None or self._catalog.path(model).exists():
+            return model
+        self._catalog.remove(model)
+        return None
+
+    def _download(self, origin: Origin, selection: Selection, staging: Path) -> Mapping[str, Digests]:
+        """Fetch every file into `staging`; what an earlier run finished is hashed, not fetched."""
+        self._move(State.DOWNLOADING, bytes_total=selection.size, bytes_done=0)
+        done, told = 0, 0.0
+        digests: dict[str, Digests] = {}
+        for file in selection.files:
+            name = file.path[len(selection.prefix) :]
+            target = staging / "model" / name if selection.is_folder else staging / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            before = done
+
+            def on_bytes(of_file: int, name: str = name, before: int = before) -> None:
+                nonlocal told
+                self._tell(Progress(State.DOWNLOADING, name, before + of_file, selection.size))
+                if time.monotonic() - told >= PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    self._book.progress(self._id, before + of_file)
+
+            part = target.with_name(target.name + ".part")
+            if target.exists():
+                target.replace(
+                    part
+                )  # complete, or it would not have its name; download() hashes it and asks for nothing more
+            digests[name] = download(origin, file, part, on_bytes=on_bytes, cancelled=self._cancelled)
+            part.replace(target)
+            done += digests[name].size
+        self._book.progress(self._id, done)
+        return digests
+
+    def _register(
+        self, listing: Listing, selection: Selection, staged: Path, report: Report, digests: Mapping[str, Digests]
+    ) -> Model:
+        whole = _whole(selection, digests)
+        if (same := self._present(blake3=whole.blake3)) is not None:
+            return same
+        card = parse_card(listing.card)
+        metadata = {} if selection.is_folder else read_header(staged).metadata
+        name, path = self._place(staged, report, selection)
+        return self._catalog.add(
+            Model(
+                name=name,
+                kind=str(report.kind),
+                family=str(report.family),
+                variant=report.variant,
+                prediction_type=report.prediction_type,
+                format=str(report.format),
+                path=path.relative_to(self._settings.root).as_posix(),
+                size=whole.size,
+                blake3=whole.blake3,
+                sha256=whole.sha256 or None,
+                autov3=whole.autov3,
+                files=[
+                    {"path": n, "size": d.size, "sha256": d.sha256, "blake3": d.blake3}
+                    for n, d in sorted(digests.items())
+                ],
+                source=_pinned(listing, selection),
+                repo_id=listing.repo_id,
+                revision=listing.revision,
+                base_model=card.base_model,
+                triggers=triggers(metadata, card),
+                recipe={k: v.as_dict() for k, v in recommended(metadata, card).items()},
+                report=report.as_dict(),
+            )
+        )
+
+    def _place(self, staged: Path, report: Report, selection: Selection) -> tuple[str, Path]:
+        """Give the file its final name, <root>/<kind>/<family>/<name>, by a rename; a taken name gets a number."""
+        shelf = self._settings.root / str(report.kind) / str(report.family)
+        shelf.mkdir(parents=True, exist_ok=True)
+        base = re.sub(r"[^\w.+-]+", "-", selection.name).strip("-.") or "model"
+        suffix = "" if selection.is_folder else staged.suffix
+        for number in range(1, 10_000):
+            name = base if number == 1 else f"{base}-{number}"
+            path = shelf / f"{name}{suffix}"
+            try:
+                # Reserve the name, so that two installs cannot both find it free.
+                path.mkdir() if selection.is_folder else path.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            staged.replace(path)  # over the empty file or the empty folder that was just made
+            return name, path
+        raise UnusableFile(f"{shelf} holds 10,000 models named {base}; rename some.")
+
+    def _installed(self, model: Model) -> Model:
+        self._move(State.INSTALLED, model_id=model.id)
+        return model
+
+    def _move(self, to: State, **fields: Any) -> None:
+        install = self._book.move(self._id, to, **fields)
+        self._tell(Progress(to, install.filename, install.bytes_done, install.bytes_total))
+
+    def _cancelled(self) -> bool:
+        return False
+
+
+def _pinned(listing: Listing, selection: Selection) -> str:
+    """Canonical source of the selected files: the listing's, with the file or sub-folder that was chosen."""
+    part = selection.prefix.rstrip("/") if selection.is_folder else selection.files[0].path
+    return (
+        f"{listing.source}/{part}"
+        if part and listing.source.startswith("hf://") and not listing.focus
+        else listing.source
+    )
+
+
+def _key(listing: Listing, selection: Selection) -> str:
+    """Name of the staging folder: the same files of the same revision share it, so that an interrupted download is found again."""
+    identity = "\n".join([_pinned(listing, selection), *(f"{f.path} {f.size} {f.sha256}" for f in selection.files)])
+    return sha256(identity.encode()).hexdigest()[:24]
+
+
+def _whole(selection: Selection, digests: Mapping[str, Digests]) -> Digests:
+    """The model's own digests. A folder has no single SHA-256; its BLAKE3 is that of its sorted `path NUL blake3 LF` lines."""
+    if not selection.is_folder:
+        return next(iter(digests.values()))
+    lines = "".join(f"{name}\0{d.blake3}\n" for name, d in sorted(digests.items()))
+    return Digests(sum(d.size for d in digests.values()), blake3(lines.encode()).hexdigest(), "", None)
+
+
+def _as_dict(error: ModelshelfError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message, "detail": error.detail}

@@ -1,0 +1,88 @@
+"""The composition root: everything that the API and the command line can ask for, wired from one Settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+from probes import Kind, Report
+from registry.backends import Backend
+from registry.catalog import Catalog
+from registry.compatibility import Fit
+from registry.db import make_engine, migrate
+from registry.errors import InvalidRequest
+from registry.generation import Generator
+from registry.installs.examine import probe_source
+from registry.installs.states import ACTIVE, InstallBook
+from registry.installs.worker import OnProgress, Worker
+from registry.settings import Settings
+from registry.starter import starter_repositories
+from registry.tables import Install, Model, State
+
+INSTALL_THREADS = 2  # one transfer fills a line; the second keeps a small LoRA from waiting behind a checkpoint
+
+
+class Manager:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._engine = make_engine(settings.database)
+        migrate(self._engine)
+        self.catalog = Catalog(self._engine, settings.root)
+        self.installs = InstallBook(self._engine)
+        self._worker = Worker(settings, self.installs, self.catalog)
+        self._threads = ThreadPoolExecutor(INSTALL_THREADS, thread_name_prefix="install")
+        self.generator = Generator(self.catalog, lambda: self._backend)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        from registry.backends.diffusers import DiffusersBackend
+
+        settings = self.settings
+        return DiffusersBackend(
+            device=settings.device, dtype=settings.dtype, budget_bytes=int(settings.memory_gib * 2**30)
+        )
+
+    # -- installing
+    def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
+        """Install now, in this thread."""
+        return self._worker.run(self._worker.open(source).id, on_progress)
+
+    def install_starter(self, on_progress: OnProgress = lambda _: None) -> Iterator[Model]:
+        """The starter models that ship with the package; needs no network."""
+        for repository in starter_repositories():
+            yield self.install(str(repository), on_progress)
+
+    def submit_install(self, source: str) -> Install:
+        """Queue an install for the background threads."""
+        install = self._worker.open(source)
+        self._threads.submit(self._worker.run, install.id)  # its outcome, errors included, is told by the row
+        return install
+
+    def resume_installs(self) -> None:
+        """Go on with what a killed service left unfinished."""
+        for install in reversed(self.installs.list(states=ACTIVE)):
+            if install.state != State.QUEUED:
+                self.installs.move(install.id, State.QUEUED)
+            self._threads.submit(self._worker.run, install.id)
+
+    # -- asking
+    def probe(self, source: str) -> Report:
+        return probe_source(source, self.settings)
+
+    def compatible_loras(self, checkpoint: str) -> list[tuple[Model, Fit]]:
+        """Every LoRA and LCM-LoRA with the verdict on it, those that fit first."""
+        base = self.catalog.get(checkpoint)
+        if base.kind != Kind.CHECKPOINT:
+            raise InvalidRequest(f"{base.name} is a {base.kind}; LoRAs fit checkpoints.", model=base.id)
+        loras = [m for kind in (Kind.LORA, Kind.LCM_LORA) for m in self.catalog.list(kind=kind, limit=100_000)]
+        verdicts = [(lora, self.generator.fit(lora, base)) for lora in loras]
+        return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._engine.dispose()
+
+
+def build_manager(settings: Settings | None = None) -> Manager:
+    return Manager(settings or Settings())

@@ -1,0 +1,59 @@
+"""The one settings object, and the only place that reads the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Each field is `MODELSHELF_<FIELD>` in the environment; the Hub's own variables keep the names its users know."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELSHELF_", env_file=None, extra="ignore", populate_by_name=True)
+
+    root: Path = Field(
+        default_factory=lambda: Path.home() / "modelshelf",
+        description="Folder that holds the models, the database and unfinished downloads.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL of the registry's database. Unset: SQLite in `root`.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address that `modelshelf serve` listens on.")
+    port: int = Field(default=8420, ge=0, le=65535, description="Port that `modelshelf serve` listens on; 0 picks one.")
+    device: str = Field(
+        default="auto", description="Torch device for generation: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."
+    )
+    dtype: str = Field(
+        default="auto",
+        description="Precision of resident weights: `auto` (float16 on a GPU, float32 on a CPU), `float16`, `bfloat16`, `float32`.",
+    )
+    memory_gib: float = Field(
+        default=16.0, gt=0, description="Budget in GiB for weights kept resident; the least recently used go first."
+    )
+    download_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."
+    )
+    hub_endpoint: str = Field(
+        default="https://huggingface.co",
+        validation_alias=AliasChoices("HF_ENDPOINT", "hub_endpoint"),
+        description="The Hugging Face Hub, or a mirror that speaks its API.",
+    )
+    hub_token: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("HF_TOKEN", "hub_token"),
+        description="Access token for private and gated repositories.",
+        repr=False,
+    )
+
+    @property
+    def database(self) -> str:
+        """The URL in force."""
+        return self.database_url or f"sqlite:///{self.root / 'modelshelf.db'}"
+
+    @property
+    def downloads(self) -> Path:
+        """Unfinished downloads: on the same file system as the models, so that finishing one is a rename."""
+        return self.root / ".downloads"

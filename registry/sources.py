@@ -1,0 +1,164 @@
+"""What people may name to install from, and its one parser.
+
+Importing this module is cheap: huggingface_hub, whose URL grammar is used, is imported when a Hub address is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from registry.errors import InvalidSource
+
+ACCEPTED = (
+    "Accepted: a model's page on huggingface.co, or a file or folder in it "
+    "(https://huggingface.co/OWNER/REPO/blob/REV/FILE); hf://OWNER/REPO[@REV][/FILE]; OWNER/REPO; "
+    "an https:// address of a file; a path on this machine (./FILE)."
+)
+PUBLIC_HUB = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
+MODEL_SUFFIXES = frozenset({".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin"})
+"""Endings that make a bare `a/b` a file on disk rather than a repository; no repository is named so."""
+
+_WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(?:/|$)|[A-Za-z]:[\\/]|\.{0,2}\\")
+_DRIVE = re.compile(r"[A-Za-z]:")
+# Refs that the Hub writes with a slash and its URL grammar takes whole (huggingface_hub.utils._hf_uris).
+_SLASHED_REF = re.compile(r"refs/(?:convert/[\w.-]+|pr/\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A repository on the Hub.
+
+    `revision`: branch, tag or commit, None for the default branch. `path`: a file or sub-folder in it, "" for all.
+    """
+
+    repo_id: str
+    revision: str | None = None
+    path: str = ""
+
+    def __str__(self) -> str:
+        revision = self.revision or ""
+        if not _SLASHED_REF.fullmatch(revision):
+            revision = quote(revision, safe="")
+        return f"hf://{self.repo_id}" + (f"@{revision}" if revision else "") + (f"/{self.path}" if self.path else "")
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """One file behind an address that is not the Hub's."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class PathSource:
+    """A file or folder on this machine; absolute. Whether it exists is asked when it is opened."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+Source = HubSource | UrlSource | PathSource
+
+
+def parse_source(text: str, *, endpoint: str) -> Source:
+    """What `text` names. `endpoint` is the configured Hub; its addresses count as the Hub's, besides the public ones.
+
+    In this order: an address (`scheme://`, or a Hub's host without one); what is written like a path (`/x`, `./x`,
+    `../x`, `~/x`); what exists on disk, seen from the working directory; `OWNER/REPO`. So a folder `owner/repo` that is
+    there wins over the repository of that name, as in diffusers and transformers; hf://owner/repo is always the Hub's.
+
+    `str()` of the result parses to the same value again, whatever the working directory. Raises InvalidSource.
+    """
+    text = text.strip()
+    if not text:
+        raise InvalidSource(f"No source was given. {ACCEPTED}")
+    if not text.isprintable():
+        raise InvalidSource(f"{text!r} has characters that no address or path has. {ACCEPTED}")
+    hub = urlsplit(endpoint)
+    scheme, separator, _ = text.partition("://")
+    if not separator and text.lower().partition("/")[0] in PUBLIC_HUB | {hub.netloc.lower()}:
+        scheme, text = hub.scheme, f"{hub.scheme}://{text}"
+    elif not separator:
+        return _parse_bare(text)
+    match scheme.lower():
+        case "hf":
+            return _parse_hub(f"hf://{text[len('hf://') :]}", text, endpoint)
+        case "http" | "https":
+            return _parse_url(text, endpoint)
+    raise InvalidSource(f"{scheme}:// is no scheme that can be installed from. {ACCEPTED}")
+
+
+def relative_path(text: str) -> str:
+    """`text` itself, when it is a plain path downwards ("a/b.json") on every operating system; else ValueError."""
+    if (
+        not text
+        or not text.isprintable()
+        or "\\" in text
+        or _DRIVE.match(text)
+        or not {"", ".", ".."}.isdisjoint(text.split("/"))
+    ):
+        raise ValueError(f"{text!r} is not a plain relative path")
+    return text
+
+
+def _parse_bare(text: str) -> Source:
+    path = Path(text)
+    if _WRITTEN_AS_PATH.match(text) or path.exists():
+        return PathSource(Path(path.expanduser().absolute()))
+    if path.suffix.lower() in MODEL_SUFFIXES:
+        raise InvalidSource(
+            f"There is no file {text!r} here. For one in a repository write hf://OWNER/REPO/FILE. {ACCEPTED}"
+        )
+    if text.count("/") != 1 or "@" in text:
+        raise InvalidSource(f"{text!r} is neither OWNER/REPO nor something on this machine. {ACCEPTED}")
+    return _parse_hub(f"hf://{text}", text, None)
+
+
+def _parse_url(text: str, endpoint: str) -> Source:
+    try:
+        address = urlsplit(text)
+        host, _ = address.hostname, address.port
+    except ValueError as error:
+        raise InvalidSource(f"{text!r} is not an address: {error}. {ACCEPTED}") from error
+    if address.username is not None:
+        raise InvalidSource("An address must not hold a user name or password; it is recorded with the model.")
+    # By host and port: other ports of the endpoint's host are other servers, which huggingface_hub does not tell apart.
+    if address.netloc.lower() == urlsplit(endpoint).netloc.lower():
+        return _parse_hub(text, text, endpoint)
+    if host in PUBLIC_HUB:
+        return _parse_hub(text.replace("://www.", "://", 1), text, None)
+    if address.scheme.lower() != "https":
+        raise InvalidSource(
+            f"{address.netloc} must be named with https://; http:// bytes could be anybody's. {ACCEPTED}"
+        )
+    if not host or not PurePosixPath(unquote(address.path)).name:
+        raise InvalidSource(f"{text!r} names no file. {ACCEPTED}")
+    return UrlSource(urlunsplit(address._replace(scheme="https", fragment="")))
+
+
+def _parse_hub(uri: str, text: str, endpoint: str | None) -> HubSource:
+    from huggingface_hub import parse_hf_uri
+    from huggingface_hub.errors import HfUriError
+
+    try:
+        found = parse_hf_uri(uri, endpoint=endpoint)
+    except HfUriError as error:
+        raise InvalidSource(f"{text!r} names no model repository: {error.msg.strip()} {ACCEPTED}") from error
+    if found.type != "model":
+        raise InvalidSource(f"{text!r} is a {found.type}; only model repositories hold models. {ACCEPTED}")
+    path = found.path_in_repo.rstrip("/")
+    if not uri.startswith("hf:"):
+        path = path.replace("%2F", "/")  # the one escape of web addresses that parse_hf_uri leaves
+    try:
+        path = relative_path(path) if path else ""
+    except ValueError as error:
+        raise InvalidSource(f"{error}, so no file in a repository. {ACCEPTED}") from error
+    return HubSource(found.id, found.revision, path)

@@ -1,0 +1,59 @@
+"""Which files of a checkpoint hold which component's tensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.errors import FileMissing, NotGenerable
+from registry.weights.names import COMPONENTS
+
+_STEMS = ("diffusion_pytorch_model", "model")
+"""diffusers' and transformers' names for a component's weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """`component` None: a single-file checkpoint, which holds them all."""
+
+    component: str | None
+    path: Path
+
+
+def weight_files(checkpoint: Path) -> tuple[WeightFile, ...]:
+    """The safetensors files of a diffusers folder or of a single file, component by component.
+
+    In a folder the unmarked file wins over variants (`.fp16.`), and a whole file over shards.
+
+    Raises FileMissing: there is no such file or folder. NotGenerable: a component has no safetensors file.
+    """
+    if checkpoint.is_file():
+        return (WeightFile(None, checkpoint),)
+    if not checkpoint.is_dir():
+        raise FileMissing(f"There is no checkpoint at {checkpoint}.", path=str(checkpoint))
+    found = [
+        WeightFile(component, path)
+        for component in COMPONENTS
+        if (checkpoint / component).is_dir()
+        for path in _component_files(checkpoint / component)
+    ]
+    if not found:
+        raise NotGenerable(f"{checkpoint} has none of the folders {', '.join(COMPONENTS)}.", path=str(checkpoint))
+    return tuple(found)
+
+
+def _component_files(folder: Path) -> list[Path]:
+    for stem in _STEMS:
+        if (whole := folder / f"{stem}.safetensors").is_file():
+            return [whole]
+        for index in (
+            folder / f"{stem}.safetensors.index.json",
+            *sorted(folder.glob(f"{stem}.safetensors.index.*.json")),
+        ):
+            if index.is_file():
+                shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+                return [folder / name for name in sorted(set(shards.values()))]
+        if variants := [path for path in sorted(folder.glob(f"{stem}.*.safetensors")) if "non_ema" not in path.name]:
+            return variants[:1]
+    raise NotGenerable(f"{folder} has no safetensors weights; pickled ones are not read.", path=str(folder))

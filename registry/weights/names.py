@@ -1,0 +1,348 @@
+"""Tensor names: every layout's spelling -> one canonical spelling, which is diffusers' with the component in front.
+
+`unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight`, `vae.decoder.conv_in.weight`,
+`text_encoder.text_model.encoder.layers.0.mlp.fc1.weight`. Names only: no tensor and no torch in here.
+
+The block arithmetic of the single-file ("LDM") layout is that of CompVis' `UNetModel` and `AutoencoderKL`; the tests hold it against
+diffusers' `convert_ldm_unet_checkpoint`, `convert_ldm_vae_checkpoint` and `convert_open_clip_checkpoint`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+"""The components of a diffusers folder whose tensors have canonical names."""
+
+Shape = tuple[int, ...]
+Pairs = list[tuple[str, str]]  # (LDM prefix, diffusers prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a canonical tensor lies in a file, and what its value goes through on the way.
+
+    `third` 0, 1 or 2: rows of a fused q, k, v projection. `linear`: a 1x1 convolution that became a linear layer loses its
+    trailing ones. `transposed`: stored [in, out].
+    """
+
+    name: str
+    third: int | None = None
+    linear: bool = False
+    transposed: bool = False
+
+    def shape(self, stored: Shape) -> Shape:
+        """The canonical tensor's shape, from the stored one's."""
+        if self.third is not None:
+            return (stored[0] // 3, *stored[1:])
+        if self.linear:
+            return stored[:2]
+        return stored[::-1] if self.transposed else stored
+
+
+def canonical_sources(names: Iterable[str], component: str | None) -> dict[str, Source]:
+    """Canonical name -> where it lies, for the stored `names` of one file.
+
+    `component` is the diffusers folder that the file lies in; None: a single file with everything in LDM layout. Tensors that are
+    no weights of a component (schedules, EMA copies, `position_ids`) are left out; so is whatever has no known name.
+    """
+    stored = [name for name in names if not name.endswith("position_ids")]
+    if component is None:
+        return _from_single_file(stored)
+    if component == "vae":
+        return {f"vae.{_modern_attention(name)}": Source(name, linear=_was_convolution(name)) for name in stored}
+    if component.startswith("text_encoder"):
+        return {f"{component}.{_with_text_model(name)}": Source(name) for name in stored}
+    return {f"{component}.{name}": Source(name) for name in stored}
+
+
+# --- single files ----------------------------------------------------------------------------------------------------
+
+_UNET = "model.diffusion_model."
+_VAE = "first_stage_model."
+_CLIP = {"cond_stage_model.transformer.": "text_encoder", "conditioner.embedders.0.transformer.": "text_encoder"}
+_OPEN_CLIP = {
+    "cond_stage_model.model.": "text_encoder",
+    "conditioner.embedders.0.model.": "text_encoder",
+    "conditioner.embedders.1.model.": "text_encoder_2",
+}
+
+
+def _from_single_file(names: list[str]) -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    unet = [name.removeprefix(_UNET) for name in names if name.startswith(_UNET)]
+    unet_table = dict(_unet_pairs(*_unet_plan_of_ldm(unet)))
+    for name in unet:
+        if renamed := _rename(name, unet_table):
+            found[f"unet.{renamed}"] = Source(_UNET + name)
+    vae = [name.removeprefix(_VAE) for name in names if name.startswith(_VAE)]
+    vae_table = dict(_vae_pairs(*_vae_plan_of_ldm(vae)))
+    for name in vae:
+        if renamed := _rename(name, vae_table):
+            found[f"vae.{renamed}"] = Source(_VAE + name, linear=_was_convolution(renamed))
+    for name in names:
+        for prefix, component in _CLIP.items():
+            if name.startswith(prefix) and not name.endswith("logit_scale"):
+                found[f"{component}.{_with_text_model(name.removeprefix(prefix))}"] = Source(name)
+        for prefix, component in _OPEN_CLIP.items():
+            if name.startswith(prefix):
+                found |= {f"{component}.{key}": source for key, source in _from_open_clip(name, prefix).items()}
+    return found
+
+
+def _rename(name: str, prefixes: Mapping[str, str]) -> str | None:
+    """`name` with its longest known prefix (whole dotted parts) replaced."""
+    stem = name
+    while stem:
+        if stem in prefixes:
+            return prefixes[stem] + name[len(stem) :]
+        stem = stem.rpartition(".")[0]
+    return None
+
+
+_UNET_TOP: Pairs = [
+    ("time_embed.0", "time_embedding.linear_1"),
+    ("time_embed.2", "time_embedding.linear_2"),
+    ("time_embed.cond_proj", "time_embedding.cond_proj"),
+    ("label_emb.0.0", "add_embedding.linear_1"),
+    ("label_emb.0.2", "add_embedding.linear_2"),
+    ("input_blocks.0.0", "conv_in"),
+    ("out.0", "conv_norm_out"),
+    ("out.2", "conv_out"),
+]
+_RESNET: Pairs = [
+    ("in_layers.0", "norm1"),
+    ("in_layers.2", "conv1"),
+    ("emb_layers.1", "time_emb_proj"),
+    ("out_layers.0", "norm2"),
+    ("out_layers.3", "conv2"),
+    ("skip_connection", "conv_shortcut"),
+]
+
+
+def _unet_pairs(levels: int, layers: int, attended: Collection[int]) -> Pairs:
+    """Prefix pairs of a UNet of `levels` resolutions with `layers` resnets each.
+
+    `attended` are the up levels whose last layer has attention: there the upsampler is the third part of its LDM block, else the second.
+    """
+    pairs = list(_UNET_TOP)
+
+    def resnet(ldm: str, ours: str) -> None:
+        pairs.extend((f"{ldm}.{a}", f"{ours}.{b}") for a, b in _RESNET)
+
+    for level in range(levels):
+        for layer in range(layers):
+            block = level * (layers + 1) + layer + 1
+            resnet(f"input_blocks.{block}.0", f"down_blocks.{level}.resnets.{layer}")
+            pairs.append((f"input_blocks.{block}.1", f"down_blocks.{level}.attentions.{layer}"))
+        down = (level + 1) * (layers + 1)
+        pairs.append((f"input_blocks.{down}.0.op", f"down_blocks.{level}.downsamplers.0.conv"))
+        for layer in range(layers + 1):
+            block = level * (layers + 1) + layer
+            resnet(f"output_blocks.{block}.0", f"up_blocks.{level}.resnets.{layer}")
+            pairs.append((f"output_blocks.{block}.1", f"up_blocks.{level}.attentions.{layer}"))
+        part = 2 if level in attended else 1
+        pairs.append((f"output_blocks.{down - 1}.{part}.conv", f"up_blocks.{level}.upsamplers.0.conv"))
+    resnet("middle_block.0", "mid_block.resnets.0")
+    pairs.append(("middle_block.1", "mid_block.attentions.0"))
+    resnet("middle_block.2", "mid_block.resnets.1")
+    return pairs
+
+
+def _numbers(pattern: str, names: Iterable[str]) -> set[int]:
+    return {int(match[1]) for name in names if (match := re.match(pattern, name))}
+
+
+def _unet_plan_of_ldm(names: Collection[str]) -> tuple[int, int, set[int]]:
+    downs = _numbers(r"input_blocks\.(\d+)\.0\.op\.", names)
+    layers = min(downs) - 1 if downs else max(_numbers(r"input_blocks\.(\d+)\.", names), default=0)
+    ups = _numbers(r"output_blocks\.(\d+)\.2\.conv\.", names)
+    return len(downs) + 1, layers, {block // (layers + 1) for block in ups}
+
+
+def _unet_plan_of_diffusers(names: Collection[str]) -> tuple[int, int, set[int]]:
+    levels = max(_numbers(r"down_blocks\.(\d+)\.", names), default=0) + 1
+    layers = max(_numbers(r"down_blocks\.0\.resnets\.(\d+)\.", names), default=-1) + 1
+    return levels, layers, _numbers(rf"up_blocks\.(\d+)\.attentions\.{layers}\.", names)
+
+
+_VAE_SAME = ("conv_in", "conv_out")
+_VAE_ATTENTION: Pairs = [
+    ("norm", "group_norm"),
+    ("q", "to_q"),
+    ("k", "to_k"),
+    ("v", "to_v"),
+    ("proj_out", "to_out.0"),
+]
+
+
+def _vae_plan_of_ldm(names: Collection[str]) -> tuple[int, int]:
+    levels = max(_numbers(r"(?:encoder\.down|decoder\.up)\.(\d+)\.", names), default=-1) + 1
+    blocks = max(_numbers(r"(?:encoder\.down|decoder\.up)\.\d+\.block\.(\d+)\.", names), default=-1) + 1
+    return levels, blocks
+
+
+def _vae_pairs(levels: int, blocks: int) -> Pairs:
+    """Prefix pairs of a VAE of `levels` resolutions with at most `blocks` resnets each (the decoder has one more than the encoder)."""
+    pairs: Pairs = [("quant_conv", "quant_conv"), ("post_quant_conv", "post_quant_conv")]
+
+    def resnet(ldm: str, ours: str) -> None:
+        pairs.extend([(ldm, ours), (f"{ldm}.nin_shortcut", f"{ours}.conv_shortcut")])
+
+    for half in ("encoder", "decoder"):
+        pairs += [(f"{half}.{same}", f"{half}.{same}") for same in _VAE_SAME]
+        pairs.append((f"{half}.norm_out", f"{half}.conv_norm_out"))
+        pairs += [(f"{half}.mid.attn_1.{a}", f"{half}.mid_block.attentions.0.{b}") for a, b in _VAE_ATTENTION]
+        for index in (0, 1):
+            resnet(f"{half}.mid.block_{index + 1}", f"{half}.mid_block.resnets.{index}")
+    for level in range(levels):
+        other = levels - 1 - level  # LDM numbers the decoder's levels by resolution, diffusers by order of use
+        for block in range(blocks):
+            resnet(f"encoder.down.{level}.block.{block}", f"encoder.down_blocks.{level}.resnets.{block}")
+            resnet(f"decoder.up.{level}.block.{block}", f"decoder.up_blocks.{other}.resnets.{block}")
+        pairs.append((f"encoder.down.{level}.downsample", f"encoder.down_blocks.{level}.downsamplers.0"))
+        pairs.append((f"decoder.up.{level}.upsample", f"decoder.up_blocks.{other}.upsamplers.0"))
+    return pairs
+
+
+_OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+
+
+def _modern_attention(name: str) -> str:
+    """VAE attention as diffusers spells it since 0.17; the published SD 1.5 folder still has the older names."""
+    if ".attentions." in name:
+        for old, new in _OLD_ATTENTION.items():
+            name = name.replace(old, new)
+    return name
+
+
+def _was_convolution(name: str) -> bool:
+    """VAE attention projections: 1x1 convolutions in LDM, linear layers in diffusers."""
+    return ".attentions." in name and name.endswith(".weight") and "group_norm" not in name
+
+
+def _with_text_model(name: str) -> str:
+    """transformers 5 writes CLIP without the `text_model.` that every earlier file has; the projection never had it."""
+    return name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
+
+
+_OPEN_CLIP_TOP = {
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
+    "text_projection": "text_projection.weight",
+}
+_OPEN_CLIP_LAYER = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+
+
+def _from_open_clip(stored: str, prefix: str) -> dict[str, Source]:
+    """One stored OpenCLIP tensor as CLIP's: its fused q, k, v projection becomes three."""
+    name = stored.removeprefix(prefix)
+    if name in _OPEN_CLIP_TOP:
+        return {_OPEN_CLIP_TOP[name]: Source(stored, transposed=name == "text_projection")}
+    if not (match := re.match(r"transformer\.resblocks\.(\d+)\.(.+)$", name)):
+        return {}
+    layer, rest = f"text_model.encoder.layers.{match[1]}", match[2]
+    if rest.startswith("attn.in_proj_"):
+        kind = rest.removeprefix("attn.in_proj_")
+        return {f"{layer}.self_attn.{qkv}_proj.{kind}": Source(stored, third=i) for i, qkv in enumerate("qkv")}
+    renamed = _rename(rest, _OPEN_CLIP_LAYER)
+    return {f"{layer}.{renamed}": Source(stored)} if renamed else {}
+
+
+# --- adapters --------------------------------------------------------------------------------------------------------
+
+Role = Literal["down", "up", "mid", "alpha"]
+
+_ROLES: dict[str, Role] = {
+    ".lora_down.weight": "down",  # kohya
+    ".lora_up.weight": "up",
+    ".lora_mid.weight": "mid",
+    ".lora.down.weight": "down",  # diffusers
+    ".lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",  # diffusers, text encoder
+    ".lora_linear_layer.up.weight": "up",
+    "_lora.down.weight": "down",  # diffusers before 0.20: attn1.processor.to_q_lora
+    "_lora.up.weight": "up",
+    ".lora_A.weight": "down",  # PEFT
+    ".lora_B.weight": "up",
+    ".lora_A.default.weight": "down",
+    ".lora_B.default.weight": "up",
+    ".alpha": "alpha",
+}
+
+_OLD_NAMES = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tensor of an adapter: the canonical base weight that it changes, and its part in `up @ mid @ down * alpha / rank`."""
+
+    weight: str
+    role: Role
+
+
+def split_role(key: str) -> tuple[str, Role] | None:
+    """An adapter's key as (module as the file spells it, role), or None if the suffix belongs to no known LoRA layout."""
+    for suffix, role in _ROLES.items():
+        if key.endswith(suffix):
+            return key.removesuffix(suffix), role
+    return None
+
+
+def resolve(key: str, base: Collection[str]) -> Part | None:
+    """What an adapter's key means for a base with the canonical names `base`; None if it means nothing there.
+
+    kohya's names have every dot flattened to an underscore and cannot be parsed; they are looked up among the base's own names.
+    """
+    if (split := split_role(key)) is None:
+        return None
+    module, role = split
+    weight = _aliases(frozenset(base)).get(module.replace("base_model.model.", ""))
+    return Part(weight, role) if weight else None
+
+
+@lru_cache(maxsize=8)
+def _aliases(base: frozenset[str]) -> Mapping[str, str | None]:
+    """Every spelling of a module -> its canonical weight; None where one spelling would mean two modules."""
+    table: dict[str, str | None] = {}
+    unet = sorted(name.removeprefix("unet.") for name in base if name.startswith("unet."))
+    to_ldm = {ours: ldm for ldm, ours in _unet_pairs(*_unet_plan_of_diffusers(unet))}
+    for weight in sorted(name for name in base if name.endswith(".weight") and not name.startswith("vae.")):
+        component, _, module = weight.removesuffix(".weight").partition(".")
+        if component == "unet":
+            spellings = _unet_spellings(module, _rename(module, to_ldm))
+        else:
+            spellings = _text_spellings(component, module)
+        for spelling in spellings:
+            table[spelling] = weight if table.get(spelling, weight) == weight else None
+    return table
+
+
+def _unet_spellings(module: str, ldm: str | None) -> set[str]:
+    kohya = {f"lora_unet_{name.replace('.', '_')}" for name in (module, ldm) if name}
+    parent, _, leaf = module.removesuffix(".0").rpartition(".")
+    legacy = {f"{parent}.processor.{leaf}", f"{parent}.{leaf}"} if ".attn" in parent else set()
+    dotted = {module} | legacy
+    return kohya | dotted | {f"unet.{name}" for name in dotted}
+
+
+def _text_spellings(component: str, module: str) -> set[str]:
+    """`module` starts with `text_model.`, which files written with transformers 5 lack."""
+    parent, _, leaf = module.rpartition(".")
+    names = {module} | ({f"{parent}.{_OLD_NAMES[leaf]}"} if leaf in _OLD_NAMES else set())
+    names |= {name.removeprefix("text_model.") for name in names}
+    prefixes = {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}[component]
+    kohya = {f"{prefix}{name.replace('.', '_')}" for name in names for prefix in prefixes}
+    return kohya | names | {f"{component}.{name}" for name in names}

@@ -1,0 +1,131 @@
+"""The command `modelshelf`, as a process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import STARTER
+from tests.demo.strangers import sd15_lora, write
+from tests.hub import LoopbackHub
+from tests.service import MODELSHELF, environment
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, hub: LoopbackHub) -> Run:
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        env = environment(tmp_path / "root", hub.endpoint, COLUMNS="200")
+        return subprocess.run([MODELSHELF, *words], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return command
+
+
+def test_install_list_show_compatible(run: Run) -> None:
+    done = run("install", "https://huggingface.co/modelshelf/starter-outline-lora", "modelshelf/starter-base")
+    assert done.returncode == 0, done.stderr
+    assert "starter-outline-lora  lora, sd-1" in done.stdout
+
+    assert "starter-outline-lora" in run("list").stdout
+    listed = json.loads(run("list", "--kind", "lora", "--json").stdout)
+    assert [m["name"] for m in listed] == ["starter-outline-lora"]
+
+    shown = run("show", "starter-outline-lora").stdout
+    assert "recommended weight" in shown
+    assert listed[0]["sha256"] in shown
+    assert json.loads(run("show", listed[0]["id"], "--json").stdout)["report"]["outcome"] == "identified"
+
+    assert "starter-outline-lora" in run("compatible", "starter-base").stdout
+    assert json.loads(run("compatible", "starter-base", "--json").stdout)[0]["fits"] is True
+
+
+def test_an_empty_shelf_says_how_to_begin(run: Run) -> None:
+    done = run("list")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "modelshelf starter install" in done.stderr
+    assert json.loads(run("list", "--json").stdout) == []
+
+
+def test_a_lora_that_does_not_fit_is_not_listed_but_explained(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "sd15.safetensors", sd15_lora())
+    assert run("install", "./sd15.safetensors", "modelshelf/starter-base").returncode == 0
+    assert "sd15" not in run("compatible", "starter-base").stdout
+    assert "320" in run("compatible", "starter-base", "--all").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("install", "nobody/nothing"), "repository_not_found"),
+        (("install", "ftp://x/y"), "invalid_source"),
+        (("install", "/no/such.safetensors"), "file_not_found"),
+        (("show", "nothing"), "model_not_found"),
+        (("compatible", "nothing"), "model_not_found"),
+        (("generate", "nothing", "a cat"), "model_not_found"),
+    ],
+)
+def test_an_error_is_one_readable_line(run: Run, words: tuple[str, ...], code: str) -> None:
+    done = run(*words)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().count("\n") == 0
+    assert done.stderr.startswith("modelshelf: ")
+    assert done.stderr.strip().endswith(f"[{code}]")
+
+
+def test_probe_tells_what_files_are_by_its_exit_code(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "good.safetensors", sd15_lora())
+    write(tmp_path / "page.safetensors", b"<!DOCTYPE html><html></html>")
+    write(tmp_path / "pickle.ckpt", b"\x80\x02}q\x00.")
+    good = run("probe", "good.safetensors", "--json")
+    assert good.returncode == 0
+    report = json.loads(good.stdout)
+    assert (report["source"], report["kind"], report["family"], report["rank"]) == (
+        "good.safetensors",
+        "lora",
+        "sd-1",
+        4,
+    )
+    assert run("probe", "pickle.ckpt").returncode == 3
+    assert run("probe", "good.safetensors", "pickle.ckpt", "page.safetensors").returncode == 2
+    assert not (tmp_path / "root").exists()
+
+
+def test_probing_a_repository_is_probing_its_file(run: Run) -> None:
+    remote = json.loads(run("probe", "https://huggingface.co/modelshelf/starter-lcm-lora", "--json").stdout)
+    assert (remote["kind"], remote["family"]) == ("lcm_lora", "sd-1")
+
+
+@pytest.mark.slow
+def test_generate_saves_pictures_and_shows_where_every_value_came_from(run: Run, tmp_path: Path) -> None:
+    assert run("starter", "install").returncode == 0
+    words = (
+        "a red heart on a white background",
+        "--lora",
+        "starter-lcm-lora",
+        "--lora",
+        "starter-heart:0.7",
+        "--seed",
+        "4",
+    )
+    done = run("generate", "starter-base", *words, "-n", "2", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["starter-base-4.png", "starter-base-5.png"]
+    assert "recommended" in done.stdout
+    assert "requested" in done.stdout
+    assert "lcm" in done.stdout
+
+
+def test_help_and_list_do_not_wait_for_torch(run: Run) -> None:
+    assert "install" in run("--help").stdout
+
+
+def test_a_folder_that_was_copied_by_hand_can_be_installed(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(STARTER / "modelshelf/starter-heart-lora", tmp_path / "heart")
+    assert "starter-heart  lora, sd-1" in run("install", "./heart").stdout

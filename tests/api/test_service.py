@@ -1,0 +1,203 @@
+"""The REST service as a real process, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.conftest import STARTER
+from tests.demo.strangers import sd15_lora, write
+from tests.hub import LoopbackHub
+from tests.service import running_service
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """One service for the module, with the starter installed from the hub."""
+    folder = tmp_path_factory.mktemp("service")
+    shutil.copytree(STARTER, folder / "hub")
+    write(folder / "hub/somebody/sd15/sd15.safetensors", sd15_lora())
+    write(folder / "hub/somebody/page/page.safetensors", b"<html></html>")
+    with LoopbackHub(folder / "hub") as hub, running_service(folder / "root", hub.endpoint) as client:
+        for name in ("starter-base", "starter-outline-lora", "starter-heart-lora", "starter-lcm-lora"):
+            assert install(client, f"https://huggingface.co/modelshelf/{name}")[-1]["state"] == "installed"
+        assert install(client, "somebody/sd15")[-1]["state"] == "installed"
+        yield client
+
+
+def install(client: httpx.Client, source: str) -> list[dict[str, Any]]:
+    answer = client.post("/v1/installs", json={"source": source})
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/v1/installs/{answer.json()['id']}"
+    with client.stream("GET", f"{answer.headers['location']}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        return [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+
+
+def generate(client: httpx.Client, **body: Any) -> dict[str, Any]:
+    answer = client.post(
+        "/v1/generations", json={"checkpoint": "starter-base", "prompt": "a red circle on a white background", **body}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+def png(made: dict[str, Any], number: int = 0) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(made["images"][number]["png"])))
+
+
+def test_openapi_describes_every_route(service: httpx.Client) -> None:
+    paths = service.get("/openapi.json").json()["paths"]
+    assert set(paths) >= {
+        "/v1/models",
+        "/v1/models/{model_id}",
+        "/v1/models/{model_id}/compatible-loras",
+        "/v1/installs",
+        "/v1/installs/{install_id}",
+        "/v1/installs/{install_id}/events",
+        "/v1/generations",
+    }
+    assert service.get("/docs").status_code == 200
+
+
+def test_an_installs_events_end_with_its_end(service: httpx.Client) -> None:
+    last = install(service, "modelshelf/starter-outline-lora")[-1]
+    assert last["state"] == "installed"
+    assert service.get(f"/v1/installs/{last['id']}").json() == last
+    assert last["id"] in [i["id"] for i in service.get("/v1/installs").json()["installs"]]
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("somebody/page", "unusable_file"),
+        ("somebody/nothing", "repository_not_found"),
+        ("/no/such/file", "file_not_found"),
+    ],
+)
+def test_an_install_that_fails_says_why_in_its_last_event(service: httpx.Client, source: str, code: str) -> None:
+    before = service.get("/v1/models").json()
+    last = install(service, source)[-1]
+    assert (last["state"], last["error"]["code"]) == ("failed", code)
+    assert last["error"]["message"]
+    assert service.get("/v1/models").json() == before
+
+
+def test_models_and_filters(service: httpx.Client) -> None:
+    def names(**query: str) -> list[str]:
+        return [m["name"] for m in service.get("/v1/models", params=query).json()["models"]]
+
+    assert names(kind="checkpoint") == ["starter-base"]
+    assert names(kind="lcm_lora") == ["starter-lcm-lora"]
+    assert names(kind="lora", q="heart") == ["starter-heart"]
+    assert names(family="sdxl") == []
+    model = service.get("/v1/models/starter-heart").json()
+    assert model["weight"]["origin"] == "recommended"
+    assert model["report"]["outcome"] == "identified"
+    assert model["report"]["evidence"]
+
+
+def test_compatible_loras_each_with_the_reason(service: httpx.Client) -> None:
+    def verdicts(**query: Any) -> dict[str, dict[str, Any]]:
+        answer = service.get("/v1/models/starter-base/compatible-loras", params=query).json()
+        return {v["model"]["name"]: v for v in answer["loras"]}
+
+    fitting = verdicts()
+    assert set(fitting) == {"starter-outline-lora", "starter-heart", "starter-lcm-lora"}
+    assert all(v["fits"] and v["reason"] and v["matched"] == v["total"] > 0 for v in fitting.values())
+    real = verdicts(all=True)["sd15"]
+    assert not real["fits"]
+    assert "320" in real["reason"]
+
+
+def test_a_picture_and_the_plan_that_made_it(service: httpx.Client) -> None:
+    made = generate(service, seed=5, n=2)
+    assert [i["seed"] for i in made["images"]] == [5, 6]
+    plan = made["plan"]
+    assert plan["seed"] == {"value": 5, "origin": "requested", "by": "request"}
+    assert plan["scheduler"]["origin"] == "recommended"
+    assert plan["steps"]["value"] == 25
+    picture = png(made)
+    assert picture.size == (plan["width"]["value"], plan["height"]["value"]) == (64, 64)
+    assert "Steps: 25" in picture.text["parameters"]  # type: ignore[attr-defined]
+    assert made["timings"]["total"] > 0
+    assert png(generate(service, seed=6)).tobytes() == png(made, 1).tobytes()
+
+
+def test_an_lcm_lora_brings_its_sampler_and_says_so(service: httpx.Client) -> None:
+    plan = generate(
+        service, loras=[{"model": "starter-lcm-lora"}, {"model": "starter-outline-lora", "weight": 0.5}], seed=1
+    )["plan"]
+    assert (plan["scheduler"]["value"], plan["cfg"]["value"]) == ("lcm", 1.0)
+    assert 4 <= plan["steps"]["value"] <= 8
+    lcm, outline = plan["loras"]
+    assert (lcm["weight"]["origin"], outline["weight"]["origin"]) == ("recommended", "requested")
+    assert "model card" in lcm["weight"]["by"]
+
+
+def test_loras_change_the_picture_and_leave_nothing_behind(service: httpx.Client) -> None:
+    bare = png(generate(service, seed=3)).tobytes()
+    style = {"loras": [{"model": "starter-outline-lora", "weight": 1.0}], "seed": 3}
+    assert png(generate(service, **style)).tobytes() != bare
+    assert png(generate(service, loras=[{"model": "starter-outline-lora", "weight": 0.0}], seed=3)).tobytes() == bare
+    assert png(generate(service, seed=3)).tobytes() == bare
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"checkpoint": "nothing"}, 404, "model_not_found"),
+        ({"checkpoint": "starter-heart"}, 422, "invalid_request"),
+        ({"loras": [{"model": "nothing"}]}, 404, "model_not_found"),
+        ({"loras": [{"model": "starter-base"}]}, 422, "invalid_request"),
+        ({"loras": [{"model": "sd15"}]}, 409, "incompatible_adapter"),
+        ({"loras": [{"model": "starter-heart", "weight": 99}]}, 422, "invalid_request"),
+        ({"loras": [{"model": "starter-heart", "wieght": 1}]}, 422, "invalid_request"),
+        ({"steps": 0}, 422, "invalid_request"),
+        ({"scheduler": "no-such"}, 422, "invalid_request"),
+        ({"width": 63}, 422, "invalid_request"),
+        ({"prompt": None}, 422, "invalid_request"),
+        ({"seed": -1}, 422, "invalid_request"),
+    ],
+)
+def test_a_generation_that_cannot_be(service: httpx.Client, body: dict[str, Any], status: int, code: str) -> None:
+    answer = service.post("/v1/generations", json={"checkpoint": "starter-base", "prompt": "a red circle", **body})
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/v1/models/nothing", 404, "model_not_found"),
+        ("/v1/models/starter-heart/compatible-loras", 422, "invalid_request"),
+        ("/v1/models?kind=vae", 422, "invalid_request"),
+        ("/v1/models?kind=nonsense", 422, "invalid_request"),
+        ("/v1/models?limit=0", 422, "invalid_request"),
+        ("/v1/installs/nothing", 404, "install_not_found"),
+        ("/v1/installs/nothing/events", 404, "install_not_found"),
+        ("/nowhere", 404, "not_found"),
+    ],
+)
+def test_a_question_that_has_no_answer(service: httpx.Client, path: str, status: int, code: str) -> None:
+    answer = service.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("body", [{"source": "ftp://x/y"}, {"source": ""}, {"sauce": "a/b"}, [], "text"])
+def test_an_install_that_is_no_install(service: httpx.Client, body: Any) -> None:
+    answer = service.post("/v1/installs", json=body)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"

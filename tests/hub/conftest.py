@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+from tests.hub.fixtures import hub as hub

@@ -1,0 +1,296 @@
+"""A file arrives whole and verified, or the reason is told and what came is kept."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, HubUnreachable, StorageFull
+from registry.installs import download as module
+from registry.installs.download import ATTEMPTS, download
+from registry.installs.hashing import Digests, hash_file
+from registry.installs.origins import Origin, RemoteFile, open_origin
+from registry.sources import HubSource, PathSource, UrlSource
+from tests.hub import Fault, LoopbackHub
+from tests.hub.fixtures import OPEN, WEIGHTS
+
+pytestmark = pytest.mark.usefixtures("impatient")
+NAME = f"{OPEN}/{WEIGHTS}"
+
+
+@pytest.fixture
+def origin(hub: LoopbackHub) -> Iterator[Origin]:
+    with open_origin(HubSource(OPEN), endpoint=hub.endpoint, token=None, timeout=5) as origin:
+        origin.listing()
+        yield origin
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    return tmp_path / f"{WEIGHTS}.part"
+
+
+@pytest.fixture
+def body(hub: LoopbackHub) -> bytes:
+    return (hub.root / NAME).read_bytes()
+
+
+def weights(origin: Origin) -> RemoteFile:
+    return next(file for file in origin.listing().files if file.path == WEIGHTS)
+
+
+def bring(origin: Origin, part: Path, file: RemoteFile | None = None, **options: Any) -> Digests:
+    calls = {"on_bytes": lambda _: None, "cancelled": lambda: False, **options}
+    return download(origin, file or weights(origin), part, **calls)
+
+
+def transfers(hub: LoopbackHub) -> list[tuple[str | None, int]]:
+    """(Range, bytes sent) of every answer from the storage."""
+    return [(seen.range, seen.sent) for seen in hub.seen if seen.server == "storage"]
+
+
+def test_a_file_arrives(hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
+    told: list[int] = []
+    digests = bring(origin, part, on_bytes=told.append)
+    assert part.read_bytes() == body
+    assert digests == hash_file(hub.root / NAME)
+    assert digests.sha256 == weights(origin).sha256
+    assert transfers(hub) == [(None, len(body))]
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0, len(body))
+
+
+def test_from_a_folder(hub: LoopbackHub, part: Path, body: bytes) -> None:
+    with open_origin(PathSource(hub.root / OPEN), endpoint="", token=None, timeout=1) as origin:
+        assert bring(origin, part) == hash_file(hub.root / NAME)
+    assert part.read_bytes() == body
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["of announced size", "of unknown size"])
+def test_from_an_address(hub: LoopbackHub, part: Path, body: bytes, told: bool) -> None:
+    hub.faults[NAME] = Fault(chunked=not told, ignores_range=not told)
+    url = f"{hub.endpoint}/{OPEN}/resolve/main/{WEIGHTS}"
+    with open_origin(UrlSource(url), endpoint="", token=None, timeout=5) as origin:
+        assert bring(origin, part) == hash_file(hub.root / NAME)
+    assert part.read_bytes() == body
+
+
+def test_an_empty_file_needs_no_request(hub: LoopbackHub, origin: Origin, part: Path) -> None:
+    assert bring(origin, part, RemoteFile("epochs/none", 0, None)).size == 0
+    assert part.exists()
+    assert not transfers(hub)
+
+
+class TestResuming:
+    def test_only_the_rest_is_asked_for(self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
+        part.write_bytes(body[:100_000])
+        told: list[int] = []
+        assert bring(origin, part, on_bytes=told.append) == hash_file(hub.root / NAME)
+        assert transfers(hub) == [("bytes=100000-", len(body) - 100_000)]
+        assert told[0] == 100_000
+
+    def test_a_whole_part_is_verified_and_nothing_asked_for(
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes
+    ) -> None:
+        part.write_bytes(body)
+        assert bring(origin, part) == hash_file(hub.root / NAME)
+        assert not transfers(hub)
+
+    def test_a_part_longer_than_the_file_is_discarded(
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes
+    ) -> None:
+        part.write_bytes(body + b"x")
+        assert bring(origin, part) == hash_file(hub.root / NAME)
+        assert transfers(hub) == [(None, len(body))]
+
+    def test_a_server_that_ignores_the_range_begins_anew(
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes
+    ) -> None:
+        hub.faults[NAME] = Fault(ignores_range=True)
+        part.write_bytes(body[:100_000])
+        told: list[int] = []
+        assert bring(origin, part, on_bytes=told.append) == hash_file(hub.root / NAME)
+        assert part.read_bytes() == body
+        assert told[:2] == [100_000, 0]
+
+    @pytest.mark.parametrize(("extra", "asked"), [(b"", 1), (b"x", 2)], ids=["whole already", "too long"])
+    def test_a_part_of_a_file_of_unknown_size(
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes, extra: bytes, asked: int
+    ) -> None:
+        part.write_bytes(body + extra)
+        announced = RemoteFile(WEIGHTS, None, weights(origin).sha256)
+        assert bring(origin, part, announced) == hash_file(hub.root / NAME)
+        assert len(transfers(hub)) == asked
+
+    def test_a_damaged_part_is_found_out(self, origin: Origin, part: Path, body: bytes) -> None:
+        part.write_bytes(bytes(100_000))
+        with pytest.raises(DigestMismatch):
+            bring(origin, part)
+        assert not part.exists()
+        assert bring(origin, part).size == len(body)
+
+
+class TestBrokenConnections:
+    def test_it_goes_on_within_the_call(self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
+        hub.faults[NAME] = Fault(cut_after=90_000)
+        assert bring(origin, part) == hash_file(hub.root / NAME)
+        assert [sent for _, sent in transfers(hub)] == [90_000, 90_000, 90_000, len(body) - 270_000]
+        assert transfers(hub)[1][0] == "bytes=90000-"
+
+    def test_without_progress_it_gives_up_and_keeps_what_came(
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes
+    ) -> None:
+        part.write_bytes(body[:1000])
+        hub.faults[NAME] = Fault(cut_after=0)
+        with pytest.raises(DownloadIncomplete, match=r"1,000 of [\d,]+ bytes of .* are kept") as caught:
+            bring(origin, part)
+        assert part.read_bytes() == body[:1000]
+        assert caught.value.detail == {"done": 1000, "size": len(body)}
+
+    def test_with_progress_it_gives_up_too_in_the_end(
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes
+    ) -> None:
+        hub.faults[NAME] = Fault(cut_after=100)
+        with pytest.raises(DownloadIncomplete, match=f"broke {ATTEMPTS} times"):
+            bring(origin, part)
+        assert part.read_bytes() == body[: ATTEMPTS * 100]
+
+    def test_beginning_anew_and_being_cut_is_no_progress(self, hub: LoopbackHub, origin: Origin, part: Path) -> None:
+        hub.faults[NAME] = Fault(cut_after=1000, ignores_range=True)
+        with pytest.raises(DownloadIncomplete):
+            bring(origin, part)
+        assert len(transfers(hub)) == 3  # cut; the range ignored; cut at the same place
+
+    def test_a_file_of_unknown_size(self, hub: LoopbackHub, origin: Origin, part: Path) -> None:
+        announced = RemoteFile(WEIGHTS, None, weights(origin).sha256)
+        hub.faults[NAME] = Fault(cut_after=100_000, cuts=2)
+        assert bring(origin, part, announced) == hash_file(hub.root / NAME)
+
+    def test_a_server_that_goes_away(self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
+        hub.faults[NAME] = Fault(cut_after=50_000, cuts=1)
+
+        def then_fails(done: int) -> None:
+            if done == 50_000:
+                hub.faults[NAME] = Fault(fail_next=99)
+
+        with pytest.raises(HubUnreachable):
+            bring(origin, part, on_bytes=then_fails)
+        assert part.read_bytes() == body[:50_000]
+
+
+class TestWrongBytes:
+    def test_another_digest(self, hub: LoopbackHub, origin: Origin, part: Path) -> None:
+        hub.faults[NAME] = Fault(corrupt=True)
+        with pytest.raises(DigestMismatch, match="were deleted; try again") as caught:
+            bring(origin, part)
+        assert not part.exists()
+        assert caught.value.detail["expected"] == weights(origin).sha256 != caught.value.detail["actual"]
+
+    def test_more_bytes_than_announced(self, hub: LoopbackHub, origin: Origin, part: Path) -> None:
+        hub.faults[NAME] = Fault(extra=9)
+        with pytest.raises(DigestMismatch, match="sends more"):
+            bring(origin, part)
+        assert not part.exists()
+
+    def test_fewer_bytes_than_announced(self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
+        announced = RemoteFile(WEIGHTS, len(body) + 1, None)
+        with pytest.raises(DownloadIncomplete, match="kept"):
+            bring(origin, part, announced)
+        assert part.exists()
+
+
+class TestCancelling:
+    def test_it_stops_at_the_next_chunk_and_keeps_what_came(
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes
+    ) -> None:
+        hub.faults[NAME] = Fault(bytes_per_second=500_000)
+        done: list[int] = []
+        with pytest.raises(Cancelled, match="are kept"):
+            bring(origin, part, on_bytes=done.append, cancelled=lambda: done[-1] > 20_000)
+        assert 20_000 < part.stat().st_size < 200_000
+        hub.faults.clear()
+        assert bring(origin, part) == hash_file(hub.root / NAME)
+        assert sum(sent for _, sent in transfers(hub)) < 2 * len(body)
+
+    def test_while_an_old_part_is_hashed(self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
+        part.write_bytes(body[:1000])
+        with pytest.raises(Cancelled):
+            bring(origin, part, cancelled=lambda: True)
+        assert part.read_bytes() == body[:1000]
+        assert not transfers(hub)
+
+
+class TestFullDisk:
+    def test_it_is_told_before_anything_is_fetched(
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usage = namedtuple("usage", "total used free")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5000, 5000))
+        part.write_bytes(body[:1000])
+        with pytest.raises(StorageFull, match=r"needs [\d,]+ more bytes, and .* has 5,000 left") as caught:
+            bring(origin, part)
+        assert caught.value.detail == {"needed": len(body) - 1000, "free": 5000}
+        assert part.read_bytes() == body[:1000]
+        assert not transfers(hub)
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_it_fills_up_meanwhile(
+        self, origin: Origin, part: Path, body: bytes, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(number, "full")))
+        with pytest.raises(StorageFull, match="what came of .* is kept"):
+            bring(origin, part)
+        assert part.read_bytes() == body
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
+    def test_a_real_full_device(self, origin: Origin) -> None:
+        with pytest.raises(StorageFull):
+            bring(origin, Path("/dev/full"), RemoteFile(WEIGHTS, None, None))
+
+
+DOWNLOADER = """
+import sys
+from pathlib import Path
+from registry.installs.download import download
+from registry.installs.origins import open_origin
+from registry.sources import HubSource
+
+endpoint, repo, part = sys.argv[1:]
+with open_origin(HubSource(repo), endpoint=endpoint, token=None, timeout=5) as origin:
+    file = next(f for f in origin.listing().files if f.path.endswith("weights.safetensors"))
+    print(download(origin, file, Path(part), on_bytes=lambda _: None, cancelled=lambda: False).blake3)
+"""
+
+
+def test_a_killed_process_is_continued_by_the_next(hub: LoopbackHub, part: Path, body: bytes) -> None:
+    """kill -9 in the middle, twice; over all processes every byte of the file is asked for once."""
+    command = [sys.executable, "-c", DOWNLOADER, hub.endpoint, OPEN, str(part)]
+    hub.faults[NAME] = Fault(bytes_per_second=400_000)
+    kept = [0]
+    for _ in range(2):
+        with subprocess.Popen(command, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE) as process:
+            deadline = time.monotonic() + 20
+            while not (part.exists() and part.stat().st_size > kept[-1] + 30_000) and time.monotonic() < deadline:
+                time.sleep(0.005)
+            process.kill()
+        kept.append(part.stat().st_size)
+    assert 0 < kept[1] < kept[2] < len(body)
+    hub.faults.clear()
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == hash_file(hub.root / NAME).blake3
+    assert part.read_bytes() == body
+    assert [seen.range for seen in hub.seen if seen.server == "storage"] == [
+        None,
+        f"bytes={kept[1]}-",
+        f"bytes={kept[2]}-",
+    ]
+    assert transfers(hub)[-1][1] == len(body) - kept[2]

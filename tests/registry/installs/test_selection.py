@@ -1,0 +1,113 @@
+"""Which of a repository's files make the model that the user means."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.errors import AmbiguousChoice, NoWeights, UnusableFile
+from registry.installs.origins import Listing, RemoteFile
+from registry.installs.selection import Selection, select
+
+
+def chosen(*paths: str, focus: str = "", repo_id: str = "owner/great-lora") -> Selection:
+    files = tuple(RemoteFile(path, 10, None) for path in paths)
+    return select(Listing("hf://owner/great-lora@c0ffee", repo_id, "c0ffee", files, None, focus))
+
+
+def paths(selection: Selection) -> list[str]:
+    return [f.path for f in selection.files]
+
+
+def test_the_one_weight_file_is_the_model() -> None:
+    made = chosen("README.md", "style.safetensors", "example.png", ".gitattributes")
+    assert (paths(made), made.is_folder, made.name) == (["style.safetensors"], False, "style")
+
+
+@pytest.mark.parametrize("name", ["pytorch_lora_weights", "adapter_model", "diffusion_pytorch_model"])
+def test_a_name_that_every_repository_uses_gives_way_to_the_repositorys(name: str) -> None:
+    assert chosen(f"{name}.safetensors").name == "great-lora"
+
+
+def test_a_named_file_is_taken_whatever_stands_beside_it() -> None:
+    made = chosen("a.safetensors", "sub/b.safetensors", "model_index.json", focus="sub/b.safetensors")
+    assert (paths(made), made.name, made.prefix) == (["sub/b.safetensors"], "b", "sub/")
+
+
+def test_several_weight_files_ask_which() -> None:
+    with pytest.raises(AmbiguousChoice, match=r"a\.safetensors.*b\.safetensors"):
+        chosen("a.safetensors", "b.safetensors")
+    with pytest.raises(AmbiguousChoice, match=r"sub-folders.*x/a\.safetensors"):
+        chosen("x/a.safetensors")
+
+
+PIPELINE = (
+    "model_index.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_pytorch_model.bin",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "v1-5-pruned.safetensors",
+    "v1-5-pruned.ckpt",
+    "README.md",
+)
+
+
+def test_a_pipeline_folder_is_taken_once_in_safetensors() -> None:
+    made = chosen(*PIPELINE)
+    assert made.is_folder
+    assert sorted(paths(made)) == [
+        "model_index.json",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+    ]
+
+
+def test_a_pipeline_in_a_named_sub_folder() -> None:
+    made = chosen(*(f"small/{p}" for p in PIPELINE), "other.safetensors", focus="small")
+    assert made.is_folder
+    assert (made.prefix, made.name) == ("small/", "small")
+    assert all(p.startswith("small/") for p in paths(made))
+
+
+def test_a_single_file_beside_a_pipeline_can_be_named() -> None:
+    assert paths(chosen(*PIPELINE, focus="v1-5-pruned.safetensors")) == ["v1-5-pruned.safetensors"]
+
+
+def test_sharded_weights_come_whole() -> None:
+    shards = [f"unet/model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    made = chosen("model_index.json", "unet/config.json", "unet/model.safetensors.index.json", *shards)
+    assert sorted(paths(made)) == ["model_index.json", "unet/config.json", *shards]
+
+
+@pytest.mark.parametrize(
+    "files", [("model.ckpt",), ("pytorch_model.bin", "README.md"), ("model_index.json", "unet/model.bin")]
+)
+def test_pickles_are_never_chosen(files: tuple[str, ...]) -> None:
+    with pytest.raises(UnusableFile, match="pickle") as error:
+        chosen(*files)
+    assert error.value.detail["probe"] == "pickle"
+
+
+def test_a_named_pickle_is_refused_too() -> None:
+    with pytest.raises(UnusableFile, match="never opens"):
+        chosen("good.safetensors", "bad.ckpt", focus="bad.ckpt")
+
+
+@pytest.mark.parametrize("files", [(), ("README.md",), ("config.json", "preview.png")])
+def test_a_repository_without_weights(files: tuple[str, ...]) -> None:
+    with pytest.raises(NoWeights, match="owner/great-lora"):
+        chosen(*files)
+
+
+def test_a_named_file_that_holds_no_weights() -> None:
+    with pytest.raises(NoWeights, match=r"README\.md"):
+        chosen("README.md", "a.safetensors", focus="README.md")

@@ -1,0 +1,257 @@
+"""An install from source to record, through the real Hub client and a hub on loopback."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from registry.errors import (
+    AmbiguousChoice,
+    DigestMismatch,
+    DownloadIncomplete,
+    FileMissing,
+    GatedRepository,
+    HubUnreachable,
+    InvalidSource,
+    KindNotTaken,
+    ModelshelfError,
+    NotIdentified,
+    NoWeights,
+    RepositoryNotFound,
+    RevisionNotFound,
+    UnusableFile,
+)
+from registry.installs.hashing import hash_file
+from registry.installs.worker import Progress
+from registry.manager import Manager
+from registry.settings import Settings
+from registry.starter import starter_repositories
+from registry.tables import State
+from tests.conftest import STARTER
+from tests.demo.strangers import safetensors, sd15_lora, write
+from tests.hub import Fault, LoopbackHub
+
+OUTLINE = "modelshelf/starter-outline-lora"
+FILE = "pytorch_lora_weights.safetensors"
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """The hub's folder: the outline LoRA, and room for more repositories."""
+    shutil.copytree(STARTER / OUTLINE, tmp_path / "hub" / OUTLINE)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def hub(shelf: Path):  # type: ignore[no-untyped-def]
+    with LoopbackHub(shelf, gated=["somebody/gated"]) as running:
+        yield running
+
+
+def files_below(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_an_install_from_a_web_url(manager: Manager, hub: LoopbackHub, settings: Settings) -> None:
+    seen: list[Progress] = []
+    model = manager.install(f"https://huggingface.co/{OUTLINE}", seen.append)
+
+    assert (model.kind, model.family, model.name) == ("lora", "sd-1", "starter-outline-lora")
+    assert model.repo_id == OUTLINE
+    assert model.revision is not None
+    assert len(model.revision) == 40
+    assert model.revision in model.source
+    original = hash_file(STARTER / OUTLINE / FILE)
+    assert (model.sha256, model.blake3, model.autov3, model.size) == (
+        original.sha256,
+        original.blake3,
+        original.autov3,
+        original.size,
+    )
+    assert model.base_model == "modelshelf/starter-base"
+    assert model.triggers
+    assert "weight" in model.recipe
+    assert manager.catalog.path(model) == settings.root / "lora" / "sd-1" / "starter-outline-lora.safetensors"
+    assert hash_file(manager.catalog.path(model)) == original
+
+    states = list(dict.fromkeys(p.state for p in seen))
+    assert states == [State.RESOLVING, State.DOWNLOADING, State.PROBING, State.REGISTERING, State.INSTALLED]
+    assert max(p.bytes_done for p in seen) == original.size
+    job = manager.installs.list()[0]
+    assert (job.state, job.model_id, job.bytes_done, job.bytes_total) == (
+        State.INSTALLED,
+        model.id,
+        original.size,
+        original.size,
+    )
+    assert files_below(settings.downloads) <= {p for p in files_below(settings.downloads) if p.endswith(".lock")}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        OUTLINE,
+        f"hf://{OUTLINE}",
+        f"https://huggingface.co/{OUTLINE}/tree/main",
+        f"https://huggingface.co/{OUTLINE}/blob/main/{FILE}",
+        f"https://hf.co/{OUTLINE}/resolve/main/{FILE}?download=true",
+        str(STARTER / OUTLINE),
+        str(STARTER / OUTLINE / FILE),
+    ],
+)
+def test_every_way_to_name_it_gives_the_same_model(manager: Manager, source: str) -> None:
+    model = manager.install(source)
+    assert (model.kind, model.blake3) == ("lora", hash_file(STARTER / OUTLINE / FILE).blake3)
+
+
+def test_the_same_model_again_is_not_downloaded_again(manager: Manager, hub: LoopbackHub) -> None:
+    first = manager.install(OUTLINE)
+    hub.seen.clear()
+    again = manager.install(f"https://huggingface.co/{OUTLINE}/blob/main/{FILE}")
+    assert again.id == first.id
+    assert not [s for s in hub.seen if s.server == "storage"]
+    assert [m.id for m in manager.catalog.list()] == [first.id]
+
+
+def test_a_model_whose_file_was_deleted_can_be_installed_again(manager: Manager) -> None:
+    first = manager.install(OUTLINE)
+    manager.catalog.path(first).unlink()
+    again = manager.install(OUTLINE)
+    assert manager.catalog.path(again).exists()
+    assert [m.id for m in manager.catalog.list()] == [again.id]
+
+
+def test_a_wrong_file_is_refused_before_it_is_downloaded(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
+    big = safetensors({"nobody.knows.this": [1024, 1024, 4]}, {})
+    write(shelf / "somebody/stranger/model.safetensors", big)
+    with pytest.raises(NotIdentified):
+        manager.install("somebody/stranger")
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < len(big) / 4
+
+
+def add_refused(shelf: Path) -> None:
+    whole = sd15_lora()
+    write(shelf / "somebody/web-page/model.safetensors", b"<!DOCTYPE html><html><body>Sign in</body></html>")
+    write(shelf / "somebody/cut-off/model.safetensors", whole[: len(whole) // 2])
+    write(shelf / "somebody/pickle/model.ckpt", b"\x80\x02}q\x00.")
+    write(shelf / "somebody/pickle-in-disguise/model.safetensors", b"\x80\x02}q\x00." * 20)
+    write(shelf / "somebody/empty/model.safetensors", b"")
+    write(shelf / "somebody/no-weights/README.md", b"# Soon")
+    write(shelf / "somebody/two/a.safetensors", whole)
+    write(shelf / "somebody/two/b.safetensors", whole)
+    write(shelf / "somebody/vae/vae.safetensors", safetensors(VAE, {}))
+    write(shelf / "somebody/gated/model.safetensors", whole)
+
+
+VAE = {
+    "encoder.conv_in.weight": [128, 3, 3, 3],
+    "encoder.conv_out.weight": [8, 512, 3, 3],
+    "decoder.conv_in.weight": [512, 4, 3, 3],
+    "decoder.conv_out.weight": [3, 128, 3, 3],
+    "quant_conv.weight": [8, 8, 1, 1],
+    "post_quant_conv.weight": [4, 4, 1, 1],
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("somebody/web-page", UnusableFile),
+        ("somebody/cut-off", UnusableFile),
+        ("somebody/pickle", UnusableFile),
+        ("somebody/pickle-in-disguise", UnusableFile),
+        ("somebody/empty", UnusableFile),
+        ("somebody/no-weights", NoWeights),
+        ("somebody/two", AmbiguousChoice),
+        ("somebody/vae", KindNotTaken),
+        ("somebody/gated", GatedRepository),
+        ("somebody/missing", RepositoryNotFound),
+        (f"hf://{OUTLINE}@no-such-branch", RevisionNotFound),
+        (f"https://huggingface.co/{OUTLINE}/blob/main/no-such.safetensors", FileMissing),
+        ("/no/such/file.safetensors", FileMissing),
+    ],
+)
+def test_what_cannot_be_installed_is_told_and_leaves_nothing(
+    manager: Manager, shelf: Path, settings: Settings, source: str, error: type[ModelshelfError]
+) -> None:
+    add_refused(shelf)
+    before = manager.install(OUTLINE)
+    kept = files_below(settings.root / "lora")
+    with pytest.raises(error) as caught:
+        manager.install(source)
+    assert [m.id for m in manager.catalog.list()] == [before.id]
+    assert files_below(settings.root / "lora") == kept
+    job = manager.installs.list()[0]
+    assert (job.state, job.model_id) == (State.FAILED, None)
+    assert job.error is not None
+    assert (job.error["code"], job.error["message"]) == (error.code, caught.value.message)
+
+
+@pytest.mark.parametrize("source", ["", "not a source", "https://huggingface.co/datasets/a/b", "ftp://x/y.safetensors"])
+def test_what_is_no_source_never_becomes_a_job(manager: Manager, source: str) -> None:
+    with pytest.raises(InvalidSource):
+        manager.install(source)
+    assert manager.installs.list() == []
+
+
+def test_wrong_bytes_are_refused(manager: Manager, hub: LoopbackHub, settings: Settings) -> None:
+    hub.faults[f"{OUTLINE}/{FILE}"] = Fault(corrupt=True)
+    with pytest.raises((DigestMismatch, UnusableFile)):
+        manager.install(OUTLINE)
+    assert manager.catalog.list() == []
+    assert not (settings.root / "lora").exists()
+
+
+def test_a_cut_download_goes_on_where_it_was(manager: Manager, hub: LoopbackHub) -> None:
+    size = (STARTER / OUTLINE / FILE).stat().st_size
+    hub.faults[f"{OUTLINE}/{FILE}"] = Fault(cut_after=size // 3)
+    with pytest.raises(DownloadIncomplete):
+        manager.install(OUTLINE)
+    job = manager.installs.list()[0]
+    assert job.state == State.FAILED
+    hub.faults.clear()
+    hub.seen.clear()
+    model = manager.install(OUTLINE)
+    assert model.blake3 == blake3((STARTER / OUTLINE / FILE).read_bytes()).hexdigest()
+    assert any(s.range and not s.range.startswith("bytes=0-") for s in hub.seen)
+
+
+def test_a_hub_that_is_away(settings: Settings) -> None:
+    away = Manager(settings.model_copy(update={"hub_endpoint": "http://127.0.0.1:9"}))
+    with pytest.raises(HubUnreachable):
+        away.install(OUTLINE)
+    away.close()
+
+
+def test_installs_of_a_killed_service_go_on(manager: Manager, settings: Settings) -> None:
+    job = manager._worker.open(OUTLINE)
+    manager.installs.move(job.id, State.RESOLVING)
+    manager.installs.move(job.id, State.DOWNLOADING)
+    successor = Manager(settings)
+    successor.resume_installs()
+    successor._threads.shutdown(wait=True)
+    assert successor.installs.get(job.id).state == State.INSTALLED
+    assert len(successor.catalog.list()) == 1
+    successor.close()
+
+
+@pytest.mark.slow
+def test_the_starter_installs_without_a_network(tmp_path: Path) -> None:
+    alone = Manager(Settings(root=tmp_path / "root", hub_endpoint="http://127.0.0.1:9"))
+    models = list(alone.install_starter())
+    assert [(m.name, m.kind, m.family) for m in models] == [
+        ("starter-base", "checkpoint", "sd-1"),
+        ("starter-outline-lora", "lora", "sd-1"),
+        ("starter-heart", "lora", "sd-1"),
+        ("starter-lcm-lora", "lcm_lora", "sd-1"),
+    ]
+    base = models[0]
+    assert base.sha256 is None
+    assert {f["path"] for f in base.files} >= {"model_index.json", "unet/diffusion_pytorch_model.safetensors"}
+    for repository, model in zip(starter_repositories(), models, strict=True):
+        assert "weight" in model.recipe or model.kind == "checkpoint", repository
+        assert alone.catalog.path(model).exists()
+    alone.close()

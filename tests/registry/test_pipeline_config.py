@@ -1,0 +1,82 @@
+"""The JSON of a diffusers folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from probes import TensorSpec
+from registry.compatibility import checkpoint_tensors
+from registry.errors import FileMissing, NotGenerable, UnusableFile
+from registry.pipeline_config import PipelineConfig
+from tests.registry.tiny import Tiny
+
+
+@pytest.fixture
+def folder(tiny: Tiny, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny.folder, tmp_path / "copy"))
+
+
+def _edit(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_native_size_is_the_latent_size_times_the_vae_factor(folder):
+    assert PipelineConfig.from_folder(folder).native_size == (16, 16)
+    _edit(folder / "unet" / "config.json", sample_size=[4, 12])  # height, width
+    assert PipelineConfig.from_folder(folder).native_size == (24, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"_class_name": "PNDMScheduler"}, "pndm"),
+        ({"_class_name": "DDIMScheduler"}, "ddim"),
+        ({"_class_name": "DPMSolverMultistepScheduler"}, "dpmpp_2m"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "dpmpp_2m_karras"),
+        ({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, "euler"),
+        ({"_class_name": "KDPM2DiscreteScheduler"}, "ddim"),
+    ],
+)
+def test_the_scheduler_that_it_came_with(folder, config, name):
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    assert PipelineConfig.from_folder(folder).scheduler == name
+
+
+def test_a_single_file_of_the_same_shapes_fits(tiny: Tiny):
+    config = PipelineConfig.from_folder(tiny.folder)
+    tensors = dict(checkpoint_tensors(tiny.single))
+    assert config.fits(tensors)
+    half = {name: TensorSpec("F16", spec.shape) for name, spec in tensors.items()}
+    assert config.fits(half)
+    name = next(iter(tensors))
+    assert not config.fits({**tensors, name: TensorSpec("F32", (1,))})
+    assert not config.fits({key: spec for key, spec in tensors.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    "missing", ["model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "tokenizer"]
+)
+def test_a_missing_part_is_named(folder, missing):
+    path = folder / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(FileMissing, match=path.name):
+        PipelineConfig.from_folder(folder)
+
+
+def test_broken_json(folder):
+    (folder / "unet" / "config.json").write_text("{")
+    with pytest.raises(UnusableFile, match="unet/config.json"):
+        PipelineConfig.from_folder(folder)
+    (folder / "unet" / "config.json").write_text("[]")
+    with pytest.raises(UnusableFile, match="JSON object"):
+        PipelineConfig.from_folder(folder)
+
+
+def test_another_pipeline_cannot_be_run(folder):
+    _edit(folder / "model_index.json", _class_name="FluxPipeline")
+    with pytest.raises(NotGenerable, match="FluxPipeline"):
+        PipelineConfig.from_folder(folder)

@@ -1,0 +1,114 @@
+"""Every value of a plan, and where it came from: requested > user > recommended > default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from registry.errors import InvalidRequest
+from registry.recipes import GenerationRequest, Origin, Plan, make_plan
+from registry.tables import Model
+
+
+def model(kind: str, name: str = "", **fields: Any) -> Model:
+    facts = {"family": "sd-1", "format": "safetensors", "path": name, "size": 1, "blake3": "", "source": ""}
+    return Model(id=name or kind, name=name or kind, kind=kind, **{**facts, **fields})
+
+
+BASE = model("checkpoint", "base")
+STATES_08 = {"weight": {"value": 0.8, "by": "model card", "quote": "Recommended weight: 0.8."}}
+
+
+def plan(*adapters: Model | tuple[Model, float], checkpoint: Model = BASE, **request: Any) -> Plan:
+    pairs = [a if isinstance(a, tuple) else (a, None) for a in adapters]
+    return make_plan(
+        GenerationRequest("base", **{"prompt": "a cat", **request}),
+        checkpoint,
+        pairs,
+        own_scheduler="ddim",
+        native_size=(64, 48),
+        random_seed=lambda: 7,
+    )
+
+
+def weights(made: Plan) -> list[tuple[float, Origin]]:
+    return [(a.weight.value, a.weight.origin) for a in made.adapters]
+
+
+def test_a_request_with_an_lcm_lora_alone_gets_the_guides_table() -> None:
+    made = plan(model("lcm_lora"))
+    assert weights(made) == [(0.35, Origin.DEFAULT)]
+    assert (made.scheduler.value, made.cfg.value) == ("lcm", 1.0)
+    assert 4 <= made.steps.value <= 8
+    assert {made.scheduler.origin, made.cfg.origin, made.steps.origin} == {Origin.DEFAULT}
+
+
+def test_an_ordinary_lora_beside_an_lcm_lora_starts_at_0_45_and_alone_at_0_75() -> None:
+    assert weights(plan(model("lora"), model("lcm_lora")))[0] == (0.45, Origin.DEFAULT)
+    assert weights(plan(model("lora"))) == [(0.75, Origin.DEFAULT)]
+
+
+def test_what_the_provider_states_beats_the_guide_and_is_quoted() -> None:
+    made = plan(
+        model("lora", recipe=STATES_08),
+        model("lcm_lora", recipe={**STATES_08, "steps": {"value": 8, "by": "model card"}}),
+    )
+    assert weights(made) == [(0.8, Origin.RECOMMENDED), (0.8, Origin.RECOMMENDED)]
+    assert "Recommended weight: 0.8." in made.adapters[0].weight.by
+    assert (made.steps.value, made.steps.origin) == (8, Origin.RECOMMENDED)
+
+
+def test_the_users_setting_beats_the_provider_and_the_request_beats_both() -> None:
+    lora = model("lora", recipe=STATES_08, overrides={"weight": 0.6})
+    assert weights(plan(lora)) == [(0.6, Origin.USER)]
+    assert weights(plan((lora, 0.2))) == [(0.2, Origin.REQUESTED)]
+
+
+def test_what_is_asked_for_wins_even_against_an_lcm_lora() -> None:
+    made = plan(model("lcm_lora"), steps=20, cfg=4.0, scheduler="euler")
+    assert (made.steps.value, made.cfg.value, made.scheduler.value) == (20, 4.0, "euler")
+    assert {made.steps.origin, made.cfg.origin, made.scheduler.origin} == {Origin.REQUESTED}
+
+
+def test_an_lcm_lora_at_weight_zero_does_not_change_how_to_sample() -> None:
+    assert plan((model("lcm_lora"), 0.0)).scheduler.value == "ddim"
+
+
+def test_without_an_lcm_lora_the_checkpoint_speaks_then_its_family() -> None:
+    taught = model("checkpoint", "base", recipe={"cfg": {"value": 5.0, "by": "model card", "quote": "CFG 5"}})
+    made = plan(checkpoint=taught)
+    assert (made.scheduler.value, made.scheduler.origin) == ("ddim", Origin.RECOMMENDED)
+    assert (made.cfg.value, made.cfg.origin) == (5.0, Origin.RECOMMENDED)
+    assert (made.steps.value, made.steps.origin) == (25, Origin.DEFAULT)
+
+
+def test_size_is_the_checkpoints_own_and_the_seed_is_told() -> None:
+    made = plan()
+    assert (made.width.value, made.height.value, made.seed.value) == (64, 48, 7)
+    assert made.seed.by == "drawn at random"
+    assert plan(seed=3).seed.origin is Origin.REQUESTED
+
+
+def test_a_trigger_that_the_prompt_lacks_is_noted() -> None:
+    heart = model("lora", triggers=["heart"])
+    assert "heart" in plan(heart).notes[0]
+    assert plan(heart, prompt="a red HEART").notes == ()
+    assert plan((heart, 0.0)).notes == ()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"steps": 151}, {"cfg": -1.0}, {"cfg": float("nan")}, {"n": 0}, {"n": 17}]
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match=next(iter(wrong))):
+        plan(**wrong)
+
+
+def test_weights_out_of_range_and_a_lora_named_twice_are_refused() -> None:
+    lora = model("lora")
+    for weight in (5.0, -5.0, float("nan"), float("inf")):
+        with pytest.raises(InvalidRequest, match="weight"):
+            plan((lora, weight))
+    with pytest.raises(InvalidRequest, match="twice"):
+        plan(lora, lora)

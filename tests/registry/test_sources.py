@@ -1,0 +1,204 @@
+"""What a person may name, and what becomes of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.errors import InvalidSource
+from registry.sources import HubSource, PathSource, UrlSource, parse_source, relative_path
+
+PUBLIC = "https://huggingface.co"
+MIRROR = "http://127.0.0.1:8765"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("ada/outline", HubSource("ada/outline")),
+        ("  ada/outline\n", HubSource("ada/outline")),
+        ("https://huggingface.co/ada/outline", HubSource("ada/outline")),
+        ("https://huggingface.co/ada/outline/", HubSource("ada/outline")),
+        ("https://www.huggingface.co/ada/outline", HubSource("ada/outline")),
+        ("http://huggingface.co/ada/outline", HubSource("ada/outline")),
+        ("huggingface.co/ada/outline", HubSource("ada/outline")),
+        ("https://hf.co/ada/outline", HubSource("ada/outline")),
+        ("hf.co/ada/outline", HubSource("ada/outline")),
+        ("https://huggingface.co/ada/outline/tree/main", HubSource("ada/outline", "main")),
+        ("https://huggingface.co/ada/outline/tree/v1.0/epochs", HubSource("ada/outline", "v1.0", "epochs")),
+        ("https://huggingface.co/ada/outline/tree/v1.0/epochs/", HubSource("ada/outline", "v1.0", "epochs")),
+        (
+            "https://huggingface.co/ada/outline/blob/main/a.safetensors",
+            HubSource("ada/outline", "main", "a.safetensors"),
+        ),
+        (
+            f"https://huggingface.co/ada/outline/resolve/{COMMIT}/x/a.safetensors?download=true",
+            HubSource("ada/outline", COMMIT, "x/a.safetensors"),
+        ),
+        ("https://huggingface.co/ada/outline/raw/main/README.md#usage", HubSource("ada/outline", "main", "README.md")),
+        ("https://huggingface.co/ada/outline/blob/main/a%20file.gguf", HubSource("ada/outline", "main", "a file.gguf")),
+        ("https://huggingface.co/ada/outline/blob/main/x%2Fa.gguf", HubSource("ada/outline", "main", "x/a.gguf")),
+        ("https://huggingface.co/ada/outline/tree/refs%2Fpr%2F1", HubSource("ada/outline", "refs/pr/1")),
+        ("https://huggingface.co/ada/outline/tree/feature%2Ffp16", HubSource("ada/outline", "feature/fp16")),
+        ("hf://ada/outline", HubSource("ada/outline")),
+        ("hf://models/ada/outline", HubSource("ada/outline")),
+        ("HF://ada/outline", HubSource("ada/outline")),
+        ("hf://ada/outline@v1.0", HubSource("ada/outline", "v1.0")),
+        ("hf://ada/outline@refs/pr/1/x/a.gguf", HubSource("ada/outline", "refs/pr/1", "x/a.gguf")),
+        ("hf://ada/outline/x/a@2.gguf", HubSource("ada/outline", None, "x/a@2.gguf")),
+    ],
+)
+def test_what_names_a_repository(text: str, source: HubSource) -> None:
+    assert parse_source(text, endpoint=PUBLIC) == source
+
+
+@pytest.mark.parametrize("endpoint", [MIRROR, f"{MIRROR}/"])
+@pytest.mark.parametrize(
+    "text", [f"{MIRROR}/ada/outline/blob/main/a.gguf", "127.0.0.1:8765/ada/outline/blob/main/a.gguf"]
+)
+def test_the_configured_hub_is_the_hub_too(text: str, endpoint: str) -> None:
+    assert parse_source(text, endpoint=endpoint) == HubSource("ada/outline", "main", "a.gguf")
+
+
+def test_a_hub_below_a_path() -> None:
+    assert parse_source(f"{MIRROR}/hf/ada/outline", endpoint=f"{MIRROR}/hf") == HubSource("ada/outline")
+
+
+def test_another_port_of_the_configured_hub_is_another_server() -> None:
+    with pytest.raises(InvalidSource, match=r"127\.0\.0\.1:8766 must be named with https"):
+        parse_source("http://127.0.0.1:8766/ada/outline", endpoint=MIRROR)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://example.org/loras/a.safetensors", "https://example.org/loras/a.safetensors"),
+        (
+            "https://example.org/api/download/models/7?type=Model#x",
+            "https://example.org/api/download/models/7?type=Model",
+        ),
+        ("HTTPS://example.org/a%20b.gguf", "https://example.org/a%20b.gguf"),
+    ],
+)
+def test_an_https_address_of_a_file_elsewhere(text: str, url: str) -> None:
+    assert parse_source(text, endpoint=PUBLIC) == UrlSource(url)
+
+
+class TestPaths:
+    @pytest.mark.parametrize("text", ["./ada/outline", "../x.gguf", ".", "/models/x.safetensors", "~/x.gguf"])
+    def test_written_like_a_path_it_is_one_even_if_nothing_is_there(self, text: str) -> None:
+        source = parse_source(text, endpoint=PUBLIC)
+        assert source == PathSource(Path(text).expanduser().absolute())
+        assert source.path.is_absolute()
+
+    @pytest.mark.parametrize("text", ["ada/outline", "outline", "loras/x.safetensors", "a/b/c/d"])
+    def test_what_exists_is_a_path(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / text).mkdir(parents=True)
+        assert parse_source(text, endpoint=PUBLIC) == PathSource(tmp_path / text)
+
+    def test_the_hub_is_still_named_with_its_scheme(self, tmp_path: Path) -> None:
+        (tmp_path / "ada/outline").mkdir(parents=True)
+        assert parse_source("hf://ada/outline", endpoint=PUBLIC) == HubSource("ada/outline")
+
+    @pytest.mark.parametrize("text", ["loras/x.safetensors", "loras/x.SAFETENSORS", "x.gguf", "a/b/c.ckpt"])
+    def test_a_weight_file_that_is_not_there_is_no_repository(self, text: str) -> None:
+        with pytest.raises(InvalidSource, match=r"no file .* hf://OWNER/REPO/FILE"):
+            parse_source(text, endpoint=PUBLIC)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "No source"),
+        ("   ", "No source"),
+        ("gpt2", "neither OWNER/REPO"),
+        ("a/b/c", "neither OWNER/REPO"),
+        ("ada/outline@v1", "neither OWNER/REPO"),
+        ("ada/", "names no model repository"),
+        ("ada/-outline", "names no model repository"),
+        ("ada/out line", "names no model repository"),
+        (f"ada/{'x' * 100}", "names no model repository"),
+        ("ada/out\x00line", "characters"),
+        ("datasets/ada", "names no model repository"),
+        ("hf://", "names no model repository"),
+        ("hf://gpt2", "names no model repository"),
+        ("hf://datasets/ada/shapes", "is a dataset"),
+        ("hf://ada/outline@", "names no model repository"),
+        ("hf://ada/outline@main/../../secrets.gguf", "not a plain"),
+        ("hf://ada/outline@main/x\\..\\y.gguf", "not a plain"),
+        ("https://huggingface.co/ada/outline/blob/main/..%2F..%2Fx.gguf", "not a plain"),
+        ("https://huggingface.co/gpt2", "names no model repository"),
+        ("https://huggingface.co/", "names no model repository"),
+        ("https://huggingface.co/datasets/ada/shapes", "is a dataset"),
+        ("https://huggingface.co/spaces/ada/demo", "is a space"),
+        ("https://huggingface.co/ada/outline/discussions/1", "unsupported '/discussions/' route"),
+        ("https://huggingface.co/ada/outline/commit/abc", "unsupported '/commit/' route"),
+        ("ftp://example.org/a.gguf", "ftp:// is no scheme"),
+        ("file:///etc/passwd", "file:// is no scheme"),
+        ("http://example.org/a.gguf", "must be named with https"),
+        ("https://example.org", "names no file"),
+        ("https://example.org/", "names no file"),
+        ("https:///a.gguf", "names no file"),
+        ("https://ada:secret@example.org/a.gguf", "user name or password"),
+        ("https://example.org:port/a.gguf", "is not an address"),
+        ("https://[::1/a.gguf", "is not an address"),
+    ],
+)
+def test_everything_else_is_refused_with_what_would_be_accepted(text: str, complaint: str) -> None:
+    with pytest.raises(InvalidSource, match=complaint) as caught:
+        parse_source(text, endpoint=PUBLIC)
+    assert "\n" not in caught.value.message
+    if "password" not in complaint:
+        assert "Accepted: " in caught.value.message
+
+
+NAMES = st.from_regex(r"[a-z0-9]{1,12}", fullmatch=True)
+PARTS = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\\", categories=["L", "N", "P", "S"]), min_size=1, max_size=9
+)
+PATHS = st.lists(PARTS, max_size=3).map("/".join).filter(lambda p: not p or is_relative(p))
+
+
+def is_relative(path: str) -> bool:
+    try:
+        return bool(relative_path(path))
+    except ValueError:
+        return False
+
+
+@given(NAMES, NAMES, st.none() | PARTS | st.sampled_from(["refs/pr/12", "feature/x", COMMIT]), PATHS)
+def test_the_canonical_form_parses_to_the_same(owner: str, name: str, revision: str | None, path: str) -> None:
+    source = HubSource(f"{owner}/{name}", revision, path)
+    assert parse_source(str(source), endpoint=PUBLIC) == source
+
+
+@pytest.mark.parametrize("text", ["https://example.org/a.gguf?x=1", "/models/a.gguf"])
+def test_the_canonical_form_of_the_others_too(text: str) -> None:
+    assert str(parse_source(text, endpoint=PUBLIC)) == text
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\\b", "C:a", "c:/a", "a\nb", "a\0"]
+)
+def test_paths_that_could_leave_a_folder(path: str) -> None:
+    with pytest.raises(ValueError, match="not a plain relative path"):
+        relative_path(path)
+
+
+def test_importing_the_parser_is_cheap() -> None:
+    script = "import sys, registry.sources; print({'huggingface_hub', 'httpx', 'httpx2', 'torch'} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "set()"

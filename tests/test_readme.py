@@ -1,0 +1,48 @@
+"""The README is held against the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from registry.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting: its alias if it has one, else prefix and name."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(getattr(alias, "choices", [None])[0] or f"MODELSHELF_{name.upper()}")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_the_configuration_table(name: str) -> None:
+    assert Settings.model_fields[name].description
+    assert re.search(rf"^\| `{variable(name)}` \|", README, re.MULTILINE), f"{variable(name)} has no row in the README"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = {"root": "/x", "port": "1", "memory_gib": "2", "download_timeout": "3"}.get(name, "value")
+    monkeypatch.setenv(variable(name), sample)
+    assert str(getattr(Settings(), name)) in {sample, f"{sample}.0"}
+
+
+def test_the_table_names_no_variable_that_does_not_exist() -> None:
+    rows = re.findall(r"^\| `((?:MODELSHELF|HF)_[A-Z_]+)` \|", README, re.MULTILINE)
+    assert set(rows) == {variable(name) for name in Settings.model_fields}
+
+
+def test_linked_files_exist() -> None:
+    links = [target for target in re.findall(r"\]\(([^)#:]+)\)", README) if target]
+    assert links
+    assert [target for target in links if not (ROOT / target).exists()] == []
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)) <= targets
