@@ -218,7 +218,8 @@ def _progress() -> Iterator[OnProgress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[filename]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None, state="queued", filename="")
 
         def follow(progress: Any) -> None:

@@ -20,6 +20,7 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.NotFound: 404,
     errors.Refused: 422,
     errors.GatedRepository: 403,
+    errors.TokenRefused: 403,
     errors.AmbiguousChoice: 409,
     errors.UnusableFile: 415,
     errors.KindNotTaken: 415,

@@ -73,8 +73,8 @@ class CompatibleLora(BaseModel):
     model: ModelOut
     fits: bool
     reason: str
-    matched: int = Field(description="Layers of the LoRA that fit.")
-    total: int = Field(description="Layers of the LoRA.")
+    matched: int = Field(description="Tensors of the LoRA that fit.")
+    total: int = Field(description="Tensors of the LoRA.")
 
     @classmethod
     def of(cls, model: Model, fit: Fit) -> Self:

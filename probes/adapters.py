@@ -46,7 +46,6 @@ PARTS: Mapping[str, tuple[str, str, str]] = {
     "lora_magnitude_vector.weight": (LORA, "dora", "peft"),
     "dora_scale": ("", "dora", ""),
     "alpha": ("", "alpha", ""),
-    "scale": ("", "alpha", ""),
     "scalar": ("", "alpha", ""),
     **{f"hada_{part}": (LOHA, part, "lycoris") for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
     **{f"lokr_{part}": (LOKR, part, "lycoris") for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
@@ -82,6 +81,9 @@ _XLABS = {
     ("proj", "2"): "txt_attn.proj",
 }
 
+_MARKS = ("lora", "hada_", "lokr_", ".diff", "a1.weight", "oft_", "on_input", "w_norm")
+"""One of these stands in every adapter: a checkpoint's thousands of names are dismissed by eight searches instead of being taken apart."""
+
 DENOISER, TEXT, LANGUAGE, CONTROL = "denoiser", "text_encoder", "language_model", "controlnet"
 PREFIXES: tuple[tuple[str, str], ...] = (
     # (how a module's name starts, component); the first that fits counts, so longer ones stand first
@@ -116,8 +118,9 @@ _TEXT_PATH = re.compile(r"^(text_model_)?encoder_layers_\d+_(self_attn|mlp)_|^te
 _LANGUAGE_PATH = re.compile(
     r"^((language_)?model_)*(layers|h|decoder_layers)_\d+_(self_attn|mlp|attn|attention)_(q|k|v|o|gate|up|down|qkv|c)_"
 )
-_INNER_MARKS = ("bundle_emb.", "emb_params", "string_to_param")
-"""Embeddings that OneTrainer (bundle_emb) and others save inside a LoRA file."""
+_COMPANIONS = ("bundle_emb.", "emb_params", "string_to_param")
+_COMPANION_ENDINGS = ("_norm.scale",)
+"""What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb), BFL's normalisation scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class Adapter:
     modules: tuple[Module, ...] = ()
     others: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
-    embeddings: int = 0
+    companions: int = 0
     layouts: frozenset[str] = frozenset()
     kohya_names: bool = False
     keys: Mapping[str, str] = field(default_factory=dict)  # path -> a tensor's name, for evidence
@@ -157,14 +160,17 @@ class Adapter:
 
 def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in `others`."""
+    text = "\n".join(tensors)
+    if not any(mark in text for mark in _MARKS):
+        return Adapter(others=tuple(tensors))
     groups: dict[str, dict[str, str]] = {}
     kinds: dict[str, str] = {}
     layouts: set[str] = set()
     others: list[str] = []
-    embeddings = 0
+    companions = 0
     for name in tensors:
-        if name.startswith(_INNER_MARKS):
-            embeddings += 1
+        if name.startswith(_COMPANIONS) or name.endswith(_COMPANION_ENDINGS):
+            companions += 1
             continue
         found = _split(name)
         if found is None:
@@ -196,11 +202,14 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
         layouts.discard("lycoris")
     kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
-    return Adapter(tuple(modules), tuple(others), tuple(orphans), embeddings, frozenset(layouts), kohya, keys)
+    return Adapter(tuple(modules), tuple(others), tuple(orphans), companions, frozenset(layouts), kohya, keys)
 
 
 def _split(name: str) -> tuple[str, str, str, str] | None:
     """(module, kind, part, layout), or None for a tensor that no adapter has."""
+    match = _PROCESSOR.match(name) if ".processor." in name else None
+    if match is not None:
+        return _processor(match)
     match = _PART.match(name)
     if match is not None:
         part = match["part"]
@@ -208,9 +217,10 @@ def _split(name: str) -> tuple[str, str, str, str] | None:
             part = _ADAPTER_NAME.sub(r"\1.\2", part)
         kind, role, layout = PARTS[part]
         return match["module"], kind, role, layout
-    match = _PROCESSOR.match(name)
-    if match is None:
-        return None
+    return None
+
+
+def _processor(match: re.Match[str]) -> tuple[str, str, str, str]:
     projection, stream = match["projection"], match["stream"]
     if projection in ("qkv", "proj"):
         return f"{match['block']}.{_XLABS.get((projection, stream), projection)}", LORA, match["part"], "xlabs"

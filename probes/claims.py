@@ -21,9 +21,9 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("sd-3", r"stable-diffusion-3|stable-diffusion-v3|\bsd[-_ .v]*3(?!\d)|\bsd35"),
         (
             "sd-2",
-            r"stable-diffusion-2|stable-diffusion-v2|\bsd[-_ .v]*2([._ -]?[01])?\b|\bv2-[01]|waifu-diffusion-1-[45]",
+            r"stable-diffusion-2|stable-diffusion-v2|\bsd[-_ .v]*2([._ -]?[01])?(?![0-9a-z])|\bv2-[01]|waifu-diffusion-1-[45]",
         ),
-        ("sd-1", r"stable-diffusion-v1|\bsd[-_ .v]*1([._ -]?[45])?\b|\bsdv1-?5|dreamshaper-?[78]|\bsd15\b"),
+        ("sd-1", r"stable-diffusion-v1|\bsd[-_ .v]*1([._ -]?[45])?(?![0-9a-z])|\bsdv1-?5|dreamshaper-?[78]|\bsd15\b"),
         ("chroma", r"\bchroma1?\b"),
         ("flux-2", r"flux[-_. ]?2"),
         ("flux-1", r"flux"),

@@ -262,6 +262,19 @@ class CrossAttention:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterWidth:
+    """The adapted layer at `path` takes in this many values."""
+
+    path: str
+    width: int
+
+    def check(self, subject: Subject) -> Evidence:
+        module = next((m for m in subject.adapter.denoiser if m.path == self.path), None)
+        seen = module.inner if module else None
+        return Evidence("width", seen == self.width, self.path, str(self.width), str(seen) if module else "not adapted")
+
+
+@dataclass(frozen=True, slots=True)
 class Paths:
     """Every denoiser module has a path of this grammar (a regular expression over the flattened path)."""
 
@@ -349,12 +362,12 @@ class Covers:
         )
 
 
+_POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")
+
+
 def _sort(path: str) -> str:
-    """What follows the last block number: `attn2_to_k`, `ff_net_0_proj`, `conv1`."""
-    head, mark, tail = path.rpartition("transformer_blocks_")
-    if mark:
-        return tail.partition("_")[2]
-    return path.rstrip("0123456789").rpartition("_")[2] or path
+    """A layer's path without its place: `attn2_to_k`, `ff_net_0_proj`, `conv1`."""
+    return _POSITION.sub("", path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,8 @@ class Manager:
         from registry.backends.diffusers import DiffusersBackend
 
         settings = self.settings
-        return DiffusersBackend(
-            device=settings.device, dtype=settings.dtype, budget_bytes=int(settings.memory_gib * 2**30)
-        )
+        budget = None if settings.memory_gib is None else int(settings.memory_gib * 2**30)
+        return DiffusersBackend(settings.device, settings.dtype, budget)
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
@@ -65,6 +64,10 @@ class Manager:
             if install.state != State.QUEUED:
                 self.installs.move(install.id, State.QUEUED)
             self._threads.submit(self._worker.run, install.id)
+
+    def wait(self) -> None:
+        """Until the background installs have ended; none can be submitted afterwards."""
+        self._threads.shutdown(wait=True)
 
     # -- asking
     def probe(self, source: str) -> Report:

@@ -30,8 +30,10 @@ class Settings(BaseSettings):
         default="auto",
         description="Precision of resident weights: `auto` (float16 on a GPU, float32 on a CPU), `float16`, `bfloat16`, `float32`.",
     )
-    memory_gib: float = Field(
-        default=16.0, gt=0, description="Budget in GiB for weights kept resident; the least recently used go first."
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="Budget in GiB for resident weights, the least recently used go first. Unset: 80 % of a GPU's memory, half of a machine's.",
     )
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from api.deps import ManagerDep
 from api.schemas import InstallIn, InstallList, InstallOut
 from registry.installs.states import ENDED
+from registry.tables import State
 
 router = APIRouter(prefix="/v1/installs", tags=["installs"])
 
@@ -36,6 +37,12 @@ def list_installs(manager: ManagerDep) -> InstallList:
 @router.get("/{install_id}")
 def show_install(manager: ManagerDep, install_id: str) -> InstallOut:
     return InstallOut.of(manager.installs.get(install_id))
+
+
+@router.delete("/{install_id}")
+def cancel_install(manager: ManagerDep, install_id: str) -> InstallOut:
+    """Cancel an install that has not ended. What has arrived is kept, and is not fetched again if it is asked for later."""
+    return InstallOut.of(manager.installs.move(install_id, State.CANCELLED))
 
 
 def existing(manager: ManagerDep, install_id: str) -> str:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from itertools import chain
+from operator import itemgetter, mul, sub
 from typing import Any, NoReturn
 
 import orjson
@@ -120,48 +121,45 @@ def _metadata(raw: Any) -> Mapping[str, str]:
     return raw
 
 
+_entry = itemgetter("dtype", "shape", "data_offsets")
+
+
 def _check_tensors(document: Mapping[str, Any]) -> int:
-    """Checks dtypes, shapes and offsets; returns the bytes that the tensors take. One pass, since 2,515 tensors must cost about 1 ms."""
-    spans: list[list[int]] = []
-    shapes: list[list[int]] = []
-    expected = 0
-    in_order = True
+    """Checks dtypes, shapes and offsets; returns the bytes that the tensors take.
+
+    All tensors at once, at C speed: one Python step per tensor would double the cost of reading an SDXL header. Only what fails here
+    is looked at one by one, to say what is wrong and where.
+    """
+    if not document:
+        return 0
+    try:
+        dtypes, shapes, spans = zip(*map(_entry, document.values()), strict=True)
+        dimensions, offsets = list(chain.from_iterable(shapes)), list(chain.from_iterable(spans))
+        starts, ends = offsets[::2], offsets[1::2]
+        sound = (
+            # JSON has true, 1.0 and strings where only a whole number is meant.
+            set(map(type, chain(shapes, spans))) == {list}
+            and set(map(type, chain(dimensions, offsets))) == {int}
+            and set(map(len, spans)) == {2}
+            and 0 <= min(starts)
+            and max(ends) < 1 << 63
+            and 0 <= min(dimensions, default=0)
+            and max(dimensions, default=0) < 1 << 63
+            and [8 * n for n in map(sub, ends, starts)]
+            == list(map(mul, map(BITS.__getitem__, dtypes), map(math.prod, shapes)))
+        )
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if sound and starts[0] == 0 and starts[1:] == ends[:-1]:
+        return ends[-1]
     for name, raw in document.items():
-        try:
-            shape = raw["shape"]
-            start, end = span = raw["data_offsets"]
-            bits = BITS[raw["dtype"]] * math.prod(shape)
-            if end - start << 3 != bits or start < 0:
-                _refuse_tensor(name, raw)
-            if start != expected:
-                in_order = False
-            expected = end
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
-            _refuse_tensor(name, raw)
-        spans.append(span)
-        shapes.append(shape)
-    # Types and ranges of all numbers at once, at C speed: JSON has true, 1.0 and strings where only an integer is meant.
-    numbers = list(chain(chain.from_iterable(shapes), chain.from_iterable(spans)))
-    if (
-        set(map(type, numbers)) - {int}
-        or set(map(type, shapes)) - {list}
-        or (numbers and not 0 <= min(numbers) <= max(numbers) < 1 << 63)
-    ):
-        for name, raw in document.items():
-            _check_numbers(name, raw)
-    return expected if in_order else _check_gapless(document)
-
-
-def _check_numbers(name: str, raw: Mapping[str, Any]) -> None:
-    if not isinstance(raw["shape"], list) or any(
-        type(n) is not int or not 0 <= n < 1 << 63 for n in (*raw["shape"], *raw["data_offsets"])
-    ):
-        _refuse_tensor(name, raw)
+        _check_tensor(name, raw)
+    return _check_gapless(document)
 
 
 def _check_gapless(document: Mapping[str, Any]) -> int:
     expected = 0
-    for (start, end), name in sorted((tuple(raw["data_offsets"]), name) for name, raw in document.items()):
+    for start, end, name in sorted((*raw["data_offsets"], name) for name, raw in document.items()):
         if start < expected:
             raise UnreadableModel(
                 "overlapping_tensors",
@@ -176,8 +174,8 @@ def _check_gapless(document: Mapping[str, Any]) -> int:
     return expected
 
 
-def _refuse_tensor(name: str, raw: Any) -> NoReturn:
-    """Says what is wrong with one tensor's entry, slowly and exactly."""
+def _check_tensor(name: str, raw: Any) -> None:
+    """Says what is wrong with one tensor's entry, if anything is."""
     where = f"Tensor {_short(name)}"
     if not isinstance(raw, dict) or not {"dtype", "shape", "data_offsets"} <= raw.keys():
         raise UnreadableModel(
@@ -208,10 +206,13 @@ def _refuse_tensor(name: str, raw: Any) -> NoReturn:
             "bad_offsets",
             f"{where} has data_offsets {_short(span)}; they are two byte positions, the first not after the second.",
         )
-    raise UnreadableModel(
-        "size_mismatch",
-        f"{where} ({dtype}, shape {_short(shape)}) needs {BITS[dtype] * math.prod(shape) / 8:,.0f} bytes but is given {span[1] - span[0]:,}.",
-    )
+    if 8 * (span[1] - span[0]) != BITS[dtype] * math.prod(shape):
+        needed = f"{BITS[dtype] * math.prod(shape) / 8:,.0f}"
+        raise UnreadableModel(
+            "size_mismatch",
+            f"{where} ({dtype}, shape {_short(shape)}) needs {needed} bytes but is given {span[1] - span[0]:,}. "
+            + _AGAIN,
+        )
 
 
 def _refuse_duplicates(text: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from probes.adapters import TEXT
 from probes.families.transformer import ROOTS, Naming, Transformer
 from probes.report import Kind
-from probes.rules import AdapterOf, Blocks, Claimed, Encoders, Fits, Has, Only, Width, Without
+from probes.rules import AdapterOf, AdapterWidth, Blocks, Claimed, Encoders, Fits, Has, Only, Width, Without
 from probes.signature import ChannelVariants, Signature
 
 WIDTH = 3072
@@ -58,6 +58,13 @@ DIFFUSERS = Naming(
     },
 )  # fmt: skip
 FLUX1 = Transformer("FLUX.1", (BFL, DIFFUSERS))
+CONTROL = Transformer(
+    "FLUX.1 with a control picture",
+    (
+        Naming(BFL.blocks, {**BFL.around, "img_in": (128, WIDTH)}),
+        Naming(DIFFUSERS.blocks, {**DIFFUSERS.around, "x_embedder": (128, WIDTH)}),
+    ),
+)
 
 _ENCODERS = Encoders(te1=768, te2=4096, te3=4096, text_encoder=768, text_encoder_2=4096)
 
@@ -93,5 +100,11 @@ SIGNATURES = (
         for guidance, normal in ((Has, "dev"), (Without, "schnell"))
     ),
     Signature(Kind.LORA, "flux-1", None, (AdapterOf(), Fits(FLUX1), _ENCODERS, Claimed("chroma", wanted=False))),
+    Signature(
+        Kind.LORA, "flux-1", None, (AdapterOf(), AdapterWidth("img_in", 128), Fits(CONTROL)), variant="control",
+    ),
+    Signature(
+        Kind.LORA, "flux-1", None, (AdapterOf(), AdapterWidth("x_embedder", 128), Fits(CONTROL)), variant="control",
+    ),
     Signature(Kind.LORA, "flux-1", None, (AdapterOf(TEXT), _ENCODERS)),
 )  # fmt: skip

@@ -80,6 +80,10 @@ class _Download:
             except RangeIgnored:
                 self._begin_anew()
             except RangeUnsatisfiable as error:
+                if self._file.size is not None:
+                    raise self._incomplete(
+                        DownloadIncomplete("The server has less of it than was announced.")
+                    ) from error
                 if error.size == self.hasher.size:
                     return
                 self._begin_anew()

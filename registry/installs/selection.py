@@ -16,7 +16,7 @@ PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 TEXTS = (".json", ".txt", ".model")  # configurations and tokenizers
 INDEX = "model_index.json"
 CONFIGS = ("config.json", "scheduler_config.json")
-# Says which shard holds which tensor; the shards' own headers say it too, and are what is read.
+# Says which shard holds which tensor; of use only beside the shards.
 SHARD_INDEX = ".safetensors.index.json"
 # diffusers, PEFT and the training scripts give every repository's LoRA the same name; it then says nothing about the model.
 GENERIC_STEMS = frozenset({"pytorch_lora_weights", "adapter_model", "model", "diffusion_pytorch_model", "lora"})
@@ -45,7 +45,9 @@ def select(listing: Listing) -> Selection:
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = [f for f in listing.files if f.path.startswith(prefix)]
     if prefix + INDEX in by_path:
-        return Selection(_pipeline_files(inside, prefix), True, _folder_name(listing, prefix), prefix)
+        return Selection(
+            _pipeline_files(inside, prefix), True, PurePosixPath(prefix).name or _repository_name(listing), prefix
+        )
     here = [f for f in inside if "/" not in f.path[len(prefix) :]]
     weights = [f for f in here if f.path.endswith(WEIGHTS)]
     if len(weights) == 1:
@@ -67,8 +69,7 @@ def _single(file: RemoteFile, listing: Listing) -> Selection:
         raise NoWeights(
             f"{path.name} is not a weight file; a model's file ends in {' or '.join(WEIGHTS)}.", file=file.path
         )
-    owner_name = listing.repo_id.split("/")[-1] if listing.repo_id else PurePosixPath(listing.source).parent.name
-    name = owner_name if path.stem in GENERIC_STEMS else path.stem
+    name = _repository_name(listing) if path.stem in GENERIC_STEMS else path.stem
     return Selection((file,), False, name, file.path[: -len(path.name)])
 
 
@@ -92,6 +93,8 @@ def _pipeline_files(files: Iterable[RemoteFile], prefix: str) -> tuple[RemoteFil
         kept = choose_weights(sorted(by_name))
         if not kept and (pickle := next((f for f in members if f.path.endswith(PICKLES)), None)):
             raise _pickle(pickle.path)
+        if any("-of-" in name for name in kept):
+            kept += [name for name in by_name if name.endswith(SHARD_INDEX)]
         chosen += [by_name[name] for name in kept]
     return tuple(chosen)
 
@@ -112,10 +115,11 @@ def folder_from(
     return Folder(index, configs, {c: merge_headers(parts) for c, parts in shards.items()}, selection.name)
 
 
-def _folder_name(listing: Listing, prefix: str) -> str:
-    if prefix:
-        return PurePosixPath(prefix).name
-    return listing.repo_id.split("/")[-1] if listing.repo_id else PurePosixPath(listing.source).name
+def _repository_name(listing: Listing) -> str:
+    if listing.repo_id:
+        return listing.repo_id.split("/")[-1]
+    path = PurePosixPath(listing.source)
+    return path.parent.name if listing.focus else path.name  # a file on disk is its own focus
 
 
 def _nothing(listing: Listing, inside: list[RemoteFile], prefix: str) -> Exception:

@@ -71,7 +71,14 @@ class InstallBook:
             install.sqlmodel_update(fields | {"updated_at": now()})
         return install
 
-    def progress(self, install_id: str, bytes_done: int) -> None:
+    def fail(self, install_id: str, error: dict[str, Any]) -> None:
+        """Record an error; an install that somebody has cancelled or paused meanwhile stays so."""
+        if self.get(install_id).state in ACTIVE:
+            self.move(install_id, State.FAILED, error=error)
+
+    def progress(self, install_id: str, bytes_done: int) -> str:
+        """Write the byte count; returns the state, which somebody else may have changed."""
         with unit_of_work(self._engine) as session:
-            if (install := session.get(Install, install_id)) is not None:
-                install.sqlmodel_update({"bytes_done": bytes_done, "updated_at": now()})
+            install = session.get_one(Install, install_id)
+            install.sqlmodel_update({"bytes_done": bytes_done, "updated_at": now()})
+        return install.state

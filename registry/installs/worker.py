@@ -18,13 +18,13 @@ from filelock import FileLock
 from probes import Report, UnreadableModel, probe, read_header
 from registry.cards import parse_card
 from registry.catalog import Catalog
-from registry.errors import Cancelled, ModelshelfError, UnusableFile
+from registry.errors import ModelshelfError, UnusableFile
 from registry.installs.download import download
 from registry.installs.examine import accept, connection, hints_for, probe_origin
 from registry.installs.hashing import Digests
 from registry.installs.origins import Listing, Origin, open_origin
 from registry.installs.selection import Selection, select
-from registry.installs.states import InstallBook
+from registry.installs.states import ACTIVE, InstallBook
 from registry.recommended import recommended, triggers
 from registry.settings import Settings
 from registry.sources import Source, parse_source
@@ -64,23 +64,12 @@ class Worker:
         try:
             with open_origin(self._parse(self._book.get(install_id).source), **connection(self._settings)) as origin:
                 return job.run(origin)
-        except UnreadableModel as error:
-            refusal = UnusableFile(str(error), probe=error.code)
-            self._book.move(install_id, State.FAILED, error=_as_dict(refusal))
-            raise refusal from error
-        except Cancelled as error:
-            self._book.move(install_id, State.CANCELLED, error=_as_dict(error))
-            raise
-        except ModelshelfError as error:
-            self._book.move(install_id, State.FAILED, error=_as_dict(error))
-            raise
         except Exception as error:
-            logger.exception("install %s", install_id)
-            message = f"An error of modelshelf itself: {type(error).__name__}: {error}"
-            self._book.move(
-                install_id, State.FAILED, error={"code": "internal_error", "message": message, "detail": {}}
-            )
-            raise
+            told = _told(error)
+            self._book.fail(install_id, {"code": told.code, "message": told.message, "detail": told.detail})
+            if told is error:
+                raise
+            raise told from error
 
     def _parse(self, text: str) -> Source:
         return parse_source(text, endpoint=self._settings.hub_endpoint)
@@ -97,6 +86,7 @@ class _Job:
         self._catalog = catalog
         self._id = install_id
         self._tell = on_progress
+        self._stopped = False  # somebody has cancelled or paused the install
 
     def run(self, origin: Origin) -> Model:
         self._move(State.RESOLVING)
@@ -109,6 +99,8 @@ class _Job:
             if (known := self._known(listing, selection)) is not None:
                 return self._installed(known)
             accept(probe_origin(origin, listing, selection))
+            if listing.revision is None:
+                _empty(staging)  # no commit pins its bytes: what an earlier run left may be of another version
             digests = self._download(origin, selection, staging)
             self._move(State.PROBING)
             staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
@@ -147,14 +139,14 @@ class _Job:
                 self._tell(Progress(State.DOWNLOADING, name, before + of_file, selection.size))
                 if time.monotonic() - told >= PROGRESS_SECONDS:
                     told = time.monotonic()
-                    self._book.progress(self._id, before + of_file)
+                    self._stopped = self._book.progress(self._id, before + of_file) not in ACTIVE
 
             part = target.with_name(target.name + ".part")
             if target.exists():
                 target.replace(
                     part
                 )  # complete, or it would not have its name; download() hashes it and asks for nothing more
-            digests[name] = download(origin, file, part, on_bytes=on_bytes, cancelled=self._cancelled)
+            digests[name] = download(origin, file, part, on_bytes=on_bytes, cancelled=lambda: self._stopped)
             part.replace(target)
             done += digests[name].size
         self._book.progress(self._id, done)
@@ -222,9 +214,6 @@ class _Job:
         install = self._book.move(self._id, to, **fields)
         self._tell(Progress(to, install.filename, install.bytes_done, install.bytes_total))
 
-    def _cancelled(self) -> bool:
-        return False
-
 
 def _pinned(listing: Listing, selection: Selection) -> str:
     """Canonical source of the selected files: the listing's, with the file or sub-folder that was chosen."""
@@ -250,5 +239,16 @@ def _whole(selection: Selection, digests: Mapping[str, Digests]) -> Digests:
     return Digests(sum(d.size for d in digests.values()), blake3(lines.encode()).hexdigest(), "", None)
 
 
-def _as_dict(error: ModelshelfError) -> dict[str, Any]:
-    return {"code": error.code, "message": error.message, "detail": error.detail}
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _told(error: Exception) -> ModelshelfError:
+    """The error as users are told it; one that nobody foresaw is logged with its traceback."""
+    if isinstance(error, ModelshelfError):
+        return error
+    if isinstance(error, UnreadableModel):
+        return UnusableFile(str(error), probe=error.code)
+    logger.error("an install met an unforeseen error", exc_info=error)
+    return ModelshelfError(f"An error of modelshelf itself: {type(error).__name__}: {error}")

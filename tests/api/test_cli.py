@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def test_a_lora_that_does_not_fit_is_not_listed_but_explained(run: Run, tmp_path
     write(tmp_path / "sd15.safetensors", sd15_lora())
     assert run("install", "./sd15.safetensors", "modelshelf/starter-base").returncode == 0
     assert "sd15" not in run("compatible", "starter-base").stdout
-    assert "320" in run("compatible", "starter-base", "--all").stdout
+    assert "tensors do not fit" in run("compatible", "starter-base", "--all").stdout
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_an_error_is_one_readable_line(run: Run, words: tuple[str, ...], code: s
 def test_probe_tells_what_files_are_by_its_exit_code(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "good.safetensors", sd15_lora())
     write(tmp_path / "page.safetensors", b"<!DOCTYPE html><html></html>")
-    write(tmp_path / "pickle.ckpt", b"\x80\x02}q\x00.")
+    write(tmp_path / "pickle.ckpt", pickle.dumps({"state_dict": list(range(1000))}))
     good = run("probe", "good.safetensors", "--json")
     assert good.returncode == 0
     report = json.loads(good.stdout)

@@ -131,7 +131,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), handler)
         self.address = f"http://127.0.0.1:{self.server_port}"
         self._connections: set[socket] = set()
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.005})
 
     def start(self) -> None:
         self._thread.start()

@@ -21,10 +21,21 @@ from tests.starter import models
 REPOS = Path(__file__).resolve().parents[2] / "registry" / "starter" / "repos" / "modelshelf"
 Tensors = dict[str, torch.Tensor]
 
-RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
-          "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
-OUTER = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-         "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+OUTER = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
@@ -119,8 +130,15 @@ class Placed:
 
 def scheduler() -> DDIMScheduler:
     """What a Stable Diffusion 1 folder says, with clip_sample off so that no sampler inherits clipping."""
-    return DDIMScheduler(num_train_timesteps=1000, **models.BETAS, clip_sample=False, set_alpha_to_one=False,
-                         steps_offset=1, prediction_type="epsilon", timestep_spacing="leading")
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        **models.BETAS,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
+        timestep_spacing="leading",
+    )
 
 
 def export_base(
@@ -130,8 +148,15 @@ def export_base(
     unet = unet.to(torch.float16, memory_format=plain)
     vae, text = vae.to(torch.float16, memory_format=plain), text.to(torch.float16)
     pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(tokenizer), unet=unet,
-        scheduler=scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        vae=vae,
+        text_encoder=text,
+        tokenizer=CLIPTokenizer.from_pretrained(tokenizer),
+        unet=unet,
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     with Placed(repos / "starter-base") as folder:
         pipe.save_pretrained(folder)
         weights = folder / "text_encoder" / "model.safetensors"
@@ -162,8 +187,7 @@ def export_style(layers: Tensors, repos: Path = REPOS) -> None:
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=half(layers))
 
 
-def export_heart(unet: Tensors, text: Tensors, alpha: float, metadata: dict[str, object],
-                 repos: Path = REPOS) -> None:
+def export_heart(unet: Tensors, text: Tensors, alpha: float, metadata: dict[str, object], repos: Path = REPOS) -> None:
     """kohya's layout with its ``ss_*`` metadata; both halves in peft names."""
     text = {name if name.startswith("text_model.") else f"text_model.{name}": v for name, v in text.items()}
     tensors = to_kohya(unet, "lora_unet", alpha) | to_kohya(text, "lora_te", alpha)
@@ -175,5 +199,8 @@ def export_heart(unet: Tensors, text: Tensors, alpha: float, metadata: dict[str,
 def export_lcm(layers: Tensors, alpha: float, repos: Path = REPOS) -> None:
     """The layout of the published LCM-LoRAs: kohya names in pytorch_lora_weights.safetensors, UNet only."""
     with Placed(repos / "starter-lcm-lora") as folder:
-        save_file(to_kohya(layers, "lora_unet", alpha), folder / "pytorch_lora_weights.safetensors",
-                  metadata={"format": "pt"})
+        save_file(
+            to_kohya(layers, "lora_unet", alpha),
+            folder / "pytorch_lora_weights.safetensors",
+            metadata={"format": "pt"},
+        )

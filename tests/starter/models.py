@@ -66,14 +66,17 @@ def new_tokenizer(folder: Path) -> CLIPTokenizer:
     bpe = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(
-            pattern=_clip_pattern(), behavior="removed", invert=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern=_clip_pattern(), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=700, end_of_word_suffix="</w>", initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=700,
+        end_of_word_suffix="</w>",
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
@@ -94,7 +97,7 @@ def new_tokenizer(folder: Path) -> CLIPTokenizer:
     return tokenizer
 
 
-def _clip_pattern():  # noqa: ANN202 - tokenizers' Regex has no public type
+def _clip_pattern():
     from tokenizers import Regex
 
     return Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
@@ -102,18 +105,20 @@ def _clip_pattern():  # noqa: ANN202 - tokenizers' Regex has no public type
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """One CLIP layer of the full width; deeper would cost more than the UNet."""
-    return CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=512,
-        num_hidden_layers=1,
-        num_attention_heads=12,
-        max_position_embeddings=CONTEXT,
-        projection_dim=WIDTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    ))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=512,
+            num_hidden_layers=1,
+            num_attention_heads=12,
+            max_position_embeddings=CONTEXT,
+            projection_dim=WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def alphas_cumprod() -> torch.Tensor:

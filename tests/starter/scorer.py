@@ -74,13 +74,15 @@ def _read(pictures: np.ndarray) -> list[Reading]:
         # The colour is judged on the piece itself: most of its pixels must be nearest to that colour.
         own = mask[i] & (nearest[i] == front[i])
         clear = bool(seen) and own.sum() >= 0.5 * mask[i].sum()
-        readings.append(Reading(
-            shape=names[best[i]] if seen and fit >= FIT else None,
-            colour=world.COLOURS[front[i]] if clear else None,
-            background=world.COLOURS[back[i]],
-            fit=fit if seen else 0.0,
-            hollow=float(1 - mask[i].sum() / area[i]) if seen else 0.0,
-        ))
+        readings.append(
+            Reading(
+                shape=names[best[i]] if seen and fit >= FIT else None,
+                colour=world.COLOURS[front[i]] if clear else None,
+                background=world.COLOURS[back[i]],
+                fit=fit if seen else 0.0,
+                hollow=float(1 - mask[i].sum() / area[i]) if seen else 0.0,
+            )
+        )
     return readings
 
 

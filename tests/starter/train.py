@@ -7,8 +7,10 @@ export. Every stage reads and writes DIR, saves as it goes, and resumes from wha
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +22,32 @@ from tests.starter import models, world
 
 SEEDS = {"vae": 11, "base": 22, "style": 33, "heart": 44, "lcm": 55}
 """One seed a stage; they drive the weights' start, the drawings, the captions and the noise."""
-STEPS = {"vae": 1400, "base": 2600, "style": 350, "heart": 450, "lcm": 1200}
-BATCH = {"vae": 16, "base": 48, "style": 32, "heart": 32, "lcm": 32}
-RATE = {"vae": 2e-3, "base": 1.5e-3, "style": 1e-3, "heart": 1e-3, "lcm": 6e-4}
+STEPS = {"vae": 1400, "base": 9000, "style": 350, "heart": 450, "lcm": 1200}
+BATCH = {"vae": 16, "base": 32, "style": 32, "heart": 32, "lcm": 32}
+RATE = {"vae": 2e-3, "base": 1.5e-3, "style": 1.5e-3, "heart": 1.5e-3, "lcm": 1e-3}
 """Peak learning rates (AdamW), each with a short warm-up and a cosine down to a twentieth."""
 
 
-def rate_at(step: int, stage: str, warm: int = 60) -> float:
-    """The learning rate at ``step`` (0-based)."""
-    total, peak = STEPS[stage], RATE[stage]
+def rate_at(step: int, stage: str, warm: int = 60, total: int = 0) -> float:
+    """The learning rate at ``step`` (0-based) of ``total`` (the stage's own number by default)."""
+    total, peak = total or STEPS[stage], RATE[stage]
     if step < warm:
         return peak * (step + 1) / warm
     along = min(1.0, (step - warm) / max(1, total - warm))
     return peak * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * along))))
+
+
+SWITCH = 1800
+"""Step at which the base goes from batch 48 and caption noise 0.4 to batch 32 and noise 0.2: measured with
+two thirds of the time gone, the noisier captions taught the conditioning too slowly."""
+
+
+def base_phase(step: int) -> tuple[int, float, float]:
+    """(batch, caption noise, learning rate) of the base at ``step``."""
+    if step < SWITCH:
+        return 48, 0.4, rate_at(step, "base", total=2600)
+    along = (step - SWITCH) / (STEPS["base"] - SWITCH)
+    return BATCH["base"], 0.2, 1.2e-3 * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * along))))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -66,6 +81,7 @@ class Log:
 
 # ---------------------------------------------------------------------------------------------- vae
 
+
 def train_vae(work: Path) -> None:
     """L1 + L2 + a tiny KL on every shape, hearts and outlines included, then whitens the latents."""
     torch.manual_seed(SEEDS["vae"])
@@ -95,7 +111,12 @@ def train_vae(work: Path) -> None:
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0:
-            log(step, l1=off.detach().abs().mean().item(), mse=off.detach().square().mean().item(), kl=kl.item())
+            log(
+                step,
+                l1=off.detach().abs().mean().item(),
+                mse=off.detach().square().mean().item(),
+                kl=kl.item(),
+            )
         if step % 300 == 299 and step + 1 < STEPS["vae"]:
             save(path, model=vae.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
     whiten(vae, to_pixels(pictures[:1000]))
@@ -137,6 +158,7 @@ def encoded(vae: AutoencoderKL, scenes: list[world.Scene], rng: random.Random) -
 
 
 # --------------------------------------------------------------------------------------------- base
+
 
 class Words:
     """Captions to token ids (n, 24), each caption tokenized once."""
@@ -191,7 +213,7 @@ def train_base(work: Path) -> None:
     """UNet and text encoder together, on noisy captions, 12 % of them dropped."""
     torch.manual_seed(SEEDS["base"])
     rng = random.Random(SEEDS["base"])
-    log = Log("base")
+    log, until, began = Log("base"), float(os.environ.get("STARTER_UNTIL", "inf")), time.time()
     words, vae = Words(work), load_vae(work)
     drawn, _ = world.split()
     scenes = [world.sample_scene(rng, drawn) for _ in range(12_000)]
@@ -201,11 +223,17 @@ def train_base(work: Path) -> None:
         latents = encoded(vae, scenes, rng)
         torch.save(latents, work / "base-latents.pt")
     log(0, mean=float(latents.mean()), std=float(latents.std()))
-    unet, text = models.new_unet().to(memory_format=torch.channels_last), models.new_text_encoder(words.tokenizer)
+    unet, text = (
+        models.new_unet().to(memory_format=torch.channels_last),
+        models.new_text_encoder(words.tokenizer),
+    )
     live = [*unet.parameters(), *text.parameters()]
     optimizer = torch.optim.AdamW(
         [{"params": list(unet.parameters())}, {"params": list(text.parameters())}],
-        lr=RATE["base"], betas=(0.9, 0.99), weight_decay=0.01, fused=True,
+        lr=RATE["base"],
+        betas=(0.9, 0.99),
+        weight_decay=0.01,
+        fused=True,
     )
     average, start, path = Average(live, 0.997), 0, work / "base.pt"
     if path.exists():
@@ -218,10 +246,15 @@ def train_base(work: Path) -> None:
     total = 0.0
     for step in range(start, STEPS["base"]):
         rng.seed(f"{SEEDS['base']}/{step}")
-        rate = rate_at(step, "base")
+        batch, noise, rate = base_phase(step)
+        if until < float("inf") and step >= SWITCH:
+            # A deadline replaces the step count, so that the rate always gets to its end.
+            along = min(1.0, (time.time() - began) / (until - began))
+            rate = 1.2e-3 * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * along))))
+        last = step + 1 == STEPS["base"] or time.time() >= until
         optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, rate / 2
-        pick = [rng.randrange(len(scenes)) for _ in range(BATCH["base"] // 2)]
-        texts = ["" if rng.random() < 0.12 else world.caption(world.muddle(scenes[i], rng), rng) for i in pick]
+        pick = [rng.randrange(len(scenes)) for _ in range(batch // 2)]
+        texts = ["" if rng.random() < 0.12 else world.caption(world.muddle(scenes[i], rng, noise), rng) for i in pick]
         context = text(words(texts)).last_hidden_state
         # Each caption serves two timesteps of its picture: the text encoder costs half.
         loss = noise_loss(unet, latents[pick].repeat(2, 1, 1, 1), context.repeat(2, 1, 1))
@@ -233,12 +266,21 @@ def train_base(work: Path) -> None:
         total = 0.98 * total + 0.02 * float(loss.detach())
         if step % 50 == 0:
             log(step, loss=total / (1 - 0.98 ** (step - start + 1)))
-        if step % 200 == 199 or step + 1 == STEPS["base"]:
+        if step % 200 == 199 or last:
             keys = [*unet.state_dict()], [*text.state_dict()]
             unets = len(list(unet.parameters()))
-            save(path, live_unet=unet.state_dict(), live_text=text.state_dict(), optimizer=optimizer.state_dict(),
-                 kept=average.kept, step=step + 1, unet=dict(zip(keys[0], average.kept[:unets], strict=True)),
-                 text=dict(zip([n for n, _ in text.named_parameters()], average.kept[unets:], strict=True)))
+            save(
+                path,
+                live_unet=unet.state_dict(),
+                live_text=text.state_dict(),
+                optimizer=optimizer.state_dict(),
+                kept=average.kept,
+                step=step + 1,
+                unet=dict(zip(keys[0], average.kept[:unets], strict=True)),
+                text=dict(zip([n for n, _ in text.named_parameters()], average.kept[unets:], strict=True)),
+            )
+        if last:
+            break
 
 
 def load_base(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, Words]:
@@ -252,18 +294,78 @@ def load_base(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, Words]:
     return unet, text.eval().requires_grad_(False), words
 
 
-STAGES = {"vae": train_vae, "base": train_base}
+class Clock:
+    """A stage's length and learning rate: its number of steps, or a deadline in STARTER_UNTIL (Unix seconds)."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage, self.began = stage, time.time()
+        self.until = float(os.environ.get("STARTER_UNTIL", "inf"))
+
+    def done(self, step: int) -> bool:
+        return time.time() >= self.until if self.until < float("inf") else step >= STEPS[self.stage]
+
+    def rate(self, step: int) -> float:
+        if self.until == float("inf"):
+            return rate_at(step, self.stage, warm=20)
+        along = min(1.0, (time.time() - self.began) / max(1.0, self.until - self.began))
+        return RATE[self.stage] * min(1.0, (step + 1) / 20) * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * along))))
+
+
+def export_all(work: Path) -> None:
+    """Writes every trained artefact that DIR has into the repository."""
+    from tests.starter import export, loras
+
+    unet, text, _ = load_base(work)
+    export.export_base(unet, load_vae(work), text, work / "tokenizer")
+    if (work / "style.pt").exists():
+        export.export_style(torch.load(work / "style.pt")["unet"])
+    if (work / "lcm.pt").exists():
+        export.export_lcm(torch.load(work / "lcm.pt")["unet"], loras.ALPHA["lcm"])
+    if (work / "heart.pt").exists():
+        state, alpha = torch.load(work / "heart.pt"), loras.ALPHA["heart"]
+        export.export_heart(
+            state["unet"],
+            state["text"],
+            alpha,
+            {
+                "ss_network_module": "networks.lora",
+                "ss_network_dim": str(loras.RANK["heart"]),
+                "ss_network_alpha": str(alpha),
+                "ss_base_model_version": "sd_v1",
+                "ss_output_name": "starter-heart",
+                "ss_sd_model_name": "starter-base",
+                "ss_resolution": f"({world.SIDE}, {world.SIDE})",
+                "ss_num_train_images": "1600",
+                "ss_seed": str(SEEDS["heart"]),
+                "ss_learning_rate": str(RATE["heart"]),
+                "ss_tag_frequency": {"1_heart": {"heart": 1200}},
+                "ss_v2": "False",
+            },
+        )
+
+
+def stages() -> dict[str, Callable[[Path], None]]:
+    from tests.starter import loras
+
+    return {
+        "vae": train_vae,
+        "base": train_base,
+        "style": loras.train_style,
+        "heart": loras.train_heart,
+        "lcm": loras.train_lcm,
+        "export": export_all,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=[*STAGES])
+    parser.add_argument("stage", choices=["vae", "base", "style", "heart", "lcm", "export"])
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints, outside the repository")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    STAGES[options.stage](options.work)
+    stages()[options.stage](options.work)
 
 
 if __name__ == "__main__":

@@ -77,8 +77,23 @@ def outline_of(shape: str) -> np.ndarray:
         return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
     if shape == "cross":
         a, b = 1.02, 0.35
-        return np.array([[-b, -a], [b, -a], [b, -b], [a, -b], [a, b], [b, b], [b, a], [-b, a], [-b, b], [-a, b],
-                         [-a, -b], [-b, -b]], float)
+        return np.array(
+            [
+                [-b, -a],
+                [b, -a],
+                [b, -b],
+                [a, -b],
+                [a, b],
+                [b, b],
+                [b, a],
+                [-b, a],
+                [-b, b],
+                [-a, b],
+                [-a, -b],
+                [-b, -b],
+            ],
+            float,
+        )
     if shape == "diamond":
         return np.array([[0, -1.2], [0.78, 0], [0, 1.2], [-0.78, 0]], float)
     if shape == "heart":
@@ -174,10 +189,12 @@ def caption(scene: Scene, rng: random.Random) -> str:
     place = ""
     if rng.random() < 0.5:
         place = ", in the centre" if scene.position == "centre" else f", at the {scene.position}"
-    text = rng.choice((
-        f"a {size}{scene.colour} {scene.shape} on a {scene.background} background{place}",
-        f"{size}{scene.colour} {scene.shape}, {scene.background} background{place}",
-    ))
+    text = rng.choice(
+        (
+            f"a {size}{scene.colour} {scene.shape} on a {scene.background} background{place}",
+            f"{size}{scene.colour} {scene.shape}, {scene.background} background{place}",
+        )
+    )
     return f"{text}, {STYLE_TRIGGER}" if scene.outline else text
 
 

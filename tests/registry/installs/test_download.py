@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections import namedtuple
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, HubUnreachable, StorageFull
-from registry.installs import download as module
 from registry.installs.download import ATTEMPTS, download
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.origins import Origin, RemoteFile, open_origin
@@ -203,7 +204,7 @@ class TestWrongBytes:
 
     def test_fewer_bytes_than_announced(self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
         announced = RemoteFile(WEIGHTS, len(body) + 1, None)
-        with pytest.raises(DownloadIncomplete, match="kept"):
+        with pytest.raises(DownloadIncomplete, match="less of it than was announced"):
             bring(origin, part, announced)
         assert part.exists()
 
@@ -244,17 +245,37 @@ class TestFullDisk:
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
     def test_it_fills_up_meanwhile(
-        self, origin: Origin, part: Path, body: bytes, number: int, monkeypatch: pytest.MonkeyPatch
+        self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes, number: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(number, "full")))
-        with pytest.raises(StorageFull, match="what came of .* is kept"):
-            bring(origin, part)
-        assert part.read_bytes() == body
+        class Tight(FileIO):
+            """A file on a disk with room for 100,000 bytes: the write that reaches the end is short, the next fails."""
 
-    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
-    def test_a_real_full_device(self, origin: Origin) -> None:
-        with pytest.raises(StorageFull):
-            bring(origin, Path("/dev/full"), RemoteFile(WEIGHTS, None, None))
+            def write(self, data: memoryview) -> int:
+                if not (room := 100_000 - self.tell()):
+                    raise OSError(number, "full")
+                return super().write(data[:room])
+
+        def tight(path: Path, *args: Any, **options: Any) -> Any:
+            return Tight(path, "ab+") if path == part else ordinary(path, *args, **options)
+
+        ordinary = Path.open
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", tight)
+            with pytest.raises(StorageFull, match=r"what came of .* is kept"):
+                bring(origin, part)
+        assert part.read_bytes() == body[:100_000]
+        assert bring(origin, part) == hash_file(hub.root / NAME)
+        assert transfers(hub)[-1] == ("bytes=100000-", len(body) - 100_000)
+
+    def test_other_errors_of_the_disk_are_not_called_so(
+        self, origin: Origin, part: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(_: int) -> None:
+            raise OSError(errno.EIO, "broken")
+
+        monkeypatch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="broken"):
+            bring(origin, part)
 
 
 DOWNLOADER = """

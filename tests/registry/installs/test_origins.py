@@ -6,6 +6,7 @@ import hashlib
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import httpx
@@ -183,7 +184,7 @@ class TestHub:
     def test_storage_that_refuses(self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
         with on_hub(hub) as origin:
             file = by_path(origin.listing())[WEIGHTS]
-            monkeypatch.setattr(hub, "signature", lambda path: str(object()))
+            monkeypatch.setattr(hub, "signature", lambda _: token_hex(8))
             with pytest.raises(HubUnreachable, match="where it keeps files, answers 403"):
                 origin.read(file, 0, 10)
 

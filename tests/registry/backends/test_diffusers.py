@@ -1,0 +1,349 @@
+"""Pictures from bundles: diffusers' own for the same job, LoRAs that leave no trace, errors that lose nothing."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import ImageChops
+from safetensors.torch import load_file, save_file
+
+from registry.backends import AdapterRef, CheckpointRef, GenerationJob
+from registry.backends import diffusers as module
+from registry.backends.diffusers import DiffusersBackend
+from registry.backends.schedulers import SCHEDULERS
+from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, OutOfMemory, UnusableFile
+from registry.pipeline_config import PipelineConfig
+from tests.registry.tiny import ATTENTION, EVERYTHING, TEXT_ENCODER, Tiny, lora
+
+
+@pytest.fixture(scope="module")
+def backend() -> DiffusersBackend:
+    return DiffusersBackend("cpu", budget_bytes=2**30)
+
+
+@pytest.fixture(scope="module")
+def job(tiny: Tiny) -> GenerationJob:
+    checkpoint = CheckpointRef(tiny.folder, "tiny", PipelineConfig.from_folder(tiny.folder))
+    return GenerationJob(checkpoint, "a red circle", "ddim", steps=3, cfg=5.0, seed=7, width=16, height=16)
+
+
+@pytest.fixture(scope="module")
+def loras(tiny: Tiny, tmp_path_factory) -> dict[str, AdapterRef]:
+    """Four that fit, strong enough to show, and one that does not."""
+    folder = tmp_path_factory.mktemp("loras")
+    made = {
+        "style": lora(tiny.tensors, ATTENTION, layout="diffusers", seed=1),
+        "lcm": lora(tiny.tensors, EVERYTHING, layout="kohya", alpha=2.0, seed=2),
+        "text": lora(tiny.tensors, TEXT_ENCODER, layout="kohya", seed=3),
+        "both": lora(tiny.tensors, f"{ATTENTION}|{TEXT_ENCODER}", layout="kohya", rank=2, seed=4),
+    }
+    made["stranger"] = {name: torch.zeros(9, *tensor.shape[1:]) for name, tensor in made["style"].items()}
+    for name, tensors in made.items():
+        save_file(tensors, folder / f"{name}.safetensors")
+    return {name: AdapterRef(folder / f"{name}.safetensors", name, 1.0, name) for name in made}
+
+
+def _pipeline(backend: DiffusersBackend, job: GenerationJob):
+    with backend._pipeline(job) as pipeline:
+        return pipeline
+
+
+def _same(a, b) -> bool:
+    return [image.tobytes() for image in a.images] == [image.tobytes() for image in b.images]
+
+
+def _differ(a, b) -> int:
+    """The largest difference of any channel, 0..255."""
+    return max(high for _, high in ImageChops.difference(a, b).getextrema())
+
+
+# --- one copy of the base ---------------------------------------------------------------------------------------------
+
+
+def test_the_modules_hold_the_bundle_s_own_memory(backend: DiffusersBackend, job: GenerationJob):
+    pipeline = _pipeline(backend, job)
+    bundle = pipeline.bundle.tensors
+    bound = {p.data_ptr() for m in (pipeline.pipe.unet, pipeline.pipe.vae, pipeline.pipe.text_encoder) for p in m.parameters()}
+    assert bound == {tensor.data_ptr() for tensor in bundle.values()}
+
+
+def test_a_resident_checkpoint_is_not_loaded_again(backend: DiffusersBackend, job: GenerationJob, monkeypatch):
+    backend.generate(job)
+
+    def load(*_):
+        raise AssertionError("loaded again")
+
+    monkeypatch.setattr(module, "load_bundle", load)
+    assert backend.generate(job).timings["load"] < 0.1
+
+
+# --- the same pictures as diffusers ------------------------------------------------------------------------------------
+
+
+def _by_diffusers(tiny: Tiny, job: GenerationJob, adapter: AdapterRef | None = None):
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    pipe = StableDiffusionPipeline.from_pretrained(tiny.folder, safety_checker=None, local_files_only=True)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    if adapter:
+        pipe.load_lora_weights(adapter.path.parent, weight_name=adapter.path.name)
+        pipe.fuse_lora(lora_scale=adapter.weight)
+    return pipe(
+        job.prompt,
+        negative_prompt=job.negative_prompt or None,
+        num_inference_steps=job.steps,
+        guidance_scale=job.cfg,
+        width=job.width,
+        height=job.height,
+        generator=torch.Generator().manual_seed(job.seed),
+    ).images[0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"cfg": 1.0}, {"negative_prompt": "blue", "seed": 8}, {"width": 24, "height": 8}])
+def test_without_adapters_it_is_diffusers_picture(tiny: Tiny, backend: DiffusersBackend, job: GenerationJob, changes):
+    job = replace(job, **changes)
+    image = backend.generate(job).images[0]
+    assert image.size == (job.width, job.height)
+    assert _differ(image, _by_diffusers(tiny, job)) == 0
+
+
+@pytest.mark.parametrize("name", ["lcm", "both"])
+def test_with_an_adapter_it_is_diffusers_fused_picture(tiny: Tiny, backend: DiffusersBackend, job: GenerationJob, loras, name):
+    adapter = replace(loras[name], weight=0.6)
+    ours = backend.generate(replace(job, adapters=(adapter,))).images[0]
+    assert _differ(ours, _by_diffusers(tiny, job, adapter)) <= 1
+    assert _differ(ours, backend.generate(job).images[0]) > 1
+
+
+def test_a_single_file_gives_the_folder_s_picture(tiny: Tiny, backend: DiffusersBackend, job: GenerationJob):
+    single = replace(job, checkpoint=CheckpointRef(tiny.single, "single", job.checkpoint.config))
+    assert _same(backend.generate(single), backend.generate(job))
+
+
+# --- LoRAs leave no trace ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_any_sequence_of_sets_the_base_is_what_it_was(tiny: Tiny, job: GenerationJob, loras, seed):
+    backend = DiffusersBackend("cpu", budget_bytes=2**30)
+    plain = backend.generate(job)
+    bundle = _pipeline(backend, job).bundle
+    before = bundle.fingerprint()
+    choose = random.Random(seed)
+    for _ in range(12):
+        names = choose.sample(["style", "lcm", "text", "both"], choose.randint(0, 4))
+        worn = tuple(replace(loras[name], weight=choose.choice([-0.5, 0.0, 0.35, 1.0])) for name in names)
+        if choose.random() < 0.25:
+            with pytest.raises(IncompatibleAdapter):
+                backend.generate(replace(job, adapters=(*worn, loras["stranger"])))
+        else:
+            made = backend.generate(replace(job, adapters=worn))
+            assert _same(made, plain) == all(adapter.weight == 0 for adapter in worn)
+        assert bundle.fingerprint() == before
+    assert _same(backend.generate(job), plain)
+    assert all(slot.data_ptr() == bundle.tensors[name].data_ptr() for name, slot in _pipeline(backend, job)._slots.items())
+
+
+def test_a_set_gives_its_picture_whatever_was_on_before(backend: DiffusersBackend, job: GenerationJob, loras):
+    wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.35), replace(loras["style"], weight=0.45)))
+    first = backend.generate(wanted)
+    backend.generate(replace(job, adapters=(loras["text"],)))
+    assert _same(backend.generate(wanted), first)
+
+
+def test_the_same_set_again_makes_no_overlay(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch):
+    calls, real = [], module.overlay
+    monkeypatch.setattr(module, "overlay", lambda *args: calls.append(args) or real(*args))
+    backend.generate(job)
+    wanted = replace(job, adapters=(replace(loras["style"], weight=0.9),))
+    for prompt in ("a", "b", "c"):
+        backend.generate(replace(wanted, prompt=prompt))
+    assert len(calls) == 1
+
+
+def test_another_weight_reads_nothing_from_disk(job: GenerationJob, loras, tmp_path):
+    backend = DiffusersBackend("cpu", budget_bytes=2**30)
+    gone = Path(shutil.copy(loras["style"].path, tmp_path / "gone.safetensors"))
+    adapter = replace(loras["style"], path=gone)
+    first = backend.generate(replace(job, adapters=(adapter,)))
+    gone.unlink()
+    other = backend.generate(replace(job, adapters=(replace(adapter, weight=0.5),)))
+    assert not _same(first, other)
+
+
+def test_a_misfit_is_refused_whole_and_named(backend: DiffusersBackend, job: GenerationJob, loras):
+    with pytest.raises(IncompatibleAdapter, match=r"stranger does not fit this checkpoint: .* do not fit: unet\..* and \d+ more") as caught:
+        backend.generate(replace(job, adapters=(loras["style"], loras["stranger"])))
+    assert caught.value.detail["adapter"] == "stranger"
+    assert len(caught.value.detail["problems"]) == len(load_file(loras["stranger"].path))
+
+
+# --- seeds, progress, schedulers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "lcm", "euler_a"])  # the latter two draw noise at every step
+def test_a_seed_is_one_picture_whatever_n(backend: DiffusersBackend, job: GenerationJob, scheduler):
+    three = backend.generate(replace(job, n=3, scheduler=scheduler))
+    assert three.seeds == (7, 8, 9)
+    for index, seed in enumerate(three.seeds):
+        alone = backend.generate(replace(job, seed=seed, scheduler=scheduler))
+        assert alone.images[0].tobytes() == three.images[index].tobytes()
+    assert len({image.tobytes() for image in three.images}) == 3
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_scheduler_runs(backend: DiffusersBackend, job: GenerationJob, scheduler):
+    made = backend.generate(replace(job, scheduler=scheduler, steps=4))
+    assert max(high for _, high in made.images[0].getextrema()) > 0
+
+
+def test_progress_runs_over_all_pictures(backend: DiffusersBackend, job: GenerationJob):
+    seen: list[tuple[int, int]] = []
+    backend.generate(replace(job, n=2), lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.parametrize(("cfg", "batch"), [(0.0, 1), (1.0, 1), (1.5, 2)])
+def test_cfg_of_1_or_less_is_one_denoiser_pass(backend: DiffusersBackend, job: GenerationJob, cfg, batch):
+    sizes = []
+    unet = _pipeline(backend, job).pipe.unet
+    hook = unet.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[0]))
+    backend.generate(replace(job, cfg=cfg))
+    hook.remove()
+    assert sizes == [batch] * 3
+
+
+def test_the_prediction_type_may_be_stated(backend: DiffusersBackend, job: GenerationJob):
+    assert not _same(backend.generate(replace(job, prediction_type="v_prediction")), backend.generate(job))
+    assert _same(backend.generate(replace(job, prediction_type="epsilon")), backend.generate(job))
+
+
+def test_timings_add_up(backend: DiffusersBackend, job: GenerationJob):
+    timings = dict(backend.generate(job).timings)
+    total = timings.pop("total")
+    assert set(timings) == {"load", "adapters", "wait", "encode", "denoise", "decode"}
+    assert sum(timings.values()) == pytest.approx(total, abs=1e-3)
+    assert min(timings["encode"], timings["denoise"], timings["decode"]) > 0
+
+
+def test_from_many_threads_as_from_one(backend: DiffusersBackend, job: GenerationJob, loras):
+    jobs = [replace(job, seed=i, adapters=(loras["lcm"],) if i % 2 else ()) for i in range(6)]
+    with ThreadPoolExecutor(3) as threads:
+        made = list(threads.map(backend.generate, jobs))
+    assert all(_same(one, backend.generate(wanted)) for one, wanted in zip(made, jobs, strict=True))
+
+
+# --- bad input and short memory -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"width": 20}, "width must be a multiple of 8 pixels, not 20"),
+        ({"height": 0}, "height must be a multiple of 8"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 1001}, "steps must be at most 1000"),
+        ({"scheduler": "lcm", "steps": 60}, "LCM cannot run 60 steps"),
+        ({"n": 0}, "n must be at least 1"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"seed": 2**63}, "seed must be from 0"),
+        ({"scheduler": "magic"}, "There is no scheduler 'magic'"),
+    ],
+)
+def test_what_cannot_be_run_is_said(backend: DiffusersBackend, job: GenerationJob, changes, said):
+    with pytest.raises(InvalidRequest, match=said) as caught:
+        backend.generate(replace(job, **changes))
+    assert caught.value.detail["field"] in changes
+
+
+def test_bad_files(backend: DiffusersBackend, job: GenerationJob, tmp_path):
+    page = tmp_path / "page.safetensors"
+    page.write_text("<html>")
+    with pytest.raises(UnusableFile, match="broken"):
+        backend.generate(replace(job, adapters=(AdapterRef(page, "page", 1.0, "broken"),)))
+    with pytest.raises(FileMissing):
+        backend.generate(replace(job, adapters=(AdapterRef(tmp_path / "gone", "gone", 1.0, "gone"),)))
+    with pytest.raises(FileMissing):
+        backend.generate(replace(job, checkpoint=CheckpointRef(tmp_path / "gone", "gone", job.checkpoint.config)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"in_channels": 9}, "inpainting"),
+        ({"layers_per_block": 1}, "not those of its configuration"),
+        ({"cross_attention_dim": 32}, "not those of its configuration"),
+    ],
+)
+def test_a_configuration_that_is_not_the_tensors(backend: DiffusersBackend, tiny: Tiny, job: GenerationJob, changes, said):
+    config = replace(job.checkpoint.config, unet={**job.checkpoint.config.unet, **changes})
+    with pytest.raises(NotGenerable, match=said):
+        backend.generate(replace(job, checkpoint=CheckpointRef(tiny.folder, f"tiny with {changes}", config)))
+
+
+def test_no_room_in_the_budget(job: GenerationJob):
+    backend = DiffusersBackend("cpu", budget_bytes=1000)
+    with pytest.raises(OutOfMemory, match="budget"):
+        backend.generate(job)
+    assert backend.residency.entries() == ()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")],
+)
+def test_a_device_without_memory(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch, failure: Exception):
+    before = backend.generate(job)
+
+    def fail(*_):
+        raise failure
+
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemory):
+        patch.setattr(module, "overlay", fail)
+        backend.generate(replace(job, adapters=(replace(loras["lcm"], weight=0.123),)))
+    assert _same(backend.generate(job), before)
+
+
+def test_an_error_in_the_caller_s_progress_is_his_own(backend: DiffusersBackend, job: GenerationJob):
+    before = backend.generate(job)
+
+    def stop(done: int, total: int) -> None:
+        raise RuntimeError(f"cancelled at {done} of {total}")
+
+    with pytest.raises(RuntimeError, match="cancelled at 1 of 3"):
+        backend.generate(job, stop)
+    assert _same(backend.generate(job), before)
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_dtypes(job: GenerationJob, dtype, expected):
+    backend = DiffusersBackend("cpu", dtype, budget_bytes=2**30)
+    assert backend.generate(job).images[0].size == (16, 16)
+    assert {tensor.dtype for tensor in _pipeline(backend, job).bundle.tensors.values()} == {expected}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float12", "nn"])
+def test_a_dtype_that_is_none(dtype):
+    with pytest.raises(InvalidRequest, match=dtype):
+        DiffusersBackend("cpu", dtype)
+
+
+def test_the_default_budget_is_half_of_the_machine():
+    import os
+
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert DiffusersBackend("cpu").residency.budget == machine // 2
+
+
+def test_progress_bars_are_silent(backend: DiffusersBackend, job: GenerationJob, capfd):
+    backend.generate(job)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,113 @@
+"""Leases, budgets and who goes first when memory is short."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+
+import pytest
+
+from registry.errors import OutOfMemory
+from registry.weights.residency import Residency
+
+
+def _load(residency: Residency, key: str, nbytes: int) -> str:
+    with residency.lease(key, lambda: nbytes, lambda: f"value of {key}") as value:
+        return value
+
+
+def _keys(residency: Residency) -> list[str]:
+    return [entry.key for entry in residency.entries()]
+
+
+def test_what_was_leased_stays_and_is_not_loaded_again():
+    residency, loads = Residency(100), []
+    for _ in range(3):
+        with residency.lease("a", lambda: 10, lambda: loads.append(1) or "A") as value:
+            assert value == "A"
+            assert residency.entries()[0].leases == 1
+    assert len(loads) == 1
+    assert [(e.key, e.nbytes, e.leases) for e in residency.entries()] == [("a", 10, 0)]
+
+
+def test_the_least_recently_used_goes_first_and_no_more_than_needed():
+    residency = Residency(30)
+    for key in "abc":
+        _load(residency, key, 10)
+    _load(residency, "a", 10)
+    _load(residency, "d", 10)
+    assert _keys(residency) == ["c", "a", "d"]
+    _load(residency, "e", 15)
+    assert _keys(residency) == ["d", "e"]
+
+
+def test_what_is_leased_is_never_evicted():
+    residency = Residency(30)
+    with residency.lease("a", lambda: 20, lambda: "A"):
+        _load(residency, "b", 10)
+        _load(residency, "c", 10)
+        assert _keys(residency) == ["a", "c"]
+        with pytest.raises(OutOfMemory, match="20 MiB are in use|in use"):
+            _load(residency, "d", 11)
+        assert _keys(residency) == ["a", "c"]
+    _load(residency, "d", 11)
+    assert _keys(residency) == ["c", "d"]
+
+
+def test_larger_than_the_whole_budget():
+    with pytest.raises(OutOfMemory) as caught:
+        _load(Residency(10), "big", 11)
+    assert caught.value.detail == {"needed": 11, "budget": 10, "in_use": 0}
+
+
+def test_many_who_ask_at_once_share_one_load():
+    residency, loads, start = Residency(100), [], Barrier(8)
+
+    def ask() -> str:
+        start.wait()
+        with residency.lease("a", lambda: 10, lambda: loads.append(1) or object()) as value:
+            return value
+
+    with ThreadPoolExecutor(8) as threads:
+        values = [future.result() for future in [threads.submit(ask) for _ in range(8)]]
+    assert len(loads) == 1
+    assert len(set(map(id, values))) == 1
+
+
+def test_a_slow_load_holds_nobody_else_up():
+    residency, started, go_on = Residency(100), Event(), Event()
+
+    def slow() -> str:
+        started.set()
+        assert go_on.wait(10)
+        return "slow"
+
+    def lease() -> str:
+        with residency.lease("slow", lambda: 10, slow) as value:
+            return value
+
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(lease)
+        assert started.wait(10)
+        assert _load(residency, "quick", 10) == "value of quick"
+        go_on.set()
+        assert future.result() == "slow"
+
+
+def test_a_failed_load_leaves_nothing_behind_and_may_be_tried_again():
+    residency = Residency(100)
+
+    def fail() -> str:
+        raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone"), residency.lease("a", lambda: 10, fail):
+        pass
+    assert residency.entries() == ()
+    assert _load(residency, "a", 10) == "value of a"
+
+
+def test_an_error_of_the_lessee_ends_the_lease():
+    residency = Residency(100)
+    with pytest.raises(ZeroDivisionError), residency.lease("a", lambda: 10, lambda: "A"):
+        raise ZeroDivisionError
+    assert residency.entries()[0].leases == 0
