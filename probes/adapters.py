@@ -81,8 +81,9 @@ _XLABS = {
     ("proj", "2"): "txt_attn.proj",
 }
 
-_MARKS = ("lora", "hada_", "lokr_", ".diff", "a1.weight", "oft_", "on_input", "w_norm")
-"""One of these stands in every adapter: a checkpoint's thousands of names are dismissed by eight searches instead of being taken apart."""
+_SAMPLE = 48
+"""How many names, evenly spread, decide whether a header is looked at as an adapter: all of an adapter's names are telling, but for a
+few companions, and a checkpoint's thousands need not be taken apart to learn that none is."""
 
 DENOISER, TEXT, LANGUAGE, CONTROL = "denoiser", "text_encoder", "language_model", "controlnet"
 PREFIXES: tuple[tuple[str, str], ...] = (
@@ -142,6 +143,7 @@ class Adapter:
     """Everything in a header that is an adapter. `others`: tensors that belong to none; `orphans`: halves of pairs."""
 
     modules: tuple[Module, ...] = ()
+    denoiser: tuple[Module, ...] = ()  # those of the UNet or transformer
     others: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
     companions: int = 0
@@ -150,19 +152,15 @@ class Adapter:
     keys: Mapping[str, str] = field(default_factory=dict)  # path -> a tensor's name, for evidence
 
     @property
-    def denoiser(self) -> tuple[Module, ...]:
-        return tuple(m for m in self.modules if m.component == DENOISER)
-
-    @property
     def ranks(self) -> frozenset[int]:
         return frozenset(m.rank for m in self.modules if m.rank is not None)
 
 
 def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in `others`."""
-    text = "\n".join(tensors)
-    if not any(mark in text for mark in _MARKS):
-        return Adapter(others=tuple(tensors))
+    names = list(tensors)
+    if not any(_telling(name) for name in names[:: len(names) // _SAMPLE + 1]):
+        return Adapter(others=tuple(names))
     groups: dict[str, dict[str, str]] = {}
     kinds: dict[str, str] = {}
     layouts: set[str] = set()
@@ -202,7 +200,13 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
         layouts.discard("lycoris")
     kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
-    return Adapter(tuple(modules), tuple(others), tuple(orphans), companions, frozenset(layouts), kohya, keys)
+    denoiser = tuple([m for m in modules if m.component == DENOISER])
+    return Adapter(tuple(modules), denoiser, tuple(others), tuple(orphans), companions, frozenset(layouts), kohya, keys)
+
+
+def _telling(name: str) -> bool:
+    found = _split(name)
+    return found is not None and found[1:3] != (IA3, "scale")  # IA3's main tensor is just called "weight"
 
 
 def _split(name: str) -> tuple[str, str, str, str] | None:

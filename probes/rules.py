@@ -12,6 +12,9 @@ from probes.report import Evidence
 from probes.subject import Subject
 
 
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+
+
 class Rule(Protocol):
     def check(self, subject: Subject) -> Evidence: ...
 
@@ -20,7 +23,7 @@ def _matching(subject: Subject, key: str) -> tuple[str, ...]:
     """Names that `key` stands for: itself, or with a leading "*" all that end so."""
     if key.startswith("*"):
         return subject.ending(key[1:])
-    return (key,) if subject.shape(key) is not None else ()
+    return (key,) if subject.has(key) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +118,15 @@ class Only:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """No name has a part beside these and numbers: finds modules that were put *into* known blocks (temporal layers, gates)."""
+    """No name has a part beside these, digits aside: finds modules that were put *into* known blocks (temporal layers, gates)."""
 
     known: frozenset[str]
 
+    def __init__(self, words: str) -> None:
+        object.__setattr__(self, "known", frozenset(word.translate(_NO_DIGITS) for word in ["", *words.split()]))
+
     def check(self, subject: Subject) -> Evidence:
-        foreign = sorted(word for word in subject.words - self.known if not word.isdigit())
+        foreign = sorted(subject.words - self.known)
         return Evidence(
             "words", not foreign, foreign[0] if foreign else None, "no foreign module", "present" if foreign else "none"
         )
@@ -128,7 +134,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """`prefix` is numbered from 0 to count - 1, and no further."""
+    """`prefix` is numbered from 0 to one of `counts` - 1, and no further."""
 
     prefix: str
     counts: tuple[int, ...]
@@ -138,9 +144,9 @@ class Blocks:
         object.__setattr__(self, "counts", counts)
 
     def check(self, subject: Subject) -> Evidence:
-        start = self.prefix + "."
-        numbers = {name[len(start) :].partition(".")[0] for name in subject.names if name.startswith(start)}
-        seen = len(numbers)
+        seen = 0
+        while seen <= max(self.counts) and subject.begins(f"{self.prefix}.{seen}."):
+            seen += 1
         expected = " or ".join(map(str, self.counts))
         return Evidence("blocks", seen in self.counts, self.prefix, expected, str(seen))
 
@@ -209,7 +215,7 @@ class Begins:
         object.__setattr__(self, "starts", starts)
 
     def check(self, subject: Subject) -> Evidence:
-        found = next((name for name in subject.names if name.startswith(self.starts)), None)
+        found = next((start for start in self.starts if subject.begins(start)), None)
         return Evidence(
             "begins", found is not None, found or self.starts[0], "present", "present" if found else "absent"
         )

@@ -32,7 +32,7 @@ class Match:
 
     @property
     def ok(self) -> bool:
-        return self.evidence[-1].ok
+        return bool(self.evidence) and self.evidence[-1].ok
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Signature:
     """The family's usual prediction type, reported as a default."""
 
     def match(self, subject: Subject) -> Match:
-        best: Match | None = None
-        for root in self.roots:
+        best = Match(self, "", ())
+        for root in filter(subject.present, self.roots):
             view = subject.under(root)
             evidence: list[Evidence] = []
             for rule in self.rules:
@@ -65,9 +65,8 @@ class Signature:
             match = Match(self, root, tuple(evidence))
             if match.ok:
                 return match
-            if best is None or len(match.evidence) > len(best.evidence):
+            if len(match.evidence) > len(best.evidence):
                 best = match
-        assert best is not None
         return best
 
     def variant_in(self, match: Match, subject: Subject) -> str | None:

@@ -33,7 +33,8 @@ class Settings(BaseSettings):
     memory_gib: float | None = Field(
         default=None,
         gt=0,
-        description="Budget in GiB for resident weights, the least recently used go first. Unset: 80 % of a GPU's memory, half of a machine's.",
+        description="Budget in GiB for resident weights, the least recently used go first. "
+        "Unset: 80 % of a GPU's memory, half of a machine's.",
     )
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."

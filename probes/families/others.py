@@ -36,7 +36,7 @@ _VAE_ROOTS = ("", "first_stage_model.", "vae.")
 SIGNATURES = (
     Signature(
         Kind.VAE, None, "diffusers",
-        (Has("encoder.conv_in.weight"), Has("decoder.conv_out.weight"), Has("*down_blocks.0.resnets.0.conv1.weight"), Alone()), _VAE_ROOTS,
+        (Has("encoder.conv_in.weight"), Has("decoder.conv_out.weight"), Has("encoder.down_blocks.0.resnets.0.conv1.weight"), Alone()), _VAE_ROOTS,
     ),
     Signature(
         Kind.VAE, None, "ldm",

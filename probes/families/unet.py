@@ -19,16 +19,12 @@ _COMMON = """
     scaled_fp8 scale_weight scale_input weight_scale input_scale comfy_quant
 """  # cond_proj: guidance embedding of a distilled (LCM) UNet; then markers of v-prediction merges; then fp8 scales
 LDM_WORDS = Words(
-    frozenset(
-        f"""{_COMMON} input_blocks output_blocks middle_block out time_embed label_emb in_layers out_layers emb_layers
-        skip_connection op""".split()
-    )
+    f"""{_COMMON} input_blocks output_blocks middle_block out time_embed label_emb in_layers out_layers emb_layers
+        skip_connection op"""
 )
 DIFFUSERS_WORDS = Words(
-    frozenset(
-        f"""{_COMMON} down_blocks up_blocks mid_block conv_in conv_out conv_norm_out time_embedding add_embedding linear_1 linear_2
-        resnets attentions downsamplers upsamplers conv1 conv2 conv_shortcut time_emb_proj""".split()
-    )
+    f"""{_COMMON} down_blocks up_blocks mid_block conv_in conv_out conv_norm_out time_embedding add_embedding linear_1 linear_2
+        resnets attentions downsamplers upsamplers conv1 conv2 conv_shortcut time_emb_proj"""
 )
 LDM_VARIANTS = ChannelVariants(
     "input_blocks.0.0.weight", {4: "normal", 9: "inpaint", 8: "edit", 5: "depth", 7: "upscaler"}

@@ -25,7 +25,7 @@ from probes import UnreadableModel, read_header
 from registry.backends import AdapterRef, Generated, GenerationJob, OnStep
 from registry.backends.schedulers import SCHEDULERS, Scheduler, canonical
 from registry.compatibility import check_fit
-from registry.errors import IncompatibleAdapter, InvalidRequest, NotGenerable, OutOfMemory, UnusableFile
+from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, OutOfMemory, UnusableFile
 from registry.pipeline_config import PipelineConfig
 from registry.weights.adapters import Factors, load_factors, overlay
 from registry.weights.bundle import Bundle, bundle_bytes, load_bundle
@@ -97,7 +97,15 @@ class DiffusersBackend:
                 )
             return load_factors(adapter.path, bundle.tensors.keys(), self.device)
 
-        return self.residency.lease(key, lambda: adapter.path.stat().st_size, load)
+        def size() -> int:
+            try:
+                return adapter.path.stat().st_size
+            except FileNotFoundError:
+                raise FileMissing(
+                    f"The file of {adapter.name} is gone: {adapter.path}.", path=str(adapter.path)
+                ) from None
+
+        return self.residency.lease(key, size, load)
 
 
 class _Pipeline:

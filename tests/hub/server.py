@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socket import SHUT_RDWR, socket
+from select import select
+from socket import MSG_PEEK, SHUT_RDWR, socket
 from typing import Any, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -44,6 +45,8 @@ class Fault:
     """Bytes of an answer's body after which the connection is closed."""
     cuts: int = 1_000_000
     """How many answers are cut."""
+    stalls: bool = False
+    """An answer that would be cut stays open instead, and silent until the client leaves."""
     corrupt: bool = False
     """One byte in the file's middle is another; the announced digest stays."""
     extra: int = 0
@@ -256,6 +259,12 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(HEARTBEAT)
         if self.sent < len(body):
             self.close_connection = True
+            while fault.stalls and not self.hub.closing.wait(HEARTBEAT) and not self._client_has_left():
+                continue
+
+    def _client_has_left(self) -> bool:
+        readable, _, _ = select([self.connection], [], [], 0)
+        return bool(readable) and not self.connection.recv(1, MSG_PEEK)
 
 
 class _HubHandler(_Handler):

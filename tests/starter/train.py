@@ -42,6 +42,12 @@ SWITCH = 1800
 two thirds of the time gone, the noisier captions taught the conditioning too slowly."""
 
 
+LIFT = 3000
+"""Step from which the base learns with lifted low signal-to-noise ratios, see :func:`noise_loss`."""
+OFFSET = 0.15
+"""Standard deviation of the noise's common offset (the usual "noise offset" is 0.05 to 0.1)."""
+
+
 def base_phase(step: int) -> tuple[int, float, float]:
     """(batch, caption noise, learning rate) of the base at ``step``."""
     if step < SWITCH:
@@ -177,18 +183,28 @@ class Words:
         return torch.stack([self.seen[text] for text in texts])
 
 
-def noise_loss(unet: UNet2DConditionModel, latents: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-    """Min-SNR-5 weighted eps loss; latents (n, 4, 16, 16), context (n, 24, 768)."""
+def noise_loss(
+    unet: UNet2DConditionModel, latents: torch.Tensor, context: torch.Tensor, lift: bool = True
+) -> torch.Tensor:
+    """Min-SNR-5 weighted eps loss; latents (n, 4, 16, 16), context (n, 24, 768).
+
+    ``lift`` adds noise with a common offset of :data:`OFFSET` a channel and a weight of 1 / sqrt(SNR) (at most
+    4) below SNR 1. The background's colour is the latent's mean: without this the model reads it from the mean
+    of the starting noise and hardly asks the caption (the background stayed at chance for 3,000 steps).
+    """
     power = models.alphas_cumprod()
     n = len(latents)
     # Stratified timesteps: the loss's variance over t is most of its noise.
     t = ((torch.randperm(n) + torch.rand(n)) / n * 1000).long().clamp(0, 999)
     signal = power[t].view(-1, 1, 1, 1)
     noise = torch.randn_like(latents)
+    if lift:
+        noise = noise + OFFSET * torch.randn(n, 4, 1, 1)
     noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
     got = unet(noisy.contiguous(memory_format=torch.channels_last), t, context).sample
     snr = power[t] / (1 - power[t])
-    return ((got - noise).square().mean((1, 2, 3)) * (5 / snr).clamp(max=1)).mean()
+    weight = (5 / snr).clamp(max=1) * (snr.rsqrt().clamp(1, 4) if lift else 1)
+    return ((got - noise).square().mean((1, 2, 3)) * weight).mean()
 
 
 class Average:
@@ -257,7 +273,7 @@ def train_base(work: Path) -> None:
         texts = ["" if rng.random() < 0.12 else world.caption(world.muddle(scenes[i], rng, noise), rng) for i in pick]
         context = text(words(texts)).last_hidden_state
         # Each caption serves two timesteps of its picture: the text encoder costs half.
-        loss = noise_loss(unet, latents[pick].repeat(2, 1, 1, 1), context.repeat(2, 1, 1))
+        loss = noise_loss(unet, latents[pick].repeat(2, 1, 1, 1), context.repeat(2, 1, 1), lift=step >= LIFT)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(live, 1.0)
@@ -286,7 +302,8 @@ def train_base(work: Path) -> None:
 def load_base(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, Words]:
     """The averaged UNet and text encoder, frozen."""
     words = Words(work)
-    state = torch.load(work / "base.pt")
+    final = work / "base-final.pt"
+    state = torch.load(final if final.exists() else work / "base.pt")
     unet, text = models.new_unet(), models.new_text_encoder(words.tokenizer)
     unet.load_state_dict(state["unet"])
     text.load_state_dict(state["text"], strict=False)

@@ -22,6 +22,11 @@ from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, No
 from registry.pipeline_config import PipelineConfig
 from tests.registry.tiny import ATTENTION, EVERYTHING, TEXT_ENCODER, Tiny, lora
 
+NUMPY_COPY = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+"""numpy's conversion of torch tensors inside diffusers' Euler, DPM++ and UniPC schedulers."""
+
 
 @pytest.fixture(scope="module")
 def backend() -> DiffusersBackend:
@@ -70,7 +75,11 @@ def _differ(a, b) -> int:
 def test_the_modules_hold_the_bundle_s_own_memory(backend: DiffusersBackend, job: GenerationJob):
     pipeline = _pipeline(backend, job)
     bundle = pipeline.bundle.tensors
-    bound = {p.data_ptr() for m in (pipeline.pipe.unet, pipeline.pipe.vae, pipeline.pipe.text_encoder) for p in m.parameters()}
+    bound = {
+        p.data_ptr()
+        for m in (pipeline.pipe.unet, pipeline.pipe.vae, pipeline.pipe.text_encoder)
+        for p in m.parameters()
+    }
     assert bound == {tensor.data_ptr() for tensor in bundle.values()}
 
 
@@ -108,7 +117,9 @@ def _by_diffusers(tiny: Tiny, job: GenerationJob, adapter: AdapterRef | None = N
     ).images[0]
 
 
-@pytest.mark.parametrize("changes", [{}, {"cfg": 1.0}, {"negative_prompt": "blue", "seed": 8}, {"width": 24, "height": 8}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"cfg": 1.0}, {"negative_prompt": "blue", "seed": 8}, {"width": 24, "height": 8}]
+)
 def test_without_adapters_it_is_diffusers_picture(tiny: Tiny, backend: DiffusersBackend, job: GenerationJob, changes):
     job = replace(job, **changes)
     image = backend.generate(job).images[0]
@@ -117,7 +128,9 @@ def test_without_adapters_it_is_diffusers_picture(tiny: Tiny, backend: Diffusers
 
 
 @pytest.mark.parametrize("name", ["lcm", "both"])
-def test_with_an_adapter_it_is_diffusers_fused_picture(tiny: Tiny, backend: DiffusersBackend, job: GenerationJob, loras, name):
+def test_with_an_adapter_it_is_diffusers_fused_picture(
+    tiny: Tiny, backend: DiffusersBackend, job: GenerationJob, loras, name
+):
     adapter = replace(loras[name], weight=0.6)
     ours = backend.generate(replace(job, adapters=(adapter,))).images[0]
     assert _differ(ours, _by_diffusers(tiny, job, adapter)) <= 1
@@ -150,7 +163,9 @@ def test_after_any_sequence_of_sets_the_base_is_what_it_was(tiny: Tiny, job: Gen
             assert _same(made, plain) == all(adapter.weight == 0 for adapter in worn)
         assert bundle.fingerprint() == before
     assert _same(backend.generate(job), plain)
-    assert all(slot.data_ptr() == bundle.tensors[name].data_ptr() for name, slot in _pipeline(backend, job)._slots.items())
+    assert all(
+        slot.data_ptr() == bundle.tensors[name].data_ptr() for name, slot in _pipeline(backend, job)._slots.items()
+    )
 
 
 def test_a_set_gives_its_picture_whatever_was_on_before(backend: DiffusersBackend, job: GenerationJob, loras):
@@ -162,8 +177,8 @@ def test_a_set_gives_its_picture_whatever_was_on_before(backend: DiffusersBacken
 
 def test_the_same_set_again_makes_no_overlay(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch):
     calls, real = [], module.overlay
-    monkeypatch.setattr(module, "overlay", lambda *args: calls.append(args) or real(*args))
     backend.generate(job)
+    monkeypatch.setattr(module, "overlay", lambda *args: calls.append(args) or real(*args))
     wanted = replace(job, adapters=(replace(loras["style"], weight=0.9),))
     for prompt in ("a", "b", "c"):
         backend.generate(replace(wanted, prompt=prompt))
@@ -181,7 +196,9 @@ def test_another_weight_reads_nothing_from_disk(job: GenerationJob, loras, tmp_p
 
 
 def test_a_misfit_is_refused_whole_and_named(backend: DiffusersBackend, job: GenerationJob, loras):
-    with pytest.raises(IncompatibleAdapter, match=r"stranger does not fit this checkpoint: .* do not fit: unet\..* and \d+ more") as caught:
+    with pytest.raises(
+        IncompatibleAdapter, match=r"stranger does not fit this checkpoint: .* do not fit: unet\..* and \d+ more"
+    ) as caught:
         backend.generate(replace(job, adapters=(loras["style"], loras["stranger"])))
     assert caught.value.detail["adapter"] == "stranger"
     assert len(caught.value.detail["problems"]) == len(load_file(loras["stranger"].path))
@@ -190,6 +207,7 @@ def test_a_misfit_is_refused_whole_and_named(backend: DiffusersBackend, job: Gen
 # --- seeds, progress, schedulers ----------------------------------------------------------------------------------------
 
 
+@NUMPY_COPY
 @pytest.mark.parametrize("scheduler", ["ddim", "lcm", "euler_a"])  # the latter two draw noise at every step
 def test_a_seed_is_one_picture_whatever_n(backend: DiffusersBackend, job: GenerationJob, scheduler):
     three = backend.generate(replace(job, n=3, scheduler=scheduler))
@@ -200,6 +218,7 @@ def test_a_seed_is_one_picture_whatever_n(backend: DiffusersBackend, job: Genera
     assert len({image.tobytes() for image in three.images}) == 3
 
 
+@NUMPY_COPY
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_runs(backend: DiffusersBackend, job: GenerationJob, scheduler):
     made = backend.generate(replace(job, scheduler=scheduler, steps=4))
@@ -284,7 +303,9 @@ def test_bad_files(backend: DiffusersBackend, job: GenerationJob, tmp_path):
         ({"cross_attention_dim": 32}, "not those of its configuration"),
     ],
 )
-def test_a_configuration_that_is_not_the_tensors(backend: DiffusersBackend, tiny: Tiny, job: GenerationJob, changes, said):
+def test_a_configuration_that_is_not_the_tensors(
+    backend: DiffusersBackend, tiny: Tiny, job: GenerationJob, changes, said
+):
     config = replace(job.checkpoint.config, unet={**job.checkpoint.config.unet, **changes})
     with pytest.raises(NotGenerable, match=said):
         backend.generate(replace(job, checkpoint=CheckpointRef(tiny.folder, f"tiny with {changes}", config)))
@@ -299,7 +320,11 @@ def test_no_room_in_the_budget(job: GenerationJob):
 
 @pytest.mark.parametrize(
     "failure",
-    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
 )
 def test_a_device_without_memory(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch, failure: Exception):
     before = backend.generate(job)

@@ -34,12 +34,12 @@ from tests.hub.fixtures import CARD, GATED, KNOWN, OPEN, OPENS, PRIVATE, WEIGHTS
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
-def on_hub(hub: LoopbackHub, *source: Any, token: str | None = None, timeout: float = 5) -> Origin:
+def on_hub(hub: LoopbackHub, *source: Any, token: str | None = None, timeout: float = 30) -> Origin:
     return open_origin(HubSource(*(source or (OPEN,))), endpoint=hub.endpoint, token=token, timeout=timeout)
 
 
 def at_url(hub: LoopbackHub, name: str = f"{OPEN}/resolve/main/{WEIGHTS}") -> Origin:
-    return open_origin(UrlSource(f"{hub.endpoint}/{name}"), endpoint=hub.endpoint, token="hf_mine", timeout=5)
+    return open_origin(UrlSource(f"{hub.endpoint}/{name}"), endpoint=hub.endpoint, token="hf_mine", timeout=30)
 
 
 def on_disk(hub: LoopbackHub, name: str = OPEN) -> Origin:

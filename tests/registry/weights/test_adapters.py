@@ -81,7 +81,12 @@ def test_one_adapter_as_diffusers_fuses_it(tiny: Tiny, bundle: Bundle, saved, la
 def test_several_adapters_as_diffusers_fuses_them(tiny: Tiny, bundle: Bundle, saved):
     files = [
         (saved(lora(tiny.tensors, EVERYTHING, layout="kohya", alpha=2.0, seed=1), "lcm"), 0.35),
-        (saved(lora(tiny.tensors, f"{ATTENTION}|{TEXT_ENCODER}", layout="kohya", alpha=8.0, rank=8, seed=2), "style"), 0.45),
+        (
+            saved(
+                lora(tiny.tensors, f"{ATTENTION}|{TEXT_ENCODER}", layout="kohya", alpha=8.0, rank=8, seed=2), "style"
+            ),
+            0.45,
+        ),
         (saved(lora(tiny.tensors, ATTENTION, layout="diffusers", rank=2, seed=3), "third"), -0.7),
     ]
     ours = overlay(bundle, [(_factors(path, bundle), weight) for path, weight in files])
@@ -97,9 +102,18 @@ def test_a_file_that_diffusers_itself_wrote(tiny: Tiny, bundle: Bundle, tmp_path
 
     pipe = StableDiffusionPipeline.from_pretrained(tiny.folder, safety_checker=None, local_files_only=True)
     torch.manual_seed(3)
-    config = LoraConfig(r=4, lora_alpha=2, target_modules=["to_q", "to_k", "conv1"], init_lora_weights=False, alpha_pattern={"to_k": 7}, use_rslora=True)
+    config = LoraConfig(
+        r=4,
+        lora_alpha=2,
+        target_modules=["to_q", "to_k", "conv1"],
+        init_lora_weights=False,
+        alpha_pattern={"to_k": 7},
+        use_rslora=True,
+    )
     pipe.unet.add_adapter(config)
-    pipe.text_encoder.add_adapter(LoraConfig(r=2, lora_alpha=5, target_modules=["q_proj", "fc1"], init_lora_weights=False))
+    pipe.text_encoder.add_adapter(
+        LoraConfig(r=2, lora_alpha=5, target_modules=["q_proj", "fc1"], init_lora_weights=False)
+    )
     StableDiffusionPipeline.save_lora_weights(
         tmp_path,
         unet_lora_layers=get_peft_model_state_dict(pipe.unet),
@@ -157,7 +171,10 @@ def test_the_base_is_not_written(tiny: Tiny, bundle: Bundle, saved):
 
 @pytest.mark.parametrize("batch", [1, 4000, 2**30])
 def test_batching_changes_nothing_but_speed(tiny: Tiny, bundle: Bundle, saved, monkeypatch, batch):
-    files = [saved(lora(tiny.tensors, EVERYTHING, layout="kohya", rank=4), "a"), saved(lora(tiny.tensors, ATTENTION, layout="kohya", rank=3), "b")]
+    files = [
+        saved(lora(tiny.tensors, EVERYTHING, layout="kohya", rank=4), "a"),
+        saved(lora(tiny.tensors, ATTENTION, layout="kohya", rank=3), "b"),
+    ]
     worn = [(_factors(path, bundle), 0.5) for path in files]
     expected = overlay(bundle, worn)
     monkeypatch.setattr(adapters, "BATCH_BYTES", batch)
@@ -168,7 +185,9 @@ def test_batching_changes_nothing_but_speed(tiny: Tiny, bundle: Bundle, saved, m
 def test_half_precision_is_rounded_once(tiny: Tiny, saved):
     """Against the float32 result of the same half-precision base: within half a unit in the last place."""
     half = load_bundle(tiny.folder, "half", CPU, torch.float16)
-    path = saved({name: tensor.half() for name, tensor in lora(tiny.tensors, EVERYTHING, layout="kohya", alpha=1.0).items()})
+    path = saved(
+        {name: tensor.half() for name, tensor in lora(tiny.tensors, EVERYTHING, layout="kohya", alpha=1.0).items()}
+    )
     factors = load_factors(path, half.tensors.keys(), CPU)
     exact = Bundle("exact", CPU, torch.float32, {name: tensor.float() for name, tensor in half.tensors.items()})
     expected = overlay(exact, [(factors, 0.7)])
@@ -186,5 +205,7 @@ def test_a_damaged_file(tmp_path, bundle: Bundle):
 def test_metadata_that_is_not_diffusers_is_ignored(tiny: Tiny, bundle: Bundle, saved):
     tensors = lora(tiny.tensors, ATTENTION, layout="diffusers")
     plain = _factors(saved(tensors, "plain"), bundle)
-    noted = _factors(saved(tensors, "noted", format="pt", lora_adapter_metadata=json.dumps({"text_encoder.lora_alpha": 9})), bundle)
+    noted = _factors(
+        saved(tensors, "noted", format="pt", lora_adapter_metadata=json.dumps({"text_encoder.lora_alpha": 9})), bundle
+    )
     assert {layer.scale for layer in plain.layers.values()} == {layer.scale for layer in noted.layers.values()} == {1.0}
