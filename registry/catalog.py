@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine, String, cast
@@ -42,25 +41,25 @@ class Catalog:
             return list(session.exec(query))
 
     def get(self, reference: str) -> Model:
-        """By id, else by name, else by the beginning of an id; raises ModelNotFound, or InvalidRequest when several match."""
+        """By id, else by name, else by the beginning of an id (4 digits at least). Raises ModelNotFound, InvalidRequest."""
+        criteria = [col(Model.id) == reference, func.lower(Model.name) == reference.lower()]
+        if len(reference) >= 4:
+            criteria.append(col(Model.id).startswith(reference, autoescape=True))
         with Session(self._engine, expire_on_commit=False) as session:
-            if (model := session.get(Model, reference)) is not None:
-                return model
-            matches: Sequence[Model] = session.exec(
-                select(Model).where(func.lower(Model.name) == reference.lower())
-            ).all()
-            if not matches and len(reference) >= 4:
-                matches = session.exec(select(Model).where(col(Model.id).startswith(reference, autoescape=True))).all()
+            matches = next((found for c in criteria if (found := session.exec(select(Model).where(c)).all())), ())
         if len(matches) > 1:
-            names = ", ".join(f"{m.id} ({m.kind}, {m.family})" for m in matches)
-            raise InvalidRequest(
-                f"“{reference}” is the name of {len(matches)} models; use an id: {names}.", ids=[m.id for m in matches]
-            )
+            ids = [m.id for m in matches]
+            raise InvalidRequest(f"“{reference}” begins the ids of {len(ids)} models: {', '.join(ids)}.", ids=ids)
         if not matches:
             raise ModelNotFound(
                 f"There is no model “{reference}”. `modelshelf list` shows what is installed.", model=reference
             )
         return matches[0]
+
+    def has_name(self, name: str) -> bool:
+        """Whether a model has this name, whatever the case."""
+        with Session(self._engine) as session:
+            return session.exec(select(Model.id).where(func.lower(Model.name) == name.lower())).first() is not None
 
     def find(self, *, source: str | None = None, sha256: str | None = None, blake3: str | None = None) -> Model | None:
         """The model that came from this pinned source, or else has this digest."""

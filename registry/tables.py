@@ -51,7 +51,7 @@ class Model(SQLModel, table=True):
     __tablename__ = "model"
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=12)
-    name: str = Field(index=True)
+    name: str = Field(unique=True)
     kind: str = Field(index=True)
     family: str = Field(index=True)
     variant: str | None = None

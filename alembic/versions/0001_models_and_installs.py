@@ -12,7 +12,7 @@ def upgrade() -> None:
     op.create_table(
         "model",
         sa.Column("id", sa.String(12), primary_key=True),
-        sa.Column("name", sa.String, nullable=False),
+        sa.Column("name", sa.String, nullable=False, unique=True),
         sa.Column("kind", sa.String, nullable=False),
         sa.Column("family", sa.String, nullable=False),
         sa.Column("variant", sa.String),
@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.Column("report", sa.JSON, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     )
-    for column in ("name", "kind", "family", "blake3", "sha256", "autov3", "source", "repo_id"):
+    for column in ("kind", "family", "blake3", "sha256", "autov3", "source", "repo_id"):
         op.create_index(f"ix_model_{column}", "model", [column])
     op.create_table(
         "install",

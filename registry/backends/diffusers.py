@@ -39,8 +39,9 @@ _CPU_ALLOCATOR = "DefaultCPUAllocator"
 class DiffusersBackend:
     """Stable Diffusion 1 and 2 on one device. See `registry.backends.Backend`.
 
-    `device`: `auto` (CUDA, else Apple's MPS, else the CPU) or torch's name of one. `dtype`: `auto` (float16 on CUDA, else float32) or torch's name.
-    `budget_bytes`: for resident checkpoints and adapters; None: half of the memory of a machine, 80 % of that of a GPU.
+    `device`: `auto` (CUDA, else Apple's MPS, else the CPU) or torch's name of one. `dtype`: `auto` (float16 on CUDA, else
+    float32) or torch's name. `budget_bytes`: for resident checkpoints and adapters; None: half of the memory of a machine, 80 % of
+    that of a GPU.
     """
 
     def __init__(self, device: str = "auto", dtype: str = "auto", budget_bytes: int | None = None) -> None:
@@ -211,8 +212,10 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle) -> dict[str, 
         raise NotGenerable(f"The {component}'s tensors are not those of its configuration: {error}") from error
     for owner in module.modules():
         if "position_ids" in owner._buffers:  # CLIP's 0, 1, 2, ...: in no file, and on meta it has no values
-            count = owner._buffers["position_ids"].shape[-1]
-            owner._buffers["position_ids"] = torch.arange(count, device=bundle.device).expand(1, -1)
+            count = owner.get_buffer("position_ids").shape[-1]
+            owner.register_buffer(
+                "position_ids", torch.arange(count, device=bundle.device).expand(1, -1), persistent=False
+            )
     return {canonical: module.get_parameter(name) for name, canonical in own.items()}
 
 

@@ -42,9 +42,9 @@ SCHEDULERS: Mapping[str, Scheduler] = {
     )
 }
 
-_SPELLINGS = {
+_SPELLINGS: Mapping[str, str] = {
     spelling.casefold(): scheduler.name
-    for scheduler in reversed(SCHEDULERS.values())  # the first of two with one class wins
+    for scheduler in reversed(list(SCHEDULERS.values()))  # the first of two with one class wins
     for spelling in (scheduler.diffusers, scheduler.label, scheduler.name)
 }
 

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blake3 import blake3
 from filelock import FileLock
 
-from probes import Report, UnreadableModel, probe, read_header
+from probes import Kind, Report, UnreadableModel, probe, read_header
 from registry.cards import parse_card
 from registry.catalog import Catalog
 from registry.errors import ModelshelfError, UnusableFile
@@ -106,7 +107,10 @@ class _Job:
             staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
             report = accept(probe(staged, hints_for(listing, selection)))
             self._move(State.REGISTERING)
-            model = self._register(listing, selection, staged, report, digests)
+            with FileLock(
+                self._settings.downloads / "register.lock"
+            ):  # one at a time looks for a free name and takes it
+                model = self._register(listing, selection, staged, report, digests)
             shutil.rmtree(staging)
             return self._installed(model)
 
@@ -159,6 +163,7 @@ class _Job:
         if (same := self._present(blake3=whole.blake3)) is not None:
             return same
         card = parse_card(listing.card)
+        is_adapter = report.kind != Kind.CHECKPOINT
         metadata = {} if selection.is_folder else read_header(staged).metadata
         name, path = self._place(staged, report, selection)
         return self._catalog.add(
@@ -182,29 +187,21 @@ class _Job:
                 repo_id=listing.repo_id,
                 revision=listing.revision,
                 base_model=card.base_model,
-                triggers=triggers(metadata, card),
+                triggers=triggers(metadata, card) if is_adapter else [],
                 recipe={k: v.as_dict() for k, v in recommended(metadata, card).items()},
                 report=report.as_dict(),
             )
         )
 
     def _place(self, staged: Path, report: Report, selection: Selection) -> tuple[str, Path]:
-        """Give the file its final name, <root>/<kind>/<family>/<name>, by a rename; a taken name gets a number."""
+        """Give the file its final name, <root>/<kind>/<family>/<name>, by a rename. Names are unique; a taken one gets a number."""
         shelf = self._settings.root / str(report.kind) / str(report.family)
         shelf.mkdir(parents=True, exist_ok=True)
-        base = re.sub(r"[^\w.+-]+", "-", selection.name).strip("-.") or "model"
         suffix = "" if selection.is_folder else staged.suffix
-        for number in range(1, 10_000):
-            name = base if number == 1 else f"{base}-{number}"
-            path = shelf / f"{name}{suffix}"
-            try:
-                # Reserve the name, so that two installs cannot both find it free.
-                path.mkdir() if selection.is_folder else path.touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            staged.replace(path)  # over the empty file or the empty folder that was just made
-            return name, path
-        raise UnusableFile(f"{shelf} holds 10,000 models named {base}; rename some.")
+        base = re.sub(r"[^\w.+-]+", "-", selection.name).strip("-.") or "model"
+        names = chain([base], (f"{base}-{number}" for number in count(2)))
+        name = next(n for n in names if not self._catalog.has_name(n) and not (shelf / f"{n}{suffix}").exists())
+        return name, staged.replace(shelf / f"{name}{suffix}")
 
     def _installed(self, model: Model) -> Model:
         self._move(State.INSTALLED, model_id=model.id)

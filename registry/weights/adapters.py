@@ -1,7 +1,7 @@
 """The mathematics of LoRA on resident tensors: factors that stay, and overlays made from them.
 
-A layer's change is `scale * weight * up @ down`, with down [rank, in * kh * kw] and up [out, rank]; a convolution is the same on its flattened
-kernel. PEFT's merged weights are what the tests hold it against.
+A layer's change is `scale * weight * up @ down`, with down [rank, in * kh * kw] and up [out, rank]; a convolution is the same on its
+flattened kernel. PEFT's merged weights are what the tests hold it against.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _layer(weight: str, parts: Mapping[Role, Tensor], configs: Mapping[str, Mapp
 
 
 def _peft_configs(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Component -> the LoraConfig that diffusers >= 0.34 writes beside the weights (`lora_adapter_metadata`, keys `unet.lora_alpha`, ...)."""
+    """Component -> the LoraConfig that diffusers >= 0.34 writes into the metadata, with keys such as `unet.lora_alpha`."""
     configs: dict[str, dict[str, Any]] = defaultdict(dict)
     for key, value in json.loads(metadata.get("lora_adapter_metadata", "{}")).items():
         component, _, field = key.partition(".")

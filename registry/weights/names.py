@@ -317,14 +317,12 @@ def resolve(key: str, base: Collection[str]) -> Part | None:
 def _aliases(base: frozenset[str]) -> Mapping[str, str | None]:
     """Every spelling of a module -> its canonical weight; None where one spelling would mean two modules."""
     table: dict[str, str | None] = {}
-    unet = sorted(name.removeprefix("unet.") for name in base if name.startswith("unet."))
-    to_ldm = {ours: ldm for ldm, ours in _unet_pairs(*_unet_plan_of_diffusers(unet))}
+    plan = _unet_plan_of_diffusers([name.removeprefix("unet.") for name in base if name.startswith("unet.")])
+    to_ldm = {ours: ldm for ldm, ours in _unet_pairs(*plan)}
     for weight in sorted(name for name in base if name.endswith(".weight") and not name.startswith("vae.")):
         component, _, module = weight.removesuffix(".weight").partition(".")
-        if component == "unet":
-            spellings = _unet_spellings(module, _rename(module, to_ldm))
-        else:
-            spellings = _text_spellings(component, module)
+        unet = component == "unet"
+        spellings = _unet_spellings(module, _rename(module, to_ldm)) if unet else _text_spellings(component, module)
         for spelling in spellings:
             table[spelling] = weight if table.get(spelling, weight) == weight else None
     return table

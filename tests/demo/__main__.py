@@ -38,6 +38,8 @@ PROMPTS = (
     "a blue heart on a white background",
 )
 console = Console(highlight=False)
+if not console.is_terminal:
+    console.width = 150  # a log has no right edge to wrap at
 
 
 @dataclass(frozen=True)
@@ -152,16 +154,9 @@ def show_models(service: httpx.Client) -> None:
 
 def show_compatible(service: httpx.Client) -> None:
     table = Table("LoRA", "fits", "reason", box=None)
-    folder = model_id(service)
-    for lora in service.get(f"/v1/models/{folder}/compatible-loras", params={"all": True}).json()["loras"]:
+    for lora in service.get(f"/v1/models/{BASE}/compatible-loras", params={"all": True}).json()["loras"]:
         table.add_row(lora["model"]["name"], "[green]yes[/]" if lora["fits"] else "[red]no[/]", lora["reason"])
     console.print(table)
-
-
-def model_id(service: httpx.Client) -> str:
-    """Of the base's diffusers folder: its single file has the same name."""
-    models = service.get("/v1/models", params={"kind": "checkpoint"}).json()["models"]
-    return next(m["id"] for m in models if not m["path"].endswith(".safetensors"))
 
 
 def draw_row(service: httpx.Client, setting: Setting) -> Row:
@@ -169,7 +164,7 @@ def draw_row(service: httpx.Client, setting: Setting) -> Row:
     pictures, seconds, plan = [], [], {}
     for number, prompt in enumerate(PROMPTS):
         body = {
-            "checkpoint": model_id(service),
+            "checkpoint": BASE,
             "prompt": prompt + setting.suffix,
             "seed": 100 + number,
             "loras": [

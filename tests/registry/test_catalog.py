@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from registry.catalog import Catalog
 from registry.db import make_engine, migrate
@@ -76,11 +77,19 @@ def test_a_model_that_is_not_there(catalog: Catalog, reference: str) -> None:
         catalog.get(reference)
 
 
-def test_a_name_that_two_models_have_asks_for_an_id(catalog: Catalog) -> None:
-    catalog.add(row("OUTLINE", "lora", "sdxl", id="other-id", path="elsewhere"))
-    with pytest.raises(InvalidRequest, match=r"outline-id.*other-id|other-id.*outline-id"):
-        catalog.get("Outline")
-    assert catalog.get("other-id").family == "sdxl"
+def test_an_ids_beginning_that_two_models_share_asks_for_more(catalog: Catalog) -> None:
+    catalog.add(row("other", "lora", "sdxl", id="outlines"))
+    with pytest.raises(InvalidRequest, match=r"outline-id.*outlines|outlines.*outline-id"):
+        catalog.get("outl")
+    assert catalog.get("outlines").name == "other"
+    assert catalog.get("outline").id == "outline-id"
+
+
+def test_names_are_unique(catalog: Catalog) -> None:
+    assert catalog.has_name("OUTline")
+    assert not catalog.has_name("outlin")
+    with pytest.raises(IntegrityError):
+        catalog.add(row("outline", "lora", "sdxl", id="again", path="elsewhere"))
 
 
 def test_find_by_source_or_digest(catalog: Catalog) -> None:

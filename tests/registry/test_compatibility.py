@@ -131,7 +131,7 @@ def test_bad_checkpoints(tmp_path: Path):
         checkpoint_tensors(tmp_path / "gone.safetensors")
     page = tmp_path / "page.safetensors"
     page.write_text("<html>not found</html>")
-    with pytest.raises(UnusableFile, match="page.safetensors"):
+    with pytest.raises(UnusableFile, match=r"page\.safetensors"):
         checkpoint_tensors(page)
     import torch
     from safetensors.torch import save_file

@@ -43,7 +43,10 @@ TEXT = {
 CONTEXT = 16  # tokens of a prompt
 
 ATTENTION = r"unet\..*\.attn[12]\.to_(q|k|v|out\.0)\.weight"
-EVERYTHING = r"unet\..*(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|conv1|conv2|conv_shortcut|time_emb_proj|\.conv)\.weight"
+EVERYTHING = (
+    r"unet\..*(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2"
+    r"|conv1|conv2|conv_shortcut|time_emb_proj|\.conv)\.weight"
+)
 """The target modules of a published LCM-LoRA."""
 TEXT_ENCODER = r"text_encoder\..*(q_proj|k_proj|v_proj|out_proj|fc1|fc2)\.weight"
 
@@ -231,6 +234,6 @@ def lora_key(module: str, role: str, layout: str) -> str:
         parent, _, leaf = name.removesuffix(".0").rpartition(".")
         return f"unet.{parent}.processor.{leaf}_lora.{role}.weight"
     infix = "lora" if component == "unet" else "lora_linear_layer"
-    if re.search(r"to_(q|k|v|out\.0)$|_proj$|fc[12]$", name) and ".attentions." in name or component == "text_encoder":
+    if component == "text_encoder" or re.search(r"\.attn\d\.to_(q|k|v|out\.0)$", name):
         return f"{module}.{infix}.{role}.weight"
     return f"{module}.{'lora_A' if role == 'down' else 'lora_B'}.weight"  # diffusers leaves all but attention in PEFT's spelling

@@ -42,7 +42,7 @@ GUIDANCE = (4.0, 6.0)
 """Range of the teacher's guidance scale, around the base's own CFG of 5."""
 JUMP = 40
 """Timesteps between two points of a teacher trajectory: 25 DDIM steps over 1,000."""
-TRAJECTORIES = 768
+TRAJECTORIES = 1536
 
 
 def adapter(stage: str, targets: list[str]) -> LoraConfig:

@@ -120,3 +120,44 @@ def test_folder_and_single_file_give_the_same_picture() -> None:
         dice = torch.Generator().manual_seed(0)
         pictures.append(pipe("a red star", num_inference_steps=4, generator=dice, output_type="np").images)
     assert np.abs(pictures[0] - pictures[1]).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_base_needs_its_steps_and_the_lcm_lora_does_not(bench: Bench) -> None:
+    prompts = world.held_out_prompts()[:48]
+    full = right(bench, prompts, Setting())
+    assert full >= 0.75
+    for scheduler in ("own", "lcm"):
+        assert right(bench, prompts, Setting(4, 1.0, scheduler)) < full / 2
+    for steps in (4, 8):
+        assert right(bench, prompts, Setting(steps, 1.0, "lcm", (("lcm", 1.0),))) >= full - 0.15
+
+
+@pytest.mark.slow
+def test_style_score_rises_with_the_weight(bench: Bench) -> None:
+    prompts = styled(world.held_out_prompts()[:24])
+    texts = [text for _, text in prompts]
+    scores = [
+        scorer.style_score(bench.sample(texts, Setting(loras=(("outline", weight),))))
+        for weight in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    assert all(low < high for low, high in zip(scores, scores[1:], strict=False)), scores
+
+
+@pytest.mark.slow
+def test_both_loras_together_keep_style_and_content(bench: Bench) -> None:
+    prompts = styled(world.held_out_prompts()[:48])
+    pictures = bench.sample([text for _, text in prompts], Setting(8, 1.0, "lcm", (("lcm", 1.0), ("outline", 1.0))))
+    assert scorer.style_score(pictures) >= 0.4
+    assert scorer.share_right(pictures, [scene for scene, _ in prompts]) >= 0.4
+
+
+@pytest.mark.slow
+def test_hearts_need_the_heart_lora(bench: Bench) -> None:
+    texts = [text for _, text in heart_prompts(24)]
+
+    def hearts(setting: Setting) -> float:
+        return float(np.mean([r.shape == world.NEW_SHAPE for r in scorer.read(bench.sample(texts, setting))]))
+
+    assert hearts(Setting()) <= 0.1
+    assert hearts(Setting(loras=(("heart", 1.0),))) >= 0.5

@@ -332,9 +332,10 @@ def test_a_device_without_memory(backend: DiffusersBackend, job: GenerationJob, 
     def fail(*_):
         raise failure
 
-    with monkeypatch.context() as patch, pytest.raises(OutOfMemory):
-        patch.setattr(module, "overlay", fail)
-        backend.generate(replace(job, adapters=(replace(loras["lcm"], weight=0.123),)))
+    wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.123),))
+    monkeypatch.setattr(module, "overlay", fail)
+    with pytest.raises(OutOfMemory):
+        backend.generate(wanted)
     assert _same(backend.generate(job), before)
 
 

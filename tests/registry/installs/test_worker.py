@@ -124,6 +124,12 @@ def test_a_model_whose_file_was_deleted_can_be_installed_again(manager: Manager)
     assert [m.id for m in manager.catalog.list()] == [again.id]
 
 
+def test_a_name_that_is_taken_gets_a_number(manager: Manager, shelf: Path) -> None:
+    write(shelf / "one/detail/detail.safetensors", sd15_lora(rank=4))
+    write(shelf / "two/detail/Detail.safetensors", sd15_lora(rank=8))
+    assert [manager.install(f"{owner}/detail").name for owner in ("one", "two")] == ["detail", "Detail-2"]
+
+
 def test_a_wrong_file_is_refused_before_it_is_downloaded(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
     big = safetensors({"nobody.knows.this": [1024, 1024, 4]}, {})
     write(shelf / "somebody/stranger/model.safetensors", big)

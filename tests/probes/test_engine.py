@@ -1,0 +1,169 @@
+"""The answers of `probe`: order-free, with a reason and evidence, never a guess."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import probes.engine
+from probes import Header, Hints, Kind, Outcome, TensorSpec, parse_header, probe, read_header
+from tests.probes import headers
+
+
+def lora(*modules: tuple[str, int, int], rank: int = 4) -> Header:
+    tensors = {}
+    for name, inner, outer in modules:
+        tensors[f"{name}.lora_down.weight"] = TensorSpec("F16", (rank, inner))
+        tensors[f"{name}.lora_up.weight"] = TensorSpec("F16", (outer, rank))
+    return Header(tensors)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (pytest.fail, ("a pickle was opened",))
+
+
+def test_pickles_are_named_and_never_opened(tmp_path: Path) -> None:
+    legacy, archive = tmp_path / "old.ckpt", tmp_path / "new.pt"
+    legacy.write_bytes(pickle.dumps(Bomb(), protocol=2))
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps(Bomb()))
+    for path, form in ((legacy, "pickle"), (archive, "torch_zip")):
+        report = probe(path)
+        assert (report.outcome, report.format, report.source) == (Outcome.UNUSABLE, form, str(path))
+        assert ".safetensors" in report.reason
+
+
+def test_file_folder_and_header_give_the_same_report(tmp_path: Path) -> None:
+    fixture = headers.load("unet-sd-1-diffusers")
+    path = headers.write_sparse(tmp_path / "diffusion_pytorch_model.safetensors", fixture.tensors, fixture.metadata)
+    report = probe(path)
+    assert replace(report, source=None) == probe(read_header(path)) == probe(fixture.header)
+    folder = probe(tmp_path)
+    assert (folder.family, folder.layout, folder.format) == ("sd-1", "diffusers", "folder")
+
+
+def test_remote_prefix_gives_the_same_report() -> None:
+    fixture = headers.load("single-file-sdxl")
+    head = headers.safetensors_bytes(fixture.tensors, fixture.metadata)
+    assert probe(parse_header(head, len(head) + headers.data_size(fixture.tensors))) == probe(fixture.header)
+
+
+@pytest.mark.parametrize("name", ["single-file-sdxl", "lora-sdxl-kohya", "lora-sd-1-self-attention"])
+def test_order_of_tensors_and_of_signatures_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = headers.load(name).header
+    before = probe(header)
+    names = list(header.tensors)
+    random.Random(7).shuffle(names)
+    shuffled = [*probes.engine.SIGNATURES]
+    random.Random(8).shuffle(shuffled)
+    monkeypatch.setattr(probes.engine, "SIGNATURES", tuple(shuffled))
+    after = probe(Header({name: header.tensors[name] for name in names}, header.metadata))
+    assert (after.outcome, after.kind, after.family, after.candidates) == (before.outcome, before.kind, before.family, before.candidates)
+
+
+def test_report_is_json() -> None:
+    report = probe(headers.load("lora-sd-1-kohya").header)
+    document = json.loads(json.dumps(report.as_dict()))
+    assert next(iter(document)) == "source"
+    assert document["evidence"][0].keys() == {"rule", "ok", "key", "expected", "seen"}
+
+
+def test_no_tensors_and_unknown_tensors_are_answers() -> None:
+    assert probe(Header({})).outcome is Outcome.UNKNOWN
+    report = probe(Header({"fc.weight": TensorSpec("F32", (10, 10)), "fc.bias": TensorSpec("F32", (10,))}))
+    assert (report.outcome, report.kind, report.family) == (Outcome.UNKNOWN, None, None)
+    assert "2 tensors" in report.reason
+
+
+def test_a_name_never_overrules_a_shape() -> None:
+    report = probe(headers.load("unet-sd-1-ldm").header, Hints(filename="sdxl.safetensors", card={"base_model": "stabilityai/stable-diffusion-xl-base-1.0"}))
+    assert report.family == "sd-1"
+    report = probe(headers.load("lora-sd-1-kohya").header, Hints(repo_id="someone/flux-lora"))
+    assert report.family == "sd-1"
+
+
+def test_a_name_breaks_a_tie_and_is_named_as_evidence() -> None:
+    header = headers.load("lora-sd-1-self-attention").header
+    assert probe(header).candidates == ("sd-1 lora", "sd-2 lora")
+    report = probe(header, Hints(card={"base_model": "stabilityai/stable-diffusion-2-1"}))
+    assert (report.outcome, report.family) == (Outcome.IDENTIFIED, "sd-2")
+    assert any(e.rule == "claimed" and e.key == "card base_model" for e in report.evidence)
+
+
+def test_near_miss_says_what_speaks_against_it() -> None:
+    header = headers.load("unet-ssd-1b-ldm").header
+    against = {e.rule: e for e in probe(header).evidence}["not sdxl checkpoint"]
+    assert (against.key, against.expected, against.seen) == ("input_blocks.7.1.transformer_blocks", "10", "4")
+
+
+def test_foreign_module_in_a_known_network_is_not_passed_over() -> None:
+    header = headers.load("unet-sd-2-diffusers").header
+    extra = {"down_blocks.0.temporal_attentions.0.weight": TensorSpec("F16", (320, 320))}
+    report = probe(Header({**header.tensors, **extra}))
+    assert report.outcome is Outcome.UNKNOWN
+    assert "temporal_attentions" in report.reason
+
+
+def test_half_a_pair_is_unusable() -> None:
+    header = headers.load("lora-sd-1-kohya").header
+    lost = next(name for name in header.tensors if name.endswith("lora_up.weight"))
+    report = probe(Header({name: spec for name, spec in header.tensors.items() if name != lost}))
+    assert report.outcome is Outcome.UNUSABLE
+    assert "half" in report.reason
+
+
+def test_only_halves_are_unusable() -> None:
+    header = headers.load("lora-sd-1-kohya-no-alpha").header
+    report = probe(Header({name: spec for name, spec in header.tensors.items() if "lora_down" in name}))
+    assert report.outcome is Outcome.UNUSABLE
+
+
+def test_text_encoder_of_another_family_is_not_passed_over() -> None:
+    header = lora(
+        ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", 768, 320),
+        ("lora_te_text_model_encoder_layers_0_self_attn_q_proj", 1024, 1024),
+    )
+    assert probe(header).outcome is Outcome.UNKNOWN
+
+
+def test_two_widths_of_text_in_one_file_are_unknown() -> None:
+    header = lora(
+        ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", 768, 320),
+        ("lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k", 1024, 640),
+    )
+    assert probe(header).outcome is Outcome.UNKNOWN
+
+
+def test_language_model_lora_is_recognised_and_not_taken() -> None:
+    tensors = {}
+    for i in range(4):
+        for part in ("q_proj", "v_proj"):
+            name = f"base_model.model.model.layers.{i}.self_attn.{part}"
+            tensors[f"{name}.lora_A.weight"] = TensorSpec("F32", (8, 4096))
+            tensors[f"{name}.lora_B.weight"] = TensorSpec("F32", (4096, 8))
+    assert probe(Header(tensors)).kind is Kind.LANGUAGE_MODEL
+
+
+@pytest.mark.parametrize(
+    ("tensors", "kind"),
+    [
+        ({"emb_params": (2, 768)}, Kind.TEXTUAL_INVERSION),
+        ({"<cat>": (768,)}, Kind.TEXTUAL_INVERSION),
+        ({"clip_l": (4, 768), "clip_g": (4, 1280)}, Kind.TEXTUAL_INVERSION),
+        ({"image_proj.proj.weight": (3072, 1024), "ip_adapter.1.to_k_ip.weight": (320, 768), "ip_adapter.0.to_q_lora.down.weight": (128, 320)}, Kind.IP_ADAPTER),
+        ({"lora_controlnet": (0,), "input_blocks.1.0.in_layers.2.up": (320, 64), "input_blocks.1.0.in_layers.2.down": (64, 320, 3, 3)}, Kind.CONTROL_LORA),
+        ({"model.embed_tokens.weight": (32000, 4096), "model.layers.0.self_attn.q_proj.weight": (4096, 4096)}, Kind.LANGUAGE_MODEL),
+        ({"model.0.weight": (64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)}, Kind.UPSCALER),
+        ({"lllite_unet_input_blocks_1_1_attn1.conditioning1.0.weight": (32, 3, 4, 4)}, Kind.CONTROLNET),
+    ],
+)  # fmt: skip
+def test_recognised_but_not_taken(tensors: dict[str, tuple[int, ...]], kind: Kind) -> None:
+    report = probe(Header({name: TensorSpec("F16", shape) for name, shape in tensors.items()}))
+    assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, kind)

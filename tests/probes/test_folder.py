@@ -1,0 +1,119 @@
+"""Folders: diffusers pipelines, single components, PEFT adapters; on disk or put together from fetched parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from probes import Folder, Hints, Kind, Outcome, UnreadableModel, choose_weights, probe, read_folder
+from tests.probes import headers
+
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "safety_checker": [None, None],
+}
+
+
+def pipeline(path: Path, unet: str = "unet-sd-2-diffusers", weights: str = "diffusion_pytorch_model.safetensors") -> Path:
+    (path / "unet").mkdir(parents=True)
+    (path / "scheduler").mkdir()
+    (path / "model_index.json").write_text(json.dumps(INDEX))
+    (path / "scheduler" / "scheduler_config.json").write_text(json.dumps({"prediction_type": "v_prediction"}))
+    (path / "unet" / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel", "cross_attention_dim": 1024}))
+    headers.write_sparse(path / "unet" / weights, headers.load(unet).tensors)
+    return path
+
+
+def test_pipeline_folder(tmp_path: Path) -> None:
+    report = probe(pipeline(tmp_path / "sd2"))
+    assert (report.outcome, report.kind, report.family) == (Outcome.IDENTIFIED, Kind.CHECKPOINT, "sd-2")
+    assert (report.format, report.prediction_type) == ("diffusers folder", "v_prediction")
+    assert report.evidence[0].seen == "StableDiffusionPipeline"
+
+
+def test_pipeline_from_fetched_parts_is_the_same(tmp_path: Path) -> None:
+    folder = read_folder(pipeline(tmp_path / "sd2"))
+    assert set(folder.headers) == {"unet"}
+    assert folder.configs["scheduler"]["prediction_type"] == "v_prediction"
+    assert probe(Folder(folder.index, folder.configs, folder.headers)).family == "sd-2"
+
+
+def test_sharded_component(tmp_path: Path) -> None:
+    path = pipeline(tmp_path / "model")
+    unet = path / "unet"
+    (unet / "diffusion_pytorch_model.safetensors").unlink()
+    tensors = list(headers.load("unet-sd-2-diffusers").tensors.items())
+    for number, part in ((1, tensors[:300]), (2, tensors[300:])):
+        headers.write_sparse(unet / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors", dict(part))
+    assert probe(path).family == "sd-2"
+
+
+def test_pickled_pipeline_is_unusable(tmp_path: Path) -> None:
+    path = pipeline(tmp_path / "old")
+    (path / "unet" / "diffusion_pytorch_model.safetensors").rename(path / "unet" / "diffusion_pytorch_model.bin")
+    report = probe(path)
+    assert report.outcome is Outcome.UNUSABLE
+    assert "pickle" in report.reason
+
+
+def test_pipeline_without_its_denoiser(tmp_path: Path) -> None:
+    path = pipeline(tmp_path / "cut")
+    (path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    assert probe(path).outcome is Outcome.UNUSABLE
+
+
+def test_peft_folder_and_its_base(tmp_path: Path) -> None:
+    config = {"peft_type": "LORA", "r": 16, "base_model_name_or_path": "stabilityai/stable-diffusion-2-1"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    headers.write_sparse(tmp_path / "adapter_model.safetensors", headers.load("lora-sd-2-peft").tensors)
+    report = probe(tmp_path)
+    assert (report.kind, report.family, report.format, report.rank) == (Kind.LORA, "sd-2", "peft folder", 16)
+
+
+def test_base_in_adapter_config_breaks_a_tie(tmp_path: Path) -> None:
+    config = {"peft_type": "LORA", "base_model_name_or_path": "runwayml/stable-diffusion-v1-5"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    headers.write_sparse(tmp_path / "adapter_model.safetensors", headers.load("lora-sd-1-self-attention").tensors)
+    assert probe(tmp_path).family == "sd-1"
+
+
+def test_folder_with_one_lora_file(tmp_path: Path) -> None:
+    fixture = headers.load("lcm-lora-sd-1")
+    headers.write_sparse(tmp_path / "pytorch_lora_weights.safetensors", fixture.tensors, fixture.metadata)
+    assert probe(tmp_path, Hints(card={"tags": ["lcm"]})).kind is Kind.LCM_LORA
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [("model_index.json", "{", "bad_config"), ("model_index.json", "[]", "bad_config"), ("readme.txt", "", "no_model_folder")],
+)
+def test_folders_that_are_no_model(tmp_path: Path, name: str, text: str, code: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UnreadableModel) as caught:
+        read_folder(tmp_path)
+    assert caught.value.code == code
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableModel, match="There is no folder"):
+        read_folder(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen"),
+    [
+        (["model.fp16.safetensors", "model.safetensors"], ["model.safetensors"]),
+        (["model.fp16.safetensors", "model.bin"], ["model.fp16.safetensors"]),
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]),
+        (["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"], ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"]),
+        (["anything.safetensors"], ["anything.safetensors"]),
+        (["one.safetensors", "two.safetensors"], []),
+        (["model.bin"], []),
+    ],
+)  # fmt: skip
+def test_which_weights_count(files: list[str], chosen: list[str]) -> None:
+    assert choose_weights(files) == chosen

@@ -1,0 +1,157 @@
+"""Bytes that are no model, or not a whole one: each is refused with its own code and a sentence that says what to do."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes import HeaderIncomplete, UnreadableModel, parse_header, read_header
+from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP
+from tests.probes import headers
+
+ONE = {"a": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}}
+
+
+def packed(document: Any, data: bytes = bytes(12)) -> bytes:
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {"a": {**ONE["a"], **changes}}
+
+
+def two(first: list[int], second: list[int]) -> dict[str, Any]:
+    return {name: {"dtype": "U8", "shape": [span[1] - span[0]], "data_offsets": span} for name, span in (("a", first), ("b", second))}
+
+
+WELL = packed(ONE)
+REFUSED: dict[str, tuple[str, bytes]] = {
+    "empty": ("empty_file", b""),
+    "too short": ("too_short", b"\x10\0\0"),
+    "web page": ("html_page", b"<!DOCTYPE html><html><body>404</body></html>"),
+    "web page after blank lines": ("html_page", b"\r\n\r\n  <HTML lang=en>" + bytes(50)),
+    "git-LFS pointer": ("lfs_pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"),
+    "site's error message": ("text_file", b'{"error": "Repository not found"}'),
+    "plain text": ("text_file", b"Entry not found, sorry about that"),
+    "zip archive": ("zip_archive", b"PK\x03\x04" + bytes(60)),
+    "gzip archive": ("unsupported_format", b"\x1f\x8b\x08" + bytes(60)),
+    "picture": ("unsupported_format", b"\x89PNG\r\n\x1a\n" + bytes(60)),
+    "reserved but never written": ("bad_header", bytes(4096)),
+    "header longer than the file": ("truncated", struct.pack("<Q", 5000) + b"{}"),
+    "header of 2^63": ("header_length_overflow", struct.pack("<Q", 1 << 63) + b"{}"),
+    "header over the cap": ("header_too_large", struct.pack("<Q", HEADER_CAP + 1) + b"{}"),
+    "half-downloaded": ("truncated", WELL[:-1]),
+    "trailing bytes": ("trailing_bytes", WELL + b"\0"),
+    "not JSON": ("bad_json", packed(b'{"a": [1, 2')),
+    "NUL padding": ("bad_json", packed(json.dumps(ONE).encode() + b"\0\0")),
+    "byte order mark": ("bad_json", packed(b"\xef\xbb\xbf" + json.dumps(ONE).encode())),
+    "not UTF-8": ("not_utf8", packed(b'{"\xff\xfe": 1}')),
+    "a list": ("bad_header", packed(b"[1, 2, 3]")),
+    "deep nesting": ("bad_json", packed(b"[" * 100_000)),
+    "metadata that is no table of strings": ("bad_metadata", packed({"__metadata__": {"n": 1}, **ONE})),
+    "metadata that is a list": ("bad_metadata", packed({"__metadata__": [], **ONE})),
+    "entry that is a number": ("bad_header", packed({"a": 7})),
+    "entry without shape": ("bad_header", packed({"a": {"dtype": "F16", "data_offsets": [0, 12]}})),
+    "unknown dtype": ("unknown_dtype", packed(entry(dtype="F12"))),
+    "dtype that is a list": ("unknown_dtype", packed(entry(dtype=["F16"]))),
+    "negative shape": ("bad_shape", packed(entry(shape=[-2, -3]))),
+    "fractional shape": ("bad_shape", packed(entry(shape=[2.0, 3]))),
+    "boolean in a shape": ("bad_shape", packed(entry(shape=[True, 6]))),
+    "shape that is a string": ("bad_shape", packed(entry(shape="23"))),
+    "overflowing shape": ("shape_overflow", packed(entry(shape=[1 << 40, 1 << 40]))),
+    "one dimension over 2^63": ("shape_overflow", packed(entry(shape=[1 << 63, 0], data_offsets=[0, 0]), b"")),
+    "offsets beyond the file": ("truncated", packed(entry(shape=[6000], data_offsets=[0, 12_000]))),
+    "backward offsets": ("bad_offsets", packed(entry(data_offsets=[12, 0]))),
+    "negative offset": ("bad_offsets", packed(entry(data_offsets=[-12, 0]))),
+    "three offsets": ("bad_offsets", packed(entry(data_offsets=[0, 12, 24]))),
+    "fractional offset": ("bad_offsets", packed(entry(data_offsets=[0.0, 12]))),
+    "offset over 2^63": ("bad_offsets", packed(entry(data_offsets=[0, 1 << 63]))),
+    "size that is not the shape's": ("size_mismatch", packed(entry(data_offsets=[0, 10]), bytes(10))),
+    "bits that fill no byte": ("size_mismatch", packed({"a": {"dtype": "F4", "shape": [3], "data_offsets": [0, 2]}}, bytes(2))),
+    "overlapping tensors": ("overlapping_tensors", packed(two([0, 8], [4, 12]))),
+    "hole between tensors": ("hole_in_data", packed(two([0, 4], [8, 12]))),
+    "hole before the first": ("hole_in_data", packed({"a": {"dtype": "U8", "shape": [8], "data_offsets": [4, 12]}})),
+    "a name twice": ("duplicate_names", packed(b'{"a":%b,"a":%b}' % ((json.dumps(ONE["a"]).encode(),) * 2))),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_its_own_code(case: str, tmp_path: Path) -> None:
+    code, data = REFUSED[case]
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableModel) as caught:
+        read_header(path)
+    assert caught.value.code == code
+    message = str(caught.value)
+    assert message[0].isupper() or message[0] == "`" or message[0].isdigit()
+    assert message.endswith((".", "?"))
+
+
+def test_more_tensors_than_any_model_has_are_refused_before_they_are_parsed() -> None:
+    one = b'"%07d":{"dtype":"U8","shape":[],"data_offsets":[0,0]},'
+    text = b"{" + b"".join(one % i for i in range(TENSOR_CAP + 1))[:-1] + b"}"
+    with pytest.raises(UnreadableModel, match="more than 250,000 tensors"):
+        parse_header(struct.pack("<Q", len(text)) + text, None)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    for path, code in ((tmp_path / "gone.safetensors", "not_found"), (tmp_path, "is_a_folder")):
+        with pytest.raises(UnreadableModel) as caught:
+            read_header(path)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"__metadata__": None, **ONE},
+        {"__metadata__": {"format": "pt"}, **ONE},
+        entry(extra="field"),
+        b"  " + json.dumps(ONE).encode(),
+        {"data_offsets": ONE["a"]},
+    ],
+    ids=["null metadata", "metadata", "extra field", "leading spaces", "tensor called data_offsets"],
+)
+def test_odd_headers_that_the_reference_reader_takes(document: Any) -> None:
+    header = parse_header(packed(document), len(packed(document)))
+    assert [spec.shape for spec in header.tensors.values()] == [(2, 3)]
+
+
+def test_names_in_any_order_are_taken() -> None:
+    document = two([4, 12], [0, 4])
+    assert set(parse_header(packed(document), len(packed(document))).tensors) == {"a", "b"}
+
+
+def test_empty_tensors_and_scalars() -> None:
+    document = {
+        "v_pred": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]},
+        "alpha": {"dtype": "F16", "shape": [], "data_offsets": [0, 2]},
+    }
+    header = parse_header(packed(document, bytes(2)), None)
+    assert header.tensors["alpha"].shape == ()
+    assert header.tensors["v_pred"].shape == (0,)
+    assert parse_header(packed({}, b""), 10).tensors == {}
+
+
+def test_remote_prefix_tells_how_much_is_missing() -> None:
+    with pytest.raises(HeaderIncomplete) as caught:
+        parse_header(WELL[:20], len(WELL))
+    assert caught.value.needed == len(WELL) - 12
+    with pytest.raises(HeaderIncomplete) as caught:
+        parse_header(WELL[:5], len(WELL))
+    assert caught.value.needed == 8
+    assert parse_header(WELL[: len(WELL) - 12], len(WELL)) == parse_header(WELL, len(WELL))
+
+
+def test_header_longer_than_the_first_read(tmp_path: Path) -> None:
+    tensors = {f"block.{i:06d}": ("F16", (2, 3)) for i in range(5000)}
+    header = read_header(headers.write_sparse(tmp_path / "long.safetensors", tensors, {"format": "pt"}))
+    assert len(header.tensors) == 5000
+    assert header.size == header.header_bytes + 5000 * 12
+    assert header.metadata == {"format": "pt"}

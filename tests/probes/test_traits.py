@@ -1,0 +1,116 @@
+"""LCM-LoRA or not: structure allows or forbids, names decide, and without a name the answer stays open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from probes import Header, Hints, Kind, Outcome, Report, TensorSpec, probe
+from tests.probes import headers
+
+LCM_BASES = ["sd-1", "sd-2", "sdxl", "ssd-1b", "segmind-vega", "sd-1-miniature"]
+TAGGED = Hints(card={"tags": ["lcm", "lora"]})
+
+
+def traits(report: Report) -> dict[str, float]:
+    return {trait.name: trait.confidence for trait in report.traits}
+
+
+@pytest.mark.parametrize("base", LCM_BASES)
+@pytest.mark.parametrize(
+    "hints",
+    [
+        TAGGED,
+        Hints(card_text="---\ntags:\n- lora\n---\n# LCM-LoRA\nA latent consistency LoRA for 4 steps."),
+        Hints(repo_id="latent-consistency/lcm-lora-sdv1-5"),
+        Hints(filename="lcm_lora_sdxl.safetensors"),
+    ],
+    ids=["card tags", "card text", "repository", "file name"],
+)
+def test_distillation_layout_that_is_said_to_be_lcm(base: str, hints: Hints) -> None:
+    report = probe(headers.load(f"lcm-lora-{base}").header, hints)
+    assert (report.outcome, report.kind, report.family) == (Outcome.IDENTIFIED, Kind.LCM_LORA, base.removesuffix("-miniature"))
+    assert report.rank == 64
+    assert traits(report)["lcm"] >= 0.6
+
+
+def test_same_layout_without_a_word_stays_open() -> None:
+    report = probe(headers.load("lcm-lora-sdxl").header)
+    assert report.outcome is Outcome.AMBIGUOUS
+    assert report.candidates == ("lora", "lcm_lora")
+    assert "few-step" in report.reason
+    assert traits(report) == {"few-step distillation layout": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("name", "hints"),
+    [
+        ("tcd", Hints(repo_id="h1t/TCD-SDXL-LoRA")),
+        ("lightning", Hints(repo_id="ByteDance/SDXL-Lightning", filename="sdxl_lightning_4step_lora.safetensors")),
+        ("hyper", Hints(repo_id="ByteDance/Hyper-SD", card_text="# Hyper-SD\nFaster than LCM and Turbo.")),
+        ("dmd2", Hints(repo_id="tianweiy/DMD2")),
+        ("pcm", Hints(repo_id="wangfuyun/PCM_Weights")),
+    ],
+)
+def test_other_accelerations_are_loras_with_a_trait(name: str, hints: Hints) -> None:
+    report = probe(headers.load("lcm-lora-sdxl").header, hints)
+    assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, Kind.LORA)
+    assert next(iter(traits(report))) == name
+
+
+def test_two_names_alike_stay_open() -> None:
+    report = probe(headers.load("lcm-lora-sdxl").header, Hints(repo_id="someone/lcm-vs-tcd"))
+    assert report.outcome is Outcome.AMBIGUOUS
+    assert "lcm and tcd" in report.reason
+
+
+@pytest.mark.parametrize("name", ["lora-sd-1-kohya", "lora-sd-1-locon", "lora-sd-1-diffusers", "lora-sdxl-locon-ldm", "lora-sd-1-locon-conv-8"])
+def test_structure_that_no_lcm_lora_has_is_not_overruled_by_a_name(name: str) -> None:
+    fixture = headers.load(name)
+    report = probe(fixture.header, TAGGED) if name != "lora-sdxl-locon-ldm" else probe(fixture.header)
+    assert report.kind is Kind.LORA
+
+
+def test_locon_of_rank_64_with_the_metadata_of_its_training_is_a_lora() -> None:
+    header = headers.load("lcm-lora-sd-1").header
+    report = probe(replace(header, metadata={"ss_network_module": "networks.lora", "ss_learning_rate": "1e-4"}))
+    assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, Kind.LORA)
+
+
+def test_layout_of_another_rank_without_a_word_is_a_lora_with_a_weak_trait() -> None:
+    report = probe(headers.load("lora-sd-1-locon-32-stripped").header)
+    assert report.kind is Kind.LORA
+    assert traits(report) == {"few-step distillation layout": 0.3}
+
+
+def test_prose_alone_does_not_make_an_attention_lora_lcm() -> None:
+    report = probe(headers.load("lora-sdxl-diffusers").header, Hints(card_text="Works well with LCM."))
+    assert report.kind is Kind.LORA
+
+
+def test_full_lcm_network_is_a_checkpoint() -> None:
+    report = probe(headers.load("unet-sd-1-lcm-ldm").header)
+    assert report.kind is Kind.CHECKPOINT
+    assert "lcm" in traits(report)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda t: {**t, "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": TensorSpec("F16", (64, 768)),
+                    "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight": TensorSpec("F16", (768, 64))}, "text encoder"),
+        (lambda t: {k: v for k, v in t.items() if "time_emb_proj" not in k}, "no time_emb_proj"),
+        (lambda t: {k: v for k, v in t.items() if "resnets" not in k}, "no conv1"),
+        (lambda t: {**t, "lora_unet_conv_in.lora_down.weight": TensorSpec("F16", (64, 4, 3, 3)),
+                    "lora_unet_conv_in.lora_up.weight": TensorSpec("F16", (320, 64, 1, 1))}, "conv_in"),
+    ],
+    ids=["text encoder", "no time layers", "no residual blocks", "first convolution"],
+)  # fmt: skip
+def test_vetoes_say_why(change, why: str) -> None:  # type: ignore[no-untyped-def]
+    header = headers.load("lcm-lora-sd-1").header
+    report = probe(Header(change(dict(header.tensors)), header.metadata), TAGGED)
+    layout = next(e for e in report.evidence if e.rule == "distillation_layout")
+    assert not layout.ok
+    assert why in (layout.seen or "")
+    assert report.kind is Kind.LORA
