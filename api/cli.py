@@ -6,8 +6,9 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -32,6 +33,8 @@ app.add_typer(starter, name="starter")
 
 FAILED, UNREADABLE, NOT_IDENTIFIED = 1, 2, 3  # exit codes; the last two are those of `probe`
 
+PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Reference = Annotated[str, typer.Argument(help="Id or name of a model.", show_default=False)]
 Source = Annotated[
@@ -44,11 +47,22 @@ Source = Annotated[
 
 def main() -> None:
     """Entry point: every error that a user can do something about is one line and a non-zero exit."""
+    from pydantic import ValidationError
+
     try:
         app()
     except ModelshelfError as error:
-        print(f"modelshelf: {error.message} [{error.code}]", file=sys.stderr)
-        sys.exit(FAILED)
+        _complain(f"{error.message} [{error.code}]")
+    except ValidationError as error:  # of the settings: the only model that the command line validates by itself
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        _complain(f"A setting in the environment cannot be used: {wrong}. [invalid_setting]")
+    except OSError as error:
+        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}. [os_error]")
+
+
+def _complain(message: str) -> NoReturn:
+    print(f"modelshelf: {message}", file=sys.stderr)
+    sys.exit(FAILED)
 
 
 @app.command()
@@ -95,6 +109,8 @@ def list_models(
         _print_json([_model_dict(m) for m in models])
     elif models:
         _table(("id", "name", "kind", "family", "size", "weight", "triggers"), [_row(m) for m in models])
+    elif kind or family or text:
+        print("No installed model is so.", file=sys.stderr)
     else:
         print("Nothing is installed yet. Try: modelshelf starter install", file=sys.stderr)
 
@@ -108,8 +124,13 @@ def show(model: Reference, as_json: Json = False) -> None:
     if as_json:
         _print_json(_model_dict(found) | {"files": found.files, "report": found.report})
         return
-    facts = {k: v for k, v in _model_dict(found).items() if v not in (None, [], {}) and k not in {"recipe", "path"}}
+    facts = {
+        k: v
+        for k, v in _model_dict(found).items()
+        if v not in (None, [], {}) and k not in {"recipe", "path", "overrides"}
+    }
     facts["path"] = path
+    facts |= {f"your {k}": v for k, v in found.overrides.items()}
     facts |= {f"recommended {k}": f"{v['value']} ({v['by']}: “{v['quote']}”)" for k, v in found.recipe.items()}
     facts["why"] = found.report["reason"]
     _table((), [(name, str(value)) for name, value in facts.items()])
@@ -126,7 +147,7 @@ def probe(source: Source, as_json: Json = False) -> None:
     for text in source:
         try:
             report = probe_source(text, settings)
-        except UnreadableModel as error:
+        except (UnreadableModel, ModelshelfError) as error:
             print(f"modelshelf: {text}: {error} [{error.code}]", file=sys.stderr)
             worst = UNREADABLE
             continue
@@ -137,6 +158,25 @@ def probe(source: Source, as_json: Json = False) -> None:
         if report.outcome != "identified" and worst != UNREADABLE:
             worst = NOT_IDENTIFIED
     raise typer.Exit(worst)
+
+
+@app.command("set")
+def set_overrides(
+    model: Reference,
+    weight: Annotated[float | None, typer.Option(help="Weight of a LoRA when none is asked for.")] = None,
+    steps: int | None = None,
+    cfg: float | None = None,
+    scheduler: str | None = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget your settings for it first.")] = False,
+) -> None:
+    """Keep your own settings for a model; they beat its provider's recommendation."""
+    from registry.recipes import check_overrides
+
+    given = {"weight": weight, "steps": steps, "cfg": cfg, "scheduler": scheduler}
+    wanted = check_overrides({k: v for k, v in given.items() if v is not None})
+    with _manager() as manager:
+        changed = manager.catalog.override(model, (dict.fromkeys(given) if reset else {}) | wanted)
+    print(f"{changed.name}: {', '.join(f'{k} {v}' for k, v in changed.overrides.items()) or 'no settings of your own'}")
 
 
 @app.command()
@@ -184,7 +224,7 @@ def generate(
     _show_plan(made.plan)
     output.mkdir(parents=True, exist_ok=True)
     for picture in made.pictures:
-        path = output / f"{made.plan.checkpoint_name}-{picture.seed}.png"
+        path = _free(output / f"{made.plan.checkpoint_name}-{picture.seed}.png")
         path.write_bytes(picture.png)
         print(path)
     print(f"{made.timings['total']:.2f} s", file=sys.stderr)
@@ -219,7 +259,9 @@ def _progress() -> Iterator[OnProgress]:
         TextColumn("{task.fields[filename]}"),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
+    ) as bar:
         task = bar.add_task("", total=None, state="queued", filename="")
 
         def follow(progress: Any) -> None:
@@ -233,6 +275,12 @@ def _progress() -> Iterator[OnProgress]:
             )
 
         yield follow
+
+
+def _free(path: Path) -> Path:
+    """`path`, or with a number when there is one already: nothing that somebody made is overwritten."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(p for p in chain([path], numbered) if not p.exists())
 
 
 def _say_installed(model: Model) -> None:
@@ -272,7 +320,7 @@ def _name_and_weight(text: str) -> tuple[str, float | None]:
 
 
 def _model_dict(model: Model) -> dict[str, Any]:
-    return model.model_dump(mode="json", exclude={"files", "report", "overrides"})
+    return model.model_dump(mode="json", exclude={"files", "report"})
 
 
 def _row(model: Model) -> tuple[str, ...]:
@@ -297,7 +345,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*head, box=None, show_header=bool(head), pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console().print(table, markup=False)
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    console.print(table, markup=False)
 
 
 def _print_json(value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ from registry import errors
 STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.ModelshelfError: 500,
     errors.InvalidRequest: 422,
+    errors.WrongState: 409,
     errors.NotFound: 404,
     errors.Refused: 422,
     errors.GatedRepository: 403,
@@ -49,6 +51,24 @@ def status_of(error: errors.ModelshelfError) -> int:
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
+def problem(code: str, detail: str, status: int, **more: Any) -> Problem:
+    title = HTTPStatus(status).phrase
+    return Problem(type=f"urn:modelshelf:{code}", title=title, status=status, code=code, detail=detail, **more)
+
+
+def recorded(error: dict[str, Any]) -> Problem:
+    """The error that an install recorded, as it would have been answered."""
+    known = {cls.code: cls for cls in _tree(errors.ModelshelfError)}
+    status = status_of(known[error["code"]](error["message"]))
+    return problem(error["code"], error["message"], status, facts=error["detail"] or None)
+
+
+def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _tree(child)
+
+
 def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.ModelshelfError)
     def told(_: Request, error: errors.ModelshelfError) -> JSONResponse:
@@ -60,13 +80,16 @@ def install_handlers(app: FastAPI) -> None:
         detail = "; ".join(f"{e['field'] or 'body'}: {e['message']}" for e in found)
         return _answer(422, "invalid_request", detail, errors=found)
 
+    @app.exception_handler(Exception)
+    def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        """uvicorn logs the traceback."""
+        return _answer(500, "error", f"An error of modelshelf itself: {type(error).__name__}: {error}")
+
     @app.exception_handler(HTTPException)
     def framework(_: Request, error: HTTPException) -> JSONResponse:
         return _answer(error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
 
 
 def _answer(status: int, code: str, detail: str, **more: Any) -> JSONResponse:
-    problem = Problem(
-        type=f"urn:modelshelf:{code}", title=HTTPStatus(status).phrase, status=status, code=code, detail=detail, **more
-    )
-    return JSONResponse(problem.model_dump(exclude_none=True), status, media_type="application/problem+json")
+    body = problem(code, detail, status, **more).model_dump(exclude_none=True)
+    return JSONResponse(body, status, media_type="application/problem+json")

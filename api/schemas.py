@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.problems import Problem, recorded
 from registry.compatibility import Fit
 from registry.generation import Generation
 from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
@@ -51,6 +52,7 @@ class ModelOut(BaseModel):
     triggers: list[str]
     weight: Value | None = Field(description="The weight a LoRA gets when none is asked for; None for a checkpoint.")
     recipe: dict[str, Any] = Field(description="What the provider recommends, with the passage it was read from.")
+    overrides: dict[str, Any] = Field(description="Your own settings, which beat the provider's.")
     path: str = Field(description="Relative to the service's root.")
     created_at: datetime
 
@@ -67,6 +69,15 @@ class ModelDetail(ModelOut):
 
 class ModelList(BaseModel):
     models: list[ModelOut]
+
+
+class OverridesIn(Body):
+    """Your own settings for a model; null takes one back."""
+
+    weight: float | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    scheduler: str | None = None
 
 
 class CompatibleLora(BaseModel):
@@ -96,14 +107,15 @@ class InstallOut(BaseModel):
     source: str
     bytes_done: int
     bytes_total: int
-    error: dict[str, Any] | None
+    error: Problem | None
     model_id: str | None
     created_at: datetime
     updated_at: datetime
 
     @classmethod
     def of(cls, install: Install) -> Self:
-        return cls(**install.model_dump(include=set(cls.model_fields)))
+        error = None if install.error is None else recorded(install.error)
+        return cls(error=error, **install.model_dump(include=set(cls.model_fields) - {"error"}))
 
 
 class InstallList(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from socket import socket
 
 import uvicorn
@@ -21,5 +22,13 @@ class _Server(uvicorn.Server):
                 print(f"modelshelf listens on http://{host}:{port}  (API: http://{host}:{port}/docs)", flush=True)
 
 
+GRACE_SECONDS = 3  # for open requests and event streams when the service is asked to stop
+
+
 def run(manager: Manager, host: str, port: int) -> None:
-    _Server(uvicorn.Config(create_app(manager), host=host, port=port, log_level="warning")).run()
+    """Serve until SIGINT or SIGTERM, which are the ordinary way to stop."""
+    config = uvicorn.Config(
+        create_app(manager), host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after its shutdown
+        _Server(config).run()

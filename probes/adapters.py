@@ -1,7 +1,8 @@
 """Low-rank adapters in any published naming, brought to one form: modules with a path, widths and a rank.
 
-Paths are flattened (`down_blocks_0_attentions_0_..._to_q`): kohya writes them so, and dots can be turned into underscores but not
-back. The names of the parts are those of kohya sd-scripts, diffusers, PEFT, LyCORIS and XLabs; see PARTS.
+Paths are flattened (`down_blocks_0_attentions_0_..._to_q`): kohya writes them so, and dots can be turned into
+underscores but not back. The names of the parts are those of kohya sd-scripts, diffusers, PEFT, LyCORIS and XLabs; see
+PARTS.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ _XLABS = {
 }
 
 _SAMPLE = 48
-"""How many names, evenly spread, decide whether a header is looked at as an adapter: all of an adapter's names are telling, but for a
-few companions, and a checkpoint's thousands need not be taken apart to learn that none is."""
+"""How many names, evenly spread, decide whether a header is looked at as an adapter: all of an adapter's names are
+telling, but for a few companions, and a checkpoint's thousands need not be taken apart to learn that none is."""
 
 DENOISER, TEXT, LANGUAGE, CONTROL = "denoiser", "text_encoder", "language_model", "controlnet"
 PREFIXES: tuple[tuple[str, str], ...] = (
@@ -121,12 +122,14 @@ _LANGUAGE_PATH = re.compile(
 )
 _COMPANIONS = ("bundle_emb.", "emb_params", "string_to_param")
 _COMPANION_ENDINGS = ("_norm.scale",)
-"""What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb), BFL's normalisation scales."""
+"""What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb), BFL's
+normalisation scales."""
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One adapted layer. Widths and rank are None where the parts at hand do not tell; `kernel` is (1, 1) or () for linear layers."""
+    """One adapted layer. Widths and rank are None where the parts at hand do not tell; `kernel` is (1, 1) or () for
+    linear layers."""
 
     component: str
     path: str
@@ -157,7 +160,8 @@ class Adapter:
 
 
 def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
-    """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in `others`."""
+    """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in
+    `others`."""
     names = list(tensors)
     if not any(_telling(name) for name in names[:: len(names) // _SAMPLE + 1]):
         return Adapter(others=tuple(names))
@@ -211,6 +215,14 @@ def _telling(name: str) -> bool:
 
 def _split(name: str) -> tuple[str, str, str, str] | None:
     """(module, kind, part, layout), or None for a tensor that no adapter has."""
+    # kohya's modules have no dots, and PEFT's parts have two words: what most files consist of needs no pattern.
+    module, _, part = name.partition(".")
+    if part in PARTS:
+        return module, *PARTS[part]
+    head, _, last = name.rpartition(".")
+    module, _, first = head.rpartition(".")
+    if module and (part := f"{first}.{last}") in PARTS:
+        return module, *PARTS[part]
     match = _PROCESSOR.match(name) if ".processor." in name else None
     if match is not None:
         return _processor(match)
@@ -267,7 +279,7 @@ def _lora(parts: Mapping[str, Shape]) -> _Made | None:
     if mid is not None:  # Tucker: down [r, in, 1, 1], mid [r, r, k, k], up [out, r, 1, 1]
         return down[1], up[0], down[0], mid[2:], ""
     # A fused projection adapted by parts has an up matrix for all of its k parts: [out, k * r].
-    return (down[1], up[0], down[0], down[2:], "") if up[1] and up[1] % down[0] == 0 or down[0] % up[1] == 0 else None
+    return (down[1], up[0], down[0], down[2:], "") if (up[1] and up[1] % down[0] == 0) or down[0] % up[1] == 0 else None
 
 
 def _loha(parts: Mapping[str, Shape]) -> _Made | None:
@@ -310,7 +322,8 @@ def _full(parts: Mapping[str, Shape]) -> _Made | None:
 
 
 def _glora(parts: Mapping[str, Shape]) -> _Made | None:
-    """W + b2 b1 + W a2 a1: a2 [in, r] in new files, b1 [r, in]; only the `b` pair bears both widths in every version."""
+    """W + b2 b1 + W a2 a1: a2 [in, r] in new files, b1 [r, in]; only the `b` pair bears both widths in every
+    version."""
     if not {"a1", "a2", "b1", "b2"} <= parts.keys() or any(len(parts[p]) < 2 for p in ("b1", "b2")):
         return None
     first, second = parts["b1"], parts["b2"]
@@ -319,7 +332,8 @@ def _glora(parts: Mapping[str, Shape]) -> _Made | None:
 
 
 def _oft(parts: Mapping[str, Shape]) -> _Made | None:
-    """oft_blocks [blocks, size, size] rotate the output; with four dimensions [factors, blocks, size, size] it is BOFT."""
+    """oft_blocks [blocks, size, size] rotate the output; with four dimensions [factors, blocks, size, size] it is
+    BOFT."""
     shape = parts.get("blocks", ())
     if len(shape) == 4:
         return None, shape[1] * shape[2], None, (), BOFT

@@ -1,15 +1,18 @@
-"""What names and metadata *say* about a family. A claim may choose between families whose shapes fit, never overrule a shape."""
+"""What names and metadata *say* about a family. A claim may choose between families whose shapes fit, never overrule a
+shape."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from probes.report import Hints
 
-# First match counts, so a derived model's name stands before the name it contains. Spellings: kohya ss_base_model_version, ModelSpec
-# architectures, Hub ids of the published bases, Civitai's baseModel strings, A1111's "sd version".
+# First match counts, so a derived model's name stands before the name it contains. Spellings: kohya
+# ss_base_model_version, ModelSpec architectures, Hub ids of the published bases, Civitai's baseModel strings, A1111's
+# "sd version".
 _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern, re.IGNORECASE))
     for family, pattern in (
@@ -42,7 +45,7 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 METADATA_KEYS = ("modelspec.architecture", "ss_base_model_version")
-_SIDECAR_KEYS = ("sd version", "baseModel", "base_model", "BaseModel")
+SIDECAR_KEYS = ("sd version", "baseModel", "base_model", "BaseModel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,13 @@ class Claim:
 def family_of(text: str) -> str | None:
     """The family that a name means, or None."""
     return next((family for family, pattern in _FAMILIES if pattern.search(text)), None)
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """The strings in a card's or sidecar's value, whatever it is: people write one, a list, or something else."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, (list, tuple)) else ()
 
 
 def claims_of(metadata: Mapping[str, str], hints: Hints) -> tuple[Claim, ...]:
@@ -76,13 +86,10 @@ def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, s
     if metadata.get("ss_v2", "").lower() in ("true", "false"):
         yield "ss_v2", "sd-2" if metadata["ss_v2"].lower() == "true" else ""
     card = hints.card or {}
-    bases = card.get("base_model") or ()
-    for base in [bases] if isinstance(bases, str) else bases:
-        if isinstance(base, str):
-            yield "card base_model", base
-    for key in _SIDECAR_KEYS:
-        said = (hints.sidecar or {}).get(key)
-        if isinstance(said, str):
+    for base in texts(card.get("base_model")):
+        yield "card base_model", base
+    for key in SIDECAR_KEYS:
+        for said in texts((hints.sidecar or {}).get(key)):
             yield f"sidecar {key}", said
     for source, name in (("repository", hints.repo_id), ("file name", hints.filename)):
         if name:

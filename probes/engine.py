@@ -1,4 +1,5 @@
-"""Holds every signature against a header. Order-free: all are tried, and unless exactly one family matches, the answer says so."""
+"""Holds every signature against a header. Order-free: all are tried, and unless exactly one family matches, the answer
+says so."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.adapters import BOFT, GLORA, IA3, LOHA, LOKR, OFT, Adapter
+from probes.claims import SIDECAR_KEYS, texts
 from probes.containers.file import read_header
 from probes.containers.folder import Folder, read_folder
 from probes.containers.torch_zip import ADVICE
@@ -40,7 +42,8 @@ _NEAR = 3
 def probe(target: str | Path | Header | Folder, hints: Hints | None = None) -> Report:
     """What a file, a folder, or their headers fetched from elsewhere are. Reads headers only.
 
-    Raises UnreadableModel where the bytes are no model or not whole; everything else, pickles and unknown files included, is an answer.
+    Raises UnreadableModel where the bytes are no model or not whole; everything else, pickles and unknown files
+    included, is an answer.
     """
     if isinstance(target, (str, Path)):
         path = Path(target)
@@ -74,7 +77,8 @@ def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, 
         names = tuple(sorted({_name(match.signature) for match in matches}))
         return Report(
             Outcome.AMBIGUOUS,
-            f"The shapes fit {_list(names)} alike, and nothing in the file or beside it says which. Name the family yourself.",
+            f"The shapes fit {_list(names)} alike, and nothing in the file or beside it says which. Name the family "
+            "yourself.",
             kind=_common(match.signature.kind for match in matches),
             candidates=names,
             evidence=tuple(evidence for match in matches for evidence in match.evidence),
@@ -124,7 +128,8 @@ def _checkpoint(
 
 
 def _guidance_embedded(subject: Subject, match: Match) -> tuple[Trait, ...]:
-    """A UNet that takes the guidance scale as an input was distilled with it; of the published ones, by latent consistency."""
+    """A UNet that takes the guidance scale as an input was distilled with it; of the published ones, by latent
+    consistency."""
     view = subject.under(match.root)
     key = next((k for k in ("time_embed.cond_proj.weight", "time_embedding.cond_proj.weight") if view.shape(k)), None)
     return (
@@ -158,7 +163,8 @@ def _lora(subject: Subject, match: Match, more: tuple[Evidence, ...]) -> Report:
 
 
 def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome, str]:
-    """LoRA or LCM-LoRA: structure must allow the latter and a name must say it, more clearly than any other acceleration."""
+    """LoRA or LCM-LoRA: structure must allow the latter and a name must say it, more clearly than any other
+    acceleration."""
     family = match.signature.family
     because = _because(match)
     lora = (Kind.LORA, Outcome.IDENTIFIED, f"{family} LoRA: {because}.")
@@ -169,7 +175,8 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         if weighed.strict:
             return (
                 None, Outcome.AMBIGUOUS,
-                f"A {family} LoRA ({because}) laid out exactly as LCM-LoRA, TCD, Lightning and other few-step distillations are, and as a "
+                f"A {family} LoRA ({because}) laid out exactly as LCM-LoRA, TCD, Lightning and other few-step "
+                "distillations are, and as a "
                 "LoCon of rank 64 can be. No name, card or metadata says which: name the kind yourself.",
             )  # fmt: skip
         return lora
@@ -179,7 +186,8 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         return (
             None,
             Outcome.AMBIGUOUS,
-            f"A {family} LoRA ({because}) of a few-step layout that is said to be {names} alike: name the kind yourself.",
+            f"A {family} LoRA ({because}) of a few-step layout that is said to be {names} alike: name the kind "
+            "yourself.",
         )
     if best.name != "lcm":
         return (
@@ -214,14 +222,9 @@ def _tags(subject: Subject, signature: Signature) -> tuple[tuple[str, ...], tupl
     if signature.family != "sdxl":
         return (), ()
     sayings = [(key, subject.metadata[key]) for key in _TAG_KEYS if key in subject.metadata]
-    bases = (subject.hints.card or {}).get("base_model") or ()
+    sayings += [("card base_model", base) for base in texts((subject.hints.card or {}).get("base_model"))]
     sayings += [
-        ("card base_model", base) for base in ([bases] if isinstance(bases, str) else bases) if isinstance(base, str)
-    ]
-    sayings += [
-        (f"sidecar {k}", v)
-        for k in ("baseModel", "base_model", "BaseModel")
-        if isinstance(v := (subject.hints.sidecar or {}).get(k), str)
+        (f"sidecar {key}", said) for key in SIDECAR_KEYS for said in texts((subject.hints.sidecar or {}).get(key))
     ]
     sayings += [(s, n) for s, n in (("repository", subject.hints.repo_id), ("file name", subject.hints.filename)) if n]
     evidence = []
@@ -241,14 +244,17 @@ def _unknown(subject: Subject, near: tuple[Evidence, ...]) -> Report:
         return _orphaned(adapter)
     if adapter.modules and not adapter.others:
         example = adapter.modules[0]
-        reason = f"An adapter of {len(adapter.modules)} modules (such as {example.path}, {example.inner} -> {example.outer}) that fits no known family."
+        such = f"such as {example.path}, {example.inner} -> {example.outer}"
+        reason = f"An adapter of {len(adapter.modules)} modules ({such}) that fits no known family."
     elif adapter.modules:
-        reason = f"{len(adapter.modules)} adapter modules beside {len(adapter.others)} other tensors (such as {adapter.others[0]}): no known layout."
+        such = f"such as {adapter.others[0]}"
+        reason = f"{len(adapter.modules)} adapter modules beside {len(adapter.others)} other tensors ({such}): no known layout."
     else:
         reason = f"None of the known layouts has these {len(subject.header.tensors)} tensors."
     if near:
         closest = near[0]
-        reason += f" Closest: {closest.rule.removeprefix('not ')}, but {closest.key} is {closest.seen} instead of {closest.expected}."
+        but = f"{closest.key} is {closest.seen} instead of {closest.expected}"
+        reason += f" Closest: {closest.rule.removeprefix('not ')}, but {but}."
     return Report(Outcome.UNKNOWN, reason, evidence=near)
 
 
@@ -256,13 +262,15 @@ def _orphaned(adapter: Adapter) -> Report:
     lost = adapter.orphans[0]
     return Report(
         Outcome.UNUSABLE,
-        f"{len(adapter.orphans)} adapter modules lack a half, {lost} among them: the file was cut or badly converted. Download it again.",
+        f"{len(adapter.orphans)} adapter modules lack a half, {lost} among them: the file was cut or badly converted. "
+        "Download it again.",
         evidence=(Evidence("pairs", False, lost, "both halves of every pair", "one half"),),
     )
 
 
 def _near_misses(attempts: Iterable[Match]) -> tuple[Evidence, ...]:
-    """For the failed signatures that held longest, at least for two rules: the evidence that ruled them out, named by the signature."""
+    """For the failed signatures that held longest, at least for two rules: the evidence that ruled them out, named by
+    the signature."""
     failed = sorted((m for m in attempts if not m.ok and len(m.evidence) > 2), key=lambda m: -len(m.evidence))
     told = {f"not {_name(m.signature)}": m.evidence[-1] for m in reversed(failed)}
     named = [replace(told[name], rule=name) for name in dict.fromkeys(f"not {_name(m.signature)}" for m in failed)]
@@ -299,15 +307,13 @@ def _list(names: Sequence[str]) -> str:
 def _probe_folder(folder: Folder, hints: Hints) -> Report:
     peft = folder.index is not None and "peft_type" in folder.index
     form = "peft folder" if peft else "diffusers folder" if folder.index is not None else "folder"
-    if peft or folder.index is None:
-        report = _probe_component(folder, hints)
-    else:
-        report = _probe_pipeline(folder, hints)
-    return replace(report, format=form)
+    judge = _probe_component if peft or folder.index is None else _probe_pipeline
+    return replace(judge(folder, hints), format=form)
 
 
 def _probe_component(folder: Folder, hints: Hints) -> Report:
-    """A folder with one weight file; PEFT's adapter_config names the base, which counts as the card's base_model does."""
+    """A folder with one weight file; PEFT's adapter_config names the base, which counts as the card's base_model
+    does."""
     header = folder.headers.get("")
     if header is None:
         return Report(

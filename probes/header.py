@@ -13,8 +13,8 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 class UnreadableModel(Exception):
     """The bytes are not a model file, or are not whole.
 
-    `code` is stable and meant for programs (the README's table of probe codes lists them all); the message is meant for people
-    and says what to do.
+    `code` is stable and meant for programs (the README's table of probe codes lists them all); the message is meant for
+    people and says what to do.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -23,7 +23,8 @@ class UnreadableModel(Exception):
 
 
 class HeaderIncomplete(Exception):
-    """The header goes on past the bytes at hand: fetch `needed` bytes, counted from the start of the file, and parse again."""
+    """The header goes on past the bytes at hand: fetch `needed` bytes, counted from the start of the file, and parse
+    again."""
 
     def __init__(self, needed: int) -> None:
         super().__init__(f"the header takes at least {needed} bytes")
@@ -32,7 +33,8 @@ class HeaderIncomplete(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """dtype as safetensors spells it (`F16`, `BF16`, `F8_E4M3`, ...; GGUF types keep their GGUF name) and shape, outermost first."""
+    """dtype as safetensors spells it (`F16`, `BF16`, `F8_E4M3`, ...; GGUF types keep their GGUF name) and shape,
+    outermost first."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -41,7 +43,8 @@ class TensorSpec:
 class TensorTable(Mapping[str, TensorSpec]):
     """A checked safetensors header as a mapping; specs are made when asked for.
 
-    A probe looks at a few dozen of an SDXL checkpoint's 2,515 tensors, and making every spec costs as much as parsing the JSON.
+    A probe looks at a few dozen of an SDXL checkpoint's 2,515 tensors, and making every spec costs as much as parsing
+    the JSON.
     """
 
     __slots__ = ("_raw",)

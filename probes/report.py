@@ -50,7 +50,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """A property that no structure proves (`lcm`, `lightning`, ...): confidence in 0..1 and what spoke for and against it."""
+    """A property that no structure proves (`lcm`, `lightning`, ...): confidence in 0..1 and what spoke for and against
+    it."""
 
     name: str
     confidence: float

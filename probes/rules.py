@@ -11,7 +11,6 @@ from probes.adapters import CONTROL, DENOISER, LANGUAGE, LOHA, LOKR, TEXT, Modul
 from probes.report import Evidence
 from probes.subject import Subject
 
-
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
 
@@ -62,7 +61,8 @@ class Without:
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """Every tensor that `key` stands for has one of `sizes` at `axis` (1: what a layer takes in, 0: what it gives), and there is one."""
+    """Every tensor that `key` stands for has one of `sizes` at `axis` (1: what a layer takes in, 0: what it gives), and
+    there is one."""
 
     key: str
     sizes: tuple[int, ...]
@@ -86,7 +86,8 @@ class Width:
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """Every tensor that `key` stands for has so many dimensions (4: a convolution, 2: a linear layer), and there is one."""
+    """Every tensor that `key` stands for has so many dimensions (4: a convolution, 2: a linear layer), and there is
+    one."""
 
     key: str
     count: int
@@ -102,12 +103,12 @@ class Dimensions:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """The network has no submodule beside these: a foreign one means another, newer or changed architecture."""
+    """The network has no submodule beside these, digits aside: a foreign one means another, newer or changed architecture."""
 
     children: frozenset[str]
 
     def __init__(self, *children: str) -> None:
-        object.__setattr__(self, "children", frozenset(children))
+        object.__setattr__(self, "children", frozenset(child.translate(_NO_DIGITS) for child in children))
 
     def check(self, subject: Subject) -> Evidence:
         foreign = sorted(subject.children - self.children)
@@ -118,7 +119,8 @@ class Only:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """No name has a part beside these, digits aside: finds modules that were put *into* known blocks (temporal layers, gates)."""
+    """No name has a part beside these, digits aside: finds modules that were put *into* known blocks (temporal layers,
+    gates)."""
 
     known: frozenset[str]
 
@@ -134,7 +136,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """`prefix` is numbered from 0 to one of `counts` - 1, and no further."""
+    """`prefix` is followed by so many different numbers: the network's depth."""
 
     prefix: str
     counts: tuple[int, ...]
@@ -144,9 +146,7 @@ class Blocks:
         object.__setattr__(self, "counts", counts)
 
     def check(self, subject: Subject) -> Evidence:
-        seen = 0
-        while seen <= max(self.counts) and subject.begins(f"{self.prefix}.{seen}."):
-            seen += 1
+        seen = subject.blocks(self.prefix)
         expected = " or ".join(map(str, self.counts))
         return Evidence("blocks", seen in self.counts, self.prefix, expected, str(seen))
 
@@ -192,7 +192,8 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """The file holds nothing outside of the root: a part that was saved by itself, not a checkpoint that contains it."""
+    """The file holds nothing outside of the root: a part that was saved by itself, not a checkpoint that contains
+    it."""
 
     def check(self, subject: Subject) -> Evidence:
         outside = len(subject.header.tensors) - len(subject.names)
@@ -207,7 +208,7 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Begins:
-    """Some name begins so."""
+    """Some name begins so, digits aside."""
 
     starts: tuple[str, ...]
 
@@ -215,7 +216,7 @@ class Begins:
         object.__setattr__(self, "starts", starts)
 
     def check(self, subject: Subject) -> Evidence:
-        found = next((start for start in self.starts if subject.begins(start)), None)
+        found = next((name for name in subject.patterns if name.startswith(self.starts)), None)
         return Evidence(
             "begins", found is not None, found or self.starts[0], "present", "present" if found else "absent"
         )
@@ -226,8 +227,8 @@ class Begins:
 
 @dataclass(frozen=True, slots=True)
 class AdapterOf:
-    """The file is an adapter and nothing else, and adapts `part`: the denoiser (with text encoders or without), text encoders alone,
-    or a language model."""
+    """The file is an adapter and nothing else, and adapts `part`: the denoiser (with text encoders or without), text
+    encoders alone, or a language model."""
 
     part: str = DENOISER
 
@@ -336,10 +337,12 @@ def _agrees(seen: int | None, width: int, module: Module) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Covers:
-    """For each sort of layer that the adapter touches (`attn2_to_k`, ...), it touches every one that the architecture has.
+    """For each sort of layer that the adapter touches (`attn2_to_k`, ...), it touches every one that the architecture
+    has.
 
-    Tells adapters of a cut-down network from adapters of its parent: what fits both and covers the smaller was made for the smaller.
-    `beyond` True: the opposite, the adapter does not fit the smaller network or leaves some of its layers out.
+    Tells adapters of a cut-down network from adapters of its parent: what fits both and covers the smaller was made for
+    the smaller. `beyond` True: the opposite, the adapter does not fit the smaller network or leaves some of its layers
+    out.
     """
 
     architecture: Architecture
@@ -378,7 +381,8 @@ def _sort(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    """The adapted text encoders have the widths of this family's. `widths`: component (see adapters.PREFIXES) -> width."""
+    """The adapted text encoders have the widths of this family's. `widths`: component (see adapters.PREFIXES) ->
+    width."""
 
     widths: tuple[tuple[str, int], ...]
 

@@ -39,8 +39,8 @@ class Match:
 class Signature:
     """One layout of one family or kind: it is present when every rule holds under one of the roots.
 
-    Rules stand with the cheapest and most telling first: a header is dismissed at the first that fails, and how far it came makes
-    the near-misses of the report.
+    Rules stand with the cheapest and most telling first: a header is dismissed at the first that fails, and how far it
+    came makes the near-misses of the report.
     """
 
     kind: Kind

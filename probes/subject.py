@@ -12,7 +12,8 @@ from probes.report import Hints
 
 
 class Subject:
-    """`root`: the prefix under which names are read ("model.diffusion_model." for the denoiser of a whole checkpoint)."""
+    """`root`: the prefix under which names are read ("model.diffusion_model." for the denoiser of a whole
+    checkpoint)."""
 
     def __init__(
         self, header: Header, hints: Hints | None = None, root: str = "", whole: Subject | None = None
@@ -23,6 +24,8 @@ class Subject:
         self.whole = whole or self
         self._endings: dict[str, tuple[str, ...]] = {}
         self._views: dict[str, Subject] = {}
+        self._blocks: dict[str, int] = {}
+        self._present: dict[str, bool] = {}
 
     def under(self, root: str) -> Subject:
         """The same header read under another root."""
@@ -36,8 +39,10 @@ class Subject:
         return self.root + name in self.header.tensors
 
     def present(self, root: str) -> bool:
-        """Whether some name may begin with this root: a look at first parts, to spare looking for every key under every root."""
-        return not root or root.partition(".")[0] in self.whole.children
+        """Whether some name begins with this root (roots have no digits), to spare looking for every key under every root."""
+        if root not in self._present:
+            self._present[root] = not root or any(name.startswith(root) for name in self.patterns)
+        return self._present[root]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         spec = self.header.tensors.get(self.root + name)
@@ -51,29 +56,39 @@ class Subject:
         cut = len(self.root)
         return tuple([name[cut:] for name in self.header.tensors if name.startswith(self.root)])
 
-    @cached_property
-    def text(self) -> str:
-        """All names, each between line feeds: `"\\nout." in text` asks all of them at once, at C speed."""
-        return "\n".join(["", *self.names, ""])
-
-    def begins(self, start: str) -> bool:
-        return "\n" + start in self.text
-
     def ending(self, suffix: str) -> tuple[str, ...]:
         if suffix not in self._endings:
             self._endings[suffix] = tuple([name for name in self.names if name.endswith(suffix)])
         return self._endings[suffix]
 
+    def blocks(self, prefix: str) -> int:
+        """How many different parts follow `prefix` and a dot: the number of its blocks."""
+        if prefix not in self._blocks:
+            start = prefix + "."
+            cut = len(start)
+            self._blocks[prefix] = len({name[cut:].partition(".")[0] for name in self.names if name.startswith(start)})
+        return self._blocks[prefix]
+
+    @cached_property
+    def patterns(self) -> tuple[str, ...]:
+        """Names without digits, each once: blocks become alike, and a hundred of an SDXL checkpoint's 2,515 names remain.
+
+        Made at C speed in one go; all questions that numbers do not matter for are asked of these.
+        """
+        if self is not self.whole:
+            return tuple([name[len(self.root) :] for name in self.whole.patterns if name.startswith(self.root)])
+        text = "\n".join(self.header.tensors).encode("utf-8", "replace")
+        return tuple(line.decode() for line in set(text.translate(None, b"0123456789").split(b"\n")))
+
     @cached_property
     def words(self) -> frozenset[str]:
-        """Every dotted part of every name, without digits. Digits go first, so that blocks become alike and a hundred names remain."""
-        unnumbered = set(self.text.encode().translate(None, b"0123456789").split(b"\n"))
-        return frozenset(b".".join(unnumbered).decode().split("."))
+        """Every dotted part of every name, without digits."""
+        return frozenset(".".join(self.patterns).split("."))
 
     @cached_property
     def children(self) -> frozenset[str]:
-        """The first part of every name: the network's own submodules."""
-        return frozenset([name.partition(".")[0] for name in self.names])
+        """The first part of every name, without digits: the network's own submodules."""
+        return frozenset([name.partition(".")[0] for name in self.patterns])
 
     @property
     def metadata(self) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """Accelerations (LCM and its kin): properties that no structure proves, weighed from names, cards and metadata.
 
-Structure has two voices only: it says "laid out like a few-step distillation" or it vetoes. SDXL-Lightning, TCD, DMD2 and PCM have the
-same names and shapes as an LCM-LoRA, so a name has to decide; without one the answer stays open.
+Structure has two voices only: it says "laid out like a few-step distillation" or it vetoes. SDXL-Lightning, TCD, DMD2
+and PCM have the same names and shapes as an LCM-LoRA, so a name has to decide; without one the answer stays open.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from probes.adapters import DENOISER, LORA, Adapter, Module
+from probes.claims import texts
 from probes.report import Evidence, Hints, Trait
 from probes.subject import Subject
 
@@ -39,7 +39,8 @@ WEIGHTS: Mapping[str, float] = {
     "card text": 0.45,   # prose also names what an author compares with or recommends beside it
 }  # fmt: skip
 DECIDED = 0.6
-"""Confidence from which a trait counts as present: the layout and one written statement reach it, prose alone does not."""
+"""Confidence from which a trait counts as present: the layout and one written statement reach it, prose alone does
+not."""
 MARGIN = 0.1
 """By how much the best acceleration must lead the second to be the answer."""
 
@@ -51,7 +52,8 @@ _METADATA_KEYS = (
     "ss_output_name",
 )
 _PROSE = 600
-"""Characters of a card that are read: title and first paragraph say what the model *is*, later ones what it goes with."""
+"""Characters of a card that are read: title and first paragraph say what the model *is*, later ones what it goes
+with."""
 _FRONT_MATTER = re.compile(r"\A---\r?\n.*?\r?\n---\r?\n", re.DOTALL)
 
 _TARGETS = (
@@ -84,7 +86,8 @@ class Weighed:
 
 
 def distillation_layout(adapter: Adapter) -> Evidence:
-    """Whether an adapter is laid out as the few-step distillations are; `seen` names the first thing that rules it out."""
+    """Whether an adapter is laid out as the few-step distillations are; `seen` names the first thing that rules it
+    out."""
 
     def veto(seen: str, module: Module | None = None) -> Evidence:
         return Evidence(
@@ -118,7 +121,8 @@ _EXPECTED = "all attention, feed-forward, convolution and time layers of the UNe
 
 
 def weigh(subject: Subject) -> Weighed:
-    """Weighs every acceleration for an adapter. Confidence is one minus the product of the doubts (1 - weight) of what supports it."""
+    """Weighs every acceleration for an adapter. Confidence is one minus the product of the doubts (1 - weight) of what
+    supports it."""
     layout = distillation_layout(subject.adapter)
     training = next((key for key in _TRAINING_KEYS if key in subject.metadata), None)
     if layout.ok and training is not None:
@@ -153,9 +157,7 @@ def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, s
         yield "repository", hints.repo_id
     if hints.filename:
         yield "file name", hints.filename
-    tags: Any = (hints.card or {}).get("tags") or ()
-    for tag in [tags] if isinstance(tags, str) else tags if isinstance(tags, (list, tuple)) else ():
-        if isinstance(tag, str):
-            yield "card tags", tag
+    for tag in texts((hints.card or {}).get("tags")):
+        yield "card tags", tag
     if hints.card_text:
         yield "card text", _FRONT_MATTER.sub("", hints.card_text)[:_PROSE]

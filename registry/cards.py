@@ -29,9 +29,9 @@ _CFG = re.compile(
     rf"\b(?:cfg|guidance)(?:[ _-]?scale)?\b(?:\s+(?:of|is|at|around|about))*[\s:*_=~]*{_RANGE}", re.IGNORECASE
 )
 _SCHEDULER = re.compile(
-    r"\b(LCM|TCD|DDIM|PNDM|Euler|UniPC|DPM\+\+)(?:[ -]?\w+)?\s*(?:scheduler|sampler)\b", re.IGNORECASE
+    r"\b(LCM|TCD|DDIM|PNDM|Euler(?: a(?:ncestral)?)?|UniPC|DPM\+\+(?: 2M)?)\s*(?:scheduler|sampler)\b", re.IGNORECASE
 )
-_SCHEDULER_NAMES = {"dpm++": "dpmpp_2m"}
+_SCHEDULER_NAMES = {"dpm++": "dpmpp_2m", "dpm++ 2m": "dpmpp_2m", "euler a": "euler_a", "euler ancestral": "euler_a"}
 
 MAX_WEIGHT = 2.0  # a "weight" above it is something else (kilograms, epochs): no published LoRA recommends more
 MAX_STEPS = 150

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, String, cast
 from sqlmodel import Session, col, func, or_, select
@@ -74,6 +76,14 @@ class Catalog:
         with unit_of_work(self._engine) as session:
             session.add(model)
         return model
+
+    def override(self, reference: str, settings: Mapping[str, Any]) -> Model:
+        """Change the user's own settings for a model; a value of None takes one back. Raises what `get` raises."""
+        model = self.get(reference)
+        kept = {k: v for k, v in {**model.overrides, **settings}.items() if v is not None}
+        with unit_of_work(self._engine) as session:
+            session.get_one(Model, model.id).overrides = kept
+        return self.get(model.id)
 
     def remove(self, model: Model) -> None:
         """Forget a model; its file is not touched."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from filelock import FileLock
+from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlmodel import Session
 
 # In a clone and an editable install the folder stands beside the packages; a wheel carries it inside registry.
 _HERE = Path(__file__).resolve().parent
 MIGRATIONS = next(p for p in (_HERE / "_alembic", _HERE.parent / "alembic") if p.is_dir())
+
+_MIGRATING = Lock()
 
 
 def make_engine(url: str) -> Engine:
@@ -40,27 +44,40 @@ def make_engine(url: str) -> Engine:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema to the newest revision; does nothing when it is there. Imports alembic only then."""
-    with engine.connect() as connection:
-        if _is_current(connection):
+    if _is_current(engine):
+        return
+    # Two processes may start on an empty root at once, and alembic itself is not made for two threads.
+    with _MIGRATING, _lock_of(engine):
+        if _is_current(engine):
             return
-    from alembic.config import Config
+        from alembic.config import Config
 
-    from alembic import command
+        from alembic import command
 
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":
+                # pysqlite opens no transaction for DDL by itself: a kill between two tables would leave half a schema.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
 
 
-def _is_current(connection: Any) -> bool:
+def _lock_of(engine: Engine) -> AbstractContextManager[Any]:
+    """Beside an SQLite file. PostgreSQL's DDL is transactional: of two who migrate at once, one fails whole and tells."""
+    database = engine.url.database
+    if engine.dialect.name != "sqlite" or not database or database == ":memory:":
+        return nullcontext()
+    return FileLock(f"{database}.lock")
+
+
+def _is_current(engine: Engine) -> bool:
     """Whether the stamped revision is the newest file's: a file name starts with its revision, 0001, 0002, ..."""
-    from sqlalchemy import inspect, text
-
-    if not inspect(connection).has_table("alembic_version"):
-        return False
-    stamped = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return False
+        stamped = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     newest = max(p.name.split("_")[0] for p in (MIGRATIONS / "versions").glob("[0-9]*.py"))
     return bool(stamped == newest)
 

@@ -3,6 +3,7 @@
 ModelshelfError
 ├── InvalidRequest                invalid_request         a field's value cannot be used
 │   └── InvalidSource             invalid_source          not a URL, repository id or path that can be installed from
+├── WrongState                    wrong_state             an install that has ended, or is elsewhere, cannot be moved so
 ├── NotFound
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
@@ -51,6 +52,10 @@ class InvalidRequest(ModelshelfError):
 
 class InvalidSource(InvalidRequest):
     code = "invalid_source"
+
+
+class WrongState(ModelshelfError):
+    code = "wrong_state"
 
 
 class NotFound(ModelshelfError):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
-from probes import Kind, read_header
+from probes import Kind, UnreadableModel, read_header
 from registry.backends import AdapterRef, Backend, CheckpointRef, GenerationJob
 from registry.backends.schedulers import canonical
 from registry.catalog import Catalog
 from registry.compatibility import Fit, check_fit, checkpoint_tensors
-from registry.errors import IncompatibleAdapter, InvalidRequest, NotGenerable
+from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, UnusableFile
 from registry.pictures import encode_png
 from registry.pipeline_config import PipelineConfig
 from registry.recipes import GenerationRequest, Plan, make_plan
@@ -34,6 +37,12 @@ class Generation:
     timings: Mapping[str, float]
 
 
+@lru_cache(maxsize=4096)
+def _fit(adapter: Path, checkpoint: Path, _digests: tuple[str, str]) -> Fit:
+    """Installed files do not change, so a verdict holds as long as the digests: a second generation reads no header."""
+    return check_fit(read_header(adapter), checkpoint_tensors(checkpoint))
+
+
 class Generator:
     """`backend` is called for when the first picture is asked for: importing torch takes seconds."""
 
@@ -53,10 +62,19 @@ class Generator:
         return Generation(plan, pictures, made.timings)
 
     def fit(self, adapter: Model, checkpoint: Model) -> Fit:
-        """By family, then tensor by tensor."""
+        """By family, then tensor by tensor. A file that is gone or damaged fits nothing, and the reason says so."""
         if adapter.family != checkpoint.family:
-            return Fit.refused(f"{adapter.name} is for {adapter.family}, {checkpoint.name} is {checkpoint.family}.")
-        return check_fit(read_header(self._catalog.path(adapter)), checkpoint_tensors(self._catalog.path(checkpoint)))
+            return Fit.refused(f"{adapter.name} is for {adapter.family}, {checkpoint.name} is {checkpoint.family}")
+        paths = (self._catalog.path(adapter), self._catalog.path(checkpoint))
+        if missing := next((path for path in paths if not path.exists()), None):
+            return Fit.refused(f"{missing} is gone; install it again")
+        try:
+            return _fit(*paths, (adapter.blake3, checkpoint.blake3))
+        except (UnreadableModel, UnusableFile) as error:
+            return Fit.refused(str(error))
+        except NotGenerable:
+            # Tensor names that are not mapped yet: the family is all that can be compared, and the reason says that it was.
+            return Fit(True, f"both are {checkpoint.family}; tensors of this family are not compared yet", 0, 0)
 
     def _resolve(self, request: GenerationRequest) -> tuple[Plan, GenerationJob, dict[str, str]]:
         checkpoint = self._catalog.get(request.checkpoint)
@@ -77,7 +95,14 @@ class Generator:
         config = self._pipeline_config(checkpoint)
         if request.scheduler is not None:
             request = replace(request, scheduler=canonical(request.scheduler))
-        plan = make_plan(request, checkpoint, adapters, own_scheduler=config.scheduler, native_size=config.native_size)
+        plan = make_plan(
+            request,
+            checkpoint,
+            adapters,
+            own_scheduler=config.scheduler,
+            native_size=config.native_size,
+            config_of=config.folder.name,
+        )
         job = GenerationJob(
             checkpoint=CheckpointRef(self._catalog.path(checkpoint), checkpoint.blake3, config),
             adapters=tuple(
@@ -107,8 +132,9 @@ class Generator:
         tensors = checkpoint_tensors(path)
         for other in self._catalog.list(kind=Kind.CHECKPOINT, family=checkpoint.family, limit=1000):
             folder = self._catalog.path(other)
-            if folder.is_dir() and (config := PipelineConfig.from_folder(folder)).fits(tensors):
-                return config
+            with suppress(NotGenerable, FileMissing, UnusableFile):  # this folder cannot lend; another may
+                if folder.is_dir() and (config := PipelineConfig.from_folder(folder)).fits(tensors):
+                    return config
         raise NotGenerable(
             f"{checkpoint.name} is a single file, which has no tokenizer and no pipeline configuration in it. Install a diffusers folder "
             f"of the same {checkpoint.family} architecture; its configuration is then used for this file.",

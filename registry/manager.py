@@ -14,11 +14,11 @@ from registry.db import make_engine, migrate
 from registry.errors import InvalidRequest
 from registry.generation import Generator
 from registry.installs.examine import probe_source
-from registry.installs.states import ACTIVE, InstallBook
+from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from registry.tables import Install, Model, State
+from registry.tables import Install, Model
 
 INSTALL_THREADS = 2  # one transfer fills a line; the second keeps a small LoRA from waiting behind a checkpoint
 
@@ -53,17 +53,16 @@ class Manager:
             yield self.install(str(repository), on_progress)
 
     def submit_install(self, source: str) -> Install:
-        """Queue an install for the background threads."""
+        """Queue an install for the background threads. What its headers already show to be wrong is raised here and now."""
+        self._worker.check(source)
         install = self._worker.open(source)
         self._threads.submit(self._worker.run, install.id)  # its outcome, errors included, is told by the row
         return install
 
     def resume_installs(self) -> None:
-        """Go on with what a killed service left unfinished."""
-        for install in reversed(self.installs.list(states=ACTIVE)):
-            if install.state != State.QUEUED:
-                self.installs.move(install.id, State.QUEUED)
-            self._threads.submit(self._worker.run, install.id)
+        """Go on with what a killed or stopped service left unfinished."""
+        for install_id in self._worker.abandoned():
+            self._threads.submit(self._worker.run, install_id)
 
     def wait(self) -> None:
         """Until the background installs have ended; none can be submitted afterwards."""
@@ -83,7 +82,9 @@ class Manager:
         return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Running installs let go within a chunk, and are queued for the next service."""
+        self._worker.stop()
+        self._threads.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
 
 

@@ -8,12 +8,13 @@ why a provider's word beats the default.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from probes import Kind
+from registry.backends.schedulers import canonical
 from registry.errors import InvalidRequest
 from registry.tables import Model
 
@@ -32,7 +33,8 @@ FAMILY_SAMPLER: dict[str, dict[str, Any]] = {
 }
 ANY_SAMPLER: dict[str, Any] = {"scheduler": "euler", "steps": 25, "cfg": 7.0}
 MAX_ABS_WEIGHT = 4.0  # beyond it every known LoRA only makes noise: surely a typing error
-LIMITS = {"steps": (1, 150), "cfg": (0.0, 30.0), "n": (1, 16)}
+MAX_SIDE = 4096  # pixels: sixty times the area that sd-1 was trained on; beyond it a request only exhausts memory
+LIMITS = {"steps": (1, 150), "cfg": (0.0, 30.0), "n": (1, 16), "width": (8, MAX_SIDE), "height": (8, MAX_SIDE)}
 
 
 class Origin(StrEnum):
@@ -113,11 +115,13 @@ def make_plan(
     *,
     own_scheduler: str | None,
     native_size: tuple[int, int],
+    config_of: str,
     random_seed: Callable[[], int] = lambda: secrets.randbelow(2**32),
 ) -> Plan:
     """Raises InvalidRequest for values outside LIMITS or an adapter named twice.
 
-    `own_scheduler` and `native_size` (width, height in pixels) are what the checkpoint's own configuration says.
+    `own_scheduler` and `native_size` (width, height in pixels) are what the pipeline's configuration says, which is that of the model
+    named `config_of`: a single-file checkpoint borrows another's.
     """
     _check(request, adapters)
     lcm = [model for model, weight in adapters if model.kind == Kind.LCM_LORA and weight != 0]
@@ -132,7 +136,7 @@ def make_plan(
 
     def sampler(name: str, requested: Any) -> Sourced[Any]:
         if requested is None and name == "scheduler" and not lcm and own_scheduler and not _stated(teacher, name):
-            return Sourced(own_scheduler, Origin.RECOMMENDED, f"scheduler_config.json of {checkpoint.name}")
+            return Sourced(own_scheduler, Origin.RECOMMENDED, f"scheduler_config.json of {config_of}")
         return _choose(name, requested, teacher, defaults[name], by)
 
     width, height = native_size
@@ -147,8 +151,8 @@ def make_plan(
         steps=sampler("steps", request.steps),
         cfg=sampler("cfg", request.cfg),
         seed=_asked_or(request.seed, random_seed, "drawn at random"),
-        width=_asked_or(request.width, lambda: width, f"native size of {checkpoint.name}"),
-        height=_asked_or(request.height, lambda: height, f"native size of {checkpoint.name}"),
+        width=_asked_or(request.width, lambda: width, f"native size of {config_of}"),
+        height=_asked_or(request.height, lambda: height, f"native size of {config_of}"),
         n=request.n,
         notes=_notes(request.prompt, planned),
     )
@@ -193,21 +197,40 @@ def _asked_or(requested: int | None, otherwise: Callable[[], int], by: str) -> S
     )
 
 
-def _check(request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]]) -> None:
+def check_overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's own settings, or InvalidRequest."""
+    _check_limits(settings)
+    if (weight := settings.get("weight")) is not None:
+        _check_weight("The weight", weight)
+    checked = dict(settings)
+    if settings.get("scheduler") is not None:
+        checked["scheduler"] = canonical(settings["scheduler"])
+    return checked
+
+
+def _check_limits(values: Mapping[str, Any]) -> None:
     for name, (low, high) in LIMITS.items():
-        value = getattr(request, name)
+        value = values.get(name)
         if value is not None and not low <= value <= high:
             raise InvalidRequest(f"{name} is {value}; it must be between {low} and {high}.", field=name)
+
+
+def _check_weight(whose: str, weight: float) -> None:
+    if not abs(weight) <= MAX_ABS_WEIGHT:
+        raise InvalidRequest(
+            f"{whose} is {weight}; it must be between {-MAX_ABS_WEIGHT} and {MAX_ABS_WEIGHT}.", field="weight"
+        )
+
+
+def _check(request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]]) -> None:
+    _check_limits({name: getattr(request, name) for name in LIMITS})
     seen: set[str] = set()
     for model, weight in adapters:
         if model.id in seen:
             raise InvalidRequest(f"{model.name} is named twice; name each LoRA once, with one weight.", field="loras")
         seen.add(model.id)
-        if weight is not None and not abs(weight) <= MAX_ABS_WEIGHT:
-            raise InvalidRequest(
-                f"The weight of {model.name} is {weight}; it must be between {-MAX_ABS_WEIGHT} and {MAX_ABS_WEIGHT}.",
-                field="loras",
-            )
+        if weight is not None:
+            _check_weight(f"The weight of {model.name}", weight)
 
 
 def _notes(prompt: str, adapters: Sequence[PlannedAdapter]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ PUBLIC_HUB = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 MODEL_SUFFIXES = frozenset({".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin"})
 """Endings that make a bare `a/b` a file on disk rather than a repository; no repository is named so."""
 
+LONGEST = 1024  # characters; macOS' PATH_MAX, the shortest in use, beyond which the system refuses to look
 _WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(?:/|$)|[A-Za-z]:[\\/]|\.{0,2}\\")
 _DRIVE = re.compile(r"[A-Za-z]:")
 # Refs that the Hub writes with a slash and its URL grammar takes whole (huggingface_hub.utils._hf_uris).
@@ -111,6 +112,8 @@ def relative_path(text: str) -> str:
 
 def _parse_bare(text: str) -> Source:
     path = Path(text)
+    if len(text) > LONGEST:
+        raise InvalidSource(f"That is {len(text)} characters, which no path or repository has. {ACCEPTED}")
     if _WRITTEN_AS_PATH.match(text) or path.exists():
         return PathSource(Path(path.expanduser().absolute()))
     if path.suffix.lower() in MODEL_SUFFIXES:

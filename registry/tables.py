@@ -82,7 +82,6 @@ class Install(SQLModel, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=12)
     state: str = Field(default=State.QUEUED.value, index=True)
     source: str
-    filename: str | None = None  # the file being transferred, for people
     bytes_done: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     bytes_total: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))  # code, message, detail

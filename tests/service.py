@@ -8,20 +8,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
+Client = TypeVar("Client", bound=httpx.Client)
 MODELSHELF = Path(sys.executable).with_name("modelshelf")
 
 
 def environment(root: Path, endpoint: str, **more: str) -> dict[str, str]:
     """Only what the process needs: nobody's own token or settings."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODELSHELF_", "HF_"))}
-    return kept | {"MODELSHELF_ROOT": str(root), "HF_ENDPOINT": endpoint, "MODELSHELF_DEVICE": "cpu"} | more
+    return (
+        kept
+        | {"NO_PROXY": "127.0.0.1", "MODELSHELF_ROOT": str(root), "HF_ENDPOINT": endpoint, "MODELSHELF_DEVICE": "cpu"}
+        | more
+    )
 
 
 @contextmanager
-def running_service(root: Path, endpoint: str, **more: str) -> Iterator[httpx.Client]:
+def running_service(
+    root: Path, endpoint: str, client_class: type[Client] = httpx.Client, **more: str
+) -> Iterator[Client]:
     """A client of a service that was just started on a free port; stopped at the end."""
     command = [MODELSHELF, "serve", "--port", "0"]
     with subprocess.Popen(
@@ -32,7 +40,7 @@ def running_service(root: Path, endpoint: str, **more: str) -> Iterator[httpx.Cl
             line = process.stdout.readline()
             if "listens on" not in line:
                 raise RuntimeError(f"modelshelf serve did not start: {line!r}, exit code {process.wait(10)}")
-            with httpx.Client(base_url=line.split()[3], timeout=120) as client:
+            with client_class(base_url=line.split()[3], timeout=120, trust_env=False) as client:
                 yield client
         finally:
             process.terminate()

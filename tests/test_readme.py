@@ -27,7 +27,14 @@ def test_every_setting_is_in_the_configuration_table(name: str) -> None:
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = {"root": "/x", "port": "1", "memory_gib": "2", "download_timeout": "3"}.get(name, "value")
+    samples = {
+        "root": "/x",
+        "port": "1",
+        "memory_gib": "2",
+        "download_timeout": "3",
+        "hub_endpoint": "https://hub.example",
+    }
+    sample = samples.get(name, "value")
     monkeypatch.setenv(variable(name), sample)
     assert str(getattr(Settings(), name)) in {sample, f"{sample}.0"}
 

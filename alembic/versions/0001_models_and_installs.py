@@ -41,7 +41,6 @@ def upgrade() -> None:
         sa.Column("id", sa.String(12), primary_key=True),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("source", sa.String, nullable=False),
-        sa.Column("filename", sa.String),
         sa.Column("bytes_done", sa.BigInteger, nullable=False),
         sa.Column("bytes_total", sa.BigInteger, nullable=False),
         sa.Column("error", sa.JSON),

@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.deps import ManagerDep
-from api.schemas import CompatibleLora, CompatibleLoras, ModelDetail, ModelList, ModelOut
+from api.schemas import CompatibleLora, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
 from registry.errors import InvalidRequest
+from registry.recipes import check_overrides
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -21,7 +22,7 @@ def list_models(
     family: Annotated[str | None, Query(examples=["sd-1"])] = None,
     q: Annotated[str | None, Query(description="Looked for in names, repository ids and triggers.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
 ) -> ModelList:
     """Installed models by name."""
     if kind is not None and kind not in TAKEN:
@@ -34,6 +35,12 @@ def list_models(
 def show_model(manager: ManagerDep, model_id: str) -> ModelDetail:
     """One model, by id or name, with its files and the probe's evidence."""
     return ModelDetail.of(manager.catalog.get(model_id))
+
+
+@router.patch("/{model_id}")
+def set_overrides(manager: ManagerDep, model_id: str, body: OverridesIn) -> ModelOut:
+    """Your own weight, steps, CFG or scheduler for a model: it beats the provider's recommendation; null takes it back."""
+    return ModelOut.of(manager.catalog.override(model_id, check_overrides(body.model_dump(exclude_unset=True))))
 
 
 @router.get("/{model_id}/compatible-loras")

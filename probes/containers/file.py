@@ -11,8 +11,8 @@ from probes.containers.torch_zip import ZIP_MAGIC, parse_pickle
 from probes.header import Header, HeaderIncomplete, UnreadableModel
 
 REMOTE_PREFIX = 512 * 1024
-"""First bytes to fetch of a remote file: holds the header of every published single-file checkpoint and LoRA but a few kohya ones
-with tens of thousands of training tags."""
+"""First bytes to fetch of a remote file: holds the header of every published single-file checkpoint and LoRA but a few
+kohya ones with tens of thousands of training tags."""
 _LOCAL_PREFIX = 64 * 1024
 
 _FOREIGN = {
@@ -29,7 +29,8 @@ _FOREIGN = {
 
 
 def parse_header(prefix: bytes, size: int | None) -> Header:
-    """The header from a file's first bytes, as fetched from anywhere. `size`: the whole file in bytes, None when unknown.
+    """The header from a file's first bytes, as fetched from anywhere. `size`: the whole file in bytes, None when
+    unknown.
 
     Raises HeaderIncomplete when more bytes are needed and UnreadableModel when no number of them would help.
     """
@@ -61,18 +62,20 @@ def parse_header(prefix: bytes, size: int | None) -> Header:
 
 
 def _refuse_text(prefix: bytes, size: int | None) -> None:
-    """Things that downloads leave behind in place of a model. A safetensors file starts with a length below 100 MB, so its fifth to
-    eighth bytes are zero and none of these match it."""
+    """Things that downloads leave behind in place of a model. A safetensors file starts with a length below 100 MB, so
+    its fifth to eighth bytes are zero and none of these match it."""
     start = prefix[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise UnreadableModel(
             "html_page",
-            "This is a web page, not a model: the download met a login, licence or error page. Sign in or set a token, and download it again.",
+            "This is a web page, not a model: the download met a login, licence or error page. Sign in or set a "
+            "token, and download it again.",
         )
     if start.startswith(b"version https://git-lfs"):
         raise UnreadableModel(
             "lfs_pointer",
-            "This is a git-LFS pointer, not the model itself. Run `git lfs pull` in its folder, or download the file from its page.",
+            "This is a git-LFS pointer, not the model itself. Run `git lfs pull` in its folder, or download the file "
+            "from its page.",
         )
     if start.startswith((b'{"', b"{\n", b"{ ")) or (
         len(prefix) >= 8 and prefix[:8].isascii() and prefix[:8].decode().isprintable()
@@ -81,7 +84,8 @@ def _refuse_text(prefix: bytes, size: int | None) -> None:
             return
         raise UnreadableModel(
             "text_file",
-            "This is a text file, perhaps a site's error message, not a model. Open it in an editor to see, and download the model again.",
+            "This is a text file, perhaps a site's error message, not a model. Open it in an editor to see, and "
+            "download the model again.",
         )
 
 

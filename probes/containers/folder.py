@@ -1,4 +1,5 @@
-"""Folders of weights: a diffusers pipeline (model_index.json), one component of it (config.json) or a PEFT adapter (adapter_config.json)."""
+"""Folders of weights: a diffusers pipeline (model_index.json), one component of it (config.json) or a PEFT adapter
+(adapter_config.json)."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights", "adapter_
 class Folder:
     """A folder's JSON and headers, from disk or fetched in parts.
 
-    `index`: model_index.json or adapter_config.json, None when there is neither; `configs`: component -> its config ("" for the folder
-    itself); `headers`: component -> header of its weights, shards merged; `pickles`: components that have nothing but pickles.
+    `index`: model_index.json or adapter_config.json, None when there is neither; `configs`: component -> its config (""
+    for the folder itself); `headers`: component -> header of its weights, shards merged; `pickles`: components that
+    have nothing but pickles.
     """
 
     index: Mapping[str, Any] | None
@@ -48,7 +50,8 @@ def merge_headers(shards: list[Header]) -> Header:
 
 
 def read_folder(path: str | Path) -> Folder:
-    """Reads a folder's JSON files and weight headers. Raises UnreadableModel where it is no model's folder or a file is broken."""
+    """Reads a folder's JSON files and weight headers. Raises UnreadableModel where it is no model's folder or a file is
+    broken."""
     path = Path(path)
     if not path.is_dir():
         raise UnreadableModel("not_found", f"There is no folder {path}.")
@@ -84,15 +87,18 @@ def read_folder(path: str | Path) -> Folder:
     if index is None and not headers:
         raise UnreadableModel(
             "no_model_folder",
-            f"{path} holds no model_index.json, adapter_config.json or single weight file. Give the folder of one model, or one of its files.",
+            f"{path} holds no model_index.json, adapter_config.json or single weight file. Give the folder of one "
+            "model, or one of its files.",
         )
     return Folder(index, configs, headers, path.name, tuple(pickles))
 
 
 def choose_weights(files: list[str]) -> list[str]:
-    """The weight files of one component among its folder's file names: the unvaried one, else one variant, whole or in all its shards.
+    """The weight files of one component among its folder's file names: the unvaried one, else one variant, whole or in
+    all its shards.
 
-    A lone safetensors file of any name counts too; several of unknown names do not (which is meant, only the user knows).
+    A lone safetensors file of any name counts too; several of unknown names do not (which is meant, only the user
+    knows).
     """
     weights = [name for name in files if name.endswith(".safetensors")]
     for stem in WEIGHTS:

@@ -1,7 +1,7 @@
 """The GGUF container (versions 2 and 3): key-value pairs, then one record per tensor.
 
-Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Strings and counts are u64 little-endian; dimensions stand innermost
-first and are turned around here. Arrays (tokenizer vocabularies) are skipped, not kept.
+Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Strings and counts are u64 little-endian; dimensions
+stand innermost first and are turned around here. Arrays (tokenizer vocabularies) are skipped, not kept.
 """
 
 from __future__ import annotations

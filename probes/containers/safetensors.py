@@ -1,8 +1,8 @@
 """The safetensors container: eight bytes of length, that much JSON, then the tensors without gaps.
 
-Every check of the reference reader (safetensors 0.8.0, `safetensors/src/tensor.rs`) is made here, from the header and the file size
-alone, and each failure has its own code. Duplicate names are refused although that reader keeps the last of them: the
-specification forbids them, and two readers may disagree on which one counts.
+Every check of the reference reader (safetensors 0.8.0, `safetensors/src/tensor.rs`) is made here, from the header and
+the file size alone, and each failure has its own code. Duplicate names are refused although that reader keeps the last
+of them: the specification forbids them, and two readers may disagree on which one counts.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from probes.header import Header, HeaderIncomplete, TensorTable, UnreadableModel
 HEADER_CAP = 100_000_000
 """Longest header in bytes; the reference reader's MAX_HEADER_SIZE."""
 TENSOR_CAP = 250_000
-"""Most tensors in one file. The largest published ones (mixture-of-experts language models) have under 100,000 over all shards;
-a 100 MB header could name two million, whose parsed form takes gigabytes."""
+"""Most tensors in one file. The largest published ones (mixture-of-experts language models) have under 100,000 over all
+shards; a 100 MB header could name two million, whose parsed form takes gigabytes."""
 TOKEN_CAP = 24 * TENSOR_CAP
 """Most brackets and commas in a header: bounds the objects that parsing can make, whatever the JSON says."""
 
@@ -42,7 +42,8 @@ def length_of(prefix: bytes, size: int | None) -> int:
     if length >= 1 << 63:
         raise UnreadableModel(
             "header_length_overflow",
-            f"The first eight bytes claim a header of {length} bytes, which no file can have: this is not a safetensors file, or its "
+            f"The first eight bytes claim a header of {length} bytes, which no file can have: this is not a "
+            "safetensors file, or its "
             "beginning is damaged. " + _AGAIN,
         )
     if length > HEADER_CAP:
@@ -54,19 +55,21 @@ def length_of(prefix: bytes, size: int | None) -> int:
     if length < 2:
         raise UnreadableModel(
             "bad_header",
-            "The file starts with zeros instead of a header, as a download does that reserved its space and never finished. "
-            + _AGAIN,
+            "The file starts with zeros instead of a header, as a download does that reserved its space and never "
+            "finished. " + _AGAIN,
         )
     if size is not None and 8 + length > size:
         raise UnreadableModel(
             "truncated",
-            f"The file ends inside its header ({size:,} bytes of at least {8 + length:,}). Finish the download, or start it again.",
+            f"The file ends inside its header ({size:,} bytes of at least {8 + length:,}). Finish the download, or "
+            "start it again.",
         )
     return length
 
 
 def parse_safetensors(prefix: bytes, size: int | None) -> Header:
-    """Reads and checks a header. `prefix`: the file's first bytes; `size`: the whole file's bytes, or None when unknown.
+    """Reads and checks a header. `prefix`: the file's first bytes; `size`: the whole file's bytes, or None when
+    unknown.
 
     Raises HeaderIncomplete when `prefix` is too short, UnreadableModel when the header cannot be believed.
     """
@@ -91,7 +94,8 @@ def _decode(text: bytes) -> dict[str, Any]:
     ):
         raise UnreadableModel(
             "too_many_tensors",
-            f"The header names more than {TENSOR_CAP:,} tensors, or nests as much; no published model does. It was not read.",
+            f"The header names more than {TENSOR_CAP:,} tensors, or nests as much; no published model does. It was "
+            "not read.",
         )
     try:
         document = orjson.loads(text)
@@ -119,7 +123,8 @@ def _metadata(raw: Any) -> Mapping[str, str]:
     if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
         raise UnreadableModel(
             "bad_metadata",
-            "`__metadata__` must map names to strings, and does not. Save the file again with a current safetensors library.",
+            "`__metadata__` must map names to strings, and does not. Save the file again with a current safetensors "
+            "library.",
         )
     return raw
 
@@ -130,8 +135,8 @@ _entry = itemgetter("dtype", "shape", "data_offsets")
 def _check_tensors(document: Mapping[str, Any]) -> int:
     """Checks dtypes, shapes and offsets; returns the bytes that the tensors take.
 
-    All tensors at once, at C speed: one Python step per tensor would double the cost of reading an SDXL header. Only what fails here
-    is looked at one by one, to say what is wrong and where.
+    All tensors at once, at C speed: one Python step per tensor would double the cost of reading an SDXL header. Only
+    what fails here is looked at one by one, to say what is wrong and where.
     """
     if not document:
         return 0
@@ -145,7 +150,7 @@ def _check_tensors(document: Mapping[str, Any]) -> int:
         dimensions = list(chain.from_iterable(shapes))
         sound = (
             starts[0] == 0 and starts[1:] == ends[:-1] and ends[-1] < 1 << 63
-            and 0 <= min(dimensions, default=0) and max(dimensions, default=0) < 1 << 63
+            and min(dimensions, default=0) >= 0 and max(dimensions, default=0) < 1 << 63
             and list(map(mul, repeat(8), map(sub, ends, starts))) == list(map(mul, map(BITS.__getitem__, dtypes), map(math.prod, shapes)))
             # JSON has true, 1.0 and strings where only a whole number is meant.
             and set(map(type, dimensions)) <= {int} and set(map(type, ends)) == {int} and type(starts[0]) is int
@@ -171,7 +176,8 @@ def _check_gapless(document: Mapping[str, Any]) -> int:
         if start > expected:
             raise UnreadableModel(
                 "hole_in_data",
-                f"{start - expected:,} bytes before tensor {_short(name)} belong to none: the header is forged or damaged.",
+                f"{start - expected:,} bytes before tensor {_short(name)} belong to none: the header is forged or "
+                "damaged.",
             )
         expected = end
     return expected
@@ -189,7 +195,8 @@ def _check_tensor(name: str, raw: Any) -> None:
     if not isinstance(dtype, str) or dtype not in BITS:
         raise UnreadableModel(
             "unknown_dtype",
-            f"{where} has dtype {_short(dtype)}, which safetensors 0.8 does not know. A newer writer may have made the file.",
+            f"{where} has dtype {_short(dtype)}, which safetensors 0.8 does not know. A newer writer may have made "
+            "the file.",
         )
     if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
         raise UnreadableModel(
@@ -219,7 +226,8 @@ def _check_tensor(name: str, raw: Any) -> None:
 
 
 def _refuse_duplicates(text: bytes) -> None:
-    """Raises when a name stands twice; the cheap count that leads here also trips over a tensor that is *called* data_offsets."""
+    """Raises when a name stands twice; the cheap count that leads here also trips over a tensor that is *called*
+    data_offsets."""
 
     def pairs(items: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
@@ -237,7 +245,8 @@ def _refuse_size(size: int, expected: int) -> NoReturn:
     if size < expected:
         raise UnreadableModel(
             "truncated",
-            f"The file has {size:,} of the {expected:,} bytes that its header announces. Finish the download, or start it again.",
+            f"The file has {size:,} of the {expected:,} bytes that its header announces. Finish the download, or "
+            "start it again.",
         )
     raise UnreadableModel(
         "trailing_bytes",

@@ -1,7 +1,7 @@
 """PyTorch pickles (.ckpt, .pt, .bin): recognised by their first bytes, never opened.
 
-Unpickling runs code that the file's author chose, and `torch.load(weights_only=True)` has had escapes of its own (CVE-2025-32434),
-so there is no path in modelshelf that reads one.
+Unpickling runs code that the file's author chose, and `torch.load(weights_only=True)` has had escapes of its own
+(CVE-2025-32434), so there is no path in modelshelf that reads one.
 """
 
 from __future__ import annotations
@@ -10,20 +10,24 @@ from probes.header import Header
 
 ADVICE = (
     "This is a PyTorch pickle: opening one runs code that its author chose, so it is never read here. "
-    "Take the .safetensors version of the model, which most repositories have beside it, or convert it where you trust it."
+    "Take the .safetensors version of the model, which most repositories have beside it, or convert it where you "
+    "trust it."
 )
 ZIP_MAGIC = b"PK\x03\x04"
 _WINDOW = 1 << 16
-"""torch.save writes `<archive>/data.pkl` as its first entry; TorchScript after a few small ones. Bytes that are searched for it."""
+"""torch.save writes `<archive>/data.pkl` as its first entry; TorchScript after a few small ones. Bytes that are
+searched for it."""
 
 
 def parse_pickle(prefix: bytes, size: int | None) -> Header | None:
-    """A header without tensors when the bytes begin a pickle: `torch_zip` since PyTorch 1.6, `pickle` before; else None."""
+    """A header without tensors when the bytes begin a pickle: `torch_zip` since PyTorch 1.6, `pickle` before; else
+    None."""
     if prefix.startswith(ZIP_MAGIC):
         found = b"data.pkl" in prefix[:_WINDOW]
         return Header({}, {}, "torch_zip", size, 0) if found else None
-    # PROTO opcode with protocol 2..5, then any opcode: the legacy format starts with its magic number as LONG1 (0x8a). A safetensors
-    # length with these low bytes has zeros from its fourth byte on (header cap 100 MB), which no pickle has.
+    # PROTO opcode with protocol 2..5, then any opcode: the legacy format starts with its magic number as LONG1 (0x8a).
+    # A safetensors length with these low bytes has zeros from its fourth byte on (header cap 100 MB), which no pickle
+    # has.
     if prefix[:1] == b"\x80" and 2 <= prefix[1] <= 5 and any(prefix[4:8]):
         return Header({}, {}, "pickle", size, 0)
     return None

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
-from probes.families import flux1, others, sd1, sd2, sd3, sdxl
+from probes.families import (
+    auraflow,
+    chroma,
+    flux1,
+    flux2,
+    hidream,
+    lumina2,
+    others,
+    pixart,
+    qwen_image,
+    sd1,
+    sd2,
+    sd3,
+    sdxl,
+    videos,
+    wan,
+    z_image,
+)  # fmt: skip
 from probes.signature import Signature
 
-FAMILIES = (sd1, sd2, sdxl, sd3, flux1, others)
+FAMILIES = (
+    sd1, sd2, sdxl, sd3, flux1, flux2, chroma, qwen_image, z_image, wan, videos, pixart, lumina2, auraflow, hidream, others,
+)  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from probes.signature import Signature
 from probes.adapters import TEXT
 from probes.families import unet
 from probes.report import Kind
 from probes.rules import AdapterOf, CrossAttention, Dimensions, Encoders, Fits, Has, Paths, Width, Without
+from probes.signature import Signature
 
 _ENCODERS = Encoders(te=768, te1=768, text_encoder=768)
 

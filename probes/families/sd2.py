@@ -1,6 +1,7 @@
 """Stable Diffusion 2.x: cross-attention on OpenCLIP-H's 1024 values, linear layers around the transformers.
 
-The 512 base (epsilon) and the 768 model (v) have the same tensors; only metadata or a scheduler's configuration tells them apart.
+The 512 base (epsilon) and the 768 model (v) have the same tensors; only metadata or a scheduler's configuration tells
+them apart.
 """
 
 from __future__ import annotations

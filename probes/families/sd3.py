@@ -1,4 +1,5 @@
-"""Stable Diffusion 3 and 3.5: joint blocks over picture and text. The sizes differ in depth, width and normalisation."""
+"""Stable Diffusion 3 and 3.5: joint blocks over picture and text. The sizes differ in depth, width and
+normalisation."""
 
 from __future__ import annotations
 
@@ -80,35 +81,64 @@ _DUAL_DIFFUSERS = "transformer_blocks.0.attn2.to_q.weight"
 SIGNATURES = (
     *(
         Signature(
-            Kind.CHECKPOINT, "sd-3", "original",
+            Kind.CHECKPOINT,
+            "sd-3",
+            "original",
             (
-                Has("joint_blocks.0.context_block.attn.qkv.weight"), Width("joint_blocks.0.x_block.attn.qkv.weight", width),
-                Width("context_embedder.weight", 4096), Blocks("joint_blocks", count), norms(_QK), dual(_DUAL),
-                Only("joint_blocks", "x_embedder", "context_embedder", "final_layer", "t_embedder", "y_embedder", "pos_embed", "scaled_fp8"),
+                Has("joint_blocks.0.context_block.attn.qkv.weight"),
+                Width("joint_blocks.0.x_block.attn.qkv.weight", width),
+                Width("context_embedder.weight", 4096),
+                Blocks("joint_blocks", count),
+                norms(_QK),
+                dual(_DUAL),
+                Only(
+                    "joint_blocks",
+                    "x_embedder",
+                    "context_embedder",
+                    "final_layer",
+                    "t_embedder",
+                    "y_embedder",
+                    "pos_embed",
+                    "scaled_fp8",
+                ),
             ),
-            ROOTS, variant=variant, prediction_type="flow",
+            ROOTS,
+            variant=variant,
+            prediction_type="flow",
         )
         for variant, width, count, norms, dual in (
-            ("medium", 1536, 24, Without, Without), ("3.5-medium", 1536, 24, Has, Has), ("3.5-large", 2432, 38, Has, Without),
+            ("medium", 1536, 24, Without, Without),
+            ("3.5-medium", 1536, 24, Has, Has),
+            ("3.5-large", 2432, 38, Has, Without),
         )
     ),
     *(
         Signature(
-            Kind.CHECKPOINT, "sd-3", "diffusers",
+            Kind.CHECKPOINT,
+            "sd-3",
+            "diffusers",
             (
-                Has("transformer_blocks.0.attn.add_q_proj.weight"), Has("pos_embed.pos_embed"),
-                Width("transformer_blocks.0.attn.to_q.weight", width), Width("context_embedder.weight", 4096),
-                Blocks("transformer_blocks", count), norms(_QK_DIFFUSERS), dual(_DUAL_DIFFUSERS),
+                Has("transformer_blocks.0.attn.add_q_proj.weight"),
+                Has("pos_embed.pos_embed"),
+                Width("transformer_blocks.0.attn.to_q.weight", width),
+                Width("context_embedder.weight", 4096),
+                Blocks("transformer_blocks", count),
+                norms(_QK_DIFFUSERS),
+                dual(_DUAL_DIFFUSERS),
                 Only("transformer_blocks", "pos_embed", "context_embedder", "time_text_embed", "norm_out", "proj_out"),
             ),
-            ROOTS, variant=variant, prediction_type="flow",
+            ROOTS,
+            variant=variant,
+            prediction_type="flow",
         )
         for variant, width, count, norms, dual in (
-            ("medium", 1536, 24, Without, Without), ("3.5-medium", 1536, 24, Has, Has), ("3.5-large", 2432, 38, Has, Without),
+            ("medium", 1536, 24, Without, Without),
+            ("3.5-medium", 1536, 24, Has, Has),
+            ("3.5-large", 2432, 38, Has, Without),
         )
     ),
     Signature(Kind.LORA, "sd-3", None, (AdapterOf(), Fits(MEDIUM), _ENCODERS)),
     Signature(Kind.LORA, "sd-3", None, (AdapterOf(), Fits(MEDIUM_35), _ENCODERS)),
     Signature(Kind.LORA, "sd-3", None, (AdapterOf(), Fits(LARGE_35), _ENCODERS)),
     Signature(Kind.LORA, "sd-3", None, (AdapterOf(TEXT), _ENCODERS)),
-)  # fmt: skip
+)

@@ -1,7 +1,7 @@
 """Stable Diffusion XL and what was cut from it: cross-attention on 2048 values (CLIP-L and CLIP-G side by side).
 
-The base, SSD-1B and Segmind Vega differ in their block depths alone; Kolors puts another text encoder in front. SDXL's own derivatives
-(Turbo, Lightning, Pony, Illustrious, NoobAI, Playground) have its very shapes.
+The base, SSD-1B and Segmind Vega differ in their block depths alone; Kolors puts another text encoder in front. SDXL's
+own derivatives (Turbo, Lightning, Pony, Illustrious, NoobAI, Playground) have its very shapes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from probes.adapters import TEXT
 from probes.families import unet
 from probes.report import Kind
-from probes.rules import AdapterOf, Blocks, Claimed, Covers, CrossAttention, Encoders, Fits, Has, Rule, Width, Without
+from probes.rules import AdapterOf, Blocks, Claimed, Covers, CrossAttention, Encoders, Fits, Has, Rule, Width
 from probes.signature import Signature
 
 _ENCODERS = Encoders(te1=768, te2=1280, text_encoder=768, text_encoder_2=1280)
@@ -18,8 +18,8 @@ _DIFFUSERS = (Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k
 
 
 def _checkpoints(family: str, middle: int, deepest: int, added: int = 2816, *extra: Rule) -> tuple[Signature, ...]:
-    """Both namings. `middle`: transformer blocks in the mid block (0: none there); `deepest`: those of the lowest level's first
-    attention; `added`: width of the size and pooled-text embedding."""
+    """Both namings. `middle`: transformer blocks in the mid block (0: none there); `deepest`: those of the lowest
+    level's first attention; `added`: width of the size and pooled-text embedding."""
     ldm_middle = Blocks("middle_block.1.transformer_blocks", middle)
     diffusers_middle = Blocks("mid_block.attentions.0.transformer_blocks", middle)
     return (
@@ -43,7 +43,8 @@ def _checkpoints(family: str, middle: int, deepest: int, added: int = 2816, *ext
 
 
 def _cut(family: str, architecture: unet.UNet) -> Signature:
-    """LoRAs of a network that was cut from SDXL: all fit SDXL too, so these must cover the smaller one, or be said to be for it."""
+    """LoRAs of a network that was cut from SDXL: all fit SDXL too, so these must cover the smaller one, or be said to
+    be for it."""
     return Signature(
         Kind.LORA,
         family,

@@ -1,4 +1,5 @@
-"""The Stable Diffusion UNet in its two namings: the words that its tensors' names are made of, and its layers at published sizes."""
+"""The Stable Diffusion UNet in its two namings: the words that its tensors' names are made of, and its layers at
+published sizes."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from probes.signature import ChannelVariants
 from probes.rules import Words
+from probes.signature import ChannelVariants
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
 """Prefixes under which UNets are saved: alone, in a whole checkpoint, by ComfyUI, in trainers' states."""
@@ -43,7 +44,8 @@ MODULE_NAMES = (
 
 @dataclass(frozen=True)
 class UNet:
-    """Layers of a published UNet. `depths`: transformer blocks per attention, for each level; None where a level has none.
+    """Layers of a published UNet. `depths`: transformer blocks per attention, for each level; None where a level has
+    none.
 
     `up_depths` where it is not `depths` reversed, one number per attention; `mid` None: no mid-block attention.
     """
@@ -156,7 +158,8 @@ SD1 = UNet("SD 1", (320, 640, 1280, 1280), (1, 1, 1, None), 768, 1, linear=False
 SD2 = UNet("SD 2", (320, 640, 1280, 1280), (1, 1, 1, None), 1024, 1, linear=True)
 SDXL = UNet("SDXL", (320, 640, 1280), (None, 2, 10), 2048, 10, linear=True, added=2816)
 REFINER = UNet("SDXL refiner", (384, 768, 1536, 1536), (None, 4, 4, None), 1280, 4, linear=True, added=2560)
-# Block depths of segmind/SSD-1B and segmind/Segmind-Vega, as their 944 and 564 UNet tensors and 423 and 233 adaptable layers require.
+# Block depths of segmind/SSD-1B and segmind/Segmind-Vega, as their 944 and 564 UNet tensors and 423 and 233 adaptable
+# layers require.
 SSD_1B = UNet(
     "SSD-1B",
     (320, 640, 1280),

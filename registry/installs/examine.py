@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from probes import (
@@ -20,25 +21,44 @@ from probes import (
     probe,
 )
 from registry.cards import parse_card
-from registry.errors import FileMissing, KindNotTaken, NotIdentified, UnusableFile
+from registry.errors import KindNotTaken, NotIdentified, UnusableFile
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
-from registry.installs.selection import Selection, folder_from, select
+from registry.installs.selection import INDEX, Selection, folder_from, select
 from registry.settings import Settings
 from registry.sources import PathSource, parse_source
 
 SMALL_FILE = 4 * 1024 * 1024  # bytes; no published config.json comes near it
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What an origin offers: the listing, the files that were chosen from it, and what their headers say."""
+
+    listing: Listing
+    selection: Selection
+    report: Report
+
+
+def examine(origin: Origin) -> Candidate:
+    """Resolve, choose, and probe the headers. Raises the origin's and selection's errors, and UnreadableModel."""
+    listing = origin.listing()
+    selection = select(listing, lambda file: _read_json(origin, file))
+    return Candidate(listing, selection, _probe_remote(origin, listing, selection))
+
+
 def probe_source(text: str, settings: Settings) -> Report:
     """Of a file, folder, URL or repository, reading headers only. Raises UnreadableModel and the errors of sources and origins."""
     source = parse_source(text, endpoint=settings.hub_endpoint)
-    if isinstance(source, PathSource):
-        if not source.path.exists():
-            raise FileMissing(f"There is no file or folder {source.path}.")
-        return probe(source.path, Hints(filename=source.path.name))
     with open_origin(source, **connection(settings)) as origin:
-        listing = origin.listing()
-        return probe_origin(origin, listing, select(listing))
+        if isinstance(source, PathSource) and _is_one_model(source.path):
+            card = parse_card(origin.listing().card)
+            return probe(source.path, Hints(filename=source.path.name, card=card.front, card_text=card.prose))
+        return examine(origin).report
+
+
+def _is_one_model(path: Path) -> bool:
+    """A file, or a folder that is one model; any other folder is looked through as a repository would be."""
+    return path.is_file() or any((path / name).is_file() for name in (INDEX, "adapter_config.json", "config.json"))
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -46,7 +66,7 @@ def connection(settings: Settings) -> dict[str, Any]:
     return {"endpoint": settings.hub_endpoint, "token": settings.hub_token, "timeout": settings.download_timeout}
 
 
-def probe_origin(origin: Origin, listing: Listing, selection: Selection) -> Report:
+def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Report:
     """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
 
     def header(file: RemoteFile) -> Header:
@@ -64,7 +84,7 @@ def probe_origin(origin: Origin, listing: Listing, selection: Selection) -> Repo
 
     if not selection.is_folder:
         return probe(header(selection.files[0]), hints_for(listing, selection))
-    folder = folder_from(selection, lambda file: _json(origin.read(file, 0, SMALL_FILE), file.path), header)
+    folder = folder_from(selection, lambda file: _read_json(origin, file), header)
     return probe(folder, hints_for(listing, selection))
 
 
@@ -88,11 +108,11 @@ def hints_for(listing: Listing, selection: Selection) -> Hints:
     return Hints(repo_id=listing.repo_id, filename=filename, card=card.front, card_text=card.prose)
 
 
-def _json(data: bytes, path: str) -> Mapping[str, Any]:
+def _read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:
     try:
-        value = json.loads(data)
+        value = json.loads(origin.read(file, 0, SMALL_FILE))
     except ValueError as error:
-        raise UnreadableModel("bad_config", f"{path} is not JSON: {error}") from error
+        raise UnreadableModel("bad_config", f"{file.path} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise UnreadableModel("bad_config", f"{path} holds no JSON object.")
+        raise UnreadableModel("bad_config", f"{file.path} holds no JSON object.")
     return value

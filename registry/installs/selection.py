@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from probes import Folder, Header, choose_weights, merge_headers
@@ -16,6 +16,8 @@ PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 TEXTS = (".json", ".txt", ".model")  # configurations and tokenizers
 INDEX = "model_index.json"
 CONFIGS = ("config.json", "scheduler_config.json")
+# The safety checker is 1.2 GB that the backend never loads, and in many repositories a pickle.
+NOT_LOADED = frozenset({"safety_checker", "feature_extractor"})
 # Says which shard holds which tensor; of use only beside the shards.
 SHARD_INDEX = ".safetensors.index.json"
 # diffusers, PEFT and the training scripts give every repository's LoRA the same name; it then says nothing about the model.
@@ -37,23 +39,25 @@ class Selection:
         return sum(f.size or 0 for f in self.files)
 
 
-def select(listing: Listing) -> Selection:
-    """The named file; else a diffusers folder; else the one weight file. Raises NoWeights, AmbiguousChoice, UnusableFile."""
+def select(listing: Listing, read: Callable[[RemoteFile], Mapping[str, Any]]) -> Selection:
+    """The named file; else a diffusers folder; else the one weight file. `read` fetches a small JSON file.
+
+    Raises NoWeights, AmbiguousChoice, UnusableFile.
+    """
     by_path = {f.path: f for f in listing.files}
     if listing.focus in by_path:
         return _single(by_path[listing.focus], listing)
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = [f for f in listing.files if f.path.startswith(prefix)]
-    if prefix + INDEX in by_path:
-        return Selection(
-            _pipeline_files(inside, prefix), True, PurePosixPath(prefix).name or _repository_name(listing), prefix
-        )
+    if index := by_path.get(prefix + INDEX):
+        files = _pipeline_files(inside, prefix, read(index))
+        return Selection(files, True, PurePosixPath(prefix).name or _repository_name(listing), prefix)
     here = [f for f in inside if "/" not in f.path[len(prefix) :]]
     weights = [f for f in here if f.path.endswith(WEIGHTS)]
     if len(weights) == 1:
         return _single(weights[0], listing)
     if weights:
-        choices = [f.path for f in weights]
+        choices = _addresses(listing, weights)
         raise AmbiguousChoice(
             f"There are {len(choices)} weight files in {_label(listing)}; name one of them: {_few(choices)}.",
             choices=choices,
@@ -73,11 +77,11 @@ def _single(file: RemoteFile, listing: Listing) -> Selection:
     return Selection((file,), False, name, file.path[: -len(path.name)])
 
 
-def _pipeline_files(files: Iterable[RemoteFile], prefix: str) -> tuple[RemoteFile, ...]:
-    """model_index.json, and of each component its JSON and text files and one set of safetensors weights.
+def _pipeline_files(files: Iterable[RemoteFile], prefix: str, index: Mapping[str, Any]) -> tuple[RemoteFile, ...]:
+    """model_index.json, and of each component that it names the JSON and text files and one set of safetensors weights.
 
-    A repository often holds the same weights several times (fp16 variant, .bin, .ckpt, ONNX): the plain safetensors are taken, else
-    a variant, never a pickle.
+    A repository often holds the same weights several times (fp16 variant, .bin, .ckpt, ONNX), and other folders beside (training
+    states): the plain safetensors are taken, else a variant, never a pickle.
     """
     chosen: list[RemoteFile] = []
     components: dict[str, list[RemoteFile]] = {}
@@ -85,7 +89,7 @@ def _pipeline_files(files: Iterable[RemoteFile], prefix: str) -> tuple[RemoteFil
         parts = file.path[len(prefix) :].split("/")
         if parts == [INDEX]:
             chosen.append(file)
-        elif len(parts) == 2:
+        elif len(parts) == 2 and index.get(parts[0]) and parts[0] not in NOT_LOADED:
             components.setdefault(parts[0], []).append(file)
     for members in components.values():
         by_name = {PurePosixPath(f.path).name: f for f in members}
@@ -126,7 +130,7 @@ def _nothing(listing: Listing, inside: list[RemoteFile], prefix: str) -> Excepti
     pickles = [f.path for f in inside if f.path.endswith(PICKLES)]
     if pickles:
         return _pickle(pickles[0])
-    deeper = [f.path for f in inside if f.path.endswith(WEIGHTS)]
+    deeper = _addresses(listing, [f for f in inside if f.path.endswith(WEIGHTS)])
     if deeper:
         return AmbiguousChoice(
             f"{_label(listing)} keeps its weights in sub-folders; name a file: {_few(deeper)}.", choices=deeper
@@ -143,6 +147,13 @@ def _pickle(path: str) -> UnusableFile:
         probe="pickle",
         file=path,
     )
+
+
+def _addresses(listing: Listing, files: Iterable[RemoteFile]) -> list[str]:
+    """As the user can type them."""
+    if listing.repo_id:
+        return [f"hf://{listing.repo_id}/{f.path}" for f in files]
+    return [str(Path(listing.source, f.path)) for f in files]
 
 
 def _label(listing: Listing) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
-from registry.errors import InstallNotFound, InvalidRequest
+from registry.errors import InstallNotFound, WrongState
 from registry.tables import Install, State, now
 
 ACTIVE = (State.QUEUED, State.RESOLVING, State.DOWNLOADING, State.PROBING, State.REGISTERING)
-ENDED = (State.INSTALLED, State.FAILED, State.CANCELLED)
+ENDED = (State.INSTALLED, State.FAILED, State.CANCELLED, State.PAUSED)  # nothing more happens by itself
 _STOPS = {State.FAILED, State.CANCELLED, State.PAUSED}
 
 # A service that was killed queues its active installs again, so every active state leads back to `queued`; what is already on disk is
@@ -22,7 +23,7 @@ TRANSITIONS: dict[State, set[State]] = {
     State.RESOLVING: {State.QUEUED, State.DOWNLOADING, State.INSTALLED} | _STOPS,
     State.DOWNLOADING: {State.QUEUED, State.PROBING} | _STOPS,
     State.PROBING: {State.QUEUED, State.REGISTERING} | _STOPS,
-    State.REGISTERING: {State.QUEUED, State.INSTALLED} | _STOPS,
+    State.REGISTERING: {State.QUEUED, State.INSTALLED, State.FAILED},  # a row and a rename: too late to stop it
     State.PAUSED: {State.QUEUED, State.CANCELLED},
     State.FAILED: {State.QUEUED},
     State.INSTALLED: set(),
@@ -49,7 +50,7 @@ class InstallBook:
             raise InstallNotFound(f"There is no install “{install_id}”.", install=install_id)
         return install
 
-    def list(self, *, states: tuple[State, ...] = tuple(State), limit: int = 100) -> list[Install]:
+    def list(self, *, states: tuple[State, ...] = tuple(State), limit: int | None = 100) -> list[Install]:
         """Newest first."""
         query = (
             select(Install).where(col(Install.state).in_(states)).order_by(col(Install.created_at).desc()).limit(limit)
@@ -58,23 +59,20 @@ class InstallBook:
             return list(session.exec(query))
 
     def move(self, install_id: str, to: State, **fields: Any) -> Install:
-        """The only way a state changes. Raises InvalidRequest for a move that TRANSITIONS does not have."""
+        """The only way a state changes: one UPDATE, so that of two who move at once one wins. Raises WrongState, InstallNotFound."""
+        allowed = [state for state, targets in TRANSITIONS.items() if to in targets]
+        query = update(Install).where(col(Install.id) == install_id, col(Install.state).in_(allowed))
         with unit_of_work(self._engine) as session:
-            install = session.get(Install, install_id, with_for_update=True)
-            if install is None:
-                raise InstallNotFound(f"There is no install “{install_id}”.", install=install_id)
-            if to not in TRANSITIONS[State(install.state)]:
-                raise InvalidRequest(
-                    f"Install {install_id} is {install.state}; it cannot become {to}.", install=install_id
-                )
-            install.state = to
-            install.sqlmodel_update(fields | {"updated_at": now()})
+            moved = session.connection().execute(query.values(state=to, updated_at=now(), **fields)).rowcount
+        install = self.get(install_id)
+        if not moved:
+            raise WrongState(f"Install {install_id} is {install.state}; it cannot become {to}.", install=install_id)
         return install
 
-    def fail(self, install_id: str, error: dict[str, Any]) -> None:
-        """Record an error; an install that somebody has cancelled or paused meanwhile stays so."""
-        if self.get(install_id).state in ACTIVE:
-            self.move(install_id, State.FAILED, error=error)
+    def end(self, install_id: str, to: State, error: dict[str, Any] | None = None) -> None:
+        """Move an active install to where its worker leaves it; one that somebody has cancelled or paused meanwhile stays so."""
+        with suppress(WrongState):
+            self.move(install_id, to, error=error)
 
     def progress(self, install_id: str, bytes_done: int) -> str:
         """Write the byte count; returns the state, which somebody else may have changed."""

@@ -6,25 +6,26 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
+from threading import Event
 from typing import Any
 
 from blake3 import blake3
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from probes import Kind, Report, UnreadableModel, probe, read_header
 from registry.cards import parse_card
 from registry.catalog import Catalog
-from registry.errors import ModelshelfError, UnusableFile
+from registry.errors import Cancelled, ModelshelfError, UnusableFile
 from registry.installs.download import download
-from registry.installs.examine import accept, connection, hints_for, probe_origin
+from registry.installs.examine import accept, connection, examine, hints_for
 from registry.installs.hashing import Digests
 from registry.installs.origins import Listing, Origin, open_origin
-from registry.installs.selection import Selection, select
+from registry.installs.selection import Selection
 from registry.installs.states import ACTIVE, InstallBook
 from registry.recommended import recommended, triggers
 from registry.settings import Settings
@@ -50,27 +51,70 @@ OnProgress = Callable[[Progress], None]
 
 
 class Worker:
+    """Runs installs, each in the thread that calls. `stop()` makes them all let go, to be taken up by the next service."""
+
     def __init__(self, settings: Settings, book: InstallBook, catalog: Catalog) -> None:
         self._settings = settings
         self._book = book
         self._catalog = catalog
+        self._stop = Event()
+        self._locks = settings.downloads / "locks"
 
     def open(self, text: str) -> Install:
         """Record the wish; raises InvalidSource."""
         return self._book.open(str(self._parse(text)))
 
+    def check(self, text: str) -> None:
+        """Raise now what an install would fail with at its first look at the source: a wrong address, a refused file."""
+        try:
+            with open_origin(self._parse(text), **connection(self._settings)) as origin:
+                accept(examine(origin).report)
+        except UnreadableModel as error:
+            raise UnusableFile(str(error), probe=error.code) from error
+
     def run(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
         """To the end, whatever it is: returns the model, or records the error and raises it."""
-        job = _Job(self._settings, self._book, self._catalog, install_id, on_progress)
-        try:
-            with open_origin(self._parse(self._book.get(install_id).source), **connection(self._settings)) as origin:
-                return job.run(origin)
-        except Exception as error:
-            told = _told(error)
-            self._book.fail(install_id, {"code": told.code, "message": told.message, "detail": told.detail})
-            if told is error:
+        job = _Job(self._settings, self._book, self._catalog, install_id, on_progress, self._stop)
+        lock = self._lock(install_id)
+        with lock:
+            try:
+                source = self._parse(self._book.get(install_id).source)
+                with open_origin(source, **connection(self._settings)) as origin:
+                    return job.run(origin)
+            except KeyboardInterrupt:
+                self._book.end(install_id, State.CANCELLED)
                 raise
-            raise told from error
+            except Exception as error:
+                told = _told(error)
+                if self._stop.is_set() and isinstance(error, Cancelled):
+                    self._book.end(install_id, State.QUEUED)
+                else:
+                    detail = {"code": told.code, "message": told.message, "detail": told.detail}
+                    self._book.end(install_id, State.FAILED, detail)
+                if told is error:
+                    raise
+                raise told from error
+            finally:
+                Path(lock.lock_file).unlink()
+
+    def abandoned(self) -> Iterator[str]:
+        """Ids of active installs, oldest first, that no process works on: a killed one's lock is free."""
+        for install in reversed(self._book.list(states=ACTIVE, limit=None)):
+            try:
+                with self._lock(install.id).acquire(blocking=False):
+                    if install.state != State.QUEUED:
+                        self._book.move(install.id, State.QUEUED)
+            except Timeout:
+                continue
+            yield install.id
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _lock(self, install_id: str) -> FileLock:
+        """Held by the process that runs the install, and let go by the kernel if that is killed."""
+        self._locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._locks / f"{install_id}.install")
 
     def _parse(self, text: str) -> Source:
         return parse_source(text, endpoint=self._settings.hub_endpoint)
@@ -80,36 +124,43 @@ class _Job:
     """One run of one install; its methods are the states, in order."""
 
     def __init__(
-        self, settings: Settings, book: InstallBook, catalog: Catalog, install_id: str, on_progress: OnProgress
+        self,
+        settings: Settings,
+        book: InstallBook,
+        catalog: Catalog,
+        install_id: str,
+        on_progress: OnProgress,
+        stop: Event,
     ) -> None:
         self._settings = settings
         self._book = book
         self._catalog = catalog
         self._id = install_id
         self._tell = on_progress
-        self._stopped = False  # somebody has cancelled or paused the install
+        self._stop = stop
+        self._withdrawn = False  # somebody has cancelled or paused the install
 
     def run(self, origin: Origin) -> Model:
         self._move(State.RESOLVING)
-        listing = origin.listing()
-        selection = select(listing)
-        staging = self._settings.downloads / _key(listing, selection)
-        staging.mkdir(parents=True, exist_ok=True)
+        candidate = examine(origin)
+        accept(candidate.report)
+        listing, selection = candidate.listing, candidate.selection
+        key = _key(listing, selection)
+        staging = self._settings.downloads / key
         # Two installs of the same files: the second waits, and then finds the model in the registry.
-        with FileLock(f"{staging}.lock"):
+        with FileLock(self._settings.downloads / "locks" / f"{key}.files"):
             if (known := self._known(listing, selection)) is not None:
                 return self._installed(known)
-            accept(probe_origin(origin, listing, selection))
             if listing.revision is None:
-                _empty(staging)  # no commit pins its bytes: what an earlier run left may be of another version
+                # No commit pins its bytes: what an earlier run left may be of another version.
+                shutil.rmtree(staging, ignore_errors=True)
             digests = self._download(origin, selection, staging)
             self._move(State.PROBING)
             staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
             report = accept(probe(staged, hints_for(listing, selection)))
             self._move(State.REGISTERING)
-            with FileLock(
-                self._settings.downloads / "register.lock"
-            ):  # one at a time looks for a free name and takes it
+            # One at a time looks for a free name and takes it.
+            with FileLock(self._settings.downloads / "locks" / "names"):
                 model = self._register(listing, selection, staged, report, digests)
             shutil.rmtree(staging)
             return self._installed(model)
@@ -143,18 +194,20 @@ class _Job:
                 self._tell(Progress(State.DOWNLOADING, name, before + of_file, selection.size))
                 if time.monotonic() - told >= PROGRESS_SECONDS:
                     told = time.monotonic()
-                    self._stopped = self._book.progress(self._id, before + of_file) not in ACTIVE
+                    self._withdrawn = self._book.progress(self._id, before + of_file) not in ACTIVE
 
             part = target.with_name(target.name + ".part")
             if target.exists():
-                target.replace(
-                    part
-                )  # complete, or it would not have its name; download() hashes it and asks for nothing more
-            digests[name] = download(origin, file, part, on_bytes=on_bytes, cancelled=lambda: self._stopped)
+                # Complete, or it would not have its name: download() hashes it and asks for nothing more.
+                target.replace(part)
+            digests[name] = download(origin, file, part, on_bytes=on_bytes, cancelled=self._cancelled)
             part.replace(target)
             done += digests[name].size
         self._book.progress(self._id, done)
         return digests
+
+    def _cancelled(self) -> bool:
+        return self._withdrawn or self._stop.is_set()
 
     def _register(
         self, listing: Listing, selection: Selection, staged: Path, report: Report, digests: Mapping[str, Digests]
@@ -165,8 +218,8 @@ class _Job:
         card = parse_card(listing.card)
         is_adapter = report.kind != Kind.CHECKPOINT
         metadata = {} if selection.is_folder else read_header(staged).metadata
-        name, path = self._place(staged, report, selection)
-        return self._catalog.add(
+        name, path = self._free_name(staged, report, selection)
+        model = self._catalog.add(
             Model(
                 name=name,
                 kind=str(report.kind),
@@ -192,16 +245,23 @@ class _Job:
                 report=report.as_dict(),
             )
         )
+        # Row first: a kill in between leaves a row without a file, which the next install forgets, and never a file that nobody knows.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            staged.replace(path)
+        except OSError:
+            self._catalog.remove(model)
+            raise
+        return model
 
-    def _place(self, staged: Path, report: Report, selection: Selection) -> tuple[str, Path]:
-        """Give the file its final name, <root>/<kind>/<family>/<name>, by a rename. Names are unique; a taken one gets a number."""
+    def _free_name(self, staged: Path, report: Report, selection: Selection) -> tuple[str, Path]:
+        """A name that no model has, and its place, <root>/<kind>/<family>/<name>; a taken name gets a number."""
         shelf = self._settings.root / str(report.kind) / str(report.family)
-        shelf.mkdir(parents=True, exist_ok=True)
         suffix = "" if selection.is_folder else staged.suffix
         base = re.sub(r"[^\w.+-]+", "-", selection.name).strip("-.") or "model"
         names = chain([base], (f"{base}-{number}" for number in count(2)))
         name = next(n for n in names if not self._catalog.has_name(n) and not (shelf / f"{n}{suffix}").exists())
-        return name, staged.replace(shelf / f"{name}{suffix}")
+        return name, shelf / f"{name}{suffix}"
 
     def _installed(self, model: Model) -> Model:
         self._move(State.INSTALLED, model_id=model.id)
@@ -209,7 +269,7 @@ class _Job:
 
     def _move(self, to: State, **fields: Any) -> None:
         install = self._book.move(self._id, to, **fields)
-        self._tell(Progress(to, install.filename, install.bytes_done, install.bytes_total))
+        self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
 
 
 def _pinned(listing: Listing, selection: Selection) -> str:
@@ -234,11 +294,6 @@ def _whole(selection: Selection, digests: Mapping[str, Digests]) -> Digests:
         return next(iter(digests.values()))
     lines = "".join(f"{name}\0{d.blake3}\n" for name, d in sorted(digests.items()))
     return Digests(sum(d.size for d in digests.values()), blake3(lines.encode()).hexdigest(), "", None)
-
-
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
 
 
 def _told(error: Exception) -> ModelshelfError:

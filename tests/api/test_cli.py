@@ -6,11 +6,12 @@ import json
 import pickle
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.bad_sources import BAD_SOURCES, GATED, add_bad_sources, files_below
 from tests.conftest import STARTER
 from tests.demo.strangers import sd15_lora, write
 from tests.hub import LoopbackHub
@@ -20,9 +21,16 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
+def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
+    shutil.copytree(STARTER, tmp_path / "hub")
+    with LoopbackHub(tmp_path / "hub", gated=[GATED]) as running:
+        yield running
+
+
+@pytest.fixture
 def run(tmp_path: Path, hub: LoopbackHub) -> Run:
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        env = environment(tmp_path / "root", hub.endpoint, COLUMNS="200")
+    def command(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        env = environment(tmp_path / "root", hub.endpoint, **more)
         return subprocess.run([MODELSHELF, *words], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     return command
@@ -63,9 +71,6 @@ def test_a_lora_that_does_not_fit_is_not_listed_but_explained(run: Run, tmp_path
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("install", "nobody/nothing"), "repository_not_found"),
-        (("install", "ftp://x/y"), "invalid_source"),
-        (("install", "/no/such.safetensors"), "file_not_found"),
         (("show", "nothing"), "model_not_found"),
         (("compatible", "nothing"), "model_not_found"),
         (("generate", "nothing", "a cat"), "model_not_found"),
@@ -78,6 +83,35 @@ def test_an_error_is_one_readable_line(run: Run, words: tuple[str, ...], code: s
     assert done.stderr.strip().count("\n") == 0
     assert done.stderr.startswith("modelshelf: ")
     assert done.stderr.strip().endswith(f"[{code}]")
+
+
+@pytest.mark.parametrize(("source", "code", "_status"), BAD_SOURCES)
+def test_a_source_that_cannot_be_installed(
+    run: Run, hub: LoopbackHub, tmp_path: Path, source: str, code: str, _status: int
+) -> None:
+    add_bad_sources(hub.root, STARTER)
+    done = run("install", source)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("modelshelf: ")
+    assert done.stderr.endswith(f"[{code}]\n")
+    assert done.stderr.count("\n") == 1
+    assert files_below(tmp_path / "root") == set()
+
+
+@pytest.mark.parametrize(("name", "value"), [("MODELSHELF_PORT", "many"), ("HF_ENDPOINT", "huggingface.co")])
+def test_a_setting_that_cannot_be_used(run: Run, name: str, value: str) -> None:
+    done = run("list", **{name: value})
+    assert done.returncode == 1
+    assert done.stderr.endswith("[invalid_setting]\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_your_own_settings(run: Run) -> None:
+    run("install", "modelshelf/starter-outline-lora")
+    assert run("set", "starter-outline-lora", "--weight", "0.6").stdout == "starter-outline-lora: weight 0.6\n"
+    assert "your weight" in run("show", "starter-outline-lora").stdout
+    assert run("set", "starter-outline-lora", "--weight", "60").returncode == 1
+    assert run("set", "starter-outline-lora", "--reset").stdout == "starter-outline-lora: no settings of your own\n"
 
 
 def test_probe_tells_what_files_are_by_its_exit_code(run: Run, tmp_path: Path) -> None:
@@ -121,10 +155,6 @@ def test_generate_saves_pictures_and_shows_where_every_value_came_from(run: Run,
     assert "recommended" in done.stdout
     assert "requested" in done.stdout
     assert "lcm" in done.stdout
-
-
-def test_help_and_list_do_not_wait_for_torch(run: Run) -> None:
-    assert "install" in run("--help").stdout
 
 
 def test_a_folder_that_was_copied_by_hand_can_be_installed(run: Run, tmp_path: Path) -> None:

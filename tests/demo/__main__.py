@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from tests.demo.strangers import add_strangers
 from tests.hub import LoopbackHub
 from tests.service import running_service
 
-OUTPUT = Path("demo-output")
+OUTPUT = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-output")
 HUB = "https://huggingface.co"
 BASE, OUTLINE, HEART, LCM = (r.name for r in starter_repositories())
 PROMPTS = (
@@ -71,7 +72,10 @@ def main() -> None:
     repositories = OUTPUT / "hub"
     shutil.copytree(starter_repositories()[0].parent, repositories / "modelshelf")
     strangers = add_strangers(repositories)
-    with LoopbackHub(repositories) as hub, running_service(OUTPUT / "root", hub.endpoint) as service:
+    with (
+        LoopbackHub(repositories, gated=[strangers.gated]) as hub,
+        running_service(OUTPUT / "root", hub.endpoint) as service,
+    ):
         step("Install from Hugging Face URLs")
         for name in (BASE, OUTLINE, HEART, LCM):
             install(service, f"{HUB}/modelshelf/{name}")
@@ -80,12 +84,8 @@ def main() -> None:
 
         step("What is not a model is refused, and changes nothing")
         before = len(service.get("/v1/models").json()["models"])
-        for source in (
-            *strangers.refused,
-            "https://huggingface.co/modelshelf/no-such-repository",
-            "https://example.com/page",
-        ):
-            install(service, source if "://" in source else f"{HUB}/{source}")
+        for repository in (*strangers.refused, "modelshelf/no-such-repository", "datasets/somebody/pictures"):
+            install(service, f"{HUB}/{repository}", expected=False)
         assert len(service.get("/v1/models").json()["models"]) == before
 
         step("What is installed")
@@ -104,30 +104,31 @@ def step(title: str) -> None:
     console.print(f"\n[bold]{title}[/]")
 
 
-def install(service: httpx.Client, source: str) -> None:
-    """POST /v1/installs, then follow the job's events to its end."""
+def install(service: httpx.Client, source: str, *, expected: bool = True) -> None:
+    """POST /v1/installs, then follow the job's events to its end. The demo ends if that is not the `expected` one."""
     answer = service.post("/v1/installs", json={"source": source})
-    if answer.is_error:
-        told(source, answer.json()["detail"], answer.json()["code"])
-        return
-    last: dict[str, Any] = {}
-    columns = (TextColumn("  {task.fields[state]:<12}"), BarColumn(), DownloadColumn(), TextColumn(source))
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", state="queued", total=None)
-        for last in events(service, answer.json()["id"]):
-            bar.update(task, state=last["state"], completed=last["bytes_done"], total=last["bytes_total"] or None)
-    if last["state"] == "installed":
+    last = follow(service, source, answer.json()["id"]) if answer.is_success else {"error": answer.json()}
+    if (error := last["error"]) is not None:
+        console.print(f"  [red]refused[/]    {source}")
+        console.print(f"             {error['detail']} [dim]({error['status']} {error['code']})[/]")
+    else:
         model = service.get(f"/v1/models/{last['model_id']}").json()
-        digest = f"sha256 {model['sha256'][:12]}" if model["sha256"] else "a folder, each file verified"
+        digest = f"sha256 {model['sha256'][:12]}" if model["sha256"] else f"{len(model['files'])} files"
         console.print(f"  [green]installed[/]  {source}")
         console.print(f"             {model['kind']}, {model['family']}, {model['size'] / 1e6:.1f} MB, {digest}")
-    else:
-        told(source, last["error"]["message"], last["error"]["code"])
+    if expected is not (error is None):
+        raise SystemExit("That was not expected: the demo has failed.")
 
 
-def told(source: str, message: str, code: str) -> None:
-    console.print(f"  [red]refused[/]    {source}")
-    console.print(f"             {message} [dim]({code})[/]")
+def follow(service: httpx.Client, source: str, install_id: str) -> dict[str, Any]:
+    """A progress bar to the end of the job; returns its last event."""
+    last: dict[str, Any] = {}
+    columns = (TextColumn("  {task.fields[state]:<12}"), BarColumn(), DownloadColumn(), TextColumn(source))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", state="queued", total=None)
+        for last in events(service, install_id):
+            bar.update(task, state=last["state"], completed=last["bytes_done"], total=last["bytes_total"] or None)
+    return last
 
 
 def events(service: httpx.Client, install_id: str) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ class Strangers:
     """Repository ids."""
 
     real_sd15_lora: str
+    gated: str
     refused: tuple[str, ...]
 
 
@@ -24,8 +25,9 @@ def add_strangers(root: Path) -> Strangers:
     write(root / "somebody/cut-off/model.safetensors", whole[: len(whole) // 2])
     write(root / "somebody/pickle/model.ckpt", b"PK\x03\x04" + b"\0" * 64)
     write(root / "somebody/no-weights/README.md", b"# Coming soon\n")
-    refused = tuple(f"somebody/{name}" for name in ("web-page", "cut-off", "pickle", "no-weights"))
-    return Strangers("somebody/sd15-detail", refused)
+    write(root / "somebody/gated/model.safetensors", whole)
+    refused = tuple(f"somebody/{name}" for name in ("web-page", "cut-off", "pickle", "no-weights", "gated"))
+    return Strangers("somebody/sd15-detail", "somebody/gated", refused)
 
 
 def sd15_lora(rank: int = 4) -> bytes:

@@ -28,7 +28,9 @@ class Fixture:
 
     @property
     def header(self) -> Header:
-        return Header({name: TensorSpec(dtype, tuple(shape)) for name, (dtype, shape) in self.tensors.items()}, self.metadata)
+        return Header(
+            {name: TensorSpec(dtype, tuple(shape)) for name, (dtype, shape) in self.tensors.items()}, self.metadata
+        )
 
 
 def save(name: str, fixture: Fixture) -> int:

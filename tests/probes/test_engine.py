@@ -65,7 +65,12 @@ def test_order_of_tensors_and_of_signatures_changes_nothing(name: str, monkeypat
     random.Random(8).shuffle(shuffled)
     monkeypatch.setattr(probes.engine, "SIGNATURES", tuple(shuffled))
     after = probe(Header({name: header.tensors[name] for name in names}, header.metadata))
-    assert (after.outcome, after.kind, after.family, after.candidates) == (before.outcome, before.kind, before.family, before.candidates)
+    assert (after.outcome, after.kind, after.family, after.candidates) == (
+        before.outcome,
+        before.kind,
+        before.family,
+        before.candidates,
+    )
 
 
 def test_report_is_json() -> None:
@@ -83,7 +88,10 @@ def test_no_tensors_and_unknown_tensors_are_answers() -> None:
 
 
 def test_a_name_never_overrules_a_shape() -> None:
-    report = probe(headers.load("unet-sd-1-ldm").header, Hints(filename="sdxl.safetensors", card={"base_model": "stabilityai/stable-diffusion-xl-base-1.0"}))
+    report = probe(
+        headers.load("unet-sd-1-ldm").header,
+        Hints(filename="sdxl.safetensors", card={"base_model": "stabilityai/stable-diffusion-xl-base-1.0"}),
+    )
     assert report.family == "sd-1"
     report = probe(headers.load("lora-sd-1-kohya").header, Hints(repo_id="someone/flux-lora"))
     assert report.family == "sd-1"
@@ -141,6 +149,19 @@ def test_two_widths_of_text_in_one_file_are_unknown() -> None:
     assert probe(header).outcome is Outcome.UNKNOWN
 
 
+def test_motion_lora_is_recognised_and_not_taken() -> None:
+    """AnimateDiff's motion LoRAs adapt temporal layers of width 320, which must not pass for SD 1's own."""
+    block = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
+    header = Header(
+        {
+            f"{block}.processor.{part}_lora.{half}.weight": TensorSpec("F32", shape)
+            for part in ("to_q", "to_k", "to_v", "to_out")
+            for half, shape in (("down", (32, 320)), ("up", (320, 32)))
+        }
+    )
+    assert probe(header).kind is Kind.MOTION_LORA
+
+
 def test_language_model_lora_is_recognised_and_not_taken() -> None:
     tensors = {}
     for i in range(4):
@@ -157,13 +178,30 @@ def test_language_model_lora_is_recognised_and_not_taken() -> None:
         ({"emb_params": (2, 768)}, Kind.TEXTUAL_INVERSION),
         ({"<cat>": (768,)}, Kind.TEXTUAL_INVERSION),
         ({"clip_l": (4, 768), "clip_g": (4, 1280)}, Kind.TEXTUAL_INVERSION),
-        ({"image_proj.proj.weight": (3072, 1024), "ip_adapter.1.to_k_ip.weight": (320, 768), "ip_adapter.0.to_q_lora.down.weight": (128, 320)}, Kind.IP_ADAPTER),
-        ({"lora_controlnet": (0,), "input_blocks.1.0.in_layers.2.up": (320, 64), "input_blocks.1.0.in_layers.2.down": (64, 320, 3, 3)}, Kind.CONTROL_LORA),
-        ({"model.embed_tokens.weight": (32000, 4096), "model.layers.0.self_attn.q_proj.weight": (4096, 4096)}, Kind.LANGUAGE_MODEL),
+        (
+            {
+                "image_proj.proj.weight": (3072, 1024),
+                "ip_adapter.1.to_k_ip.weight": (320, 768),
+                "ip_adapter.0.to_q_lora.down.weight": (128, 320),
+            },
+            Kind.IP_ADAPTER,
+        ),
+        (
+            {
+                "lora_controlnet": (0,),
+                "input_blocks.1.0.in_layers.2.up": (320, 64),
+                "input_blocks.1.0.in_layers.2.down": (64, 320, 3, 3),
+            },
+            Kind.CONTROL_LORA,
+        ),
+        (
+            {"model.embed_tokens.weight": (32000, 4096), "model.layers.0.self_attn.q_proj.weight": (4096, 4096)},
+            Kind.LANGUAGE_MODEL,
+        ),
         ({"model.0.weight": (64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)}, Kind.UPSCALER),
         ({"lllite_unet_input_blocks_1_1_attn1.conditioning1.0.weight": (32, 3, 4, 4)}, Kind.CONTROLNET),
     ],
-)  # fmt: skip
+)
 def test_recognised_but_not_taken(tensors: dict[str, tuple[int, ...]], kind: Kind) -> None:
     report = probe(Header({name: TensorSpec("F16", shape) for name, shape in tensors.items()}))
     assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, kind)

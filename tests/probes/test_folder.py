@@ -18,12 +18,16 @@ INDEX = {
 }
 
 
-def pipeline(path: Path, unet: str = "unet-sd-2-diffusers", weights: str = "diffusion_pytorch_model.safetensors") -> Path:
+def pipeline(
+    path: Path, unet: str = "unet-sd-2-diffusers", weights: str = "diffusion_pytorch_model.safetensors"
+) -> Path:
     (path / "unet").mkdir(parents=True)
     (path / "scheduler").mkdir()
     (path / "model_index.json").write_text(json.dumps(INDEX))
     (path / "scheduler" / "scheduler_config.json").write_text(json.dumps({"prediction_type": "v_prediction"}))
-    (path / "unet" / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel", "cross_attention_dim": 1024}))
+    (path / "unet" / "config.json").write_text(
+        json.dumps({"_class_name": "UNet2DConditionModel", "cross_attention_dim": 1024})
+    )
     headers.write_sparse(path / "unet" / weights, headers.load(unet).tensors)
     return path
 
@@ -89,7 +93,11 @@ def test_folder_with_one_lora_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text", "code"),
-    [("model_index.json", "{", "bad_config"), ("model_index.json", "[]", "bad_config"), ("readme.txt", "", "no_model_folder")],
+    [
+        ("model_index.json", "{", "bad_config"),
+        ("model_index.json", "[]", "bad_config"),
+        ("readme.txt", "", "no_model_folder"),
+    ],
 )
 def test_folders_that_are_no_model(tmp_path: Path, name: str, text: str, code: str) -> None:
     (tmp_path / name).write_text(text)
@@ -108,12 +116,18 @@ def test_no_folder(tmp_path: Path) -> None:
     [
         (["model.fp16.safetensors", "model.safetensors"], ["model.safetensors"]),
         (["model.fp16.safetensors", "model.bin"], ["model.fp16.safetensors"]),
-        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]),
-        (["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"], ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"]),
+        (
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+        ),
+        (
+            ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"],
+            ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"],
+        ),
         (["anything.safetensors"], ["anything.safetensors"]),
         (["one.safetensors", "two.safetensors"], []),
         (["model.bin"], []),
     ],
-)  # fmt: skip
+)
 def test_which_weights_count(files: list[str], chosen: list[str]) -> None:
     assert choose_weights(files) == chosen

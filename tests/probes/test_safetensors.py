@@ -26,7 +26,10 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 
 def two(first: list[int], second: list[int]) -> dict[str, Any]:
-    return {name: {"dtype": "U8", "shape": [span[1] - span[0]], "data_offsets": span} for name, span in (("a", first), ("b", second))}
+    return {
+        name: {"dtype": "U8", "shape": [span[1] - span[0]], "data_offsets": span}
+        for name, span in (("a", first), ("b", second))
+    }
 
 
 WELL = packed(ONE)
@@ -72,7 +75,10 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "fractional offset": ("bad_offsets", packed(entry(data_offsets=[0.0, 12]))),
     "offset over 2^63": ("bad_offsets", packed(entry(data_offsets=[0, 1 << 63]))),
     "size that is not the shape's": ("size_mismatch", packed(entry(data_offsets=[0, 10]), bytes(10))),
-    "bits that fill no byte": ("size_mismatch", packed({"a": {"dtype": "F4", "shape": [3], "data_offsets": [0, 2]}}, bytes(2))),
+    "bits that fill no byte": (
+        "size_mismatch",
+        packed({"a": {"dtype": "F4", "shape": [3], "data_offsets": [0, 2]}}, bytes(2)),
+    ),
     "overlapping tensors": ("overlapping_tensors", packed(two([0, 8], [4, 12]))),
     "hole between tensors": ("hole_in_data", packed(two([0, 4], [8, 12]))),
     "hole before the first": ("hole_in_data", packed({"a": {"dtype": "U8", "shape": [8], "data_offsets": [4, 12]}})),

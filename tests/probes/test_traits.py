@@ -30,7 +30,11 @@ def traits(report: Report) -> dict[str, float]:
 )
 def test_distillation_layout_that_is_said_to_be_lcm(base: str, hints: Hints) -> None:
     report = probe(headers.load(f"lcm-lora-{base}").header, hints)
-    assert (report.outcome, report.kind, report.family) == (Outcome.IDENTIFIED, Kind.LCM_LORA, base.removesuffix("-miniature"))
+    assert (report.outcome, report.kind, report.family) == (
+        Outcome.IDENTIFIED,
+        Kind.LCM_LORA,
+        base.removesuffix("-miniature"),
+    )
     assert report.rank == 64
     assert traits(report)["lcm"] >= 0.6
 
@@ -65,7 +69,10 @@ def test_two_names_alike_stay_open() -> None:
     assert "lcm and tcd" in report.reason
 
 
-@pytest.mark.parametrize("name", ["lora-sd-1-kohya", "lora-sd-1-locon", "lora-sd-1-diffusers", "lora-sdxl-locon-ldm", "lora-sd-1-locon-conv-8"])
+@pytest.mark.parametrize(
+    "name",
+    ["lora-sd-1-kohya", "lora-sd-1-locon", "lora-sd-1-diffusers", "lora-sdxl-locon-ldm", "lora-sd-1-locon-conv-8"],
+)
 def test_structure_that_no_lcm_lora_has_is_not_overruled_by_a_name(name: str) -> None:
     fixture = headers.load(name)
     report = probe(fixture.header, TAGGED) if name != "lora-sdxl-locon-ldm" else probe(fixture.header)

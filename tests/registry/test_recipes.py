@@ -28,6 +28,7 @@ def plan(*adapters: Model | tuple[Model, float], checkpoint: Model = BASE, **req
         pairs,
         own_scheduler="ddim",
         native_size=(64, 48),
+        config_of="base",
         random_seed=lambda: 7,
     )
 

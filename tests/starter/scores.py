@@ -116,6 +116,12 @@ def heart_prompts(count: int) -> list[tuple[world.Scene, str]]:
 
 
 Row = tuple[str, str, str]
+NAMES = {
+    "plain": "prompts",
+    "drawn": "prompts over drawn combinations",
+    "styled": "prompts with the style trigger",
+    "hearts": "heart prompts",
+}
 
 
 def scorer_rows(count: int, bench: Bench) -> Iterator[Row]:
@@ -150,14 +156,15 @@ def scorer_rows(count: int, bench: Bench) -> Iterator[Row]:
 
 
 def settings(loras: list[str]) -> Iterator[tuple[str, str, Setting]]:
-    """(what, prompts, setting) of every row about the models; prompts is plain, styled or hearts."""
-    for cfg in (1.0, 3.0, 5.0, 7.5):
+    """(what, prompts, setting) of every row about the models; prompts is plain, drawn, styled or hearts."""
+    for cfg in (1.0, 5.0, 7.5):
         yield "base", "plain", Setting(cfg=cfg)
+    yield "base", "drawn", Setting()
     for steps, kind in itertools.product((4, 8), ("own", "lcm")):
         yield "base", "plain", Setting(steps, 1.0, kind)
     yield "base", "plain", Setting(4, 7.5, "dpm")
     if "lcm" in loras:
-        for steps, weight in itertools.product((4, 6, 8), (0.35, 0.5, 0.75, 1.0)):
+        for steps, weight in [*itertools.product((4, 8), (0.35, 0.5, 0.75, 1.0)), (6, 1.0)]:
             yield "LCM-LoRA", "plain", Setting(steps, 1.0, "lcm", (("lcm", weight),))
     if "outline" in loras:
         for weight in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -186,11 +193,16 @@ def model_rows(count: int, bench: Bench) -> Iterator[Row]:
     """Every measured row about the models; LoRA rows at 25 steps take fewer prompts, they are the slow ones."""
     plain = world.held_out_prompts()[:count]
     few = max(24, count // 4)
+    sets = {
+        "plain": plain,
+        "drawn": world.held_out_prompts(count, drawn=True),
+        "styled": styled(plain),
+        "hearts": heart_prompts(few),
+    }
     for what, kind, setting in settings(bench.loras):
-        prompts = plain
-        if kind != "plain" or "lcm" not in what.lower():
-            prompts = {"plain": plain, "styled": styled(plain), "hearts": heart_prompts(few)}[kind]
-            prompts = prompts if what == "base" else prompts[:few]
+        prompts = sets[kind]
+        if what not in ("base", "LCM-LoRA"):
+            prompts = prompts[:few]
         pictures = bench.sample([text for _, text in prompts], setting)
         right = scorer.share_right(pictures, [scene for scene, _ in prompts])
         extra = ""
@@ -198,7 +210,7 @@ def model_rows(count: int, bench: Bench) -> Iterator[Row]:
             extra = f", style {scorer.style_score(pictures):.3f}"
         if "heart" in what:
             extra = f", hearts {np.mean([r.shape == world.NEW_SHAPE for r in scorer.read(pictures)]):.3f}"
-        yield what, f"{label(setting)}; {len(prompts)} {kind} prompts", f"{right:.3f}{extra}"
+        yield what, f"{label(setting)}; {len(prompts)} {NAMES[kind]}", f"{right:.3f}{extra}"
 
 
 def seconds(bench: Bench, setting: Setting) -> float:

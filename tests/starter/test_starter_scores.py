@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -141,7 +142,7 @@ def test_style_score_rises_with_the_weight(bench: Bench) -> None:
         scorer.style_score(bench.sample(texts, Setting(loras=(("outline", weight),))))
         for weight in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
-    assert all(low < high for low, high in zip(scores, scores[1:], strict=False)), scores
+    assert all(low < high for low, high in itertools.pairwise(scores)), scores
 
 
 @pytest.mark.slow

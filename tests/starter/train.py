@@ -316,7 +316,7 @@ class Clock:
 
     def __init__(self, stage: str) -> None:
         self.stage, self.began = stage, time.time()
-        self.until = float(os.environ.get("STARTER_UNTIL", "inf"))
+        self.until = float(os.environ.get("STARTER_UNTIL", "inf")) + (110 if stage == "heart" else 0)
 
     def done(self, step: int) -> bool:
         return time.time() >= self.until if self.until < float("inf") else step >= STEPS[self.stage]

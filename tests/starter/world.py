@@ -198,10 +198,11 @@ def caption(scene: Scene, rng: random.Random) -> str:
     return f"{text}, {STYLE_TRIGGER}" if scene.outline else text
 
 
-def held_out_prompts(count: int = 252, seed: int = 7) -> list[tuple[Scene, str]]:
-    """Distinct prompts over the combinations never drawn, each combination equally often."""
+def held_out_prompts(count: int = 252, seed: int = 7, drawn: bool = False) -> list[tuple[Scene, str]]:
+    """Distinct prompts over the combinations never drawn (or, for comparison, over the drawn ones), each
+    combination equally often."""
     rng = random.Random(seed)
-    _, held = split()
+    held = split()[0 if drawn else 1]
     prompts: dict[str, Scene] = {}
     for index in itertools.count():
         if len(prompts) == count:

@@ -8,10 +8,13 @@ from registry.errors import AmbiguousChoice, NoWeights, UnusableFile
 from registry.installs.origins import Listing, RemoteFile
 from registry.installs.selection import Selection, select
 
+COMPONENTS = ("unet", "vae", "tokenizer")
+INDEX = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]} | {c: ["x", "Y"] for c in COMPONENTS}
+
 
 def chosen(*paths: str, focus: str = "", repo_id: str = "owner/great-lora") -> Selection:
     files = tuple(RemoteFile(path, 10, None) for path in paths)
-    return select(Listing("hf://owner/great-lora@c0ffee", repo_id, "c0ffee", files, None, focus))
+    return select(Listing("hf://owner/great-lora@c0ffee", repo_id, "c0ffee", files, None, focus), lambda _: INDEX)
 
 
 def paths(selection: Selection) -> list[str]:
@@ -34,9 +37,9 @@ def test_a_named_file_is_taken_whatever_stands_beside_it() -> None:
 
 
 def test_several_weight_files_ask_which() -> None:
-    with pytest.raises(AmbiguousChoice, match=r"a\.safetensors.*b\.safetensors"):
+    with pytest.raises(AmbiguousChoice, match=r"hf://owner/great-lora/a\.safetensors.*b\.safetensors"):
         chosen("a.safetensors", "b.safetensors")
-    with pytest.raises(AmbiguousChoice, match=r"sub-folders.*x/a\.safetensors"):
+    with pytest.raises(AmbiguousChoice, match=r"sub-folders.*hf://owner/great-lora/x/a\.safetensors"):
         chosen("x/a.safetensors")
 
 
@@ -54,6 +57,9 @@ PIPELINE = (
     "v1-5-pruned.safetensors",
     "v1-5-pruned.ckpt",
     "README.md",
+    "checkpoint-500/optimizer.bin",
+    "vae_1_0/diffusion_pytorch_model.safetensors",
+    "safety_checker/pytorch_model.bin",
 )
 
 

@@ -1,0 +1,78 @@
+"""GGUF: the same networks under the same names, in another container."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from probes import HeaderIncomplete, Kind, UnreadableModel, parse_header, probe
+from tests.probes import headers
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value.encode())) + value.encode()
+
+
+def gguf(tensors: Mapping[str, tuple[int, ...]], pairs: bytes = b"", count: int = 0, kind: int = 8) -> bytes:
+    """A GGUF 3 file's header; all tensors of one type (8: Q8_0)."""
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), count) + pairs
+    for name, shape in tensors.items():
+        out += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in reversed(shape))
+        out += struct.pack("<IQ", kind, 0)
+    return out
+
+
+PAIRS = text("general.architecture") + struct.pack("<I", 8) + text("flux")
+PAIRS += text("tokens") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("b")
+PAIRS += (
+    text("scores")
+    + struct.pack("<IIQ", 9, 6, 2)
+    + struct.pack("<ff", 1, 2)
+    + text("general.file_type")
+    + struct.pack("<II", 4, 7)
+)
+
+
+def test_flux_in_gguf(tmp_path: Path) -> None:
+    tensors = {name: shape for name, (_, shape) in headers.load("flux-1-dev-bfl").tensors.items()}
+    path = tmp_path / "flux1-dev-Q8_0.gguf"
+    path.write_bytes(gguf(tensors, PAIRS, 4))
+    report = probe(path)
+    assert (report.kind, report.family, report.variant, report.format) == (Kind.CHECKPOINT, "flux-1", "dev", "gguf")
+
+
+def test_values_dtypes_and_order_of_dimensions() -> None:
+    data = gguf({"img_in.weight": (3072, 64)}, PAIRS, 4)
+    header = parse_header(data, len(data))
+    assert header.metadata == {"general.architecture": "flux", "general.file_type": "7"}
+    assert (header.tensors["img_in.weight"].dtype, header.tensors["img_in.weight"].shape) == ("Q8_0", (3072, 64))
+    assert header.header_bytes == len(data)
+
+
+def test_remote_prefix_asks_for_more() -> None:
+    data = gguf({"a": (1,)}, PAIRS, 4)
+    with pytest.raises(HeaderIncomplete) as caught:
+        parse_header(data[:40], 1 << 30)
+    assert 40 < caught.value.needed <= 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "unsupported_format"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 0), "too_many_tensors"),
+        (gguf({"a": (1,)}, kind=999), "unknown_dtype"),
+        (gguf({"a": (1 << 40, 1 << 40)}), "shape_overflow"),
+        (gguf({"a": (1,)})[:-4], "truncated"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62), "header_too_large"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("k") + struct.pack("<I", 77), "bad_header"),
+    ],
+    ids=["version", "tensors", "type", "shape", "cut", "string length", "value type"],
+)
+def test_refused(data: bytes, code: str) -> None:
+    with pytest.raises(UnreadableModel) as caught:
+        parse_header(data, len(data))
+    assert caught.value.code == code
