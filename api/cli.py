@@ -108,7 +108,7 @@ def list_models(
     if as_json:
         _print_json([_model_dict(m) for m in models])
     elif models:
-        _table(("id", "name", "kind", "family", "size", "weight", "triggers"), [_row(m) for m in models])
+        _table(("id", "name", "kind", "family", "format", "size", "weight", "triggers"), [_row(m) for m in models])
     elif kind or family or text:
         print("No installed model is so.", file=sys.stderr)
     else:
@@ -327,7 +327,16 @@ def _row(model: Model) -> tuple[str, ...]:
     from registry.recipes import adapter_weight
 
     weight = "" if model.kind == "checkpoint" else f"{adapter_weight(model).value:g}"
-    return model.id, model.name, model.kind, model.family, _size(model.size), weight, ", ".join(model.triggers)
+    return (
+        model.id,
+        model.name,
+        model.kind,
+        model.family,
+        model.format,
+        _size(model.size),
+        weight,
+        ", ".join(model.triggers),
+    )
 
 
 def _size(count: float) -> str:

@@ -199,7 +199,7 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
             continue
         inner, outer, rank, kernel, real_kind = made
         modules.append(Module(component, path, real_kind or kind, inner, outer, rank, kernel, frozenset(parts)))
-        keys[path] = next(iter(parts.values()))
+        keys[path] = parts.get("down") or next(iter(parts.values()))
     used = {m.kind for m in modules}
     if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
         layouts.discard("lycoris")

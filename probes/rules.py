@@ -196,13 +196,13 @@ class Alone:
     it."""
 
     def check(self, subject: Subject) -> Evidence:
-        outside = len(subject.header.tensors) - len(subject.names)
+        outside = next((name for name in subject.header.tensors if not name.startswith(subject.root)), None)
         return Evidence(
             "alone",
-            outside == 0,
-            None,
+            outside is None,
+            outside,
             "nothing else in the file",
-            f"{outside} other tensors" if outside else "nothing else",
+            "other tensors" if outside else "nothing else",
         )
 
 

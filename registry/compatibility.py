@@ -173,9 +173,13 @@ def _text(shape: Shape) -> str:
 def _reason(problems: list[Misfit], total: int) -> str:
     if not problems:
         return "the file has no LoRA tensors"
-    by_place = {
-        problem.weight.removesuffix(".weight") if problem.weight else problem.tensor: problem for problem in problems
+    # A wrong width tells people more than an unknown name, and a layer is named once, not for each of its tensors.
+    misshapen = {
+        p.weight.removesuffix(".weight"): f"{p.weight.removesuffix('.weight')} {p.problem}"
+        for p in problems
+        if p.weight
     }
-    named = "; ".join(f"{place} {problem.problem}" for place, problem in list(by_place.items())[:_NAMED])
-    more = f"; and {len(by_place) - _NAMED} more" if len(by_place) > _NAMED else ""
-    return f"{len({problem.tensor for problem in problems})} of {total} tensors do not fit: {named}{more}"
+    unplaced = dict.fromkeys(p.problem if "has no layer" in p.problem else str(p) for p in problems if not p.weight)
+    said = [*misshapen.values(), *unplaced]
+    more = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    return f"{len({p.tensor for p in problems})} of {total} tensors do not fit: {'; '.join(said[:_NAMED])}{more}"

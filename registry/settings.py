@@ -11,7 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Each field is `MODELSHELF_<FIELD>` in the environment; the Hub's own variables keep the names its users know."""
 
-    model_config = SettingsConfigDict(env_prefix="MODELSHELF_", env_file=None, env_ignore_empty=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MODELSHELF_", env_file=None, env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
 
     root: Path = Field(
         default_factory=lambda: Path.home() / "modelshelf",

@@ -1,4 +1,4 @@
-"""The starter models: small, truly trained, shipped as package data. tests/starter has the script that trained them; SCORES.md what they can do."""
+"""The starter models: small, truly trained, shipped as package data. See SCORES.md beside this, and tests/starter for the training."""
 
 from __future__ import annotations
 

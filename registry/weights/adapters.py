@@ -79,7 +79,13 @@ def _layer(weight: str, parts: Mapping[Role, Tensor], configs: Mapping[str, Mapp
 def _peft_configs(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Component -> the LoraConfig that diffusers >= 0.34 writes into the metadata, with keys such as `unet.lora_alpha`."""
     configs: dict[str, dict[str, Any]] = defaultdict(dict)
-    for key, value in json.loads(metadata.get("lora_adapter_metadata", "{}")).items():
+    try:
+        stated = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except ValueError as error:
+        raise UnusableFile(f"Its lora_adapter_metadata is not JSON: {error}") from error
+    if not isinstance(stated, dict):
+        raise UnusableFile("Its lora_adapter_metadata is not a JSON object.")
+    for key, value in stated.items():
         component, _, field = key.partition(".")
         configs[component][field] = value
     return configs

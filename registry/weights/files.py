@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.errors import FileMissing, NotGenerable
+from registry.errors import FileMissing, NotGenerable, UnusableFile
+from registry.sources import relative_path
 from registry.weights.names import COMPONENTS
 
 _STEMS = ("diffusion_pytorch_model", "model")
@@ -52,8 +53,16 @@ def _component_files(folder: Path) -> list[Path]:
             *sorted(folder.glob(f"{stem}.safetensors.index.*.json")),
         ):
             if index.is_file():
-                shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-                return [folder / name for name in sorted(set(shards.values()))]
+                return [folder / name for name in _shards(index)]
         if variants := [path for path in sorted(folder.glob(f"{stem}.*.safetensors")) if "non_ema" not in path.name]:
             return variants[:1]
     raise NotGenerable(f"{folder} has no safetensors weights; pickled ones are not read.", path=str(folder))
+
+
+def _shards(index: Path) -> list[str]:
+    """File names in a weight index, which is somebody's file: one that leads out of its folder is refused."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return [relative_path(name) for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnusableFile(f"{index.name} is no index of weights: {error}", path=str(index)) from error

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -29,7 +30,13 @@ from tests.service import running_service
 
 OUTPUT = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-output")
 HUB = "https://huggingface.co"
-BASE, OUTLINE, HEART, LCM = (r.name for r in starter_repositories())
+REPOSITORIES = tuple(r.name for r in starter_repositories())
+BASE, OUTLINE, HEART, LCM = (
+    "starter-base",
+    "starter-outline-lora",
+    "starter-heart",
+    "starter-lcm-lora",
+)  # the models' names
 PROMPTS = (
     "a red circle on a white background",
     "a yellow star on a blue background",
@@ -77,7 +84,7 @@ def main() -> None:
         running_service(OUTPUT / "root", hub.endpoint) as service,
     ):
         step("Install from Hugging Face URLs")
-        for name in (BASE, OUTLINE, HEART, LCM):
+        for name in REPOSITORIES:
             install(service, f"{HUB}/modelshelf/{name}")
         install(service, f"{HUB}/modelshelf/{BASE}/blob/main/{BASE}.safetensors")
         install(service, f"{HUB}/{strangers.real_sd15_lora}")
@@ -110,7 +117,9 @@ def install(service: httpx.Client, source: str, *, expected: bool = True) -> Non
     last = follow(service, source, answer.json()["id"]) if answer.is_success else {"error": answer.json()}
     if (error := last["error"]) is not None:
         console.print(f"  [red]refused[/]    {source}")
-        console.print(f"             {error['detail']} [dim]({error['status']} {error['code']})[/]")
+        console.print(
+            f"             {escape(error['detail'])} [dim]({error['status']} {error['code']})[/]", soft_wrap=True
+        )
     else:
         model = service.get(f"/v1/models/{last['model_id']}").json()
         digest = f"sha256 {model['sha256'][:12]}" if model["sha256"] else f"{len(model['files'])} files"

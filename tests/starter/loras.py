@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
 from tests.starter import models, scorer, train, world
 
@@ -75,6 +75,13 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in get_peft_model_state_dict(model).items()}
 
 
+def start(model: torch.nn.Module, config: LoraConfig, path: Path, part: str = "unet") -> None:
+    """Adds the adapter; a file of an earlier run is where it goes on from."""
+    model.add_adapter(config)
+    if path.exists():
+        set_peft_model_state_dict(model, torch.load(path)[part])
+
+
 def trainable(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
@@ -87,7 +94,7 @@ def train_style(work: Path) -> None:
     drawn, _ = world.split()
     scenes = [world.sample_scene(rng, drawn, outline=True) for _ in range(1500)]
     latents = train.encoded(train.load_vae(work), scenes, rng)
-    unet.add_adapter(adapter("style", ATTENTION))
+    start(unet, adapter("style", ATTENTION), work / "style.pt")
 
     def loss_at(step: int) -> torch.Tensor:
         pick = [rng.randrange(len(scenes)) for _ in range(train.BATCH["style"])]
@@ -108,8 +115,8 @@ def train_heart(work: Path) -> None:
     hearts, ordinary = world.split((world.NEW_SHAPE,))[0], world.split()[0]
     scenes = [world.sample_scene(rng, hearts if i % 4 else ordinary) for i in range(1600)]
     latents = train.encoded(train.load_vae(work), scenes, rng)
-    unet.add_adapter(adapter("heart", KOHYA_UNET))
-    text.add_adapter(adapter("heart", KOHYA_TEXT))
+    start(unet, adapter("heart", KOHYA_UNET), work / "heart.pt")
+    start(text, adapter("heart", KOHYA_TEXT), work / "heart.pt", "text")
 
     def loss_at(step: int) -> torch.Tensor:
         pick = [rng.randrange(len(scenes)) for _ in range(train.BATCH["heart"])]
@@ -172,7 +179,7 @@ def train_lcm(work: Path) -> None:
             parts.append((states, times, ends, torch.tensor(good).nonzero()[:, 0]))
             right.append(float(np.mean(good)))
             log(at, right=float(np.mean(right)))
-    unet.add_adapter(adapter("lcm", LCM_TARGETS))
+    start(unet, adapter("lcm", LCM_TARGETS), work / "lcm.pt")
     power = models.alphas_cumprod()
 
     def loss_at(step: int) -> torch.Tensor:

@@ -7,11 +7,12 @@ an hour. The cross-attention width stays 768, which is what makes the family hon
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tests.starter import world
@@ -22,6 +23,8 @@ WIDTH = 768
 """Text width and UNet cross-attention width, as in every Stable Diffusion 1 model."""
 SCALING = 0.18215
 """The family's latent scaling factor; the latents are whitened so that it is right here too."""
+CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""How CLIP's tokenizer cuts a text into words."""
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 """Stable Diffusion 1's published noise schedule, over 1,000 timesteps."""
 
@@ -58,17 +61,14 @@ def new_unet() -> UNet2DConditionModel:
 
 def new_tokenizer(folder: Path) -> CLIPTokenizer:
     """A byte-level BPE in CLIP's own layout, trained on captions alone and saved to ``folder``."""
-    import random
-
     rng = random.Random(0)
     pool = world.combinations((*world.SHAPES, world.NEW_SHAPE))
     texts = [world.caption(world.sample_scene(rng, pool, outline=i % 4 == 0), rng) for i in range(4000)]
     bpe = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(pattern=_clip_pattern(), behavior="removed", invert=True),
+            pre_tokenizers.Split(pattern=Regex(CLIP_WORDS), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -92,15 +92,7 @@ def new_tokenizer(folder: Path) -> CLIPTokenizer:
     (folder / "merges.txt").write_text(f"#version: 0.2\n{lines}\n", encoding="utf-8")
     tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT)
     tokenizer.save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text(f"#version: 0.2\n{lines}\n", encoding="utf-8")
     return tokenizer
-
-
-def _clip_pattern():
-    from tokenizers import Regex
-
-    return Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

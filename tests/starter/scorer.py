@@ -33,6 +33,9 @@ class Reading:
     background: str
     fit: float
     hollow: float
+    """Empty share of the silhouette (holes filled)."""
+    thin: float
+    """Share of the shape's pixels within 3 pixels of its edge."""
 
     def right(self, scene: world.Scene) -> bool:
         """Shape, shape colour and background colour all as ``scene`` says."""
@@ -61,8 +64,10 @@ def _read(pictures: np.ndarray) -> list[Reading]:
     axis = palette[front] - palette[back]
     along = ((pixels - palette[back][:, None, None]) * axis[:, None, None]).sum(-1)
     mask = along > 0.5 * (axis**2).sum(1)[:, None, None]
+    front_pixels = mask
     mask = largest_piece(mask)
     solid = fill_holes(mask)
+    strokes = front_pixels & ~eroded(eroded(eroded(front_pixels)))
     area = solid.sum((1, 2))
     fits = overlap(solid)
     best = fits.argmax(1)
@@ -81,6 +86,7 @@ def _read(pictures: np.ndarray) -> list[Reading]:
                 background=world.COLOURS[back[i]],
                 fit=fit if seen else 0.0,
                 hollow=float(1 - mask[i].sum() / area[i]) if seen else 0.0,
+                thin=float(strokes[i].sum() / front_pixels[i].sum()) if front_pixels[i].sum() >= 40 else 0.0,
             )
         )
     return readings
@@ -108,6 +114,11 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
         if sizes.max() > 0:
             kept[i] = label[i] == sizes.argmax()
     return kept
+
+
+def eroded(mask: np.ndarray) -> np.ndarray:
+    """Each mask without the pixels on its edge; (n, h, w) bool."""
+    return np.logical_and.reduce([mask, *_shifted(mask)])
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
@@ -170,5 +181,8 @@ def share_right(pictures: np.ndarray, scenes: list[world.Scene]) -> float:
 
 
 def style_score(pictures: np.ndarray) -> float:
-    """Mean hollowness in 0..1: the empty share of the silhouette, over that of a drawn outline (0.55 caps it)."""
-    return float(np.mean([min(1.0, reading.hollow / 0.55) for reading in read(pictures)]))
+    """Mean share of the shape's pixels within 3 pixels of its edge: about 0.5 filled, 1 as an outline.
+
+    A stroke counts even where it is broken, so the score moves before every outline is closed.
+    """
+    return float(np.mean([reading.thin for reading in read(pictures)]))

@@ -117,6 +117,11 @@ class HttpFiles:
             raise HubUnreachable(f"{request.url.host} redirects to nowhere: {error}", host=request.url.host) from error
         except httpx.TransportError as error:
             raise Transient(_reason(error)) from error
+        if request.url.scheme == "https" and response.url.scheme != "https":
+            response.close()
+            raise HubUnreachable(
+                f"{request.url.host} redirects to http://{response.url.host}, which could be anybody's."
+            )
         if is_transient(response.status_code):
             response.close()
             raise Transient(f"it answers {response.status_code} {response.reason_phrase}")

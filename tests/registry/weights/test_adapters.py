@@ -209,3 +209,15 @@ def test_metadata_that_is_not_diffusers_is_ignored(tiny: Tiny, bundle: Bundle, s
         saved(tensors, "noted", format="pt", lora_adapter_metadata=json.dumps({"text_encoder.lora_alpha": 9})), bundle
     )
     assert {layer.scale for layer in plain.layers.values()} == {layer.scale for layer in noted.layers.values()} == {1.0}
+
+
+@pytest.mark.parametrize("metadata", ["{", "[]", "3"])
+def test_metadata_that_is_no_configuration_is_refused(saved, bundle, metadata):
+    weight = next(name for name in bundle.tensors if name.endswith("attn2.to_q.weight"))
+    key = weight.removesuffix(".weight")
+    rows, columns = bundle.tensors[weight].shape
+    tensors = {f"{key}.lora_A.weight": torch.zeros(2, columns), f"{key}.lora_B.weight": torch.zeros(rows, 2)}
+    with pytest.raises(UnusableFile, match="lora_adapter_metadata"):
+        load_factors(
+            saved(tensors, "odd", format="pt", lora_adapter_metadata=metadata), bundle.tensors.keys(), bundle.device
+        )

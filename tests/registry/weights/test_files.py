@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import FileMissing, NotGenerable
+from registry.errors import FileMissing, NotGenerable, UnusableFile
 from registry.weights.files import WeightFile, weight_files
 
 
@@ -47,6 +47,16 @@ def test_shards_are_those_of_the_index(tmp_path):
     index = {"weight_map": {"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"}}
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     assert [file.path.name for file in weight_files(tmp_path)] == ["a.safetensors", "b.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "index", ["{", "[]", "{}", '{"weight_map": {"x": "../../secret.safetensors"}}', '{"weight_map": {"x": 1}}']
+)
+def test_an_index_that_lies_is_refused(tmp_path, index):
+    _touch(tmp_path / "unet", "a.safetensors")
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(index)
+    with pytest.raises(UnusableFile):
+        weight_files(tmp_path)
 
 
 def test_components_that_are_not_run_are_not_read(tmp_path):
