@@ -16,8 +16,8 @@ from math import lcm
 from threading import Lock
 from typing import Any
 
-import diffusers
 import torch
+import transformers
 from PIL.Image import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -31,6 +31,11 @@ from registry.weights.adapters import Factors, load_factors, overlay
 from registry.weights.bundle import Bundle, bundle_bytes, load_bundle
 from registry.weights.names import canonical_sources
 from registry.weights.residency import Residency
+
+# Before diffusers, whose import makes transformers warn that torchvision is missing, which nothing here needs.
+transformers.logging.set_verbosity_error()
+
+import diffusers  # noqa: E402
 
 _CPU_ALLOCATOR = "DefaultCPUAllocator"
 """torch reports a failed allocation on the CPU as a RuntimeError with this word."""

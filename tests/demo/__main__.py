@@ -31,19 +31,15 @@ from tests.service import running_service
 OUTPUT = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-output")
 HUB = "https://huggingface.co"
 REPOSITORIES = tuple(r.name for r in starter_repositories())
-BASE, OUTLINE, HEART, LCM = (
-    "starter-base",
-    "starter-outline-lora",
-    "starter-heart",
-    "starter-lcm-lora",
-)  # the models' names
+# The models' names: a file's own, or its repository's where the file's says nothing.
+BASE, OUTLINE, LCM = "starter-base", "starter-outline-lora", "starter-lcm-lora"
 PROMPTS = (
     "a red circle on a white background",
     "a yellow star on a blue background",
     "a green triangle on a black background",
     "a purple square on a yellow background",
     "a cyan cross on a red background",
-    "a blue heart on a white background",
+    "a white diamond on a purple background",
 )
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -65,7 +61,6 @@ SETTINGS = (
     Setting("style at 0", {OUTLINE: 0.0}, ", outline style"),
     Setting("style at 0.5", {OUTLINE: 0.5}, ", outline style"),
     Setting("style at 1", {OUTLINE: 1.0}, ", outline style"),
-    Setting("new object: heart LoRA", {HEART: None}),
     Setting("base, 4 steps", more={"steps": 4, "cfg": 1.0}),
     Setting("LCM-LoRA, 4 steps", {LCM: None}, more={"steps": 4}),
     Setting("LCM-LoRA at 0.35, 4 steps", {LCM: 0.35}, more={"steps": 4}),

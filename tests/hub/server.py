@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,17 +24,20 @@ HEARTBEAT = 0.02  # seconds between two pieces of a slowed answer
 PIECE = 1 << 20  # bytes sent at a time otherwise
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seen:
-    """One request. `server`: "hub" or "storage"; `authorized`: with an Authorization header; `sent`: bytes of body."""
+    """One request, from its arrival on. `server`: "hub" or "storage"; `authorized`: with an Authorization header; `sent`: bytes of body.
+
+    Recorded before the answer and counted before each write, so that a client that has its answer finds it here.
+    """
 
     server: str
     method: str
     path: str
     range: str | None
     authorized: bool
-    status: int
-    sent: int
+    status: int = 0
+    sent: int = 0
 
 
 @dataclass
@@ -188,27 +192,30 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         self.parts, self.query = address.path.strip("/").split("/"), parse_qs(address.query)
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.status, self.sent = 0, 0
-        try:
+        ranges, authorized = self.headers.get("Range"), "Authorization" in self.headers
+        self.record = Seen(self.name, self.command, self.path, ranges, authorized)
+        self.hub.seen.append(self.record)
+        with suppress(_Answered):
             self.route()
-        except _Answered:
-            pass
-        finally:
-            ranges, authorized = self.headers.get("Range"), "Authorization" in self.headers
-            record = Seen(self.name, self.command, self.path, ranges, authorized, self.status, self.sent)
-            self.hub.seen.append(record)
+
+    def write(self, body: bytes | memoryview) -> None:
+        self.record.sent += len(body)
+        try:
+            self.wfile.write(body)
+        except OSError:
+            self.record.sent -= len(body)
+            raise
 
     def answer(self, status: int, body: bytes = b"", **headers: str | None) -> None:
         """Headers by keyword, _ for -; None leaves one out. Ends the handling."""
-        self.status = status
+        self.record.status = status
         self.send_response(status)
         for name, value in {"Content_Length": str(len(body)), **headers}.items():
             if value is not None:
                 self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD" and body:
-            self.wfile.write(body)
-            self.sent += len(body)
+            self.write(body)
         raise _Answered
 
     def say(self, value: Any, status: int = 200, **headers: str) -> None:
@@ -236,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= total:
                 self.answer(416, Content_Range=f"bytes */{total}")
             status, headers["Content_Range"] = 206, f"bytes {start}-{end - 1}/{total}"
-        self.status = status
+        self.record.status = status
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -252,12 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
         rest = body if cut is None else body[:cut]
         step = PIECE if fault.bytes_per_second is None else max(1, int(fault.bytes_per_second * HEARTBEAT))
         while rest and not self.hub.closing.is_set():
-            self.wfile.write(rest[:step])
-            self.sent += len(rest[:step])
+            self.write(rest[:step])
             rest = rest[step:]
             if fault.bytes_per_second is not None:
                 time.sleep(HEARTBEAT)
-        if self.sent < len(body):
+        if self.record.sent < len(body):
             self.close_connection = True
             while fault.stalls and not self.hub.closing.wait(HEARTBEAT) and not self._client_has_left():
                 continue

@@ -145,7 +145,7 @@ def test_style_score_rises_with_the_weight(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the outline does not survive the LCM-LoRA yet, see SCORES.md")
+@pytest.mark.xfail(strict=True, reason="the outline does not survive the LCM-LoRA yet, see SCORES.md")
 def test_both_loras_together_keep_style_and_content(bench: Bench) -> None:
     prompts = styled(world.held_out_prompts()[:48])
     pictures = bench.sample([text for _, text in prompts], Setting(8, 1.0, "lcm", (("lcm", 1.0), ("outline", 1.0))))
@@ -154,7 +154,7 @@ def test_both_loras_together_keep_style_and_content(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the heart LoRA is under-trained, see SCORES.md")
+@pytest.mark.xfail(strict=True, reason="the heart LoRA is under-trained, see SCORES.md")
 def test_hearts_need_the_heart_lora(bench: Bench) -> None:
     texts = [text for _, text in heart_prompts(24)]
 
