@@ -4,7 +4,7 @@ from probes.containers.file import REMOTE_PREFIX, parse_header, read_header
 from probes.containers.folder import Folder, choose_weights, merge_headers, read_folder
 from probes.dump import dump_header, pack_dump, parse_dump, read_target
 from probes.engine import probe
-from probes.explain import Explanation, explain
+from probes.explanation import Explanation, explain
 from probes.header import Header, HeaderIncomplete, TensorSpec, UnreadableModel
 from probes.likeness import Likeness, Refutation
 from probes.report import TAKEN, Evidence, Hints, Kind, Outcome, Report, Trait

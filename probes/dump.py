@@ -91,9 +91,8 @@ def pack_dump(document: Mapping[str, Any], compressed: bool = False) -> bytes:
 
 
 def read_target(path: str | Path) -> tuple[Header | Folder, Hints | None]:
-    """What a probe looks at: a file's header, a folder's, or those that a dump holds, with the hints that it holds.
-
-    Raises UnreadableModel.
+    """What a probe looks at: a file's header, a folder's, or those that a dump holds; and the hints of a dump, None for
+    all else. Raises UnreadableModel.
     """
     path = Path(path)
     if path.is_dir():
@@ -111,12 +110,12 @@ def read_target(path: str | Path) -> tuple[Header | Folder, Hints | None]:
         return dumped
 
 
-def parse_dump(data: bytes) -> tuple[Header | Folder, Hints | None] | None:
+def parse_dump(data: bytes) -> tuple[Header | Folder, Hints] | None:
     """What a dump holds; None where the bytes are no dump at all. Raises UnreadableModel where one is broken."""
     document = _document(data)
     if document is None:
         return None
-    hints = _hints(document["hints"]) if "hints" in document else None
+    hints = _hints(document.get("hints", {}))
     if "tensors" in document:
         return _header(document), hints
     folder = _mapping(document.get("folder", {}), "folder")

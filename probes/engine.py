@@ -38,6 +38,20 @@ _NEAR = 3
 """How many signatures that came closest a report explains."""
 _TOLD = 2
 """How many differences from the closest family a reason names."""
+_EMPTY = (
+    "The file is whole but holds no tensors, as one that was saved before anything was put into it. Download it again, or "
+    "ask who made it."
+)
+_NO_WEIGHTS = (
+    "The folder describes a model and has no .safetensors file with its weights. Download it again, or convert the weights "
+    "that it has."
+)
+_SAY_WHICH = (
+    "Say it in the file's name (as in NAME-{}.safetensors), or as base_model in a model card (README.md) beside it."
+)
+_SAY_ACCELERATION = (
+    "Say which in the file's name (as in lcm-NAME.safetensors), or in the tags of a model card (README.md) beside it."
+)
 _REPORT_IT = (
     "`modelshelf probe --explain` tells more; if it should be known, report it with `--dump-header` (CONTRIBUTING.md)."
 )
@@ -63,7 +77,7 @@ def _probe_header(header: Header, hints: Hints, scheduler: Mapping[str, Any] | N
     if header.format in _PICKLES:
         return Report(Outcome.UNUSABLE, ADVICE, format=header.format)
     if not header.tensors:
-        return Report(Outcome.UNKNOWN, "The file is whole but holds no tensors.", format=header.format)
+        return Report(Outcome.UNKNOWN, _EMPTY, format=header.format)
     subject = Subject(header, hints)
     attempts = [signature.match(subject) for signature in SIGNATURES]
     report = _judge(subject, attempts, scheduler)
@@ -80,11 +94,12 @@ def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, 
     chosen, why = _choose(subject, matches)
     if chosen is None:
         names = tuple(sorted({_name(match.signature) for match in matches}))
+        kind = _common(match.signature.kind for match in matches)
         return Report(
             Outcome.AMBIGUOUS,
-            f"The shapes fit {_list(names)} alike, and nothing in the file or beside it says which. Name the family "
-            "yourself.",
-            kind=_common(match.signature.kind for match in matches),
+            f"The shapes fit {_list(names)} alike, and nothing in the file or beside it says which. "
+            + (_SAY_WHICH.format(names[0].removesuffix(f" {kind}")) if kind else _REPORT_IT),
+            kind=kind,
             candidates=names,
             evidence=tuple(evidence for match in matches for evidence in match.evidence),
         )
@@ -180,9 +195,8 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         if weighed.strict:
             return (
                 None, Outcome.AMBIGUOUS,
-                f"A {family} LoRA ({because}) laid out exactly as LCM-LoRA, TCD, Lightning and other few-step "
-                "distillations are, and as a "
-                "LoCon of rank 64 can be. No name, card or metadata says which: name the kind yourself.",
+                f"A LoRA for {family} ({because}), laid out as LCM-LoRA, TCD, Lightning and other few-step distillations are, and "
+                "as a LoCon of rank 64 can be. " + _SAY_ACCELERATION,
             )  # fmt: skip
         return lora
     second = max((t.confidence for t in weighed.traits[1:]), default=0.0)
@@ -191,8 +205,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         return (
             None,
             Outcome.AMBIGUOUS,
-            f"A {family} LoRA ({because}) of a few-step layout that is said to be {names} alike: name the kind "
-            "yourself.",
+            f"A LoRA for {family} ({because}) of a few-step layout that is said to be {names} alike. {_SAY_ACCELERATION}",
         )
     if best.name != "lcm":
         return (
@@ -203,7 +216,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
     return (
         Kind.LCM_LORA,
         Outcome.IDENTIFIED,
-        f"{family} LCM-LoRA: {because}; few-step distillation layout, and its {best.evidence[0].key} says LCM.",
+        f"{family} LCM-LoRA: {because}; laid out as few-step distillations are, and said to be LCM by its {best.evidence[0].key}.",
     )
 
 
@@ -290,14 +303,9 @@ def _name(signature: Signature) -> str:
 
 
 def _because(match: Match) -> str:
-    """The rule that says most, in words: widths and cross-attention before presence."""
-    telling = [e for e in match.evidence if e.rule in ("width", "cross_attention", "fits")] or list(match.evidence)
-    best = telling[0]
-    return (
-        f"{best.key or best.expected} has {best.seen}"
-        if best.rule in ("width", "cross_attention")
-        else f"{best.key or best.expected} {best.seen}"
-    )
+    """The evidence that says most, in words: widths and cross-attention before presence."""
+    telling = (e for e in match.evidence if e.rule in ("width", "cross_attention", "fits"))
+    return sentence(next(telling, match.evidence[0]))
 
 
 def _common(kinds: Iterable[Kind]) -> Kind | None:
@@ -324,9 +332,7 @@ def _probe_component(folder: Folder, hints: Hints) -> Report:
     does."""
     header = folder.headers.get("")
     if header is None:
-        return Report(
-            Outcome.UNUSABLE, ADVICE if "" in folder.pickles else "The folder has no weight file that can be read here."
-        )
+        return Report(Outcome.UNUSABLE, ADVICE if "" in folder.pickles else _NO_WEIGHTS)
     base = (folder.index or {}).get("base_model_name_or_path")
     if isinstance(base, str) and base and not (hints.card or {}).get("base_model"):
         hints = replace(hints, card={**(hints.card or {}), "base_model": base})

@@ -34,11 +34,11 @@ _MEASURES = frozenset({"width", "dimensions", "blocks", "cross_attention"})
 @dataclass(frozen=True, slots=True)
 class Refutation:
     """One rule that ruled a family out. `shared`: families that ask for just what was seen there; `extent`: how much of
-    the file is so, where one example stands for several."""
+    the file is so, where one example stands for several (so many, of so many)."""
 
     evidence: Evidence
     shared: tuple[str, ...] = ()
-    extent: str | None = None
+    extent: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _refutation(
     extent = None
     if isinstance(rule, Fits):
         fitting, modules = _fitting(rule, subject)
-        extent = f"{modules - fitting} of {modules} modules" if fitting < modules else None
+        extent = (modules - fitting, modules) if fitting < modules else None
     return Refutation(evidence, shared if len(shared) <= _SHARED else (), extent)
 
 
