@@ -93,3 +93,11 @@ def test_probing_imports_neither_torch_nor_a_database(tmp_path: Path) -> None:
     loaded = loaded_after("import probes", tmp_path)
     assert "orjson" in loaded
     assert loaded.isdisjoint({*HEAVY, "sqlmodel", "sqlalchemy", "httpx", "huggingface_hub", "safetensors", "numpy"})
+
+
+def test_probing_what_is_on_disk_waits_for_no_network_library(tmp_path: Path) -> None:
+    code = f"from registry.probing import inputs; from registry.settings import Settings; [e.load() for e in inputs({str(tmp_path / 'x')!r}, Settings())]"
+    (tmp_path / "x").write_text('{"tensors": {"a": ["F16", [1]]}}')
+    loaded = loaded_after(code, tmp_path)
+    assert "pydantic_settings" in loaded
+    assert loaded.isdisjoint({*HEAVY, "sqlmodel", "sqlalchemy", "httpx", "huggingface_hub", "fastapi"})
