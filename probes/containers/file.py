@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from probes.containers.gguf import MAGIC as GGUF_MAGIC
 from probes.containers.gguf import parse_gguf
@@ -96,9 +97,11 @@ def read_header(path: str | Path) -> Header:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
+        stat = path.stat()
+        if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):  # opening a named pipe would wait for its writer
+            raise UnreadableModel("not_a_file", f"{path} is a device, pipe or socket; give a file or a folder.")
+        with path.open("rb", buffering=0) as file:
+            size = stat.st_size
             prefix = file.read(_LOCAL_PREFIX)
             while True:
                 try:
