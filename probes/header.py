@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -31,8 +31,7 @@ class HeaderIncomplete(Exception):
         self.needed = needed
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """dtype as safetensors spells it (`F16`, `BF16`, `F8_E4M3`, ...; GGUF types keep their GGUF name) and shape,
     outermost first."""
 
@@ -61,6 +60,10 @@ class TensorTable(Mapping[str, TensorSpec]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
+
+    def keys(self) -> KeysView[str]:
+        """The dictionary's own: looking names up and walking them costs no call."""
+        return self._raw.keys()
 
     def __len__(self) -> int:
         return len(self._raw)

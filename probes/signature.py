@@ -54,20 +54,19 @@ class Signature:
     """The family's usual prediction type, reported as a default."""
 
     def match(self, subject: Subject) -> Match:
-        best = Match(self, "", ())
+        best, best_root = [], ""
         for root in filter(subject.present, self.roots):
             view = subject.under(root)
             evidence: list[Evidence] = []
             for rule in self.rules:
-                evidence.append(rule.check(view))
+                evidence.append(view.evidence(rule))
                 if not evidence[-1].ok:
                     break
-            match = Match(self, root, tuple(evidence))
-            if match.ok:
-                return match
-            if len(match.evidence) > len(best.evidence):
-                best = match
-        return best
+            else:
+                return Match(self, root, tuple(evidence))
+            if len(evidence) > len(best):
+                best, best_root = evidence, root
+        return Match(self, best_root, tuple(best))
 
     def variant_in(self, match: Match, subject: Subject) -> str | None:
         return self.variants.of(subject.under(match.root)) if self.variants else self.variant

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from probes.adapters import Adapter, normalise
 from probes.claims import Claim, claims_of
 from probes.header import Header
-from probes.report import Hints
+from probes.report import Evidence, Hints
+
+if TYPE_CHECKING:
+    from probes.rules import Rule
+
+
+class _Index:
+    """What is looked up in a header's names, whatever the root."""
+
+    def __init__(self, header: Header, hints: Hints) -> None:
+        self.header = header
+        self.hints = hints
+        self.endings: dict[str, tuple[str, ...]] = {}
+        self.present: dict[str, bool] = {"": True}
+        self.evidence: dict[str, dict[Rule, Evidence]] = {}
+
+    @cached_property
+    def lines(self) -> str:
+        """All names, each between line feeds: searching a text is an order of magnitude faster than asking every name."""
+        names = self.header.tensors.keys()
+        text = "\n".join(names)
+        if text.count("\n") >= len(names):  # no real name has one; whole lines stay what is no name of a layer
+            text = "\n".join([name.replace("\n", " ") for name in names])
+        return f"\n{text}\n"
+
+    @cached_property
+    def patterns(self) -> list[str]:
+        """See Subject.patterns; sorted."""
+        text = self.lines[1:-1].encode("utf-8", "replace").translate(None, b"0123456789")
+        return sorted([line.decode() for line in set(text.split(b"\n"))])
+
+    def ending(self, suffix: str) -> tuple[str, ...]:
+        if suffix not in self.endings:
+            pieces = self.lines.split(suffix + "\n")[:-1]
+            self.endings[suffix] = tuple([piece[piece.rfind("\n") + 1 :] + suffix for piece in pieces])
+        return self.endings[suffix]
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        return normalise(self.header.tensors)
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        return claims_of(self.header.metadata, self.hints)
 
 
 class Subject:
@@ -16,58 +61,64 @@ class Subject:
     checkpoint)."""
 
     def __init__(
-        self, header: Header, hints: Hints | None = None, root: str = "", whole: Subject | None = None
+        self, header: Header, hints: Hints | None = None, root: str = "", index: _Index | None = None
     ) -> None:
         self.header = header
-        self.hints = hints or Hints()
         self.root = root
-        self.whole = whole or self
-        self._endings: dict[str, tuple[str, ...]] = {}
-        self._views: dict[str, Subject] = {}
-        self._blocks: dict[str, int] = {}
-        self._present: dict[str, bool] = {}
+        self._index = index or _Index(header, hints or Hints())
+        self._names = header.tensors.keys()
+        self._evidence = self._index.evidence.setdefault(root, {})
 
     def under(self, root: str) -> Subject:
         """The same header read under another root."""
-        if root == self.root:
-            return self
-        if root not in self._views:
-            self._views[root] = Subject(self.header, self.hints, root, self.whole)
-        return self._views[root]
+        return self if root == self.root else Subject(self.header, None, root, self._index)
+
+    @property
+    def whole(self) -> Subject:
+        return self.under("")
+
+    def evidence(self, rule: Rule) -> Evidence:
+        """What the rule says; asked once, however many signatures have it."""
+        found = self._evidence.get(rule)
+        if found is None:
+            found = self._evidence[rule] = rule.check(self)
+        return found
 
     def has(self, name: str) -> bool:
-        return self.root + name in self.header.tensors
+        return self.root + name in self._names
 
     def present(self, root: str) -> bool:
         """Whether some name begins with this root (roots have no digits), to spare looking for every key under every root."""
-        if root not in self._present:
-            self._present[root] = not root or any(name.startswith(root) for name in self.patterns)
-        return self._present[root]
+        known = self._index.present
+        if root not in known:
+            patterns = self._index.patterns
+            at = bisect_left(patterns, root)
+            known[root] = at < len(patterns) and patterns[at].startswith(root)
+        return known[root]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        spec = self.header.tensors.get(self.root + name)
-        return None if spec is None else spec.shape
+        return self.header.tensors[self.root + name].shape if self.has(name) else None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names under the root, without it."""
         if not self.root:
-            return tuple(self.header.tensors)
+            return tuple(self._names)
         cut = len(self.root)
-        return tuple([name[cut:] for name in self.header.tensors if name.startswith(self.root)])
+        return tuple([name[cut:] for name in self._names if name.startswith(self.root)])
 
     def ending(self, suffix: str) -> tuple[str, ...]:
-        if suffix not in self._endings:
-            self._endings[suffix] = tuple([name for name in self.names if name.endswith(suffix)])
-        return self._endings[suffix]
+        """Names under the root, without it, that end so."""
+        found = self._index.ending(suffix)
+        if not self.root:
+            return found
+        names = [name.removeprefix(self.root) for name in found if name.startswith(self.root)]
+        return tuple([name for name in names if name.endswith(suffix)])
 
     def blocks(self, prefix: str) -> int:
         """How many different parts follow `prefix` and a dot: the number of its blocks."""
-        if prefix not in self._blocks:
-            start = prefix + "."
-            cut = len(start)
-            self._blocks[prefix] = len({name[cut:].partition(".")[0] for name in self.names if name.startswith(start)})
-        return self._blocks[prefix]
+        pieces = self._index.lines.split(f"\n{self.root}{prefix}.")
+        return len({piece.partition(".")[0].partition("\n")[0] for piece in pieces[1:]})
 
     @cached_property
     def patterns(self) -> tuple[str, ...]:
@@ -75,10 +126,8 @@ class Subject:
 
         Made at C speed in one go; all questions that numbers do not matter for are asked of these.
         """
-        if self is not self.whole:
-            return tuple([name[len(self.root) :] for name in self.whole.patterns if name.startswith(self.root)])
-        text = "\n".join(self.header.tensors).encode("utf-8", "replace")
-        return tuple(line.decode() for line in set(text.translate(None, b"0123456789").split(b"\n")))
+        cut = len(self.root)
+        return tuple([name[cut:] for name in self._index.patterns if name.startswith(self.root)])
 
     @cached_property
     def words(self) -> frozenset[str]:
@@ -91,21 +140,17 @@ class Subject:
         return frozenset([name.partition(".")[0] for name in self.patterns])
 
     @property
+    def hints(self) -> Hints:
+        return self._index.hints
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         return self.header.metadata
 
     @property
     def adapter(self) -> Adapter:
-        return self.whole._adapter
-
-    @cached_property
-    def _adapter(self) -> Adapter:
-        return normalise(self.header.tensors)
+        return self._index.adapter
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        return self.whole._claims
-
-    @cached_property
-    def _claims(self) -> tuple[Claim, ...]:
-        return claims_of(self.header.metadata, self.hints)
+        return self._index.claims
