@@ -253,9 +253,7 @@ class CrossAttention:
     width: int | None
 
     def check(self, subject: Subject) -> Evidence:
-        modules = [
-            m for m in subject.adapter.denoiser if m.path.endswith(("attn2_to_k", "attn2_to_v")) and m.inner is not None
-        ]
+        modules = subject.adapter.cross_attention
         key = subject.adapter.keys[modules[0].path] if modules else None
         seen = sorted({m.inner for m in modules if m.inner is not None})
         expected = [] if self.width is None else [self.width]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,23 +23,29 @@ class _Index:
         self.header = header
         self.hints = hints
         self.endings: dict[str, tuple[str, ...]] = {}
+        self.blocks: dict[str, int] = {}
         self.present: dict[str, bool] = {"": True}
         self.evidence: dict[str, dict[Rule, Evidence]] = {}
 
     @cached_property
-    def lines(self) -> str:
-        """All names, each between line feeds: searching a text is an order of magnitude faster than asking every name."""
-        names = self.header.tensors.keys()
-        text = "\n".join(names)
-        if text.count("\n") >= len(names):  # no real name has one; whole lines stay what is no name of a layer
-            text = "\n".join([name.replace("\n", " ") for name in names])
-        return f"\n{text}\n"
+    def _texts(self) -> tuple[str, list[str]]:
+        names: Iterable[str] = self.header.tensors.keys()
+        while True:
+            text = "\n".join(names)
+            plain = text.encode("utf-8", "replace").translate(None, b"0123456789").split(b"\n")
+            if len(plain) == len(self.header.tensors):
+                return f"\n{text}\n", sorted([line.decode() for line in set(plain)])
+            names = [name.replace("\n", " ") for name in names]  # no layer has such a name, with a space or without
 
-    @cached_property
+    @property
+    def lines(self) -> str:
+        """All names, each between line feeds: a text is searched several times faster than its lines are asked."""
+        return self._texts[0]
+
+    @property
     def patterns(self) -> list[str]:
         """See Subject.patterns; sorted."""
-        text = self.lines[1:-1].encode("utf-8", "replace").translate(None, b"0123456789")
-        return sorted([line.decode() for line in set(text.split(b"\n"))])
+        return self._texts[1]
 
     def ending(self, suffix: str) -> tuple[str, ...]:
         if suffix not in self.endings:
@@ -60,9 +66,7 @@ class Subject:
     """`root`: the prefix under which names are read ("model.diffusion_model." for the denoiser of a whole
     checkpoint)."""
 
-    def __init__(
-        self, header: Header, hints: Hints | None = None, root: str = "", index: _Index | None = None
-    ) -> None:
+    def __init__(self, header: Header, hints: Hints | None = None, root: str = "", index: _Index | None = None) -> None:
         self.header = header
         self.root = root
         self._index = index or _Index(header, hints or Hints())
@@ -117,8 +121,11 @@ class Subject:
 
     def blocks(self, prefix: str) -> int:
         """How many different parts follow `prefix` and a dot: the number of its blocks."""
-        pieces = self._index.lines.split(f"\n{self.root}{prefix}.")
-        return len({piece.partition(".")[0].partition("\n")[0] for piece in pieces[1:]})
+        known, start = self._index.blocks, f"\n{self.root}{prefix}."
+        if start not in known:
+            pieces = self._index.lines.split(start)[1:]
+            known[start] = len({piece.partition(".")[0].partition("\n")[0] for piece in pieces})
+        return known[start]
 
     @cached_property
     def patterns(self) -> tuple[str, ...]:
