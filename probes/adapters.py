@@ -161,6 +161,10 @@ class Adapter:
         return frozenset(m.rank for m in self.modules if m.rank is not None)
 
     @cached_property
+    def components(self) -> frozenset[str]:
+        return frozenset([m.component for m in self.modules])
+
+    @cached_property
     def cross_attention(self) -> tuple[Module, ...]:
         """The denoiser's layers that take in text, where their width is known."""
         return tuple([m for m in self.denoiser if m.path.endswith(_CROSS_ATTENTION) and m.inner is not None])

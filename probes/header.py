@@ -53,7 +53,7 @@ class TensorTable(Mapping[str, TensorSpec]):
 
     def __getitem__(self, name: str) -> TensorSpec:
         raw = self._raw[name]
-        return TensorSpec(raw["dtype"], tuple(raw["shape"]))
+        return TensorSpec._make((raw["dtype"], tuple(raw["shape"])))
 
     def __contains__(self, name: object) -> bool:
         return name in self._raw

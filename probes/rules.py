@@ -239,11 +239,9 @@ class AdapterOf:
             return Evidence(
                 "adapter", False, adapter.others[0] if adapter.others else None, "adapter modules alone", seen
             )
-        components = {m.component for m in adapter.modules}
-        main = next((part for part in (DENOISER, LANGUAGE, CONTROL) if part in components), TEXT)
-        return Evidence(
-            "adapter", main == self.part, None, f"adapter of the {self.part}", ", ".join(sorted(components))
-        )
+        main = next((part for part in (DENOISER, LANGUAGE, CONTROL) if part in adapter.components), TEXT)
+        seen = ", ".join(sorted(adapter.components))
+        return Evidence("adapter", main == self.part, None, f"adapter of the {self.part}", seen)
 
 
 @dataclass(frozen=True, slots=True)

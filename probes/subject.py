@@ -5,15 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from probes.adapters import Adapter, normalise
 from probes.claims import Claim, claims_of
 from probes.header import Header
 from probes.report import Evidence, Hints
-
-if TYPE_CHECKING:
-    from probes.rules import Rule
 
 
 class _Index:
@@ -24,8 +20,6 @@ class _Index:
         self.hints = hints
         self.endings: dict[str, tuple[str, ...]] = {}
         self.blocks: dict[str, int] = {}
-        self.present: dict[str, bool] = {"": True}
-        self.evidence: dict[str, dict[Rule, Evidence]] = {}
 
     @cached_property
     def _texts(self) -> tuple[str, list[str]]:
@@ -70,38 +64,42 @@ class Subject:
         self.header = header
         self.root = root
         self._index = index or _Index(header, hints or Hints())
+        self.evidence: dict[int, Evidence] = {}
+        """What rules have said so far, by their numbers (see probes.signature)."""
         self._names = header.tensors.keys()
-        self._evidence = self._index.evidence.setdefault(root, {})
+        self._views: dict[str, Subject] = {}
+        self._present: dict[tuple[str, ...], list[Subject]] = {}
 
     def under(self, root: str) -> Subject:
         """The same header read under another root."""
-        return self if root == self.root else Subject(self.header, None, root, self._index)
+        view = self._views.get(root)
+        if view is None:  # a view does not know this subject: rings of objects would outlive their probe
+            view = self._views[root] = Subject(self.header, None, root, self._index)
+        return view
+
+    def views(self, roots: tuple[str, ...]) -> list[Subject]:
+        """The same header read under those of the roots that some name begins with."""
+        views = self._present.get(roots)
+        if views is None:
+            views = self._present[roots] = [self.under(root) for root in roots if self.present(root)]
+        return views
 
     @property
     def whole(self) -> Subject:
         return self.under("")
-
-    def evidence(self, rule: Rule) -> Evidence:
-        """What the rule says; asked once, however many signatures have it."""
-        found = self._evidence.get(rule)
-        if found is None:
-            found = self._evidence[rule] = rule.check(self)
-        return found
 
     def has(self, name: str) -> bool:
         return self.root + name in self._names
 
     def present(self, root: str) -> bool:
         """Whether some name begins with this root (roots have no digits), to spare looking for every key under every root."""
-        known = self._index.present
-        if root not in known:
-            patterns = self._index.patterns
-            at = bisect_left(patterns, root)
-            known[root] = at < len(patterns) and patterns[at].startswith(root)
-        return known[root]
+        patterns = self._index.patterns
+        at = bisect_left(patterns, root)
+        return not root or (at < len(patterns) and patterns[at].startswith(root))
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        return self.header.tensors[self.root + name].shape if self.has(name) else None
+        name = self.root + name
+        return self.header.tensors[name].shape if name in self._names else None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -133,6 +131,8 @@ class Subject:
 
         Made at C speed in one go; all questions that numbers do not matter for are asked of these.
         """
+        if not self.root:
+            return tuple(self._index.patterns)
         cut = len(self.root)
         return tuple([name[cut:] for name in self._index.patterns if name.startswith(self.root)])
 

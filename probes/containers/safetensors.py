@@ -36,7 +36,7 @@ _BITS_CAP = 8 << 63
 _AGAIN = "Download it again, and compare its size and SHA-256 with those its page states."
 
 
-def length_of(prefix: bytes, size: int | None) -> int:
+def length_of(prefix: bytes | bytearray, size: int | None) -> int:
     """The JSON's length in bytes, from the first eight; checked against the cap and, where known, the file's size."""
     length = int.from_bytes(prefix[:8], "little")
     if length >= 1 << 63:
@@ -67,7 +67,7 @@ def length_of(prefix: bytes, size: int | None) -> int:
     return length
 
 
-def parse_safetensors(prefix: bytes, size: int | None) -> Header:
+def parse_safetensors(prefix: bytes | bytearray, size: int | None) -> Header:
     """Reads and checks a header. `prefix`: the file's first bytes; `size`: the whole file's bytes, or None when
     unknown.
 
@@ -76,21 +76,22 @@ def parse_safetensors(prefix: bytes, size: int | None) -> Header:
     length = length_of(prefix, size)
     if len(prefix) < 8 + length:
         raise HeaderIncomplete(8 + length)
-    text = prefix[8 : 8 + length]
-    document = _decode(text)
+    document = _decode(prefix, 8, 8 + length)
     metadata = _metadata(document.pop("__metadata__", None))
     end = _check_tensors(document)
-    if text.count(b'"data_offsets"') != len(document):
-        _refuse_duplicates(text)
+    if prefix.count(b'"data_offsets"', 8, 8 + length) != len(document):
+        _refuse_duplicates(prefix[8 : 8 + length])
     if size is not None and size != 8 + length + end:
         _refuse_size(size, 8 + length + end)
     return Header(TensorTable(document), metadata, "safetensors", size, 8 + length)
 
 
-def _decode(text: bytes) -> dict[str, Any]:
-    # A text shorter than the cap cannot pass it.
-    if len(text) > TOKEN_CAP and (
-        sum(map(text.count, (b"[", b"{", b","))) > TOKEN_CAP or text.count(b'"dtype"') > TENSOR_CAP
+def _decode(text: bytes | bytearray, start: int, end: int) -> dict[str, Any]:
+    """`text` from `start` to `end`, not copied."""
+    # What is shorter than the cap cannot pass it.
+    if end - start > TOKEN_CAP and (
+        sum(text.count(token, start, end) for token in (b"[", b"{", b",")) > TOKEN_CAP
+        or text.count(b'"dtype"', start, end) > TENSOR_CAP
     ):
         raise UnreadableModel(
             "too_many_tensors",
@@ -98,19 +99,19 @@ def _decode(text: bytes) -> dict[str, Any]:
             "not read.",
         )
     try:
-        document = orjson.loads(text)
+        document = orjson.loads(memoryview(text)[start:end])
     except orjson.JSONDecodeError as error:
         try:
-            text.decode()
+            text[start:end].decode()
         except UnicodeDecodeError as bad:
             raise UnreadableModel(
                 "not_utf8",
-                f"The header is not UTF-8 text (byte {8 + bad.start} of the file): the file is damaged. " + _AGAIN,
+                f"The header is not UTF-8 text (byte {start + bad.start} of the file): the file is damaged. " + _AGAIN,
             ) from error
         raise UnreadableModel(
             "bad_json", f"The header is not JSON ({error}): another kind of file, or damaged. " + _AGAIN
         ) from error
-    if not isinstance(document, dict) or text[:1] not in (b"{", b" ", b"\t", b"\n", b"\r"):
+    if not isinstance(document, dict) or text[start] not in b"{ \t\n\r":
         raise UnreadableModel(
             "bad_header", "The header is JSON but not a table of tensors: this is not a safetensors file."
         )
@@ -238,7 +239,7 @@ def _needed(dtype: str, shape: list[int]) -> int:
     return bits
 
 
-def _refuse_duplicates(text: bytes) -> None:
+def _refuse_duplicates(text: bytes | bytearray) -> None:
     """Raises when a name stands twice; the cheap count that leads here also trips over a tensor that is *called*
     data_offsets."""
 
