@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from probes.header import TensorSpec
+from probes.header import TensorSpec, shapes_of
 
 Shape = tuple[int, ...]
 
@@ -151,7 +151,6 @@ class Adapter:
     denoiser: tuple[Module, ...] = ()  # those of the UNet or transformer
     others: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
-    companions: int = 0
     layouts: frozenset[str] = frozenset()
     kohya_names: bool = False
     keys: Mapping[str, str] = field(default_factory=dict)  # path -> a tensor's name, for evidence
@@ -171,12 +170,16 @@ class Adapter:
 
 
 class _Form(NamedTuple):
-    """What the parts of a module say, in their order; a file's thousand modules have one form or a few."""
+    """What the parts of a module say, in their order; the thousand modules of a file have one form or a few.
+
+    `main`: which part's name stands for the module in evidence.
+    """
 
     kind: str
     roles: tuple[str, ...]
     distinct: frozenset[str]
     layouts: frozenset[str]
+    main: int
 
 
 @lru_cache(maxsize=4096)
@@ -184,7 +187,8 @@ def _form(parts: tuple[str, ...]) -> _Form:
     kinds, roles, layouts = zip(*(PARTS[part] for part in parts), strict=True)
     named = [kind for kind in kinds if kind]
     kind = next((kind for kind in named if kind != IA3), IA3 if named else "")
-    return _Form(kind, roles, frozenset(roles), frozenset(filter(None, layouts)))
+    main = roles.index("down") if "down" in roles else 0
+    return _Form(kind, roles, frozenset(roles), frozenset(filter(None, layouts)), main)
 
 
 def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
@@ -193,47 +197,53 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     names = list(tensors)
     if not any(_telling(name) for name in names[:: len(names) // _SAMPLE + 1]):
         return Adapter(others=tuple(names))
-    groups: dict[str, dict[str, str]] = {}
-    others: list[str] = []
-    companions = 0
-    for name in names:
-        found = _split(name)
-        if name.startswith(_COMPANIONS) or (found is None and name.endswith(_COMPANION_ENDINGS)):
-            companions += 1
-        elif found is None:
-            others.append(name)
-        else:
-            module, part = found
-            group = groups.get(module)
-            if group is None:
-                groups[module] = {part: name}
-            else:
-                group[part] = name
+    groups, others = _group(names)
+    shape = shapes_of(tensors)
     modules: list[Module] = []
     orphans: list[str] = []
     keys: dict[str, str] = {}
     layouts: set[str] = set()
-    for module, group in groups.items():
-        kind, roles, distinct, written_by = _form(tuple(group))
-        layouts |= written_by
-        if not kind or (kind == IA3 and "on_input" not in distinct):
-            others.extend(group.values())  # a plain "x.weight", or a lone alpha
+    for module, parts in groups.items():
+        form, named = _form(tuple(parts)), tuple(parts.values())
+        kind = form.kind
+        layouts |= form.layouts
+        if not kind or (kind == IA3 and "on_input" not in form.distinct):
+            others.extend(named)  # a plain "x.weight", or a lone alpha
             continue
-        component, path = _place(module)
-        parts = dict(zip(roles, group.values(), strict=True))
-        made = _MAKERS[kind]({role: tensors[name].shape for role, name in parts.items() if role != "alpha"})
+        shapes = {role: shape(name) for role, name in zip(form.roles, named, strict=True) if role != "alpha"}
+        made = _MAKERS[kind](shapes)
         if made is None:
-            orphans.append(next(iter(parts.values())))
+            orphans.append(named[0])
             continue
         inner, outer, rank, kernel, real_kind = made
-        modules.append(Module(component, path, real_kind or kind, inner, outer, rank, kernel, distinct))
-        keys[path] = parts.get("down") or next(iter(parts.values()))
+        component, path = _place(module)
+        modules.append(Module(component, path, real_kind or kind, inner, outer, rank, kernel, form.distinct))
+        keys[path] = named[form.main]
     used = {m.kind for m in modules}
     if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
         layouts.discard("lycoris")
     kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
     denoiser = tuple([m for m in modules if m.component == DENOISER])
-    return Adapter(tuple(modules), denoiser, tuple(others), tuple(orphans), companions, frozenset(layouts), kohya, keys)
+    return Adapter(tuple(modules), denoiser, tuple(others), tuple(orphans), frozenset(layouts), kohya, keys)
+
+
+def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Module -> part -> a tensor's name; and the names that are no part of an adapter. Companions are left out."""
+    groups: dict[str, dict[str, str]] = {}
+    others: list[str] = []
+    for name in names:
+        found = _split(name)
+        if found is None:
+            if not name.startswith(_COMPANIONS) and not name.endswith(_COMPANION_ENDINGS):
+                others.append(name)
+            continue
+        module, part = found
+        group = groups.get(module)
+        if group is not None:
+            group[part] = name
+        elif not name.startswith(_COMPANIONS):
+            groups[module] = {part: name}
+    return groups, others
 
 
 def _telling(name: str) -> bool:

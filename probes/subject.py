@@ -8,7 +8,7 @@ from functools import cached_property
 
 from probes.adapters import Adapter, normalise
 from probes.claims import Claim, claims_of
-from probes.header import Header
+from probes.header import Header, shapes_of
 from probes.report import Evidence, Hints
 
 
@@ -18,6 +18,7 @@ class _Index:
     def __init__(self, header: Header, hints: Hints) -> None:
         self.header = header
         self.hints = hints
+        self.shape = shapes_of(header.tensors)
         self.endings: dict[str, tuple[str, ...]] = {}
         self.blocks: dict[str, int] = {}
 
@@ -99,7 +100,7 @@ class Subject:
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         name = self.root + name
-        return self.header.tensors[name].shape if name in self._names else None
+        return self._index.shape(name) if name in self._names else None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
