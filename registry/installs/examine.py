@@ -70,17 +70,17 @@ def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Rep
     """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
 
     def header(file: RemoteFile) -> Header:
-        length = REMOTE_PREFIX
+        prefix = origin.read(file, 0, REMOTE_PREFIX)
         while True:
-            prefix = origin.read(file, 0, length)
             try:
                 return parse_header(prefix, file.size)
             except HeaderIncomplete as more:
-                if len(prefix) < length:
+                rest = origin.read(file, len(prefix), more.needed - len(prefix))
+                if not rest:
                     raise UnreadableModel(
                         "truncated", f"{file.path} ends inside its header; download it again."
                     ) from more
-                length = more.needed
+                prefix += rest
 
     if not selection.is_folder:
         return probe(header(selection.files[0]), hints_for(listing, selection))
