@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -60,15 +60,24 @@ def scan_folder(
     report is taken from it when the stamp is still the same. Reports of an older modelshelf are the caller's to leave
     out. `hints`: path -> what is known beside the bytes, asked for what is read.
 
-    Memory is bounded by the largest folder's names and one header. Links are followed; a folder is visited once, by its
-    real place if that is under `root`. Names that begin with a dot are passed over. What cannot be read, or is no model
-    in spite of its suffix, is reported (`unusable`, with the code in its evidence) and not raised.
+    Memory is bounded by the largest folder's names and one header. What cannot be read, or is no model in spite of its
+    suffix, is reported (`unusable`, with the code in its evidence) and not raised.
 
     Raises UnreadableModel where `root` is no folder.
     """
+    known = {} if known is None else known
+    for path, stamp_now in models_below(root):
+        yield _look(path, stamp_now, known, hints)
+
+
+def models_below(root: str | Path) -> Iterator[tuple[str, Callable[[], Stamp]]]:
+    """Where the models under `root` are, and how each is stamped, which raises OSError for what cannot be looked at.
+
+    Links are followed; a folder is visited once, by its real place if that is under `root`. Names that begin with a dot
+    are passed over. Raises UnreadableModel where `root` is no folder.
+    """
     if not Path(root).is_dir():
         raise UnreadableModel("not_found", f"There is no folder {root}.")
-    known = {} if known is None else known
     visited: set[tuple[int, int]] = set()
     pending = deque([os.fspath(root)])
     while pending:
@@ -77,7 +86,7 @@ def scan_folder(
             place = Path(folder).stat()
             entries = _entries(folder)
         except OSError as error:
-            yield Found(folder, None, _cannot_be_read(folder, error), True)
+            yield folder, partial(_raise, error)
             continue
         if (place.st_dev, place.st_ino) in visited:
             continue
@@ -85,8 +94,8 @@ def scan_folder(
         names = [entry.name for entry in entries]
         folders = [entry for entry in entries if _is_folder(entry)]
         inner = {entry.name for entry in folders}
-        if not _INDEXES.isdisjoint(names):
-            yield _look(folder, partial(_folder_stamp, entries), known, hints)
+        if is_one_model(names):
+            yield folder, partial(_folder_stamp, entries)
             # What else lies there is a model by itself: repositories keep single-file versions beside a pipeline.
             inner.update(() if PIPELINE_INDEX in names else choose_weights(names))
             folders = []
@@ -97,7 +106,16 @@ def scan_folder(
         while entries:  # each goes when it has been looked at, with the stat that it keeps
             entry = entries.pop()
             if entry.name.lower().endswith(SUFFIXES) and entry.name not in inner:
-                yield _look(entry.path, partial(_file_stamp, entry), known, hints)
+                yield entry.path, partial(_file_stamp, entry)
+
+
+def is_one_model(names: Iterable[str]) -> bool:
+    """Whether a folder with these files is one model as a whole: a pipeline, a PEFT adapter, or shards with an index."""
+    return not _INDEXES.isdisjoint(names)
+
+
+def _raise(error: OSError) -> Stamp:
+    raise error
 
 
 def _look(
