@@ -16,9 +16,10 @@ from registry.generation import Generator
 from registry.installs.examine import probe_source
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
+from registry.models import Model
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from registry.tables import Install, Model
+from registry.tables import Install
 
 INSTALL_THREADS = 2  # one transfer fills a line; the second keeps a small LoRA from waiting behind a checkpoint
 

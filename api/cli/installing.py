@@ -10,7 +10,7 @@ from api.cli.common import Source, opened_manager
 from api.cli.output import progress_bar, size_text
 
 if TYPE_CHECKING:
-    from registry.tables import Model
+    from registry.models import Model
 
 app = typer.Typer()
 starter = typer.Typer(help="The small models that ship with modelshelf.", no_args_is_help=True)

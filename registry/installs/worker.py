@@ -27,10 +27,11 @@ from registry.installs.hashing import Digests
 from registry.installs.origins import Listing, Origin, open_origin
 from registry.installs.selection import Selection
 from registry.installs.states import ACTIVE, InstallBook
-from registry.recommended import recommended, triggers
+from registry.models import Model, ModelFile, Provenance, computed
+from registry.recommended import statements, triggers
 from registry.settings import Settings
 from registry.sources import Source, parse_source
-from registry.tables import Install, Model, State
+from registry.tables import Install, State, now
 
 logger = logging.getLogger(__name__)
 
@@ -219,32 +220,27 @@ class _Job:
         is_adapter = report.kind != Kind.CHECKPOINT
         metadata = {} if selection.is_folder else read_header(staged).metadata
         name, path = self._free_name(staged, report, selection)
-        model = self._catalog.add(
-            Model(
-                name=name,
-                kind=str(report.kind),
-                family=str(report.family),
-                variant=report.variant,
-                prediction_type=report.prediction_type,
-                format=str(report.format),
-                path=path.relative_to(self._settings.root).as_posix(),
-                size=whole.size,
-                blake3=whole.blake3,
-                sha256=whole.sha256 or None,
-                autov3=whole.autov3,
-                files=[
-                    {"path": n, "size": d.size, "sha256": d.sha256, "blake3": d.blake3}
-                    for n, d in sorted(digests.items())
-                ],
-                source=_pinned(listing, selection),
-                repo_id=listing.repo_id,
-                revision=listing.revision,
-                base_model=card.base_model,
-                triggers=triggers(metadata, card) if is_adapter else [],
-                recipe={k: v.as_dict() for k, v in recommended(metadata, card).items()},
-                report=report.as_dict(),
-            )
+        model = Model(
+            name=name,
+            kind=str(report.kind),
+            family=str(report.family),
+            variant=report.variant,
+            prediction_type=report.prediction_type,
+            format=str(report.format),
+            path=path.relative_to(self._settings.root).as_posix(),
+            size=whole.size,
+            hashed_at=now(),
+            digests=computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3),
+            sources=(_provenance(listing, selection),),
+            trigger_words=tuple(triggers(metadata, card)) if is_adapter else (),
+            statements=statements(metadata, card),
+            tags=report.tags,
         )
+        files = [
+            ModelFile(n if selection.is_folder else "", d.size, None, d.sha256, d.blake3)
+            for n, d in sorted(digests.items())
+        ]
+        self._catalog.add(model, report.as_dict(), files)
         # Row first: a kill in between leaves a row without a file, which the next install forgets, and never a file that nobody knows.
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -279,6 +275,18 @@ def _pinned(listing: Listing, selection: Selection) -> str:
         f"{listing.source}/{part}"
         if part and listing.source.startswith("hf://") and not listing.focus
         else listing.source
+    )
+
+
+def _provenance(listing: Listing, selection: Selection) -> Provenance:
+    """Where the selected files came from; `etag` and `path` are a single file's."""
+    single = None if selection.is_folder else selection.files[0]
+    return Provenance(
+        url=_pinned(listing, selection),
+        repo_id=listing.repo_id,
+        revision=listing.revision,
+        path=single.path if single and listing.repo_id else None,
+        etag=single.sha256 if single else None,
     )
 
 
