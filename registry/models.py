@@ -71,11 +71,10 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A file of a model. `path` is inside a folder, "" for a model that is one file; `mtime_ns` when its bytes were looked at."""
+    """A file of a model. `path` is inside a folder, "" for a model that is one file."""
 
     path: str
     size: int
-    mtime_ns: int | None = None
     sha256: str | None = None
     blake3: str | None = None
 

@@ -96,14 +96,13 @@ class ModelRow(SQLModel, table=True):
 
 
 class FileRow(SQLModel, table=True):
-    """One file of a model as it was when its digests were taken: an unchanged size and time spares reading it."""
+    """One file of a model, as it was when its digests were taken."""
 
     __tablename__ = "file"
 
     model_id: str = Field(sa_column=_of_model(primary_key=True))
     path: str = Field(primary_key=True)  # inside a folder; "" for a model that is one file
     size: int = Field(sa_column=_bytes())
-    mtime_ns: int | None = Field(default=None, sa_column=Column(BigInteger))  # None: not looked at yet
     sha256: str | None = None
     blake3: str | None = None
 
@@ -234,15 +233,19 @@ class FolderRow(SQLModel, table=True):
 
 
 class SeenRow(SQLModel, table=True):
-    """A file in a scanned folder that is no model to take, and why: unchanged, it is not probed again."""
+    """A file or folder that a scan has looked at, model or not: with the same stamp it is not read again."""
 
     __tablename__ = "seen"
 
-    path: str = Field(primary_key=True)
+    path: str = Field(sa_column=Column(CODE_POINTS, primary_key=True))  # absolute
     size: int = Field(sa_column=_bytes())
     mtime_ns: int = Field(sa_column=_bytes())
-    code: str  # stable, for programs
-    reason: str
+    inode: int = Field(sa_column=Column(BigInteger, nullable=False, index=True))
+    prober: str  # the version of modelshelf that looked
+    model_id: str | None = Field(
+        default=None, sa_column=Column(String(12), ForeignKey("model.id", ondelete="CASCADE"), index=True)
+    )
+    reason: str = ""  # why it is no model here
 
 
 class ScanRow(SQLModel, table=True):

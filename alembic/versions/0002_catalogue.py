@@ -75,7 +75,6 @@ def create_tables() -> None:
         of_model(primary_key=True),
         sa.Column("path", sa.String, primary_key=True),
         sa.Column("size", sa.BigInteger, nullable=False),
-        sa.Column("mtime_ns", sa.BigInteger),
         sa.Column("sha256", sa.String),
         sa.Column("blake3", sa.String),
     )
@@ -166,10 +165,12 @@ def create_tables() -> None:
     )
     op.create_table(
         "seen",
-        sa.Column("path", sa.String, primary_key=True),
+        sa.Column("path", CODE_POINTS, primary_key=True),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("mtime_ns", sa.BigInteger, nullable=False),
-        sa.Column("code", sa.String, nullable=False),
+        sa.Column("inode", sa.BigInteger, nullable=False, index=True),
+        sa.Column("prober", sa.String, nullable=False),
+        sa.Column("model_id", sa.String(12), sa.ForeignKey("model.id", ondelete="CASCADE"), index=True),
         sa.Column("reason", sa.String, nullable=False),
     )
     op.create_table(

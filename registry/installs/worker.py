@@ -237,8 +237,7 @@ class _Job:
             tags=report.tags,
         )
         files = [
-            ModelFile(n if selection.is_folder else "", d.size, None, d.sha256, d.blake3)
-            for n, d in sorted(digests.items())
+            ModelFile(n if selection.is_folder else "", d.size, d.sha256, d.blake3) for n, d in sorted(digests.items())
         ]
         self._catalog.add(model, report.as_dict(), files)
         # Row first: a kill in between leaves a row without a file, which the next install forgets, and never a file that nobody knows.

@@ -119,7 +119,7 @@ def test_everything_that_is_added_comes_back(catalog: Catalog) -> None:
         ),
         tags=("anime", "style"),
     )
-    files = [ModelFile("", 5, 1_700_000_000_123_456_789, "dd", "bb")]
+    files = [ModelFile("", 5, "dd", "bb")]
     catalog.add(model, {"reason": "tested", "deep": [1, None]}, files)
     kept = catalog.get("full")
     assert kept == model

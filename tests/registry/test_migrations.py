@@ -122,14 +122,14 @@ def test_everything_of_0001_is_there_after_the_upgrade(upgraded: tuple[Catalog, 
     assert model.created_at.isoformat() == "2026-01-02T03:04:05+00:00"
     assert (model.managed, model.missing_since) == (True, None)
     assert catalog.report(model) == LORA["report"]
-    assert catalog.files(model) == [ModelFile("", 5_000_000_000, None, SHA, BLAKE)]
+    assert catalog.files(model) == [ModelFile("", 5_000_000_000, SHA, BLAKE)]
 
 
 def test_a_folder_keeps_its_files_and_has_no_sha256_of_its_own(upgraded: tuple[Catalog, Engine]) -> None:
     catalog, _ = upgraded
     model = catalog.get("base")
     assert model.digests == (Digest("blake3", "b4" * 32),)
-    assert catalog.files(model) == [ModelFile("unet/model.safetensors", 7, None, SHA, BLAKE)]
+    assert catalog.files(model) == [ModelFile("unet/model.safetensors", 7, SHA, BLAKE)]
 
 
 def test_search_finds_what_was_carried_over(upgraded: tuple[Catalog, Engine]) -> None:
