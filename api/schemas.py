@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.problems import Problem, recorded
 from registry.compatibility import Fit
+from registry.fits import verdict_of
 from registry.generation import Generation
+from registry.manager import Compatible
 from registry.models import Model, ModelFile
 from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
 from registry.tables import Install
+from registry.verdicts import Verdict
 
 
 class Body(BaseModel):
@@ -117,6 +120,7 @@ class ModelDetail(ModelOut):
 
 class ModelList(BaseModel):
     models: list[ModelOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 
 
 class OverridesIn(Body):
@@ -131,18 +135,26 @@ class OverridesIn(Body):
 class CompatibleLora(BaseModel):
     model: ModelOut
     fits: bool
+    verdict: Verdict = Field(description="`partly`: some tensors fit. It is refused like one that does not fit at all.")
     reason: str
     matched: int = Field(description="Tensors of the LoRA that fit.")
     total: int = Field(description="Tensors of the LoRA.")
 
     @classmethod
     def of(cls, model: Model, fit: Fit) -> Self:
-        return cls(model=ModelOut.of(model), fits=fit.fits, reason=fit.reason, matched=fit.matched, total=fit.total)
+        facts = {"reason": fit.reason, "matched": fit.matched, "total": fit.total}
+        return cls(model=ModelOut.of(model), fits=fit.fits, verdict=verdict_of(fit), **facts)
 
 
 class CompatibleLoras(BaseModel):
     checkpoint: str
     loras: list[CompatibleLora]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, found: Compatible) -> Self:
+        loras = [CompatibleLora.of(model, fit) for model, fit in found.loras]
+        return cls(checkpoint=found.checkpoint.id, loras=loras, next=found.cursor)
 
 
 class InstallIn(Body):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TEXT, read, rows_of, table_of, write
 from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, now
 
@@ -24,6 +25,13 @@ class Entry(NamedTuple):
     files: Sequence[ModelFile] = ()
 
 
+class Page(NamedTuple):
+    """`cursor` asks for the next page; None: this is the last."""
+
+    models: list[Model]
+    cursor: str | None
+
+
 class Catalog:
     """The models of one database. `root` is where relative paths of models start."""
 
@@ -32,31 +40,31 @@ class Catalog:
         self.root = root
 
     # -- finding
-    def list(
-        self,
-        *,
-        kind: str | None = None,
-        family: str | None = None,
-        text: str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Model]:
-        """By name; `text` is looked for in name, repository id and triggers, case-insensitively."""
-        query = select(MODEL).order_by(MODEL.c.name_key).limit(limit).offset(offset)
-        if kind:
-            query = query.where(MODEL.c.kind == kind)
-        if family:
-            query = query.where(MODEL.c.family == family)
-        if text:
-            found = TEXT.c.text.contains(folded(text), autoescape=True)
-            query = query.where(MODEL.c.id.in_(select(TEXT.c.model_id).where(found)))
+    def page(self, query: Query) -> Page:
+        """Raises InvalidRequest."""
         with self._engine.connect() as connection:
-            return read(connection, connection.execute(query).mappings().all())
+            found = find(connection, query)
+            return Page(read(connection, found.rows), found.cursor)
+
+    def every(self, query: Query = EVERYTHING) -> Iterator[Model]:
+        """All that pass, a page at a time; `query.limit` is the page's length."""
+        while True:
+            page = self.page(query)
+            yield from page.models
+            if page.cursor is None:
+                return
+            query = replace(query, cursor=page.cursor)
+
+    def list(self, query: Query = EVERYTHING) -> Sequence[Model]:
+        """All that pass, at once."""
+        return [*self.every(query)]
 
     def get(self, reference: str) -> Model:
         """By id, else by name, else by the beginning of an id (4 digits at least). Raises ModelNotFound, InvalidRequest."""
         criteria = [MODEL.c.id == reference, MODEL.c.name_key == folded(reference)]
-        if len(reference) >= 4:
+        if not storable(reference):
+            criteria = []
+        elif len(reference) >= 4:
             criteria.append(MODEL.c.id.startswith(reference, autoescape=True))
         with self._engine.connect() as connection:
             found = (connection.execute(select(MODEL).where(c)).mappings().all() for c in criteria)

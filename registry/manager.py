@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 from probes import Kind, Report
 from registry.backends import Backend
@@ -12,16 +14,26 @@ from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
 from registry.errors import InvalidRequest
+from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.models import Model
+from registry.queries import MAX_LIMIT, Query
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import Install
 
 INSTALL_THREADS = 2  # one transfer fills a line; the second keeps a small LoRA from waiting behind a checkpoint
+
+
+class Compatible(NamedTuple):
+    """`loras`: each with the verdict on it; `cursor` asks for the next page."""
+
+    checkpoint: Model
+    loras: list[tuple[Model, Fit]]
+    cursor: str | None
 
 
 class Manager:
@@ -30,6 +42,7 @@ class Manager:
         self._engine = make_engine(settings.database)
         migrate(self._engine)
         self.catalog = Catalog(self._engine, settings.root)
+        self.fits = Fits(self._engine, self.catalog)
         self.installs = InstallBook(self._engine)
         self._worker = Worker(settings, self.installs, self.catalog)
         self._threads = ThreadPoolExecutor(INSTALL_THREADS, thread_name_prefix="install")
@@ -46,7 +59,9 @@ class Manager:
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
         """Install now, in this thread."""
-        return self._worker.run(self._worker.open(source).id, on_progress)
+        model = self._worker.run(self._worker.open(source).id, on_progress)
+        self.fits.catch_up()
+        return model
 
     def install_starter(self, on_progress: OnProgress = lambda _: None) -> Iterator[Model]:
         """The starter models that ship with the package; needs no network."""
@@ -57,13 +72,18 @@ class Manager:
         """Queue an install for the background threads. What its headers already show to be wrong is raised here and now."""
         self._worker.check(source)
         install = self._worker.open(source)
-        self._threads.submit(self._worker.run, install.id)  # its outcome, errors included, is told by the row
+        self._threads.submit(self._run, install.id)
         return install
 
     def resume_installs(self) -> None:
         """Go on with what a killed or stopped service left unfinished."""
         for install_id in self._worker.abandoned():
-            self._threads.submit(self._worker.run, install_id)
+            self._threads.submit(self._run, install_id)
+        self._threads.submit(self.fits.catch_up)  # what a killed service had not come to
+
+    def _run(self, install_id: str) -> None:
+        self._worker.run(install_id)  # its outcome, errors included, is told by the row
+        self.fits.catch_up()
 
     def wait(self) -> None:
         """Until the background installs have ended; none can be submitted afterwards."""
@@ -73,14 +93,40 @@ class Manager:
     def probe(self, source: str) -> Report:
         return probe_source(source, self.settings)
 
-    def compatible_loras(self, checkpoint: str) -> list[tuple[Model, Fit]]:
-        """Every LoRA and LCM-LoRA with the verdict on it, those that fit first."""
-        base = self.catalog.get(checkpoint)
+    def compatible_loras(
+        self, checkpoint: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> Compatible:
+        """A page of the adapters that fit a checkpoint, by name; with `every`, of all adapters, those that do not fit included."""
+        base = self._checkpoint(checkpoint)
+        query = Query(adapters=True, limit=limit, cursor=cursor)
+        page = self.catalog.page(query if every else self._fitting(base, query))
+        verdicts = self.fits.verdicts(base, page.models)
+        return Compatible(base, list(zip(page.models, verdicts, strict=True)), page.cursor)
+
+    def every_compatible_lora(self, checkpoint: str, *, every: bool = False) -> Iterator[tuple[Model, Fit]]:
+        """All pages of `compatible_loras`."""
+        cursor = None
+        while True:
+            page = self.compatible_loras(checkpoint, every=every, limit=MAX_LIMIT, cursor=cursor)
+            yield from page.loras
+            if (cursor := page.cursor) is None:
+                return
+
+    def compatible_query(self, checkpoint: str, query: Query) -> Query:
+        """`query` for adapters that fit this checkpoint."""
+        return self._fitting(self._checkpoint(checkpoint), query)
+
+    def _checkpoint(self, reference: str) -> Model:
+        base = self.catalog.get(reference)
         if base.kind != Kind.CHECKPOINT:
             raise InvalidRequest(f"{base.name} is a {base.kind}; LoRAs fit checkpoints.", model=base.id)
-        loras = [m for kind in (Kind.LORA, Kind.LCM_LORA) for m in self.catalog.list(kind=kind, limit=100_000)]
-        verdicts = [(lora, self.generator.fit(lora, base)) for lora in loras]
-        return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
+        return base
+
+    @staticmethod
+    def _fitting(base: Model, query: Query) -> Query:
+        if query.family not in (None, base.family):
+            raise InvalidRequest(f"{base.name} is {base.family}: nothing of {query.family} fits it.", field="family")
+        return replace(query, family=base.family, fits=base.structure or "", missing=False)
 
     def close(self) -> None:
         """Running installs let go within a chunk, and are queued for the next service."""
