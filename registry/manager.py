@@ -17,9 +17,10 @@ from registry.generation import Generator
 from registry.installs.examine import probe_source
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
+from registry.models import Model
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from registry.tables import Install, Model, State
+from registry.tables import Install, State
 
 WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli.common import Json, Reference, opened_manager
-from api.cli.output import model_dict, print_json, print_table, size_text
+from api.cli.output import print_json, print_table, size_text
 
 if TYPE_CHECKING:
-    from registry.tables import Model
+    from registry.models import Model
 
 app = typer.Typer()
 
@@ -29,7 +30,7 @@ def list_models(
     with opened_manager() as manager:
         models = manager.catalog.list(kind=kind, family=family, text=text, limit=10_000)
     if as_json:
-        print_json([model_dict(m) for m in models])
+        print_json([m.as_dict() for m in models])
     elif models:
         print_table(("id", "name", "kind", "family", "format", "size", "weight", "triggers"), [_row(m) for m in models])
     elif kind or family or text:
@@ -43,19 +44,19 @@ def show(model: Reference, as_json: Json = False) -> None:
     """Show one model: digests, source, what its provider recommends, and why it was classified so."""
     with opened_manager() as manager:
         found = manager.catalog.get(model)
-        path = manager.catalog.path(found)
+        path, files, report = manager.catalog.path(found), manager.catalog.files(found), manager.catalog.report(found)
     if as_json:
-        print_json(model_dict(found) | {"files": found.files, "report": found.report})
+        print_json(found.as_dict() | {"files": [asdict(f) for f in files], "report": report})
         return
-    facts = {
-        k: v
-        for k, v in model_dict(found).items()
-        if v not in (None, [], {}) and k not in {"recipe", "path", "overrides"}
-    }
+    apart = {"recipe", "facts", "path", "overrides", "digests", "sources"}
+    facts = {k: v for k, v in found.as_dict().items() if v not in (None, [], {}) and k not in apart}
     facts["path"] = path
+    facts |= {f"{d.algorithm} claimed by {d.by}": d.value for d in found.claims}
+    facts |= {f"also from {n}": source.url for n, source in enumerate(found.sources[1:], 1)}
     facts |= {f"your {k}": v for k, v in found.overrides.items()}
+    facts |= {f"{k} ({v['by']})": v["value"] for k, v in found.facts.items()}
     facts |= {f"recommended {k}": f"{v['value']} ({v['by']}: “{v['quote']}”)" for k, v in found.recipe.items()}
-    facts["why"] = found.report["reason"]
+    facts["why"] = report["reason"]
     print_table((), [(name, str(value)) for name, value in facts.items()])
 
 
@@ -69,7 +70,7 @@ def compatible(
     with opened_manager() as manager:
         verdicts = [(m, fit) for m, fit in manager.compatible_loras(checkpoint) if fit.fits or all_]
     if as_json:
-        print_json([model_dict(m) | {"fits": fit.fits, "reason": fit.reason} for m, fit in verdicts])
+        print_json([m.as_dict() | {"fits": fit.fits, "reason": fit.reason} for m, fit in verdicts])
     elif verdicts:
         print_table(
             ("id", "name", "kind", "fits", "reason"),

@@ -34,7 +34,8 @@ def list_models(
 @router.get("/{model_id}")
 def show_model(manager: ManagerDep, model_id: str) -> ModelDetail:
     """One model, by id or name, with its files and the probe's evidence."""
-    return ModelDetail.of(manager.catalog.get(model_id))
+    model = manager.catalog.get(model_id)
+    return ModelDetail.detailed(model, manager.catalog.files(model), manager.catalog.report(model))
 
 
 @router.patch("/{model_id}")

@@ -27,8 +27,9 @@ from registry.installs.placing import pinned, place
 from registry.installs.selection import Selection
 from registry.installs.states import Attempt
 from registry.installs.transfers import Transfers
+from registry.models import Model
 from registry.settings import Settings
-from registry.tables import Model, State
+from registry.tables import State
 
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
 

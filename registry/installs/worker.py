@@ -20,9 +20,10 @@ from registry.installs.locks import held, held_if_free
 from registry.installs.origins import open_origin
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, Attempt, InstallBook
 from registry.installs.transfers import Transfers
+from registry.models import Model, new_id
 from registry.settings import Settings
 from registry.sources import Source, parse_source
-from registry.tables import Install, Model, State, new_id, now
+from registry.tables import Install, State, now
 
 __all__ = ["OnProgress", "Progress", "Worker"]
 
