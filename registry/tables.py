@@ -270,9 +270,28 @@ class Install(SQLModel, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=12)
     state: str = Field(default=State.QUEUED.value, index=True)
     source: str
+    attempt: int = 1  # begun anew by whoever queues it again; a worker of an older one lets go
+    bytes_per_second: float | None = None  # of the transfer that runs
+    filename: str | None = None  # that arrives
+    staging: str | None = None  # name of its folder of partial files
+    notes: list[str] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )  # for people, of what came of it
     bytes_done: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     bytes_total: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))  # code, message, detail
     model_id: str | None = Field(default=None, foreign_key="model.id", ondelete="SET NULL")
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    updated_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Transfer(SQLModel, table=True):
+    """A partial file: which version it is the beginning of. How much of it has arrived, the file itself tells."""
+
+    __tablename__ = "transfer"
+
+    staging: str = Field(primary_key=True)  # name of the folder that it lies in
+    path: str = Field(primary_key=True)  # as its origin lists it
+    revision: str | None = None  # commit
+    etag: str | None = None  # as it was served
     updated_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))

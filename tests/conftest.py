@@ -15,6 +15,7 @@ from registry.settings import Settings
 from registry.starter import starter_repositories
 from tests.databases import KINDS, PostgreSQL, engine_of, postgresql_server
 from tests.hub import LoopbackHub
+from tests.loopback import NETWORK
 
 STARTER = starter_repositories()[0].parents[1]
 
@@ -69,7 +70,7 @@ def hub() -> Iterator[LoopbackHub]:
 
 @pytest.fixture
 def settings(tmp_path: Path, hub: LoopbackHub) -> Settings:
-    return Settings(root=tmp_path / "root", hub_endpoint=hub.endpoint, download_timeout=5)
+    return Settings(root=tmp_path / "root", hub_endpoint=hub.endpoint, download_timeout=5, allowed_networks=NETWORK)
 
 
 @pytest.fixture
