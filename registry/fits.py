@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, and_, distinct, or_, select, update
+from sqlalchemy import Engine, and_, or_, select, update
 
 from probes import Header, Kind, TensorSpec, UnreadableModel, read_header
 from registry.catalog import Catalog
@@ -101,8 +101,7 @@ class Fits:
     # -- working out
     def _find_structures(self) -> None:
         """Of models that have none, or one of other RULES."""
-        ours = and_(MODEL.c.structure >= f"{RULES}:", MODEL.c.structure < f"{RULES};")  # `;` stands behind `:`
-        others = or_(MODEL.c.structure < f"{RULES}:", MODEL.c.structure >= f"{RULES};")
+        others = or_(MODEL.c.structure < f"{RULES}:", MODEL.c.structure >= f"{RULES};")  # `;` stands behind `:`
         unknown = and_(or_(MODEL.c.structure.is_(None), others), MODEL.c.missing_since.is_(None))
         columns = (MODEL.c.id, MODEL.c.path, MODEL.c.kind, MODEL.c.family)
         with self._engine.connect() as connection:
@@ -110,13 +109,13 @@ class Fits:
         for model_id, path, kind, family in stale:
             found = structure_of(self._catalog.root / path, kind, family)
             with self._catalog.writing() as connection:
-                connection.execute(update(MODEL).where(MODEL.c.id == model_id, ~ours).values(structure=found))
+                connection.execute(update(MODEL).where(MODEL.c.id == model_id, unknown).values(structure=found))
 
     def _unjudged(self) -> Iterator[tuple[str, list[str]]]:
         """Structures of adapters with those of checkpoints of their family on which there is no verdict."""
         usable = (MODEL.c.structure.is_not(None), MODEL.c.structure != UNREADABLE)
         by_role = [
-            select(distinct(MODEL.c.structure).label("structure"), MODEL.c.family).where(*usable, role).subquery()
+            select(MODEL.c.structure, MODEL.c.family).where(*usable, role).distinct().subquery()
             for role in (MODEL.c.kind != Kind.CHECKPOINT, MODEL.c.kind == Kind.CHECKPOINT)
         ]
         adapter, checkpoint = by_role

@@ -20,7 +20,6 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    ARRAY,
     Column,
     ColumnElement,
     Connection,
@@ -37,6 +36,7 @@ from sqlalchemy import (
     table,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from probes import Kind
 from registry.errors import InvalidRequest
