@@ -16,7 +16,7 @@ from registry.generation import Generation
 from registry.manager import Compatible
 from registry.models import Model, ModelFile
 from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
-from registry.tables import Install
+from registry.tables import Install, ScanRow
 from registry.verdicts import Verdict
 
 
@@ -187,6 +187,32 @@ class InstallOut(BaseModel):
 
 class InstallList(BaseModel):
     installs: list[InstallOut]
+
+
+class ScanIn(Body):
+    folder: str = Field(
+        description="Absolute path on the server, in a folder that may be scanned.", min_length=1, max_length=4096
+    )
+
+
+class ScanOut(BaseModel):
+    id: str
+    folder: str
+    state: str
+    counts: dict[str, int] = Field(description="Models: unchanged, added, changed, moved, missing; files skipped.")
+    error: Problem | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, scan: ScanRow) -> Self:
+        error = None if scan.error is None else recorded(scan.error)
+        return cls(error=error, **scan.model_dump(include=set(cls.model_fields) - {"error"}))
+
+
+class ScanList(BaseModel):
+    scans: list[ScanOut]
+    folders: list[str]
 
 
 class LoraIn(Body):

@@ -139,7 +139,7 @@ class Catalog:
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
         """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""
         with self.writing() as connection:
-            self._revise(connection, model, report, files)
+            self.revise_in(connection, model, report, files)
 
     def add_source(self, model: Model, source: Provenance) -> Model:
         """It can be had from there, too; known already, only its etag and ref are brought up to date."""
@@ -195,7 +195,18 @@ class Catalog:
             connection.execute(update(state).values(version=state.c.version + 1))
             yield connection
 
-    def _revise(
+    def reclassify_in(
+        self, connection: Connection, model: Model, report: Mapping[str, Any], _files: Sequence[ModelFile] = ()
+    ) -> None:
+        """The same bytes, looked at again: only what the probe says is new."""
+        names = ("kind", "family", "variant", "prediction_type", "format", "structure", "missing_since")
+        values = {name: getattr(model, name) for name in names}
+        connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
+        table = table_of(ReportRow)
+        told = update(table).where(table.c.model_id == model.id)
+        connection.execute(told.values(data=dict(report), probed_at=now()))
+
+    def revise_in(
         self, connection: Connection, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]
     ) -> None:
         rows = rows_of(model, report, files)

@@ -22,6 +22,7 @@ from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.models import Model
 from registry.queries import MAX_LIMIT, Query
+from registry.scans.service import Scans
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import Install, State
@@ -44,6 +45,7 @@ class Manager:
         migrate(self._engine)
         self.catalog = Catalog(self._engine, settings.root)
         self.fits = Fits(self._engine, self.catalog)
+        self.scans = Scans(settings, self._engine, self.catalog, self.fits)
         self.installs = InstallBook(self._engine)
         self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
@@ -102,6 +104,7 @@ class Manager:
     def watch_installs(self) -> None:
         """Keep doing so in the background, for the installs that other processes queue or leave; and clean up, once."""
         self._worker.clean()
+        self.scans.start()
         self._threads.submit(self.fits.catch_up)  # what a killed service had not come to
         self.resume_installs()
         self._watch.start()
@@ -168,6 +171,7 @@ class Manager:
         if self._watch.is_alive():
             self._watch.join()
         self._worker.stop()
+        self.scans.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
 
