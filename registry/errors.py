@@ -7,12 +7,15 @@ ModelshelfError
 ├── NotFound
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
+│   ├── ScanNotFound              scan_not_found
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found
 │   └── FileMissing               file_not_found          the repository, folder or disk has no such file
 ├── Refused                       the source is reachable, its content is not taken
 │   ├── GatedRepository           gated_repository        its terms must be accepted on the Hub first
 │   ├── TokenRefused              token_refused           the Hub does not accept the HF_TOKEN that it was shown
+│   ├── HostRefused               host_refused            the host is not among those that may be installed from
+│   ├── AddressRefused            address_refused         the host is inside of this machine or its network, or spoken to in plain http
 │   ├── NoWeights                 no_weights              nothing in it is a weight file
 │   ├── AmbiguousChoice           ambiguous_choice        several weight files; the user must name one
 │   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
@@ -70,6 +73,10 @@ class InstallNotFound(NotFound):
     code = "install_not_found"
 
 
+class ScanNotFound(NotFound):
+    code = "scan_not_found"
+
+
 class RepositoryNotFound(NotFound):
     code = "repository_not_found"
 
@@ -92,6 +99,14 @@ class GatedRepository(Refused):
 
 class TokenRefused(Refused):
     code = "token_refused"
+
+
+class HostRefused(Refused):
+    code = "host_refused"
+
+
+class AddressRefused(Refused):
+    code = "address_refused"
 
 
 class NoWeights(Refused):

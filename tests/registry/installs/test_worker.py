@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from registry.errors import Cancelled, DigestMismatch, HubUnreachable, ModelshelfError, NotIdentified, UnusableFile
+from registry.errors import (
+    Cancelled,
+    DigestMismatch,
+    HubUnreachable,
+    ModelshelfError,
+    NotIdentified,
+    UnusableFile,
+    WrongState,
+)
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
@@ -217,15 +225,7 @@ def test_an_install_that_was_killed_goes_on_where_it_was(
     whole = sd15_lora(rank=128)
     write(shelf / "somebody/big/big.safetensors", whole)
 
-    class Killed(BaseException):
-        """Nobody catches it, as nobody catches SIGKILL."""
-
-    def kill(progress: Progress) -> None:
-        if progress.bytes_done > len(whole) // 2:
-            raise Killed
-
-    with pytest.raises(Killed):
-        manager.install("somebody/big", kill)
+    killed_halfway(manager, "somebody/big", len(whole))
     job = manager.installs.list()[0]
     assert job.state == State.DOWNLOADING
     hub.seen.clear()
@@ -267,20 +267,101 @@ def test_an_install_that_is_cancelled_stops_and_keeps_its_bytes(
     assert [p for p in files_below(settings.root) if p.endswith(".part")]
 
 
+def test_a_pause_in_the_middle_and_going_on(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+
+    def pause(progress: Progress) -> None:
+        if progress.bytes_done > len(whole) // 2:
+            manager.installs.command(manager.installs.list()[0].id, "pause")
+
+    with pytest.raises((Cancelled, WrongState)):
+        manager.install("somebody/big", pause)
+    job = manager.installs.list()[0]
+    assert (job.state, job.error) == (State.PAUSED, None)
+    hub.seen.clear()
+    manager.installs.command(job.id, "resume")
+    assert manager.run_install(job.id).blake3 == blake3(whole).hexdigest()
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) // 2 + 2**19  # the rest, and the header
+
+
+@pytest.mark.parametrize("order", ["pause", "cancel"])
+def test_even_while_it_registers(manager: Manager, settings: Settings, order: str) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.state == State.REGISTERING:
+            manager.installs.command(manager.installs.list()[0].id, order)
+
+    with pytest.raises(Cancelled):
+        manager.install(OUTLINE, stop)
+    assert manager.catalog.list() == []
+    assert not [p for p in files_below(settings.root) if p.startswith("lora/") and p.endswith(".safetensors")]
+    job = manager.installs.list()[0]
+    manager.installs.command(job.id, {"pause": "resume", "cancel": "retry"}[order])
+    assert manager.run_install(job.id).name == "starter-outline-lora"
+
+
+def test_installs_run_side_by_side_and_no_more_than_the_setting_says(
+    settings: Settings, hub: LoopbackHub, shelf: Path
+) -> None:
+    bounded = Manager(settings.model_copy(update={"installs_at_once": 2, "download_timeout": 1}))
+    jobs = []
+    for number in range(4):
+        write(shelf / f"somebody/{number}/{number}.safetensors", sd15_lora(rank=64 + number))
+        hub.faults[f"somebody/{number}/{number}.safetensors"] = Fault(cut_after=600_000, stalls=True)  # past the header
+        jobs.append(bounded.submit_install(f"somebody/{number}").id)
+
+    def states() -> list[str]:
+        return sorted(bounded.installs.get(job).state for job in jobs)
+
+    while states() != [State.DOWNLOADING] * 2 + [State.QUEUED] * 2:
+        time.sleep(0.02)
+    hub.faults.clear()
+    most = 2
+    while states() != [State.INSTALLED] * 4:
+        most = max(most, sum(state not in (State.QUEUED, State.INSTALLED) for state in states()))
+        time.sleep(0.02)
+    assert most <= 3  # one may end and the next begin while the states are read
+    bounded.close()
+
+
+def test_what_ended_long_ago_is_forgotten_with_its_partial_files(manager: Manager, settings: Settings) -> None:
+    def cancel(progress: Progress) -> None:
+        if progress.bytes_done:
+            manager.installs.command(manager.installs.list()[0].id, "cancel")
+
+    with pytest.raises((Cancelled, WrongState)):
+        manager.install(OUTLINE, cancel)
+    (settings.downloads / "locks" / "left-by-a-killed-process").touch()
+    manager.watch_installs()
+    assert len(manager.installs.list()) == 1
+    assert files_below(settings.root)
+    forgetful = Manager(settings.model_copy(update={"keep_installs_days": 0}))
+    forgetful.watch_installs()
+    assert forgetful.installs.list() == []
+    assert files_below(settings.root) == set()
+    assert list((settings.downloads / "locks").iterdir()) == []
+    forgetful.close()
+
+
+class Killed(BaseException):
+    """Nobody catches it, as nobody catches SIGKILL."""
+
+
+def killed_halfway(manager: Manager, source: str, size: int) -> None:
+    def kill(progress: Progress) -> None:
+        if progress.bytes_done > size // 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        manager.install(source, kill)
+
+
 def test_a_file_on_disk_that_changed_is_read_anew(manager: Manager, tmp_path: Path) -> None:
     """Only a commit pins bytes: what an interrupted copy left of the old file is not continued with the new one."""
     path = tmp_path / "mine.safetensors"
     write(path, sd15_lora(rank=128))
 
-    class Killed(BaseException):
-        pass
-
-    def kill(progress: Progress) -> None:
-        if progress.bytes_done:
-            raise Killed
-
-    with pytest.raises(Killed):
-        manager.install(str(path), kill)
+    killed_halfway(manager, str(path), path.stat().st_size)
     changed = bytearray(path.read_bytes())
     changed[-1000:] = bytes([60]) * 1000
     path.write_bytes(changed)
@@ -306,7 +387,10 @@ def test_the_starter_installs_without_a_network(tmp_path: Path) -> None:
     ]
     base = models[0]
     assert base.sha256 is None
-    assert {f["path"] for f in base.files} >= {"model_index.json", "unet/diffusion_pytorch_model.safetensors"}
+    assert {f.path for f in alone.catalog.files(base)} >= {
+        "model_index.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    }
     for repository, model in zip(starter_repositories(), models, strict=True):
         assert "weight" in model.recipe or model.kind == "checkpoint", repository
         assert alone.catalog.path(model).exists()
