@@ -14,6 +14,7 @@ from registry.compatibility import Fit
 from registry.generation import Generation
 from registry.models import Model, ModelFile
 from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
+from registry.sources import without_signature
 from registry.tables import Install
 
 
@@ -170,6 +171,7 @@ class InstallOut(BaseModel):
         rate, missing = install.bytes_per_second, install.bytes_total - install.bytes_done
         left = round(missing / rate, 1) if rate and missing > 0 else None
         facts = install.model_dump(include=set(cls.model_fields) - {"error", "seconds_left"})
+        facts["source"] = without_signature(install.source)
         return cls(error=error, seconds_left=left, **facts)
 
 
