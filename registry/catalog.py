@@ -173,6 +173,19 @@ class Catalog:
                 connection.execute(insert(own), rows)
         return self.get(model.id)
 
+    def succeed(self, old: Model, new: Model, old_name: str) -> None:
+        """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
+        own = table_of(OverrideRow)
+        with self.writing() as connection:
+            for model, name in ((new, new.id), (old, old_name), (new, old.name)):
+                renamed = update(MODEL).where(MODEL.c.id == model.id)
+                connection.execute(renamed.values(name=name, name_key=folded(name)))
+                text = search_text(replace(model, name=name))
+                connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
+            if not new.overrides and old.overrides:
+                rows = [{"model_id": new.id, "name": k, "value": v} for k, v in old.overrides.items()]
+                connection.execute(insert(own), rows)
+
     def set(self, model: Model, **columns: Any) -> None:
         """Columns of the model's own row, such as `path` or `missing_since`."""
         with self.writing() as connection:
