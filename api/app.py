@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from api.conditional import Bodies
 from api.problems import Problem, install_handlers
-from api.routes import generations, installs, models
+from api.routes import generations, installs, models, scans
 from registry.manager import Manager
 
 PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
@@ -29,7 +30,8 @@ def create_app(manager: Manager) -> FastAPI:
         responses={"default": {"description": "An error, as problem+json.", **PROBLEM}},
     )
     app.state.manager = manager
+    app.state.bodies = Bodies()
     install_handlers(app)
-    for routes in (models, installs, generations):
+    for routes in (models, installs, scans, generations):
         app.include_router(routes.router)
     return app

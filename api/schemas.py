@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.problems import Problem, recorded
 from registry.compatibility import Fit
+from registry.fits import verdict_of
 from registry.generation import Generation
+from registry.manager import Compatible
 from registry.models import Model, ModelFile
 from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
 from registry.sources import without_signature
-from registry.tables import Install
+from registry.tables import Install, ScanRow
+from registry.verdicts import Verdict
 
 
 class Body(BaseModel):
@@ -118,6 +121,7 @@ class ModelDetail(ModelOut):
 
 class ModelList(BaseModel):
     models: list[ModelOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 
 
 class OverridesIn(Body):
@@ -132,18 +136,26 @@ class OverridesIn(Body):
 class CompatibleLora(BaseModel):
     model: ModelOut
     fits: bool
+    verdict: Verdict = Field(description="`partly`: some tensors fit. It is refused like one that does not fit at all.")
     reason: str
     matched: int = Field(description="Tensors of the LoRA that fit.")
     total: int = Field(description="Tensors of the LoRA.")
 
     @classmethod
     def of(cls, model: Model, fit: Fit) -> Self:
-        return cls(model=ModelOut.of(model), fits=fit.fits, reason=fit.reason, matched=fit.matched, total=fit.total)
+        facts = {"reason": fit.reason, "matched": fit.matched, "total": fit.total}
+        return cls(model=ModelOut.of(model), fits=fit.fits, verdict=verdict_of(fit), **facts)
 
 
 class CompatibleLoras(BaseModel):
     checkpoint: str
     loras: list[CompatibleLora]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, found: Compatible) -> Self:
+        loras = [CompatibleLora.of(model, fit) for model, fit in found.loras]
+        return cls(checkpoint=found.checkpoint.id, loras=loras, next=found.cursor)
 
 
 class InstallIn(Body):
@@ -177,6 +189,32 @@ class InstallOut(BaseModel):
 
 class InstallList(BaseModel):
     installs: list[InstallOut]
+
+
+class ScanIn(Body):
+    folder: str = Field(
+        description="Absolute path on the server, in a folder that may be scanned.", min_length=1, max_length=4096
+    )
+
+
+class ScanOut(BaseModel):
+    id: str
+    folder: str
+    state: str
+    counts: dict[str, int] = Field(description="Models: unchanged, added, changed, moved, missing; files skipped.")
+    error: Problem | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, scan: ScanRow) -> Self:
+        error = None if scan.error is None else recorded(scan.error)
+        return cls(error=error, **scan.model_dump(include=set(cls.model_fields) - {"error"}))
+
+
+class ScanList(BaseModel):
+    scans: list[ScanOut]
+    folders: list[str]
 
 
 class LoraIn(Body):

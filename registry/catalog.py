@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TEXT, read, rows_of, table_of, write
 from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, now
 
@@ -24,6 +25,13 @@ class Entry(NamedTuple):
     files: Sequence[ModelFile] = ()
 
 
+class Page(NamedTuple):
+    """`cursor` asks for the next page; None: this is the last."""
+
+    models: list[Model]
+    cursor: str | None
+
+
 class Catalog:
     """The models of one database. `root` is where relative paths of models start."""
 
@@ -32,31 +40,31 @@ class Catalog:
         self.root = root
 
     # -- finding
-    def list(
-        self,
-        *,
-        kind: str | None = None,
-        family: str | None = None,
-        text: str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Model]:
-        """By name; `text` is looked for in name, repository id and triggers, case-insensitively."""
-        query = select(MODEL).order_by(MODEL.c.name_key).limit(limit).offset(offset)
-        if kind:
-            query = query.where(MODEL.c.kind == kind)
-        if family:
-            query = query.where(MODEL.c.family == family)
-        if text:
-            found = TEXT.c.text.contains(folded(text), autoescape=True)
-            query = query.where(MODEL.c.id.in_(select(TEXT.c.model_id).where(found)))
+    def page(self, query: Query) -> Page:
+        """Raises InvalidRequest."""
         with self._engine.connect() as connection:
-            return read(connection, connection.execute(query).mappings().all())
+            found = find(connection, query)
+            return Page(read(connection, found.rows), found.cursor)
+
+    def every(self, query: Query = EVERYTHING) -> Iterator[Model]:
+        """All that pass, a page at a time; `query.limit` is the page's length."""
+        while True:
+            page = self.page(query)
+            yield from page.models
+            if page.cursor is None:
+                return
+            query = replace(query, cursor=page.cursor)
+
+    def list(self, query: Query = EVERYTHING) -> Sequence[Model]:
+        """All that pass, at once."""
+        return [*self.every(query)]
 
     def get(self, reference: str) -> Model:
         """By id, else by name, else by the beginning of an id (4 digits at least). Raises ModelNotFound, InvalidRequest."""
         criteria = [MODEL.c.id == reference, MODEL.c.name_key == folded(reference)]
-        if len(reference) >= 4:
+        if not storable(reference):
+            criteria = []
+        elif len(reference) >= 4:
             criteria.append(MODEL.c.id.startswith(reference, autoescape=True))
         with self._engine.connect() as connection:
             found = (connection.execute(select(MODEL).where(c)).mappings().all() for c in criteria)
@@ -141,7 +149,7 @@ class Catalog:
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
         """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""
         with self.writing() as connection:
-            self._revise(connection, model, report, files)
+            self.revise_in(connection, model, report, files)
 
     def add_source(self, model: Model, source: Provenance) -> Model:
         """It can be had from there, too; known already, only its etag and ref are brought up to date."""
@@ -175,6 +183,19 @@ class Catalog:
                 connection.execute(insert(own), rows)
         return self.get(model.id)
 
+    def succeed(self, old: Model, new: Model, old_name: str) -> None:
+        """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
+        own = table_of(OverrideRow)
+        with self.writing() as connection:
+            for model, name in ((new, new.id), (old, old_name), (new, old.name)):
+                renamed = update(MODEL).where(MODEL.c.id == model.id)
+                connection.execute(renamed.values(name=name, name_key=folded(name)))
+                text = search_text(replace(model, name=name))
+                connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
+            if not new.overrides and old.overrides:
+                rows = [{"model_id": new.id, "name": k, "value": v} for k, v in old.overrides.items()]
+                connection.execute(insert(own), rows)
+
     def set(self, model: Model, **columns: Any) -> None:
         """Columns of the model's own row, such as `path` or `missing_since`."""
         with self.writing() as connection:
@@ -197,7 +218,18 @@ class Catalog:
             connection.execute(update(state).values(version=state.c.version + 1))
             yield connection
 
-    def _revise(
+    def reclassify_in(
+        self, connection: Connection, model: Model, report: Mapping[str, Any], _files: Sequence[ModelFile] = ()
+    ) -> None:
+        """The same bytes, looked at again: only what the probe says is new."""
+        names = ("kind", "family", "variant", "prediction_type", "format", "structure", "missing_since")
+        values = {name: getattr(model, name) for name in names}
+        connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
+        table = table_of(ReportRow)
+        told = update(table).where(table.c.model_id == model.id)
+        connection.execute(told.values(data=dict(report), probed_at=now()))
+
+    def revise_in(
         self, connection: Connection, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]
     ) -> None:
         rows = rows_of(model, report, files)

@@ -7,6 +7,7 @@ ModelshelfError
 ├── NotFound
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
+│   ├── ScanNotFound              scan_not_found
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found
 │   └── FileMissing               file_not_found          the repository, folder or disk has no such file
@@ -70,6 +71,10 @@ class ModelNotFound(NotFound):
 
 class InstallNotFound(NotFound):
     code = "install_not_found"
+
+
+class ScanNotFound(NotFound):
+    code = "scan_not_found"
 
 
 class RepositoryNotFound(NotFound):

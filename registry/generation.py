@@ -17,6 +17,7 @@ from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, No
 from registry.models import Model
 from registry.pictures import encode_png
 from registry.pipeline_config import PipelineConfig
+from registry.queries import Query
 from registry.recipes import GenerationRequest, Plan, make_plan
 
 OnStep = Callable[[int, int], None]
@@ -141,7 +142,7 @@ class Generator:
         if path.is_dir():
             return PipelineConfig.from_folder(path)
         tensors = checkpoint_tensors(path)
-        for other in self._catalog.list(kind=Kind.CHECKPOINT, family=checkpoint.family, limit=1000):
+        for other in self._catalog.every(Query(Kind.CHECKPOINT, checkpoint.family)):
             folder = self._catalog.path(other)
             with suppress(NotGenerable, FileMissing, UnusableFile):  # this folder cannot lend; another may
                 if folder.is_dir() and (config := PipelineConfig.from_folder(folder)).fits(tensors):

@@ -8,12 +8,14 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel
 
 from registry.models import Digest, Model, ModelFile, Provenance, Statement, Trigger, folded, search_text
 from registry.tables import (
     DigestRow,
     FileRow,
+    FitRow,
     ModelRow,
     OverrideRow,
     ReportRow,
@@ -33,6 +35,7 @@ def table_of(row: type[SQLModel]) -> Table:
 
 
 MODEL, DIGEST, SOURCE, TEXT = table_of(ModelRow), table_of(DigestRow), table_of(SourceRow), table_of(TextRow)
+TAG, FIT = table_of(TagRow), table_of(FitRow)
 # What a probe or an install says of a model, and a later one says anew. The user's own settings are not among it.
 SAID = (DigestRow, TriggerRow, StatementRow, TagRow, ReportRow, FileRow)
 
@@ -69,6 +72,13 @@ def write(connection: Connection, many: Iterable[Rows]) -> None:
     for kind, values in together.items():
         if values:
             connection.execute(insert(table_of(kind)), values)
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Those whose key is not there yet; somebody else may write the same at the same time."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    if rows:
+        connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def read(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,24 +17,33 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_YES_NO = {"fits": "yes", "partly": "partly", "no": "no"}
+
 
 @app.command("list")
 def list_models(
     kind: Annotated[str | None, typer.Option(help="checkpoint, lora or lcm_lora.")] = None,
     family: Annotated[str | None, typer.Option(help="Base-model family, such as sd-1 or sdxl.")] = None,
+    tag: Annotated[str | None, typer.Option(help="As a probe, a card or a sidecar gave it.")] = None,
     text: Annotated[
-        str | None, typer.Option("--search", help="Looked for in names, repositories and triggers.")
+        str | None, typer.Option("--search", help="Words looked for in names, repositories, triggers, tags, titles.")
     ] = None,
+    digest: Annotated[str | None, typer.Option(help="Of any kind, or its first 6 digits or more.")] = None,
+    sort: Annotated[str, typer.Option(help="name, created or size; with - in front from the end.")] = "name",
+    limit: Annotated[int | None, typer.Option(help="At most so many.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """List the installed models."""
+    from registry.queries import MAX_LIMIT, Query
+
+    query = Query(kind, family, tag, text, digest, sort=sort, limit=min(limit or MAX_LIMIT, MAX_LIMIT))
     with opened_manager() as manager:
-        models = manager.catalog.list(kind=kind, family=family, text=text, limit=10_000)
+        models = list(islice(manager.catalog.every(query), limit))
     if as_json:
         print_json([m.as_dict() for m in models])
     elif models:
         print_table(("id", "name", "kind", "family", "format", "size", "weight", "triggers"), [_row(m) for m in models])
-    elif kind or family or text:
+    elif kind or family or tag or text or digest:
         print("No installed model is so.", file=sys.stderr)
     else:
         print("Nothing is installed yet. Try: modelshelf starter install", file=sys.stderr)
@@ -67,14 +77,19 @@ def compatible(
     as_json: Json = False,
 ) -> None:
     """List the LoRAs that fit a checkpoint, each with the reason."""
+    from registry.fits import verdict_of
+
     with opened_manager() as manager:
-        verdicts = [(m, fit) for m, fit in manager.compatible_loras(checkpoint) if fit.fits or all_]
+        manager.fits.catch_up()
+        verdicts = list(manager.every_compatible_lora(checkpoint, every=all_))
     if as_json:
-        print_json([m.as_dict() | {"fits": fit.fits, "reason": fit.reason} for m, fit in verdicts])
+        print_json(
+            [m.as_dict() | {"fits": fit.fits, "verdict": verdict_of(fit), "reason": fit.reason} for m, fit in verdicts]
+        )
     elif verdicts:
         print_table(
             ("id", "name", "kind", "fits", "reason"),
-            [(m.id, m.name, m.kind, "yes" if f.fits else "no", f.reason) for m, f in verdicts],
+            [(m.id, m.name, m.kind, _YES_NO[verdict_of(f)], f.reason) for m, f in verdicts],
         )
     else:
         print("No installed LoRA fits it. `modelshelf compatible --all` says why not.", file=sys.stderr)

@@ -58,7 +58,9 @@ class Job:
         attempt: Attempt,
         on_progress: OnProgress,
         stop: Event,
+        registered: Callable[[], None],
     ) -> None:
+        self._registered = registered
         self._settings = settings
         self._engine = engine
         self._catalog = catalog
@@ -99,6 +101,7 @@ class Job:
             ):
                 for note in placed.notes:
                     self._note(note)
+                self._registered()
                 model = self._installed(placed.model)
             shutil.rmtree(staging)
             return model

@@ -57,7 +57,7 @@ def test_sqlite_lets_readers_go_on_while_somebody_writes(sqlite: Engine) -> None
 
 def test_sqlite_keeps_foreign_keys_after_a_migration_on_the_same_connection(tmp_path: Path) -> None:
     engine = make_engine(f"sqlite:///{tmp_path / 'registry.db'}")
-    for target in ("0001", "head"):
+    for target in ("0001", "heads"):
         migrate(engine, target)
         with engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1

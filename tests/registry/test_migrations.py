@@ -13,6 +13,7 @@ from registry.catalog import Catalog
 from registry.db import MIGRATIONS, migrate
 from registry.errors import ModelNotFound
 from registry.models import Digest, ModelFile, Provenance, Trigger
+from registry.queries import Query
 from tests.databases import engine_of
 
 REVISIONS = sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
@@ -134,8 +135,8 @@ def test_a_folder_keeps_its_files_and_has_no_sha256_of_its_own(upgraded: tuple[C
 
 def test_search_finds_what_was_carried_over(upgraded: tuple[Catalog, Engine]) -> None:
     catalog, _ = upgraded
-    assert [m.name for m in catalog.list(text="outline style")] == ["Outline"]
-    assert [m.name for m in catalog.list(text="o/base")] == ["base"]
+    assert [m.name for m in catalog.list(Query(text="outline style"))] == ["Outline"]
+    assert [m.name for m in catalog.list(Query(text="o/base"))] == ["base"]
 
 
 def test_names_that_only_compatibility_forms_told_apart_can_both_be_called(upgraded: tuple[Catalog, Engine]) -> None:
