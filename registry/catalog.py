@@ -115,6 +115,16 @@ class Catalog:
             rows = connection.execute(query).mappings().all()
         return [ModelFile(**{name: row[name] for name in ModelFile.__slots__}) for row in rows]
 
+    def holding(self, sha256: str) -> Path | None:
+        """A file on disk whose bytes had this digest when they were hashed: a whole model, or one of a folder's."""
+        file = table_of(FileRow)
+        query = (
+            select(MODEL.c.path, file.c.path).join(file, file.c.model_id == MODEL.c.id).where(file.c.sha256 == sha256)
+        )
+        with self._engine.connect() as connection:
+            found = (self.root / model / inside for model, inside in connection.execute(query))
+            return next((path for path in found if path.is_file()), None)
+
     def path(self, model: Model) -> Path:
         """Absolute path of a model's file or folder."""
         return self.root / model.path
@@ -172,6 +182,19 @@ class Catalog:
             if rows:
                 connection.execute(insert(own), rows)
         return self.get(model.id)
+
+    def succeed(self, old: Model, new: Model, old_name: str) -> None:
+        """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
+        own = table_of(OverrideRow)
+        with self.writing() as connection:
+            for model, name in ((new, new.id), (old, old_name), (new, old.name)):
+                renamed = update(MODEL).where(MODEL.c.id == model.id)
+                connection.execute(renamed.values(name=name, name_key=folded(name)))
+                text = search_text(replace(model, name=name))
+                connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
+            if not new.overrides and old.overrides:
+                rows = [{"model_id": new.id, "name": k, "value": v} for k, v in old.overrides.items()]
+                connection.execute(insert(own), rows)
 
     def set(self, model: Model, **columns: Any) -> None:
         """Columns of the model's own row, such as `path` or `missing_since`."""

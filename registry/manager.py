@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -26,6 +26,8 @@ from registry.scans.service import Scans
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import Install, State
+from registry.updates import Update, look_for_updates
+from registry.upkeep import Upkeep
 
 WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
 
@@ -46,6 +48,7 @@ class Manager:
         self.catalog = Catalog(self._engine, settings.root)
         self.fits = Fits(self._engine, self.catalog)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
+        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
         self.installs = InstallBook(self._engine)
         self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
@@ -164,6 +167,20 @@ class Manager:
         if query.family not in (None, base.family):
             raise InvalidRequest(f"{base.name} is {base.family}: nothing of {query.family} fits it.", field="family")
         return replace(query, family=base.family, fits=base.structure or "", missing=False)
+
+    # -- newer versions
+    def updates(self, models: Iterable[Model]) -> Iterator[Update]:
+        """Of those that came from the Hub; nothing is downloaded."""
+        return look_for_updates(models, self.catalog, self.settings)
+
+    def fetch_update(self, update: Update, on_progress: OnProgress = lambda _: None) -> Model:
+        """Install the newer version. It takes over name and settings; the older one keeps its file, its commit in its name."""
+        old = update.model
+        new = self.install(update.source, on_progress)
+        if new.id == old.id:
+            return new
+        self.catalog.succeed(old, new, f"{old.name}@{(old.revision or old.id)[:7]}")
+        return self.catalog.get(new.id)
 
     def close(self) -> None:
         """Running installs let go at once, and are queued for the next service."""

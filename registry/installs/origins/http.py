@@ -107,22 +107,41 @@ class HttpFiles:
             return b""
 
     def fetch(self, url: str, start: int, length: int, etag: str | None = None) -> tuple[httpx.Response, bytes]:
-        """As `read`, with the answer that the bytes came in; raises RangeUnsatisfiable."""
+        """As `read`, with the answer that the first bytes came in; raises RangeUnsatisfiable.
 
-        def once() -> tuple[httpx.Response, bytes]:
-            body = bytearray()
-            with self.open(url, f"bytes={start}-{start + length - 1}", etag) as response:
-                skip = 0 if range_start(response) == start else start
+        A connection that breaks is picked up where it broke.
+        """
+        body, answers = bytearray(), list[httpx.Response]()
+
+        def more() -> bool:
+            """Whether that was all; False when the connection broke after some bytes."""
+            at = start + len(body)
+            with self.open(url, f"bytes={at}-{start + length - 1}", etag) as response:
+                answers.append(response)
+                skip = 0
+                if range_start(response) != at:  # the whole file instead
+                    body.clear()
+                    skip = start
                 try:
                     for chunk in response.iter_bytes():
-                        body += chunk
-                        if len(body) >= skip + length:
+                        body.extend(chunk[skip:])
+                        skip = max(0, skip - len(chunk))
+                        if len(body) >= length:
                             break
                 except httpx.RequestError as error:
+                    if start + len(body) > at:
+                        return False
                     raise Transient(_reason(error)) from error
-            return response, bytes(body[skip : skip + length])
+            return True
 
-        return self._patiently(once, httpx.URL(url).host)
+        try:
+            while not self._patiently(more, httpx.URL(url).host):
+                continue
+        except RangeUnsatisfiable:
+            if not answers:
+                raise
+            # It broke after the file's last byte: nothing lies behind it.
+        return answers[0], bytes(body[:length])
 
     def get(self, url: str) -> httpx.Response:
         """A whole small answer, whatever its status, read into memory."""

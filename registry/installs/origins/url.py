@@ -17,7 +17,7 @@ from registry.errors import FileMissing, ModelshelfError, Refused
 from registry.installs.origins.access import Access
 from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, Stream, checked
 from registry.installs.origins.http import HttpFiles, strong_etag, total_size
-from registry.sources import UrlSource
+from registry.sources import UrlSource, without_signature
 
 
 class UrlOrigin:
@@ -63,7 +63,7 @@ class UrlOrigin:
             response, prefix = self._files.fetch(self._url, 0, REMOTE_PREFIX)
             name, size, etag = _file_name(response) or name, total_size(response), strong_etag(response)
         file = RemoteFile(checked(name, self._url), size, None, etag=etag)
-        return Listing(self._url, None, None, (file,), None, file.path), prefix
+        return Listing(without_signature(self._url), None, None, (file,), None, file.path), prefix
 
     def _name_in_url(self) -> str:
         return PurePosixPath(unquote(urlsplit(self._url).path)).name
@@ -80,9 +80,9 @@ def _file_name(response: httpx.Response) -> str | None:
 def _refusal(response: httpx.Response) -> ModelshelfError:
     asked = response.history[0].request.url if response.history else response.request.url
     if response.status_code in (404, 410):
-        return FileMissing(f"{asked.host} has no file at {asked}.", status=response.status_code)
+        return FileMissing(f"{asked.host} has no file at {without_signature(str(asked))}.", status=response.status_code)
     return Refused(
-        f"{asked.host} does not hand out {asked} ({response.status_code} {response.reason_phrase}). "
+        f"{asked.host} does not hand out {without_signature(str(asked))} ({response.status_code} {response.reason_phrase}). "
         "Download it in a browser, and install the file by its path.",
         status=response.status_code,
     )
