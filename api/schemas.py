@@ -16,6 +16,7 @@ from registry.generation import Generation
 from registry.manager import Compatible
 from registry.models import Model, ModelFile
 from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
+from registry.sources import without_signature
 from registry.tables import Install, ScanRow
 from registry.verdicts import Verdict
 
@@ -182,6 +183,7 @@ class InstallOut(BaseModel):
         rate, missing = install.bytes_per_second, install.bytes_total - install.bytes_done
         left = round(missing / rate, 1) if rate and missing > 0 else None
         facts = install.model_dump(include=set(cls.model_fields) - {"error", "seconds_left"})
+        facts["source"] = without_signature(install.source)
         return cls(error=error, seconds_left=left, **facts)
 
 
