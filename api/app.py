@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api.problems import Problem, install_handlers
-from api.routes import generations, installs, models
+from api.routes import families, generations, installs, models, page, plans, previews, probes
 from registry.manager import Manager
 
 PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
@@ -30,6 +30,7 @@ def create_app(manager: Manager) -> FastAPI:
     )
     app.state.manager = manager
     install_handlers(app)
-    for routes in (models, installs, generations):
+    for routes in (models, families, previews, installs, probes, plans, generations, page):
         app.include_router(routes.router)
+    app.mount("/page", page.PageFiles())
     return app

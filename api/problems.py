@@ -56,11 +56,15 @@ def problem(code: str, detail: str, status: int, **more: Any) -> Problem:
     return Problem(type=f"urn:modelshelf:{code}", title=title, status=status, code=code, detail=detail, **more)
 
 
+def told(error: errors.ModelshelfError) -> Problem:
+    """An error inside an answer, as it would have been answered by itself."""
+    return problem(error.code, error.message, status_of(error), facts=error.detail or None)
+
+
 def recorded(error: dict[str, Any]) -> Problem:
     """The error that an install recorded, as it would have been answered."""
     known = {cls.code: cls for cls in _tree(errors.ModelshelfError)}
-    status = status_of(known[error["code"]](error["message"]))
-    return problem(error["code"], error["message"], status, facts=error["detail"] or None)
+    return told(known[error["code"]](error["message"], **error["detail"]))
 
 
 def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfError]]:
@@ -71,7 +75,7 @@ def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfE
 
 def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.ModelshelfError)
-    def told(_: Request, error: errors.ModelshelfError) -> JSONResponse:
+    def foreseen(_: Request, error: errors.ModelshelfError) -> JSONResponse:
         return _answer(status_of(error), error.code, error.message, facts=error.detail or None)
 
     @app.exception_handler(RequestValidationError)

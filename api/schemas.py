@@ -8,10 +8,11 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.problems import Problem, recorded
+from api.problems import Problem, recorded, told
 from registry.compatibility import Fit
-from registry.generation import Generation
-from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
+from registry.generation import Generation, Preview
+from registry.installs.inquiry import Inquiry
+from registry.recipes import AdapterRequest, GenerationRequest, Plan, Sourced, adapter_weight
 from registry.tables import Install, Model
 
 
@@ -71,16 +72,30 @@ class ModelList(BaseModel):
     models: list[ModelOut]
 
 
+class FamilyOut(BaseModel):
+    family: str
+    models: int
+    kinds: dict[str, int] = Field(description="Kind -> number of models.")
+
+
+class FamilyList(BaseModel):
+    families: list[FamilyOut]
+
+
 class OverridesIn(Body):
     """Your own settings for a model; null takes one back."""
 
     weight: float | None = None
+    weight_min: float | None = Field(default=None, description="The weights between which it works, both or neither.")
+    weight_max: float | None = None
     steps: int | None = None
     cfg: float | None = None
     scheduler: str | None = None
 
 
-class CompatibleLora(BaseModel):
+class Verdict(BaseModel):
+    """Does a LoRA fit a checkpoint? `model` is the one of the two that was not asked about."""
+
     model: ModelOut
     fits: bool
     reason: str
@@ -94,7 +109,45 @@ class CompatibleLora(BaseModel):
 
 class CompatibleLoras(BaseModel):
     checkpoint: str
-    loras: list[CompatibleLora]
+    loras: list[Verdict]
+
+
+class CompatibleCheckpoints(BaseModel):
+    lora: str
+    checkpoints: list[Verdict]
+
+
+class ProbeIn(Body):
+    source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
+
+
+class ProbeOut(BaseModel):
+    source: str = Field(description="Canonical, with the commit.")
+    name: str
+    size: int = Field(description="Bytes that an install would fetch.")
+    kind: str | None
+    family: str | None
+    variant: str | None
+    report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.")
+    refusal: Problem | None = Field(description="Why it would not be installed.")
+    installed: ModelOut | None = Field(description="The same model, if it is installed already.")
+    checkpoints: list[Verdict] = Field(description="Of a LoRA: the installed checkpoints of its family.")
+
+    @classmethod
+    def of(cls, found: Inquiry) -> Self:
+        candidate, report = found.candidate, found.candidate.report
+        return cls(
+            source=candidate.listing.source,
+            name=candidate.selection.name,
+            size=candidate.selection.size,
+            kind=report.kind,
+            family=report.family,
+            variant=report.variant,
+            report=report.as_dict(),
+            refusal=found.refusal and told(found.refusal),
+            installed=found.installed and ModelOut.of(found.installed),
+            checkpoints=[Verdict.of(model, fit) for model, fit in found.fits],
+        )
 
 
 class InstallIn(Body):
@@ -173,6 +226,46 @@ class PlanOut(BaseModel):
     n: int
     notes: list[str]
 
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        values = plan.as_dict()
+        return cls.model_validate({**values, "loras": values["adapters"]})
+
+
+class WeightRange(BaseModel):
+    min: float
+    max: float
+    origin: str
+    by: str
+
+
+class PlanPreview(BaseModel):
+    plan: PlanOut
+    recommended: PlanOut = Field(
+        description="The plan if the request stated no steps, CFG, scheduler, size and weights."
+    )
+    ranges: dict[str, WeightRange] = Field(
+        description="LoRA id -> the weights between which it works, where that is stated."
+    )
+
+    @classmethod
+    def of(cls, preview: Preview) -> Self:
+        ranges = {
+            model: WeightRange(min=r.value[0], max=r.value[1], origin=r.origin, by=r.by)
+            for model, r in preview.ranges.items()
+            if r is not None
+        }
+        return cls(plan=PlanOut.of(preview.plan), recommended=PlanOut.of(preview.recommended), ranges=ranges)
+
+
+class SchedulerOut(BaseModel):
+    name: str
+    label: str
+
+
+class SchedulerList(BaseModel):
+    schedulers: list[SchedulerOut]
+
 
 class PictureOut(BaseModel):
     png: str = Field(description="A PNG file, base64.")
@@ -186,7 +279,5 @@ class GenerationOut(BaseModel):
 
     @classmethod
     def of(cls, made: Generation) -> Self:
-        plan = made.plan.as_dict()
-        plan["loras"] = plan.pop("adapters")
         images = [PictureOut(png=b64encode(p.png).decode(), seed=p.seed) for p in made.pictures]
-        return cls(images=images, plan=PlanOut.model_validate(plan), timings=dict(made.timings))
+        return cls(images=images, plan=PlanOut.of(made.plan), timings=dict(made.timings))

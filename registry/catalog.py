@@ -42,6 +42,12 @@ class Catalog:
         with Session(self._engine) as session:
             return list(session.exec(query))
 
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(family, kind) -> number of models."""
+        query = select(Model.family, Model.kind, func.count()).group_by(Model.family, Model.kind)
+        with Session(self._engine) as session:
+            return {(family, kind): number for family, kind, number in session.exec(query)}
+
     def get(self, reference: str) -> Model:
         """By id, else by name, else by the beginning of an id (4 digits at least). Raises ModelNotFound, InvalidRequest."""
         criteria = [col(Model.id) == reference, func.lower(Model.name) == reference.lower()]

@@ -16,7 +16,7 @@ from registry.compatibility import Fit, check_fit, checkpoint_tensors
 from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, UnusableFile
 from registry.pictures import encode_png
 from registry.pipeline_config import PipelineConfig
-from registry.recipes import GenerationRequest, Plan, make_plan
+from registry.recipes import GenerationRequest, Plan, Sourced, make_plan, weight_range
 from registry.tables import Model
 
 OnStep = Callable[[int, int], None]
@@ -37,6 +37,15 @@ class Generation:
     timings: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a request would do, and what would be done if it stated no values. `ranges`: LoRA id -> recommended (min, max) weight."""
+
+    plan: Plan
+    recommended: Plan
+    ranges: Mapping[str, Sourced[tuple[float, float]] | None]
+
+
 @lru_cache(maxsize=4096)
 def _fit(adapter: Path, checkpoint: Path, _digests: tuple[str, str]) -> Fit:
     """Installed files do not change, so a verdict holds as long as the digests: a second generation reads no header."""
@@ -52,6 +61,13 @@ class Generator:
 
     def plan(self, request: GenerationRequest) -> Plan:
         return self._resolve(request)[0]
+
+    def preview(self, request: GenerationRequest) -> Preview:
+        """Raises what `generate` raises before it runs."""
+        bare = tuple(replace(a, weight=None) for a in request.loras)
+        unasked = GenerationRequest(request.checkpoint, request.prompt, loras=bare)
+        models = [self._catalog.get(a.model) for a in request.loras]
+        return Preview(self.plan(request), self.plan(unasked), {m.id: weight_range(m) for m in models})
 
     def generate(self, request: GenerationRequest, on_step: OnStep | None = None) -> Generation:
         plan, job, hashes = self._resolve(request)

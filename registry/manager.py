@@ -14,8 +14,10 @@ from registry.db import make_engine, migrate
 from registry.errors import InvalidRequest
 from registry.generation import Generator
 from registry.installs.examine import probe_source
+from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
+from registry.previews import Previews
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import Install, Model
@@ -29,6 +31,7 @@ class Manager:
         self._engine = make_engine(settings.database)
         migrate(self._engine)
         self.catalog = Catalog(self._engine, settings.root)
+        self.previews = Previews(settings.root / ".previews")
         self.installs = InstallBook(self._engine)
         self._worker = Worker(settings, self.installs, self.catalog)
         self._threads = ThreadPoolExecutor(INSTALL_THREADS, thread_name_prefix="install")
@@ -71,6 +74,24 @@ class Manager:
     # -- asking
     def probe(self, source: str) -> Report:
         return probe_source(source, self.settings)
+
+    def inquire(self, source: str) -> Inquiry:
+        """What an install of it would bring, and which checkpoints it would fit."""
+        return inquire(source, self.settings, self.catalog)
+
+    def set_preview(self, model: str, picture: bytes | None) -> Model:
+        """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
+        found = self.catalog.get(model)
+        return self.catalog.override(found.id, {"preview": picture and self.previews.store(picture)})
+
+    def compatible_checkpoints(self, lora: str) -> list[tuple[Model, Fit]]:
+        """Every checkpoint with the verdict of this LoRA on it, those that it fits first."""
+        adapter = self.catalog.get(lora)
+        if adapter.kind == Kind.CHECKPOINT:
+            raise InvalidRequest(f"{adapter.name} is a checkpoint; LoRAs fit checkpoints.", model=adapter.id)
+        checkpoints = self.catalog.list(kind=Kind.CHECKPOINT, limit=100_000)
+        verdicts = [(base, self.generator.fit(adapter, base)) for base in checkpoints]
+        return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
 
     def compatible_loras(self, checkpoint: str) -> list[tuple[Model, Fit]]:
         """Every LoRA and LCM-LoRA with the verdict on it, those that fit first."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.deps import ManagerDep
-from api.schemas import CompatibleLora, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
+from api.schemas import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn, Verdict
 from probes import TAKEN, Kind
 from registry.errors import InvalidRequest
 from registry.recipes import check_overrides
@@ -46,5 +46,12 @@ def set_overrides(manager: ManagerDep, model_id: str, body: OverridesIn) -> Mode
 @router.get("/{model_id}/compatible-loras")
 def compatible_loras(manager: ManagerDep, model_id: str, all: bool = False) -> CompatibleLoras:
     """The LoRAs that fit this checkpoint, each with the reason; with `all`, also those that do not fit, and why not."""
-    verdicts = [CompatibleLora.of(m, fit) for m, fit in manager.compatible_loras(model_id) if fit.fits or all]
+    verdicts = [Verdict.of(m, fit) for m, fit in manager.compatible_loras(model_id) if fit.fits or all]
     return CompatibleLoras(checkpoint=manager.catalog.get(model_id).id, loras=verdicts)
+
+
+@router.get("/{model_id}/compatible-checkpoints")
+def compatible_checkpoints(manager: ManagerDep, model_id: str, all: bool = False) -> CompatibleCheckpoints:
+    """The checkpoints that this LoRA fits, each with the reason; with `all`, also those that it does not fit, and why not."""
+    verdicts = [Verdict.of(m, f) for m, f in manager.compatible_checkpoints(model_id) if f.fits or all]
+    return CompatibleCheckpoints(lora=manager.catalog.get(model_id).id, checkpoints=verdicts)

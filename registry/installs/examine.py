@@ -32,18 +32,19 @@ SMALL_FILE = 4 * 1024 * 1024  # bytes; no published config.json comes near it
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What an origin offers: the listing, the files that were chosen from it, and what their headers say."""
+    """What an origin offers: the listing, the files that were chosen from it, and what their headers say. `header`: of a single file."""
 
     listing: Listing
     selection: Selection
     report: Report
+    header: Header | None = None
 
 
 def examine(origin: Origin) -> Candidate:
     """Resolve, choose, and probe the headers. Raises the origin's and selection's errors, and UnreadableModel."""
     listing = origin.listing()
     selection = select(listing, lambda file: _read_json(origin, file))
-    return Candidate(listing, selection, _probe_remote(origin, listing, selection))
+    return _probe_remote(origin, listing, selection)
 
 
 def probe_source(text: str, settings: Settings) -> Report:
@@ -66,7 +67,7 @@ def connection(settings: Settings) -> dict[str, Any]:
     return {"endpoint": settings.hub_endpoint, "token": settings.hub_token, "timeout": settings.download_timeout}
 
 
-def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Report:
+def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Candidate:
     """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
 
     def header(file: RemoteFile) -> Header:
@@ -83,9 +84,10 @@ def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Rep
                 length = more.needed
 
     if not selection.is_folder:
-        return probe(header(selection.files[0]), hints_for(listing, selection))
+        only = header(selection.files[0])
+        return Candidate(listing, selection, probe(only, hints_for(listing, selection)), only)
     folder = folder_from(selection, lambda file: _read_json(origin, file), header)
-    return probe(folder, hints_for(listing, selection))
+    return Candidate(listing, selection, probe(folder, hints_for(listing, selection)))
 
 
 def accept(report: Report) -> Report:
