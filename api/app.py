@@ -17,7 +17,7 @@ PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
 def create_app(manager: Manager) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        manager.resume_installs()
+        manager.watch_installs()
         yield
         manager.close()
 

@@ -160,6 +160,10 @@ class InstallOut(BaseModel):
     source: str
     bytes_done: int
     bytes_total: int
+    bytes_per_second: float | None = Field(description="Of the transfer that runs.")
+    seconds_left: float | None = Field(description="At that rate.")
+    filename: str | None = Field(description="The file that arrives.")
+    notes: list[str] = Field(description="What is worth knowing of the outcome.")
     error: Problem | None
     model_id: str | None
     created_at: datetime
@@ -168,7 +172,10 @@ class InstallOut(BaseModel):
     @classmethod
     def of(cls, install: Install) -> Self:
         error = None if install.error is None else recorded(install.error)
-        return cls(error=error, **install.model_dump(include=set(cls.model_fields) - {"error"}))
+        rate, missing = install.bytes_per_second, install.bytes_total - install.bytes_done
+        left = round(missing / rate, 1) if rate and missing > 0 else None
+        facts = install.model_dump(include=set(cls.model_fields) - {"error", "seconds_left"})
+        return cls(error=error, seconds_left=left, **facts)
 
 
 class InstallList(BaseModel):

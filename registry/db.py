@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ _HERE = Path(__file__).resolve().parent
 MIGRATIONS = next(p for p in (_HERE / "_alembic", _HERE.parent / "alembic") if p.is_dir())
 
 _MIGRATING = Lock()
+_REVISION = {key: re.compile(rf'^{key} = "(.+)"$', re.MULTILINE) for key in ("revision", "down_revision")}
 
 
 def make_engine(url: str) -> Engine:
@@ -61,7 +63,7 @@ def migrate(engine: Engine) -> None:
                 # pysqlite opens no transaction for DDL by itself: a kill between two tables would leave half a schema.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, "heads")
 
 
 def _lock_of(engine: Engine) -> AbstractContextManager[Any]:
@@ -73,13 +75,14 @@ def _lock_of(engine: Engine) -> AbstractContextManager[Any]:
 
 
 def _is_current(engine: Engine) -> bool:
-    """Whether the stamped revision is the newest file's: a file name starts with its revision, 0001, 0002, ..."""
+    """Whether the stamped revisions are the newest files': those that no other file follows. Importing alembic would cost 0.2 s."""
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return False
-        stamped = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    newest = max(p.name.split("_")[0] for p in (MIGRATIONS / "versions").glob("[0-9]*.py"))
-    return bool(stamped == newest)
+        stamped = set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+    files = [path.read_text(encoding="utf-8") for path in (MIGRATIONS / "versions").glob("*.py")]
+    named = {key: {m[1] for file in files for m in [_REVISION[key].search(file)] if m} for key in _REVISION}
+    return stamped == named["revision"] - named["down_revision"]
 
 
 @contextmanager

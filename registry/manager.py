@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from threading import Event, Lock, Thread
 
 from probes import Kind, Report
 from registry.backends import Backend
@@ -20,9 +21,9 @@ from registry.installs.worker import OnProgress, Worker
 from registry.previews import Previews
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from registry.tables import Install, Model
+from registry.tables import Install, Model, State
 
-INSTALL_THREADS = 2  # one transfer fills a line; the second keeps a small LoRA from waiting behind a checkpoint
+WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
 
 
 class Manager:
@@ -34,7 +35,11 @@ class Manager:
         self.previews = Previews(settings.root / ".previews")
         self.installs = InstallBook(self._engine)
         self._worker = Worker(settings, self.installs, self.catalog)
-        self._threads = ThreadPoolExecutor(INSTALL_THREADS, thread_name_prefix="install")
+        self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
+        self._running: dict[str, Future[Model]] = {}
+        self._submitting = Lock()
+        self._closing = Event()
+        self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
         self.generator = Generator(self.catalog, lambda: self._backend)
 
     @cached_property
@@ -48,28 +53,63 @@ class Manager:
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
         """Install now, in this thread."""
-        return self._worker.run(self._worker.open(source).id, on_progress)
+        return self._worker.install(source, on_progress)
 
     def install_starter(self, on_progress: OnProgress = lambda _: None) -> Iterator[Model]:
         """The starter models that ship with the package; needs no network."""
         for repository in starter_repositories():
             yield self.install(str(repository), on_progress)
 
+    def run_install(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
+        """Go on with a queued install, in this thread."""
+        return self._worker.run(install_id, on_progress)
+
     def submit_install(self, source: str) -> Install:
         """Queue an install for the background threads. What its headers already show to be wrong is raised here and now."""
         self._worker.check(source)
         install = self._worker.open(source)
-        self._threads.submit(self._worker.run, install.id)  # its outcome, errors included, is told by the row
+        self._submit(install.id)
         return install
 
+    def order_install(self, install_id: str, command: str) -> Install:
+        """Pause, resume, cancel or retry an install (states.COMMANDS); one that goes on does so in the background."""
+        install = self.installs.command(install_id, command)
+        if install.state == State.QUEUED:
+            self._submit(install_id)
+        return install
+
+    def discard_install(self, install_id: str) -> None:
+        """Cancel an install if it runs, and forget it and its partial files."""
+        self._worker.discard(install_id)
+
     def resume_installs(self) -> None:
-        """Go on with what a killed or stopped service left unfinished."""
+        """Go on with what a killed or stopped service left unfinished, and with what waited for room on the disk."""
+        self._worker.make_room()
         for install_id in self._worker.abandoned():
-            self._threads.submit(self._worker.run, install_id)
+            self._submit(install_id)
+
+    def watch_installs(self) -> None:
+        """Keep doing so in the background, for the installs that other processes queue or leave; and clean up, once."""
+        self._worker.clean()
+        self.resume_installs()
+        self._watch.start()
 
     def wait(self) -> None:
         """Until the background installs have ended; none can be submitted afterwards."""
         self._threads.shutdown(wait=True)
+
+    def _submit(self, install_id: str) -> None:
+        with self._submitting:
+            self._running = {i: future for i, future in self._running.items() if not future.done()}
+            # One that winds down after a pause still holds the install's lock: the new run waits for it.
+            if install_id not in self._running or self._running[install_id].running():
+                self._running[install_id] = self._threads.submit(
+                    self._worker.run, install_id
+                )  # the row tells its outcome
+
+    def _keep_watch(self) -> None:
+        while not self._closing.wait(WATCH_SECONDS):
+            self.resume_installs()
 
     # -- asking
     def probe(self, source: str) -> Report:
@@ -103,7 +143,10 @@ class Manager:
         return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
 
     def close(self) -> None:
-        """Running installs let go within a chunk, and are queued for the next service."""
+        """Running installs let go at once, and are queued for the next service."""
+        self._closing.set()
+        if self._watch.is_alive():
+            self._watch.join()
         self._worker.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()

@@ -41,6 +41,14 @@ class Settings(BaseSettings):
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."
     )
+    installs_at_once: int = Field(
+        default=3, ge=1, le=64, description="Installs that run side by side; the others wait their turn."
+    )
+    keep_installs_days: float = Field(
+        default=30,
+        ge=0,
+        description="Days after which `serve` forgets an install that has ended, and its partial files.",
+    )
     hub_endpoint: str = Field(
         default="https://huggingface.co",
         validation_alias=AliasChoices("HF_ENDPOINT", "hub_endpoint"),

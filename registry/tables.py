@@ -82,6 +82,13 @@ class Install(SQLModel, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=12)
     state: str = Field(default=State.QUEUED.value, index=True)
     source: str
+    attempt: int = 1  # begun anew by whoever queues it again; a worker of an older one lets go
+    bytes_per_second: float | None = None  # of the transfer that runs
+    filename: str | None = None  # that arrives
+    staging: str | None = None  # name of its folder of partial files
+    notes: list[str] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )  # for people, of what came of it
     bytes_done: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     bytes_total: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))  # code, message, detail

@@ -32,6 +32,8 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "port": "1",
         "memory_gib": "2",
         "download_timeout": "3",
+        "installs_at_once": "4",
+        "keep_installs_days": "5",
         "hub_endpoint": "https://hub.example",
     }
     sample = samples.get(name, "value")

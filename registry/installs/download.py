@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, StorageFull
+from registry.errors import DigestMismatch, DownloadIncomplete, StorageFull
 from registry.installs.hashing import BLOCK, Digests, Hasher
 from registry.installs.origins import Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile
 
@@ -21,7 +21,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def download(
-    origin: Origin, file: RemoteFile, part: Path, *, on_bytes: Callable[[int], None], cancelled: Callable[[], bool]
+    origin: Origin, file: RemoteFile, part: Path, *, on_bytes: Callable[[int], None], check: Callable[[], None]
 ) -> Digests:
     """Bring `file` into `part`, whole, verified and synced to disk, and return its digests.
 
@@ -29,14 +29,14 @@ def download(
     for. The caller names `part` so that it can belong to one version of one file only, and renames it afterwards.
 
     `on_bytes`: told the bytes in `part` after each chunk; they fall to 0 when a server's answer forces a new beginning.
-    `cancelled`: asked before each chunk is written.
+    `check`: called before each chunk is written; what it raises ends the download, which keeps what has arrived.
 
-    Raises Cancelled, DownloadIncomplete, HubUnreachable and StorageFull, which keep `part` for the next call;
+    Raises DownloadIncomplete, HubUnreachable and StorageFull, which keep `part` for the next call;
     DigestMismatch, which deletes it; and what `origin` raises.
     """
     try:
         with part.open("ab+", buffering=0) as handle, _full_disk(file, part):
-            attempt = _Download(origin, file, part, handle, on_bytes, cancelled)
+            attempt = _Download(origin, file, part, handle, on_bytes, check)
             attempt.run()
             os.fsync(handle.fileno())
         digests = attempt.hasher.digests()
@@ -57,14 +57,14 @@ class _Download:
         part: Path,
         handle: FileIO,
         on_bytes: Callable[[int], None],
-        cancelled: Callable[[], bool],
+        check: Callable[[], None],
     ) -> None:
         self._origin = origin
         self._file = file
         self._part = part
         self._handle = handle
         self._on_bytes = on_bytes
-        self._cancelled = cancelled
+        self._check = check
         self.hasher = Hasher()
 
     def run(self) -> None:
@@ -110,7 +110,7 @@ class _Download:
             return
         self._handle.seek(0)
         while block := self._handle.read(BLOCK):
-            self._check_cancelled()
+            self._check()
             self.hasher.update(block)
         self._on_bytes(self.hasher.size)
 
@@ -127,7 +127,7 @@ class _Download:
             )
 
     def _add(self, chunk: bytes) -> None:
-        self._check_cancelled()
+        self._check()
         rest = memoryview(chunk)
         while rest:  # an unbuffered write may take a part only
             rest = rest[self._handle.write(rest) :]
@@ -143,10 +143,6 @@ class _Download:
 
     def _is_whole(self) -> bool:
         return self.hasher.size == self._file.size
-
-    def _check_cancelled(self) -> None:
-        if self._cancelled():
-            raise Cancelled(f"Stopped; {self.hasher.size:,} bytes of {self._file.path} are kept.")
 
     def _too_long(self) -> DigestMismatch:
         return DigestMismatch(

@@ -50,7 +50,7 @@ def weights(origin: Origin) -> RemoteFile:
 
 
 def bring(origin: Origin, part: Path, file: RemoteFile | None = None, **options: Any) -> Digests:
-    calls = {"on_bytes": lambda _: None, "cancelled": lambda: False, **options}
+    calls = {"on_bytes": lambda _: None, "check": lambda: None, **options}
     return download(origin, file or weights(origin), part, **calls)
 
 
@@ -220,18 +220,26 @@ class TestCancelling:
         self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes
     ) -> None:
         hub.faults[NAME] = Fault(bytes_per_second=500_000)
-        done: list[int] = []
-        with pytest.raises(Cancelled, match="are kept"):
-            bring(origin, part, on_bytes=done.append, cancelled=lambda: done[-1] > 20_000)
+        done: list[int] = [0]
+
+        def check() -> None:
+            if done[-1] > 20_000:
+                raise Cancelled("enough")
+
+        with pytest.raises(Cancelled, match="enough"):
+            bring(origin, part, on_bytes=done.append, check=check)
         assert 20_000 < part.stat().st_size < 200_000
         hub.faults.clear()
         assert bring(origin, part) == hash_file(hub.root / NAME)
         assert sum(sent for _, sent in transfers(hub)) < 2 * len(body)
 
     def test_while_an_old_part_is_hashed(self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
+        def check() -> None:
+            raise Cancelled("at once")
+
         part.write_bytes(body[:1000])
         with pytest.raises(Cancelled):
-            bring(origin, part, cancelled=lambda: True)
+            bring(origin, part, check=check)
         assert part.read_bytes() == body[:1000]
         assert not transfers(hub)
 
@@ -294,7 +302,7 @@ from registry.sources import HubSource
 endpoint, repo, part = sys.argv[1:]
 with open_origin(HubSource(repo), endpoint=endpoint, token=None, timeout=60) as origin:
     file = next(f for f in origin.listing().files if f.path.endswith("weights.safetensors"))
-    print(download(origin, file, Path(part), on_bytes=lambda _: None, cancelled=lambda: False).blake3)
+    print(download(origin, file, Path(part), on_bytes=lambda _: None, check=lambda: None).blake3)
 """
 
 

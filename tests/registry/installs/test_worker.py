@@ -10,8 +10,17 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from registry.errors import Cancelled, DigestMismatch, HubUnreachable, ModelshelfError, NotIdentified, UnusableFile
+from registry.errors import (
+    Cancelled,
+    DigestMismatch,
+    HubUnreachable,
+    ModelshelfError,
+    NotIdentified,
+    UnusableFile,
+    WrongState,
+)
 from registry.installs.hashing import hash_file
+from registry.installs.states import ENDED
 from registry.installs.worker import Progress
 from registry.manager import Manager
 from registry.settings import Settings
@@ -265,6 +274,76 @@ def test_an_install_that_is_cancelled_stops_and_keeps_its_bytes(
     assert manager.installs.list()[0].state == State.CANCELLED
     assert manager.catalog.list() == []
     assert [p for p in files_below(settings.root) if p.endswith(".part")]
+
+
+def test_a_pause_in_the_middle_and_going_on(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+
+    def pause(progress: Progress) -> None:
+        if progress.bytes_done > len(whole) // 2:
+            manager.installs.command(manager.installs.list()[0].id, "pause")
+
+    with pytest.raises((Cancelled, WrongState)):
+        manager.install("somebody/big", pause)
+    job = manager.installs.list()[0]
+    assert (job.state, job.error) == (State.PAUSED, None)
+    hub.seen.clear()
+    manager.installs.command(job.id, "resume")
+    assert manager.run_install(job.id).blake3 == blake3(whole).hexdigest()
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) // 2 + 2**19  # the rest, and the header
+
+
+@pytest.mark.parametrize("order", ["pause", "cancel"])
+def test_even_while_it_registers(manager: Manager, settings: Settings, order: str) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.state == State.REGISTERING:
+            manager.installs.command(manager.installs.list()[0].id, order)
+
+    with pytest.raises(Cancelled):
+        manager.install(OUTLINE, stop)
+    assert manager.catalog.list() == []
+    assert not [p for p in files_below(settings.root) if p.startswith("lora/") and p.endswith(".safetensors")]
+    job = manager.installs.list()[0]
+    manager.installs.command(job.id, {"pause": "resume", "cancel": "retry"}[order])
+    assert manager.run_install(job.id).name == "starter-outline-lora"
+
+
+def test_installs_run_side_by_side_and_no_more_than_the_setting_says(settings: Settings, shelf: Path) -> None:
+    for number in range(6):
+        write(shelf / f"somebody/{number}/{number}.safetensors", sd15_lora(rank=32 + number))
+    bounded = Manager(settings.model_copy(update={"installs_at_once": 2}))
+    with LoopbackHub(shelf) as slow:
+        bounded.settings.hub_endpoint = slow.endpoint
+        for number in range(6):
+            slow.faults[f"somebody/{number}/{number}.safetensors"] = Fault(bytes_per_second=2_000_000)
+        jobs = [bounded.submit_install(f"somebody/{number}") for number in range(6)]
+        most = 0
+        while len(bounded.installs.list(states=ENDED)) < 6:
+            most = max(most, len(bounded.installs.list(states=[State.DOWNLOADING])))
+            time.sleep(0.02)
+    assert {bounded.installs.get(job.id).state for job in jobs} == {State.INSTALLED}
+    assert most == 2
+    bounded.close()
+
+
+def test_what_ended_long_ago_is_forgotten_with_its_partial_files(manager: Manager, settings: Settings) -> None:
+    def cancel(progress: Progress) -> None:
+        if progress.bytes_done:
+            manager.installs.command(manager.installs.list()[0].id, "cancel")
+
+    with pytest.raises((Cancelled, WrongState)):
+        manager.install(OUTLINE, cancel)
+    (settings.downloads / "locks" / "left-by-a-killed-process").touch()
+    manager.watch_installs()
+    assert len(manager.installs.list()) == 1
+    assert files_below(settings.root)
+    forgetful = Manager(settings.model_copy(update={"keep_installs_days": 0}))
+    forgetful.watch_installs()
+    assert forgetful.installs.list() == []
+    assert files_below(settings.root) == set()
+    assert list((settings.downloads / "locks").iterdir()) == []
+    forgetful.close()
 
 
 def test_a_file_on_disk_that_changed_is_read_anew(manager: Manager, tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""From a whole, verified, classified download to a model: its name, its place on disk, its record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, count
+from pathlib import Path
+
+from blake3 import blake3
+
+from probes import Kind, Report, read_header
+from registry.cards import parse_card
+from registry.catalog import Catalog
+from registry.installs.hashing import Digests
+from registry.installs.origins import Listing
+from registry.installs.selection import Selection
+from registry.recommended import recommended, triggers
+from registry.tables import Model
+
+
+@contextmanager
+def place(
+    catalog: Catalog,
+    root: Path,
+    listing: Listing,
+    selection: Selection,
+    staged: Path,
+    report: Report,
+    digests: Mapping[str, Digests],
+) -> Iterator[Model]:
+    """The model, recorded and under its final name; both are taken back when the block raises.
+
+    Row first: a kill in between leaves a row without a file, which the next run of the install fills, and never a file that nobody
+    knows. The same weights that are on the shelf already stay where they are.
+    """
+    whole = whole_digests(selection, digests)
+    known = catalog.find(blake3=whole.blake3)
+    if known is not None and catalog.path(known).exists():
+        yield known
+        return
+    model = known or catalog.add(_record(catalog, root, listing, selection, staged, report, digests))
+    path = catalog.path(model)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(path)
+        yield model
+    except BaseException:
+        if path.exists():
+            path.replace(staged)
+        if known is None:
+            catalog.remove(model)
+        raise
+
+
+def _record(
+    catalog: Catalog,
+    root: Path,
+    listing: Listing,
+    selection: Selection,
+    staged: Path,
+    report: Report,
+    digests: Mapping[str, Digests],
+) -> Model:
+    whole = whole_digests(selection, digests)
+    card = parse_card(listing.card)
+    is_adapter = report.kind != Kind.CHECKPOINT
+    metadata = {} if selection.is_folder else read_header(staged).metadata
+    name, path = _free_name(catalog, root, staged, report, selection)
+    return Model(
+        name=name,
+        kind=str(report.kind),
+        family=str(report.family),
+        variant=report.variant,
+        prediction_type=report.prediction_type,
+        format=str(report.format),
+        path=path.relative_to(root).as_posix(),
+        size=whole.size,
+        blake3=whole.blake3,
+        sha256=whole.sha256 or None,
+        autov3=whole.autov3,
+        files=[{"path": n, "size": d.size, "sha256": d.sha256, "blake3": d.blake3} for n, d in sorted(digests.items())],
+        source=pinned(listing, selection),
+        repo_id=listing.repo_id,
+        revision=listing.revision,
+        base_model=card.base_model,
+        triggers=triggers(metadata, card) if is_adapter else [],
+        recipe={k: v.as_dict() for k, v in recommended(metadata, card).items()},
+        report=report.as_dict(),
+    )
+
+
+def _free_name(catalog: Catalog, root: Path, staged: Path, report: Report, selection: Selection) -> tuple[str, Path]:
+    """A name that no model has, and its place, <root>/<kind>/<family>/<name>; a taken name gets a number."""
+    shelf = root / str(report.kind) / str(report.family)
+    suffix = "" if selection.is_folder else staged.suffix
+    base = re.sub(r"[^\w.+-]+", "-", selection.name).strip("-.") or "model"
+    names = chain([base], (f"{base}-{number}" for number in count(2)))
+    name = next(n for n in names if not catalog.has_name(n) and not (shelf / f"{n}{suffix}").exists())
+    return name, shelf / f"{name}{suffix}"
+
+
+def pinned(listing: Listing, selection: Selection) -> str:
+    """Canonical source of the selected files: the listing's, with the file or sub-folder that was chosen."""
+    part = selection.prefix.rstrip("/") if selection.is_folder else selection.files[0].path
+    return (
+        f"{listing.source}/{part}"
+        if part and listing.source.startswith("hf://") and not listing.focus
+        else listing.source
+    )
+
+
+def whole_digests(selection: Selection, digests: Mapping[str, Digests]) -> Digests:
+    """The model's own digests. A folder has no single SHA-256; its BLAKE3 is that of its sorted `path NUL blake3 LF` lines."""
+    if not selection.is_folder:
+        return next(iter(digests.values()))
+    lines = "".join(f"{name}\0{d.blake3}\n" for name, d in sorted(digests.items()))
+    return Digests(sum(d.size for d in digests.values()), blake3(lines.encode()).hexdigest(), "", None)
