@@ -65,7 +65,7 @@ class Generator:
     def preview(self, request: GenerationRequest) -> Preview:
         """Raises what `generate` raises before it runs."""
         bare = tuple(replace(a, weight=None) for a in request.loras)
-        unasked = GenerationRequest(request.checkpoint, request.prompt, loras=bare)
+        unasked = GenerationRequest(request.checkpoint, request.prompt, loras=bare, seed=request.seed)
         models = [self._catalog.get(a.model) for a in request.loras]
         return Preview(self.plan(request), self.plan(unasked), {m.id: weight_range(m) for m in models})
 

@@ -122,7 +122,8 @@ class Manager:
     def set_preview(self, model: str, picture: bytes | None) -> Model:
         """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
         found = self.catalog.get(model)
-        return self.catalog.override(found.id, {"preview": picture and self.previews.store(picture)})
+        digest = None if picture is None else self.previews.store(picture)
+        return self.catalog.override(found.id, {"preview": digest})
 
     def compatible_checkpoints(self, lora: str) -> list[tuple[Model, Fit]]:
         """Every checkpoint with the verdict of this LoRA on it, those that it fits first."""

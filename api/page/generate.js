@@ -169,6 +169,7 @@ async function generate() {
   fill(ui.problem);
   fill(ui.stage, el("div", { class: "running" }, seen, bar, el("div", { class: "job-foot" }, doing,
     el("button", { type: "button", click: () => running?.abort() }, "Cancel"))));
+  ui.stage.scrollIntoView({ block: "nearest" });
   try {
     const made = await api.generate(requested(), { signal: running.signal, progress: (p) => progress(p, bar, doing, seen) });
     const pictures = made.pictures.map((p) => ({ ...p, plan: made.plan, timings: made.timings, created: new Date().toISOString() }));

@@ -98,7 +98,7 @@ function described(source, found) {
           : `You have no ${found.family} checkpoint that it could go with.`),
       others.length ? el("details", {}, el("summary", {}, `Does not fit ${others.map((v) => v.model.name).join(", ")}: why?`),
         el("ul", {}, others.map((v) => el("li", {}, `${v.model.name}: ${v.reason}`)))) : null) : null,
-    el("details", {}, el("summary", {}, found.family ? `Why ${kindName(found.kind)}, why ${found.family}?` : "What was looked for"), el("p", {}, found.report.reason),
+    el("details", {}, el("summary", {}, found.family ? `Why ${found.family}? Why ${kindName(found.kind)}?` : "What was looked for"), el("p", {}, found.report.reason),
       el("ul", { class: "plain-evidence" }, found.report.evidence.map((e) =>
         el("li", {}, `${e.ok ? "✓" : "✗"} ${e.rule}${e.key ? ` (${e.key})` : ""}: ${e.seen ?? "nothing found"}`)))));
 }
@@ -180,7 +180,7 @@ function jobRow(first) {
   const figures = el("span", { class: "muted figures" });
   const wrong = el("div");
   const actions = el("div", { class: "actions" });
-  const row = el("li", { class: "job" }, el("div", { class: "job-head" }, name, state), bar, el("div", { class: "job-foot" }, figures, actions), wrong);
+  const row = el("li", { class: "job" }, el("div", { class: "job-head" }, name, figures, state, actions), bar, wrong);
   const held = { row, job: first, update };
   let offered = null;
 

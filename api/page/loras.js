@@ -42,7 +42,11 @@ export class LoraList {
   add(model, weight = null) {
     if (this.chosen.some((l) => l.id === model.id)) return;
     this.chosen.push({ id: model.id, name: model.name, kind: model.kind, triggers: model.triggers, weight });
+    const byHand = this.picker.open;
+    this.picker.open = false;
+    this.search.value = "";
     this.draw();
+    if (byHand) this.summary.focus(); // the button that had the focus is gone
     this.changed(`${model.name} added`);
   }
 
@@ -104,7 +108,7 @@ class LoraRow {
     this.origin = el("p", { class: "provenance" });
     this.back = el("button", { type: "button", class: "quiet small", hidden: true, click: () => { this.lora.weight = null; list.changed(null); } }, "Take the recommended one");
     this.triggers = el("p", { class: "triggers" });
-    this.node = el("li", { class: "lora" },
+    this.node = el("li", { class: "chosen" },
       el("div", { class: "lora-head" },
         el("label", { for: id }, el("span", { class: "visually-hidden" }, "Weight of "), lora.name),
         kindBadge(lora.kind),

@@ -76,8 +76,10 @@ function preview(model, again) {
 const panel = (name, ...content) => el("section", { class: "panel" }, el("h2", {}, name), ...content);
 
 function evidence({ family, kind, report }) {
-  const rows = [...report.evidence, ...report.traits.flatMap((t) => t.evidence)];
-  return panel(`Why ${family}, why ${/^[aeiou]/i.test(kindName(kind)) ? "an" : "a"} ${kindName(kind)}?`,
+  // What speaks for a trait may stand among the evidence for the whole, too.
+  const told = [...report.evidence, ...report.traits.flatMap((t) => t.evidence)];
+  const rows = [...new Map(told.map((e) => [JSON.stringify(e), e])).values()];
+  return panel(`Why ${family}? Why ${kindName(kind)}?`,
     el("p", {}, report.reason),
     report.traits.length ? el("p", { class: "muted" },
       report.traits.map((t) => `${t.name}: ${Math.round(t.confidence * 100)} % sure`).join(", ")) : null,

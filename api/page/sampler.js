@@ -33,7 +33,7 @@ export class Sampler {
       type: "button", class: "quiet small", hidden: true, "aria-label": `Take the recommended ${label.toLowerCase()}`,
       click: () => { this.values[name] = null; changed(); input.focus(); },
     }, "reset");
-    const node = el("div", { class: `field ${name}` }, el("label", { for: id }, label), input, el("p", {}, origin, " ", back));
+    const node = el("div", { class: `field ${name}` }, el("label", { for: id }, label), input, el("p", {}, origin, back));
     return { name, label, input, origin, back, node };
   }
 
@@ -52,6 +52,7 @@ export class Sampler {
       if (document.activeElement !== field.input || !own) field.input.value = planned.value;
       const otherwise = recommended[field.name];
       fill(field.origin, own ? `your choice instead of ${this.labels[otherwise.value] ?? number(otherwise.value)}` : provenance(planned));
+      field.origin.title = field.origin.textContent; // two lines are shown
       field.origin.classList.toggle("recommended", planned.origin === "recommended");
       field.back.hidden = !own;
       if (!own && field.before !== undefined && field.before !== planned.value) {

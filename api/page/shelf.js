@@ -125,10 +125,12 @@ export const modelHref = (id) => `#/model/${encodeURIComponent(id)}`;
 export function picture(model) {
   const url = api.previewUrl(model);
   if (url) return el("img", { class: "picture", src: url, alt: "", loading: "lazy", decoding: "async" });
-  const tile = el("div", { class: "picture tile", "aria-hidden": "true" }, model.name.replace(/[^\p{L}\p{N}]+/gu, "").slice(0, 2));
+  const tile = el("div", { class: "picture tile", "aria-hidden": "true" }, initials(model.name));
   tile.style.setProperty("--hue", parseInt((model.blake3 ?? "").slice(0, 4), 16) % 360 || 210);
   return tile;
 }
+
+const initials = (name) => (name.match(/[\p{L}\p{N}]+/gu) ?? ["?"]).slice(0, 2).map((word) => [...word][0]).join("");
 
 export const kindBadge = (kind) => el("span", { class: `badge ${kind}` }, kindName(kind));
 
