@@ -30,6 +30,8 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.StorageFull: 507,
     errors.Cancelled: 409,
     errors.IncompatibleAdapter: 409,
+    errors.QueueFull: 429,
+    errors.BackendUnavailable: 503,
     errors.NotGenerable: 409,
     errors.OutOfMemory: 503,
 }
@@ -63,6 +65,11 @@ def recorded(error: dict[str, Any]) -> Problem:
     return problem(error["code"], error["message"], status, facts=error["detail"] or None)
 
 
+def told(error: errors.ModelshelfError) -> Problem:
+    """An error as it is answered, for where it is part of an answer."""
+    return problem(error.code, error.message, status_of(error), facts=error.detail or None)
+
+
 def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfError]]:
     yield cls
     for child in cls.__subclasses__():
@@ -71,8 +78,11 @@ def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfE
 
 def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.ModelshelfError)
-    def told(_: Request, error: errors.ModelshelfError) -> JSONResponse:
-        return _answer(status_of(error), error.code, error.message, facts=error.detail or None)
+    def expected(_: Request, error: errors.ModelshelfError) -> JSONResponse:
+        answer = _answer(status_of(error), error.code, error.message, facts=error.detail or None)
+        if "retry_after" in error.detail:
+            answer.headers["Retry-After"] = str(error.detail["retry_after"])
+        return answer
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

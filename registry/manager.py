@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from probes import Kind, Report
-from registry.backends import Backend
+from registry.backends import Backend, BackendOptions
+from registry.backends.loading import load_backend
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
@@ -32,15 +33,13 @@ class Manager:
         self.installs = InstallBook(self._engine)
         self._worker = Worker(settings, self.installs, self.catalog)
         self._threads = ThreadPoolExecutor(INSTALL_THREADS, thread_name_prefix="install")
-        self.generator = Generator(self.catalog, lambda: self._backend)
+        self.generator = Generator(self.catalog, lambda: self._backend, settings.queue)
 
     @cached_property
     def _backend(self) -> Backend:
-        from registry.backends.diffusers import DiffusersBackend
-
         settings = self.settings
         budget = None if settings.memory_gib is None else int(settings.memory_gib * 2**30)
-        return DiffusersBackend(settings.device, settings.dtype, budget)
+        return load_backend(settings.backend, BackendOptions(settings.device, settings.dtype, budget, settings.batch))
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
@@ -82,7 +81,8 @@ class Manager:
         return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
 
     def close(self) -> None:
-        """Running installs let go within a chunk, and are queued for the next service."""
+        """A running generation stops within a step, running installs let go within a chunk and are queued for the next service."""
+        self.generator.close()
         self._worker.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()

@@ -31,6 +31,9 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "root": "/x",
         "port": "1",
         "memory_gib": "2",
+        "backend": "package.module:Class",
+        "batch": "2",
+        "queue": "5",
         "download_timeout": "3",
         "hub_endpoint": "https://hub.example",
     }
