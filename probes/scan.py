@@ -6,13 +6,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from probes.containers.folder import ADAPTER_INDEX, PIPELINE_INDEX, WEIGHTS, choose_weights
+from probes.containers.file import read_header
+from probes.containers.folder import ADAPTER_INDEX, PIPELINE_INDEX, WEIGHTS, Folder, choose_weights, read_folder
 from probes.engine import probe
-from probes.header import UnreadableModel
+from probes.header import Header, UnreadableModel
 from probes.report import Evidence, Hints, Outcome, Report
 
 SUFFIXES = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
@@ -33,6 +35,14 @@ class Stamp(NamedTuple):
     size: int
     mtime_ns: int
     inode: int
+
+
+class Place(NamedTuple):
+    """Where a model is: a file, or a folder that is one. `stamp` raises OSError where it cannot be looked at."""
+
+    path: str
+    stamp: Callable[[], Stamp]
+    is_folder: bool
 
 
 class Found(NamedTuple):
@@ -66,12 +76,12 @@ def scan_folder(
     Raises UnreadableModel where `root` is no folder.
     """
     known = {} if known is None else known
-    for path, stamp_now in models_below(root):
-        yield _look(path, stamp_now, known, hints)
+    for place in models_below(root):
+        yield _look(place, known, hints)
 
 
-def models_below(root: str | Path) -> Iterator[tuple[str, Callable[[], Stamp]]]:
-    """Where the models under `root` are, and how each is stamped, which raises OSError for what cannot be looked at.
+def models_below(root: str | Path) -> Iterator[Place]:
+    """Where the models under `root` are; also folders that cannot be looked into, whose stamp raises.
 
     Links are followed; a folder is visited once, by its real place if that is under `root`. Names that begin with a dot
     are passed over. Raises UnreadableModel where `root` is no folder.
@@ -86,7 +96,7 @@ def models_below(root: str | Path) -> Iterator[tuple[str, Callable[[], Stamp]]]:
             place = Path(folder).stat()
             entries = _entries(folder)
         except OSError as error:
-            yield folder, partial(_raise, error)
+            yield Place(folder, partial(_raise, error), True)
             continue
         if (place.st_dev, place.st_ino) in visited:
             continue
@@ -95,7 +105,7 @@ def models_below(root: str | Path) -> Iterator[tuple[str, Callable[[], Stamp]]]:
         folders = [entry for entry in entries if _is_folder(entry)]
         inner = {entry.name for entry in folders}
         if is_one_model(names):
-            yield folder, partial(_folder_stamp, entries)
+            yield Place(folder, partial(_folder_stamp, entries), True)
             # What else lies there is a model by itself: repositories keep single-file versions beside a pipeline.
             inner.update(() if PIPELINE_INDEX in names else choose_weights(names))
             folders = []
@@ -106,7 +116,7 @@ def models_below(root: str | Path) -> Iterator[tuple[str, Callable[[], Stamp]]]:
         while entries:  # each goes when it has been looked at, with the stat that it keeps
             entry = entries.pop()
             if entry.name.lower().endswith(SUFFIXES) and entry.name not in inner:
-                yield entry.path, partial(_file_stamp, entry)
+                yield Place(entry.path, partial(_file_stamp, entry), False)
 
 
 def is_one_model(names: Iterable[str]) -> bool:
@@ -118,21 +128,18 @@ def _raise(error: OSError) -> Stamp:
     raise error
 
 
-def _look(
-    path: str,
-    stamp_now: Callable[[], Stamp],
-    known: Mapping[str, tuple[Stamp, Report]],
-    hints: Callable[[str], Hints],
-) -> Found:
+def _look(place: Place, known: Mapping[str, tuple[Stamp, Report]], hints: Callable[[str], Hints]) -> Found:
+    path = place.path
     try:
-        stamp = stamp_now()
+        stamp = place.stamp()
     except OSError as error:
         return Found(path, None, _cannot_be_read(path, error), True)
     before = known.get(path)
     if before is not None and before[0] == stamp:
         return Found(path, stamp, before[1], False)
+    read: Callable[[str], Header | Folder] = read_folder if place.is_folder else read_header  # a dump is no model
     try:
-        return Found(path, stamp, probe(path, hints(path)), True)
+        return Found(path, stamp, replace(probe(read(path), hints(path)), source=path), True)
     except UnreadableModel as refused:
         return Found(path, None if refused.code in _FLEETING else stamp, _unusable(path, refused), True)
 

@@ -7,12 +7,16 @@ ModelshelfError
 ├── NotFound
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
+│   ├── GenerationNotFound        generation_not_found    no such generation, or it ended so long ago that it was forgotten
+│   ├── ScanNotFound              scan_not_found
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found
 │   └── FileMissing               file_not_found          the repository, folder or disk has no such file
 ├── Refused                       the source is reachable, its content is not taken
 │   ├── GatedRepository           gated_repository        its terms must be accepted on the Hub first
 │   ├── TokenRefused              token_refused           the Hub does not accept the HF_TOKEN that it was shown
+│   ├── HostRefused               host_refused            the host is not among those that may be installed from
+│   ├── AddressRefused            address_refused         the host is inside of this machine or its network, or spoken to in plain http
 │   ├── NoWeights                 no_weights              nothing in it is a weight file
 │   ├── AmbiguousChoice           ambiguous_choice        several weight files; the user must name one
 │   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
@@ -25,7 +29,9 @@ ModelshelfError
 ├── StorageFull                   storage_full            no space left for the file
 ├── Cancelled                     cancelled               the user stopped it; what was fetched so far is kept
 ├── IncompatibleAdapter           incompatible_adapter    the LoRA's tensors do not fit the checkpoint
+├── QueueFull                     queue_full              too many generations wait; `detail` has `retry_after`, in seconds
 └── GenerationFailed
+    ├── BackendUnavailable        backend_unavailable     what the setting `backend` names cannot be loaded
     ├── NotGenerable              not_generable           this checkpoint cannot be run by the backend, and why
     └── OutOfMemory               out_of_memory           the device has too little memory for it
 """
@@ -70,6 +76,14 @@ class InstallNotFound(NotFound):
     code = "install_not_found"
 
 
+class GenerationNotFound(NotFound):
+    code = "generation_not_found"
+
+
+class ScanNotFound(NotFound):
+    code = "scan_not_found"
+
+
 class RepositoryNotFound(NotFound):
     code = "repository_not_found"
 
@@ -92,6 +106,14 @@ class GatedRepository(Refused):
 
 class TokenRefused(Refused):
     code = "token_refused"
+
+
+class HostRefused(Refused):
+    code = "host_refused"
+
+
+class AddressRefused(Refused):
+    code = "address_refused"
 
 
 class NoWeights(Refused):
@@ -142,8 +164,16 @@ class IncompatibleAdapter(ModelshelfError):
     code = "incompatible_adapter"
 
 
+class QueueFull(ModelshelfError):
+    code = "queue_full"
+
+
 class GenerationFailed(ModelshelfError):
     code = "generation_failed"
+
+
+class BackendUnavailable(GenerationFailed):
+    code = "backend_unavailable"
 
 
 class NotGenerable(GenerationFailed):

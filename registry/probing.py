@@ -28,7 +28,7 @@ from registry.errors import NoWeights, UnusableFile
 from registry.installs.examine import connection, header_at, read_json
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.origins.folder import card_beside
-from registry.installs.selection import INDEX, folder_from, select
+from registry.installs.selection import INDEX, folder_from, options
 from registry.settings import Settings
 from registry.sources import HubSource, PathSource, Source, parse_source
 
@@ -68,9 +68,9 @@ def _on_disk(path: Path, text: str) -> Iterator[Input]:
         yield Input(text, partial(_load_path, path))
         return
     found = False
-    for place, _ in models_below(path):
+    for place in models_below(path):
         found = True
-        yield Input(str(Path(text, Path(place).relative_to(path))), partial(_load_path, Path(place)))
+        yield Input(str(Path(text, Path(place.path).relative_to(path))), partial(_load_path, Path(place.path)))
     if not found:
         raise NoWeights(f"There is no model ({', '.join(SUFFIXES)}, or a model's folder) in {path}.")
 
@@ -136,22 +136,20 @@ def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteF
     config = next((here[name] for name in CONFIGS if name in here), None)
     configs = {} if config is None else {"": read_json(origin, config)}
     shards = [header_at(origin, here[name]) for name in choose_weights(sorted(here))]
-    return Folder(index, configs, {"": merge_headers(shards)} if shards else {}), _hints(
-        listing.repo_id, None, listing.card
-    )
+    folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {})
+    return folder, _hints(listing.repo_id, None, listing.card)
 
 
 def _load_pipeline(origin: Origin, listing: Listing, index: RemoteFile) -> Target:
     try:
-        selection = select(listing, partial(read_json, origin))
+        ((selection,),) = options(listing, partial(read_json, origin))
+        folder = folder_from(selection, partial(read_json, origin), partial(header_at, origin))
     except UnusableFile as error:
         if error.detail.get("probe") != "pickle":
             raise
         component = str(error.detail["file"]).split("/")[-2]
-        return Folder(read_json(origin, index), pickles=(component,)), _hints(listing.repo_id, None, listing.card)
-    return folder_from(selection, partial(read_json, origin), partial(header_at, origin)), _hints(
-        listing.repo_id, None, listing.card
-    )
+        folder = Folder(read_json(origin, index), pickles=(component,))
+    return folder, _hints(listing.repo_id, None, listing.card)
 
 
 def _hints(repo_id: str | None, filename: str | None, card_text: str | None) -> Hints:

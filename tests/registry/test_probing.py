@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -136,21 +136,27 @@ def test_a_missing_file_is_refused_when_it_is_loaded(settings: Settings) -> None
 def test_folders_that_cannot_be_looked_into_are_told(
     collection: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By an os.scandir that refuses: a test that runs as root is let in everywhere."""
-    real = os.scandir
+    """By a system that refuses to list it: a test that runs as root is let in everywhere."""
 
-    def scandir(path: str) -> object:
-        if Path(path).name == "loras":
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
+    def refusing(real: Callable[..., object]) -> Callable[..., object]:
+        def ask(path: str) -> object:
+            if Path(path).name == "loras":
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
-    *others, last = inputs(str(collection), settings)
-    assert len(others) == 6
-    assert Path(last.source).name == "loras"
-    with pytest.raises(UnreadableModel) as caught:
-        next(iter(inputs(str(collection / "loras"), settings)))
-    assert caught.value.code == "not_readable"
+        return ask
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    refused = {}
+    for each in inputs(str(collection), settings):
+        try:
+            each.load()
+        except UnreadableModel as error:
+            refused[Path(each.source).name] = error.code
+    assert refused == {"loras": "not_readable", "page.safetensors": "html_page"}
+    with pytest.raises(UnreadableModel, match="Permission denied"):
+        next(inputs(str(collection / "loras"), settings))
 
 
 def test_the_name_of_a_file_and_the_card_beside_it_are_hints(tmp_path: Path, settings: Settings) -> None:
