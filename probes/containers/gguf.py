@@ -43,9 +43,7 @@ class _Cursor:
                 "header_too_large", f"The GGUF header is longer than {HEADER_CAP:,} bytes, or a length in it is forged."
             )
         if self.size is not None and end > self.size:
-            raise UnreadableModel(
-                "truncated", "The file ends inside its GGUF header. Finish the download, or start it again."
-            )
+            raise UnreadableModel("truncated", "The file ends inside its GGUF header.")
         if end > len(self.data):
             raise HeaderIncomplete(min(x for x in (end + STEP, self.size) if x is not None))
         chunk = self.data[self.at : end]
@@ -100,7 +98,7 @@ def parse_gguf(prefix: bytes | bytearray, size: int | None) -> Header:
     if version not in (2, 3):
         raise UnreadableModel(
             "unsupported_format",
-            f"GGUF version {version} is not known here (2 and 3 are). Convert the file with current tools.",
+            f"GGUF version {version} is not known here (2 and 3 are).",
         )
     tensor_count, pair_count = cursor.number("Q"), cursor.number("Q")
     if tensor_count > TENSOR_CAP or pair_count > PAIR_CAP:
@@ -134,9 +132,7 @@ def _tensors(cursor: _Cursor, count: int) -> Mapping[str, TensorSpec]:
         if math.prod(shape) >= 1 << 63:
             raise UnreadableModel("shape_overflow", "A GGUF tensor would have more elements than any file can hold.")
         if cursor.size is not None and offset > cursor.size:
-            raise UnreadableModel(
-                "truncated", "A GGUF tensor lies beyond the end of the file. Finish the download, or start it again."
-            )
+            raise UnreadableModel("truncated", "A GGUF tensor lies beyond the end of the file.")
         if name in tensors:
             raise UnreadableModel("duplicate_names", "The GGUF header names a tensor twice.")
         tensors[name] = TensorSpec(_TYPES[kind], shape)
