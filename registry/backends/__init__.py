@@ -27,12 +27,16 @@ class CheckpointRef:
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """A LoRA file and the weight to run it at: 0 is off, 1 is as trained, negative is allowed. `name` is for messages."""
+    """A LoRA file and the weight to run it at: 0 is off, 1 is as trained, negative is allowed. `name` is for messages.
+
+    `text_weight`: for the text encoders, where it differs.
+    """
 
     path: Path
     digest: str
     weight: float
     name: str
+    text_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

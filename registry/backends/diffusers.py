@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import lcm
@@ -27,9 +27,10 @@ from registry.backends.schedulers import SCHEDULERS, Scheduler, canonical
 from registry.compatibility import check_fit
 from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, OutOfMemory, UnusableFile
 from registry.pipeline_config import PipelineConfig
-from registry.weights.adapters import Factors, load_factors, overlay
+from registry.weights.adapters import Factors, Strength, load_factors
 from registry.weights.bundle import Bundle, bundle_bytes, load_bundle
 from registry.weights.names import canonical_sources
+from registry.weights.overlay import Slot, Wearer
 from registry.weights.residency import Residency
 
 # Before diffusers, whose import makes transformers warn that torchvision is missing, which nothing here needs.
@@ -63,12 +64,16 @@ class DiffusersBackend:
         with _memory_errors(), ExitStack() as leases:
             pipeline = leases.enter_context(self._pipeline(job))
             clock.lap("load")
-            worn = [(self._key(adapter, pipeline.bundle), adapter) for adapter in job.adapters if adapter.weight != 0]
-            factors = [leases.enter_context(self._factors(key, adapter, pipeline.bundle)) for key, adapter in worn]
+            worn = {
+                key: (leases.enter_context(self._factors(key, adapter, pipeline.bundle)), strength)
+                for adapter in job.adapters
+                if not (strength := _strength(adapter)).off
+                for key in [self._key(adapter, pipeline.bundle)]
+            }
             clock.lap("adapters")
             leases.enter_context(self._running)
             clock.lap("wait")
-            pipeline.wear([(key, adapter.weight) for key, adapter in worn], factors)
+            pipeline.wearer.wear(worn)
             clock.lap("adapters")
             images = pipeline.run(job, scheduler, eta, on_step, clock)
         seeds = tuple(range(job.seed, job.seed + job.n))
@@ -101,7 +106,7 @@ class DiffusersBackend:
                     adapter=adapter.name,
                     problems=[str(problem) for problem in fit.problems],
                 )
-            return load_factors(adapter.path, bundle.tensors.keys(), self.device)
+            return load_factors(adapter.path, bundle.shapes, self.device)
 
         def size() -> int:
             try:
@@ -112,6 +117,10 @@ class DiffusersBackend:
                 ) from None
 
         return self.residency.lease(key, size, load)
+
+
+def _strength(adapter: AdapterRef) -> Strength:
+    return Strength(adapter.weight, adapter.weight if adapter.text_weight is None else adapter.text_weight)
 
 
 class _Pipeline:
@@ -130,11 +139,10 @@ class _Pipeline:
                 "vae": diffusers.AutoencoderKL.from_config(dict(config.vae)),
                 "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(dict(config.text_encoder))),
             }
-        self._slots: dict[str, torch.nn.Parameter] = {}
+        self.slots: dict[str, Slot] = {}
         for component, module in modules.items():
-            self._slots |= _bind(component, module, bundle)
-        self._worn: list[tuple[str, float]] = []
-        self._patched: list[str] = []
+            self.slots |= _bind(component, module, bundle)
+        self.wearer = Wearer(bundle, self.slots)
         self.pipe = diffusers.StableDiffusionPipeline(
             **modules,
             tokenizer=CLIPTokenizer.from_pretrained(str(config.tokenizer), local_files_only=True),
@@ -144,24 +152,6 @@ class _Pipeline:
             requires_safety_checker=False,
         )
         self.pipe.set_progress_bar_config(disable=True)
-
-    def wear(self, adapters: list[tuple[str, float]], factors: Sequence[Factors]) -> None:
-        """Exactly these adapters (key, weight) from now on. The same as before: nothing to do."""
-        if adapters == self._worn:
-            return
-        self._take_off()
-        for name, tensor in overlay(
-            self.bundle, [(f, weight) for f, (_, weight) in zip(factors, adapters, strict=True)]
-        ).items():
-            self._slots[name].data = tensor
-            self._patched.append(name)
-        self._worn = adapters
-
-    def _take_off(self) -> None:
-        self._worn = []
-        for name in self._patched:
-            self._slots[name].data = self.bundle.tensors[name]
-        self._patched = []
 
     @torch.inference_mode()
     def run(
@@ -198,8 +188,8 @@ class _Pipeline:
         return tuple(images)
 
 
-def _bind(component: str, module: torch.nn.Module, bundle: Bundle) -> dict[str, torch.nn.Parameter]:
-    """Gives a module on the meta device the bundle's own tensors, without a copy. Returns canonical name -> parameter.
+def _bind(component: str, module: torch.nn.Module, bundle: Bundle) -> dict[str, Slot]:
+    """Gives a module on the meta device the bundle's own tensors, without a copy. Returns canonical name -> where it is read.
 
     Raises NotGenerable: names or shapes are not the configuration's.
     """
@@ -221,7 +211,10 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle) -> dict[str, 
             owner.register_buffer(
                 "position_ids", torch.arange(count, device=bundle.device).expand(1, -1), persistent=False
             )
-    return {canonical: module.get_parameter(name) for name, canonical in own.items()}
+    return {
+        canonical: Slot(module.get_submodule(name.rpartition(".")[0]), module.get_parameter(name))
+        for name, canonical in own.items()
+    }
 
 
 def _check(job: GenerationJob) -> None:

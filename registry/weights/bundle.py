@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -39,6 +39,14 @@ class Bundle:
         """Names and shapes, as `registry.compatibility` takes them."""
         dtype = _DTYPE_NAMES.get(self.dtype, str(self.dtype))
         return {name: TensorSpec(dtype, tuple(tensor.shape)) for name, tensor in self.tensors.items()}
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: spec.shape for name, spec in self.specs.items()}
+
+    def stacked(self, names: Sequence[str]) -> Tensor:
+        """Tensors of one flattened shape as one [count, rows, columns]."""
+        return torch.stack([self.tensors[name].flatten(1) for name in names])
 
     @cached_property
     def structure(self) -> str:

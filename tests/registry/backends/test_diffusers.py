@@ -20,6 +20,7 @@ from registry.backends.diffusers import DiffusersBackend
 from registry.backends.schedulers import SCHEDULERS
 from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, OutOfMemory, UnusableFile
 from registry.pipeline_config import PipelineConfig
+from registry.weights import overlay as overlays
 from tests.registry.tiny import ATTENTION, EVERYTHING, TEXT_ENCODER, Tiny, lora
 
 NUMPY_COPY = pytest.mark.filterwarnings(
@@ -164,7 +165,8 @@ def test_after_any_sequence_of_sets_the_base_is_what_it_was(tiny: Tiny, job: Gen
         assert bundle.fingerprint() == before
     assert _same(backend.generate(job), plain)
     assert all(
-        slot.data_ptr() == bundle.tensors[name].data_ptr() for name, slot in _pipeline(backend, job)._slots.items()
+        slot.parameter.data_ptr() == bundle.tensors[name].data_ptr()
+        for name, slot in _pipeline(backend, job).slots.items()
     )
 
 
@@ -176,9 +178,9 @@ def test_a_set_gives_its_picture_whatever_was_on_before(backend: DiffusersBacken
 
 
 def test_the_same_set_again_makes_no_overlay(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch):
-    calls, real = [], module.overlay
+    calls, real = [], overlays.overlay
     backend.generate(job)
-    monkeypatch.setattr(module, "overlay", lambda *args: calls.append(args) or real(*args))
+    monkeypatch.setattr(overlays, "overlay", lambda *args: calls.append(args) or real(*args))
     wanted = replace(job, adapters=(replace(loras["style"], weight=0.9),))
     for prompt in ("a", "b", "c"):
         backend.generate(replace(wanted, prompt=prompt))
@@ -333,7 +335,7 @@ def test_a_device_without_memory(backend: DiffusersBackend, job: GenerationJob, 
         raise failure
 
     wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.123),))
-    monkeypatch.setattr(module, "overlay", fail)
+    monkeypatch.setattr(overlays, "overlay", fail)
     with pytest.raises(OutOfMemory):
         backend.generate(wanted)
     assert _same(backend.generate(job), before)
