@@ -27,6 +27,6 @@ def test_a_wheel_is_whole(tmp_path: Path) -> None:
         f"{starter}/starter-lcm-lora/README.md",
         "registry/_alembic/env.py",
         "registry/_alembic/versions/0001_models_and_installs.py",
-        "api/cli.py",
+        "api/cli/__init__.py",
     } <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"api", "probes", "registry", "modelshelf"}

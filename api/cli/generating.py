@@ -1,0 +1,75 @@
+"""`modelshelf generate`."""
+
+from __future__ import annotations
+
+import sys
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.common import Reference, opened_manager
+from api.cli.output import print_table
+
+if TYPE_CHECKING:
+    from registry.recipes import Plan
+
+app = typer.Typer()
+
+
+@app.command()
+def generate(
+    checkpoint: Reference,
+    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:WEIGHT; may be repeated.")] = None,
+    negative: Annotated[str, typer.Option(help="What not to draw.")] = "",
+    steps: int | None = None,
+    cfg: float | None = None,
+    scheduler: str | None = None,
+    seed: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    n: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 1,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(),
+) -> None:
+    """Make pictures. What is left out is decided by the recipes, and shown."""
+    from registry.recipes import AdapterRequest, GenerationRequest
+
+    adapters = tuple(AdapterRequest(*_name_and_weight(text)) for text in lora or ())
+    request = GenerationRequest(checkpoint, prompt, negative, adapters, steps, cfg, scheduler, seed, width, height, n)
+    with opened_manager() as manager:
+        made = manager.generator.generate(request)
+    _show_plan(made.plan)
+    output.mkdir(parents=True, exist_ok=True)
+    for picture in made.pictures:
+        path = _free(output / f"{made.plan.checkpoint_name}-{picture.seed}.png")
+        path.write_bytes(picture.png)
+        print(path)
+    print(f"{made.timings['total']:.2f} s", file=sys.stderr)
+
+
+def _free(path: Path) -> Path:
+    """`path`, or with a number when there is one already: nothing that somebody made is overwritten."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(p for p in chain([path], numbered) if not p.exists())
+
+
+def _show_plan(plan: Plan) -> None:
+    values = [(f"weight of {a.name}", a.weight) for a in plan.adapters]
+    values += [(name, getattr(plan, name)) for name in ("scheduler", "steps", "cfg", "seed", "width", "height")]
+    print_table(
+        ("", "value", "origin", "by"),
+        [(name, f"{v.value:g}" if isinstance(v.value, float) else str(v.value), v.origin, v.by) for name, v in values],
+    )
+    for note in plan.notes:
+        print(f"Note: {note}")
+
+
+def _name_and_weight(text: str) -> tuple[str, float | None]:
+    """NAME or NAME:WEIGHT; a colon that no number follows belongs to the name."""
+    name, colon, weight = text.rpartition(":")
+    try:
+        return (name, float(weight)) if colon else (text, None)
+    except ValueError:
+        return text, None
