@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.problems import Problem, recorded
+from registry.backends import Residents
 from registry.compatibility import Fit
 from registry.generation import Generation
 from registry.recipes import AdapterRequest, GenerationRequest, Sourced, adapter_weight
@@ -127,6 +129,9 @@ class LoraIn(Body):
     weight: float | None = Field(
         default=None, description="Left out: your setting, else the provider's, else the guide's."
     )
+    text_weight: float | None = Field(
+        default=None, description="For the text encoders, as in `<lora:name:text:denoiser>`. Left out: the same weight."
+    )
 
 
 class GenerationIn(Body):
@@ -146,7 +151,9 @@ class GenerationIn(Body):
 
     def request(self) -> GenerationRequest:
         fields = self.model_dump(exclude={"loras"})
-        return GenerationRequest(loras=tuple(AdapterRequest(a.model, a.weight) for a in self.loras), **fields)
+        return GenerationRequest(
+            loras=tuple(AdapterRequest(a.model, a.weight, a.text_weight) for a in self.loras), **fields
+        )
 
 
 class PlannedLora(BaseModel):
@@ -154,6 +161,7 @@ class PlannedLora(BaseModel):
     name: str
     kind: str
     weight: Value
+    text_weight: Value | None
     triggers: list[str]
 
 
@@ -190,3 +198,28 @@ class GenerationOut(BaseModel):
         plan["loras"] = plan.pop("adapters")
         images = [PictureOut(png=b64encode(p.png).decode(), seed=p.seed) for p in made.pictures]
         return cls(images=images, plan=PlanOut.model_validate(plan), timings=dict(made.timings))
+
+
+class TierOut(BaseModel):
+    name: str = Field(description="device or host")
+    device: str
+    budget: int = Field(description="bytes")
+    used: int = Field(description="bytes")
+
+
+class ResidentOut(BaseModel):
+    tier: str
+    digest: str = Field(description="BLAKE3 of the model's file or folder")
+    name: str
+    nbytes: int
+    holders: tuple[str, ...] = Field(description="who works with it now")
+    idle: float = Field(description="seconds since nobody does")
+
+
+class ResidencyOut(BaseModel):
+    tiers: list[TierOut]
+    models: list[ResidentOut]
+
+    @classmethod
+    def of(cls, residents: Residents) -> Self:
+        return cls.model_validate(asdict(residents))

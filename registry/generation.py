@@ -56,6 +56,7 @@ class Generator:
     def generate(self, request: GenerationRequest, on_step: OnStep | None = None) -> Generation:
         plan, job, hashes = self._resolve(request)
         made = self._backend().generate(job, on_step)
+        plan = replace(plan, notes=plan.notes + made.notes)
         pictures = tuple(
             Picture(encode_png(i, plan, s, hashes), s) for i, s in zip(made.images, made.seeds, strict=True)
         )
@@ -76,6 +77,11 @@ class Generator:
             # Tensor names that are not mapped yet: the family is all that can be compared, and the reason says that it was.
             return Fit(True, f"both are {checkpoint.family}; tensors of this family are not compared yet", 0, 0)
 
+    def reference(self, checkpoint: Model) -> CheckpointRef:
+        """Raises NotGenerable, FileMissing, UnusableFile."""
+        config = self._pipeline_config(checkpoint)
+        return CheckpointRef(self._catalog.path(checkpoint), checkpoint.blake3, config, checkpoint.name)
+
     def _resolve(self, request: GenerationRequest) -> tuple[Plan, GenerationJob, dict[str, str]]:
         checkpoint = self._catalog.get(request.checkpoint)
         if checkpoint.kind != Kind.CHECKPOINT:
@@ -92,7 +98,8 @@ class Generator:
                     model=model.id,
                     problems=[str(p) for p in fit.problems],
                 )
-        config = self._pipeline_config(checkpoint)
+        reference = self.reference(checkpoint)
+        config = reference.config
         if request.scheduler is not None:
             request = replace(request, scheduler=canonical(request.scheduler))
         plan = make_plan(
@@ -102,11 +109,22 @@ class Generator:
             own_scheduler=config.scheduler,
             native_size=config.native_size,
             config_of=config.folder.name,
+            text_weights={
+                model.id: asked.text_weight
+                for (model, _), asked in zip(adapters, request.loras, strict=True)
+                if asked.text_weight is not None
+            },
         )
         job = GenerationJob(
-            checkpoint=CheckpointRef(self._catalog.path(checkpoint), checkpoint.blake3, config),
+            checkpoint=reference,
             adapters=tuple(
-                AdapterRef(self._catalog.path(model), model.blake3, planned.weight.value, model.name)
+                AdapterRef(
+                    self._catalog.path(model),
+                    model.blake3,
+                    planned.weight.value,
+                    model.name,
+                    planned.text_weight.value if planned.text_weight else None,
+                )
                 for (model, _), planned in zip(adapters, plan.adapters, strict=True)
             ),
             prompt=plan.prompt,

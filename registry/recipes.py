@@ -55,8 +55,11 @@ class Sourced(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class AdapterRequest:
+    """`text_weight`: for the text encoders alone; None: as `weight`."""
+
     model: str  # id or name
     weight: float | None = None
+    text_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class PlannedAdapter:
     kind: str
     weight: Sourced[float]
     triggers: tuple[str, ...]
+    text_weight: Sourced[float] | None = None  # of the text encoders, where it differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +120,21 @@ def make_plan(
     own_scheduler: str | None,
     native_size: tuple[int, int],
     config_of: str,
+    text_weights: Mapping[str, float] | None = None,
     random_seed: Callable[[], int] = lambda: secrets.randbelow(2**32),
 ) -> Plan:
     """Raises InvalidRequest for values outside LIMITS or an adapter named twice.
 
     `own_scheduler` and `native_size` (width, height in pixels) are what the pipeline's configuration says, which is that of the model
-    named `config_of`: a single-file checkpoint borrows another's.
+    named `config_of`: a single-file checkpoint borrows another's. `text_weights`: adapter's id -> what is asked for the text encoders.
     """
-    _check(request, adapters)
+    text_weights = text_weights or {}
+    _check(request, adapters, text_weights)
     lcm = [model for model, weight in adapters if model.kind == Kind.LCM_LORA and weight != 0]
-    planned = tuple(_plan_adapter(model, weight, beside_lcm=bool(lcm)) for model, weight in adapters)
+    planned = tuple(
+        _plan_adapter(model, weight, beside_lcm=bool(lcm), text_weight=text_weights.get(model.id))
+        for model, weight in adapters
+    )
 
     # An LCM-LoRA changes how to sample, so its word comes before the checkpoint's.
     teacher = lcm[0] if lcm else checkpoint
@@ -163,7 +172,9 @@ def adapter_weight(model: Model, *, beside_lcm: bool = False) -> Sourced[float]:
     return _plan_adapter(model, None, beside_lcm=beside_lcm).weight
 
 
-def _plan_adapter(model: Model, weight: float | None, *, beside_lcm: bool) -> PlannedAdapter:
+def _plan_adapter(
+    model: Model, weight: float | None, *, beside_lcm: bool, text_weight: float | None = None
+) -> PlannedAdapter:
     if model.kind == Kind.LCM_LORA:
         default, by = LCM_WEIGHT, f"{GUIDE}: LCM-LoRA"
     elif beside_lcm:
@@ -171,7 +182,8 @@ def _plan_adapter(model: Model, weight: float | None, *, beside_lcm: bool) -> Pl
     else:
         default, by = LORA_WEIGHT, f"{GUIDE}: LoRA"
     chosen = _choose("weight", weight, model, default, by)
-    return PlannedAdapter(model.id, model.name, model.kind, chosen, tuple(model.triggers))
+    text = None if text_weight is None else Sourced(text_weight, Origin.REQUESTED, "request")
+    return PlannedAdapter(model.id, model.name, model.kind, chosen, tuple(model.triggers), text)
 
 
 def _choose(name: str, requested: Any, model: Model, default: Any, by: str) -> Sourced[Any]:
@@ -222,15 +234,18 @@ def _check_weight(whose: str, weight: float) -> None:
         )
 
 
-def _check(request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]]) -> None:
+def _check(
+    request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]], text_weights: Mapping[str, float]
+) -> None:
     _check_limits({name: getattr(request, name) for name in LIMITS})
     seen: set[str] = set()
     for model, weight in adapters:
         if model.id in seen:
             raise InvalidRequest(f"{model.name} is named twice; name each LoRA once, with one weight.", field="loras")
         seen.add(model.id)
-        if weight is not None:
-            _check_weight(f"The weight of {model.name}", weight)
+        for asked in (weight, text_weights.get(model.id)):
+            if asked is not None:
+                _check_weight(f"The weight of {model.name}", asked)
 
 
 def _notes(prompt: str, adapters: Sequence[PlannedAdapter]) -> tuple[str, ...]:

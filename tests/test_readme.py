@@ -31,6 +31,8 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "root": "/x",
         "port": "1",
         "memory_gib": "2",
+        "host_memory_gib": "4",
+        "keep_alive_minutes": "5",
         "download_timeout": "3",
         "hub_endpoint": "https://hub.example",
     }

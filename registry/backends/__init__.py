@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,11 +18,15 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
-    """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, or that of a folder that fits."""
+    """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, or that of a folder that fits.
+
+    `name` is for people.
+    """
 
     path: Path
     digest: str
     config: PipelineConfig
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class GenerationJob:
     """Everything that decides the pictures.
 
     `width` and `height` in pixels. Picture i of `n` has the seed `seed + i`, and is the same picture whatever `n`. `cfg` of 1 or less: no
-    guidance, one denoiser pass per step. `prediction_type` None: as the checkpoint's scheduler configuration says.
+    guidance, one denoiser pass per step. `prediction_type` None: as the checkpoint's scheduler configuration says. `holder`: who is said to
+    work with what is loaded for it.
     """
 
     checkpoint: CheckpointRef
@@ -59,15 +64,63 @@ class GenerationJob:
     negative_prompt: str = ""
     n: int = 1
     prediction_type: str | None = None
+    holder: str = "a generation"
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """The pictures and their seeds. `timings` in seconds: `load`, `adapters`, `encode`, `denoise`, `decode`, `total`."""
+    """The pictures and their seeds. `timings` in seconds: `load`, `adapters`, `encode`, `denoise`, `decode`, `total`.
+
+    `notes`: what a user would want to be told of how it went, in sentences.
+    """
 
     images: tuple[Image, ...]
     seeds: tuple[int, ...]
     timings: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One kind of memory that weights lie in. Sizes in bytes."""
+
+    name: str
+    device: str
+    budget: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Something that is loaded: a checkpoint with what it wears, or an adapter's factors. `idle` in seconds, 0 while somebody holds it."""
+
+    tier: str
+    digest: str
+    name: str
+    nbytes: int
+    holders: tuple[str, ...]
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Residents:
+    tiers: tuple[Tier, ...] = ()
+    models: tuple[Resident, ...] = ()
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """What a backend has besides if it keeps weights loaded between generations."""
+
+    def residents(self) -> Residents: ...
+
+    def load(self, checkpoint: CheckpointRef) -> None:
+        """Raises as `Backend.generate`."""
+        ...
+
+    def evict(self, digest: str) -> None:
+        """Out of every tier. Raises NotResident; WrongState: it is in use."""
+        ...
 
 
 class Backend(Protocol):

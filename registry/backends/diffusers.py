@@ -6,15 +6,11 @@ overlay of patched tensors; putting it on and taking it off exchanges pointers, 
 
 from __future__ import annotations
 
-import gc
-import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from math import lcm
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -22,10 +18,35 @@ from PIL.Image import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from probes import UnreadableModel, read_header
-from registry.backends import AdapterRef, Generated, GenerationJob, OnStep
+from registry.backends import (
+    AdapterRef,
+    CheckpointRef,
+    Generated,
+    GenerationJob,
+    OnStep,
+    Resident,
+    Residents,
+    Tier,
+)
+from registry.backends.machine import (
+    Stopwatch,
+    default_budget,
+    default_host_budget,
+    memory_errors,
+    torch_device,
+    torch_dtype,
+)
 from registry.backends.schedulers import SCHEDULERS, Scheduler, canonical
 from registry.compatibility import check_fit
-from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, OutOfMemory, UnusableFile
+from registry.errors import (
+    FileMissing,
+    IncompatibleAdapter,
+    InvalidRequest,
+    NotGenerable,
+    NotResident,
+    OutOfMemory,
+    UnusableFile,
+)
 from registry.pipeline_config import PipelineConfig
 from registry.weights.adapters import Factors, Strength, load_factors
 from registry.weights.bundle import Bundle, bundle_bytes, load_bundle
@@ -38,63 +59,176 @@ transformers.logging.set_verbosity_error()
 
 import diffusers  # noqa: E402
 
-_CPU_ALLOCATOR = "DefaultCPUAllocator"
-"""torch reports a failed allocation on the CPU as a RuntimeError with this word."""
+T = TypeVar("T")
+
+NAMED_PROBLEMS = 100
+"""How many tensors that do not fit an error lists; it counts them all."""
+
+UNMERGED = "The LoRAs ran beside the model, unmerged: merged they would not have had room in memory."
 
 
 class DiffusersBackend:
-    """Stable Diffusion 1 and 2 on one device. See `registry.backends.Backend`.
+    """Stable Diffusion 1 and 2 on one device. See `registry.backends.Backend` and `Keeper`.
 
     `device`: `auto` (CUDA, else Apple's MPS, else the CPU) or torch's name of one. `dtype`: `auto` (float16 on CUDA, else
-    float32) or torch's name. `budget_bytes`: for resident checkpoints and adapters; None: half of the memory of a machine, 80 % of
-    that of a GPU.
+    float32) or torch's name. `budget_bytes`: for resident checkpoints, what they wear, and adapters; None: half of the memory of a machine,
+    80 % of that of a GPU. `host_bytes`: for checkpoints that had to leave the device; None: a quarter of the machine's memory beside a
+    GPU, else nothing, since on a CPU the mapped files are already there. `keep_alive` in seconds, None: until room is needed.
     """
 
-    def __init__(self, device: str = "auto", dtype: str = "auto", budget_bytes: int | None = None) -> None:
-        self.device = _device(device)
-        self.dtype = _dtype(dtype, self.device)
-        self.residency = Residency(_default_budget(self.device) if budget_bytes is None else budget_bytes)
+    def __init__(
+        self,
+        device: str = "auto",
+        dtype: str = "auto",
+        budget_bytes: int | None = None,
+        host_bytes: int | None = None,
+        keep_alive: float | None = None,
+    ) -> None:
+        self.device = torch_device(device)
+        self.dtype = torch_dtype(dtype, self.device)
+        budget = default_budget(self.device) if budget_bytes is None else budget_bytes
+        self.residency = Residency(budget, keep_alive=keep_alive, evicted=self._demote)
+        self.host = Residency(default_host_budget(self.device) if host_bytes is None else host_bytes)
         self._running = Lock()  # one generation at a time: a pipeline wears one overlay, a device serves one caller
 
     def generate(self, job: GenerationJob, on_step: OnStep | None = None) -> Generated:
         """See `registry.backends.Backend.generate`. Loading goes on beside another job's generation."""
         _check(job)
         scheduler, eta = _scheduler(job)
-        clock = _Stopwatch(self.device)
-        with _memory_errors(), ExitStack() as leases:
-            pipeline = leases.enter_context(self._pipeline(job))
+        clock = Stopwatch(self.device)
+        with ExitStack() as leases:
+            pipeline = leases.enter_context(self._pipeline(job.checkpoint, job.holder))
             clock.lap("load")
             worn = {
-                key: (leases.enter_context(self._factors(key, adapter, pipeline.bundle)), strength)
+                self._key(adapter, pipeline.bundle): (
+                    leases.enter_context(self._factors(adapter, pipeline.bundle, job.holder)),
+                    strength,
+                )
                 for adapter in job.adapters
                 if not (strength := _strength(adapter)).off
-                for key in [self._key(adapter, pipeline.bundle)]
             }
             clock.lap("adapters")
             leases.enter_context(self._running)
             clock.lap("wait")
-            pipeline.wearer.wear(worn)
+            notes = self._wear(job.checkpoint, pipeline, worn)
             clock.lap("adapters")
-            images = pipeline.run(job, scheduler, eta, on_step, clock)
+            with memory_errors():
+                images = pipeline.run(job, scheduler, eta, on_step, clock)
         seeds = tuple(range(job.seed, job.seed + job.n))
-        return Generated(images, seeds, clock.seconds())
+        return Generated(images, seeds, clock.seconds(), notes)
 
-    def _pipeline(self, job: GenerationJob) -> Any:
-        checkpoint = job.checkpoint
-        return self.residency.lease(
-            f"{checkpoint.digest}:{checkpoint.config.folder}",
-            lambda: bundle_bytes(checkpoint.path, self.dtype),
-            lambda: _Pipeline(
-                load_bundle(checkpoint.path, checkpoint.digest, self.device, self.dtype), checkpoint.config
+    def residents(self) -> Residents:
+        tiers = [("device", str(self.device), self.residency)]
+        if self.host.budget:
+            tiers.append(("host", "cpu", self.host))
+        entries = [(name, tier.entries()) for name, _, tier in tiers]
+        return Residents(
+            tuple(
+                Tier(name, device, tier.budget, sum(entry.nbytes for entry in found))
+                for (name, device, tier), (_, found) in zip(tiers, entries, strict=True)
+            ),
+            tuple(
+                Resident(name, entry.key.partition(":")[0], entry.label, entry.nbytes, entry.holders, entry.idle)
+                for name, found in entries
+                for entry in found
             ),
         )
+
+    def load(self, checkpoint: CheckpointRef) -> None:
+        with self._pipeline(checkpoint, "loading"):
+            pass
+
+    def evict(self, digest: str) -> None:
+        found = [
+            (tier, e.key)
+            for tier in (self.residency, self.host)
+            for e in tier.entries()
+            if e.key.startswith(f"{digest}:")
+        ]
+        if not found:
+            raise NotResident("It is not in memory.", digest=digest)
+        for tier, key in found:
+            tier.evict(key)
+        with suppress(NotResident):  # evicting it from the device may have put it here
+            self.host.evict(f"{digest}:")
+
+    @staticmethod
+    def _checkpoint_key(checkpoint: CheckpointRef) -> str:
+        return f"{checkpoint.digest}:{checkpoint.config.folder}"
+
+    @contextmanager
+    def _pipeline(self, checkpoint: CheckpointRef, holder: str) -> Iterator[_Pipeline]:
+        with ExitStack() as lease:
+            # held before room is made: what has to leave the device must not drive it out of the host
+            with self.host.lease_resident(f"{checkpoint.digest}:", holder=holder) as kept:
+
+                def load() -> _Pipeline:
+                    if kept:
+                        bundle = kept.to(self.device)
+                    else:
+                        bundle = load_bundle(checkpoint.path, checkpoint.digest, self.device, self.dtype)
+                    return _Pipeline(bundle, checkpoint.config)
+
+                pipeline = lease.enter_context(
+                    self.residency.lease(
+                        self._checkpoint_key(checkpoint),
+                        lambda: bundle_bytes(checkpoint.path, self.dtype),
+                        lambda: self._with_room(load),
+                        holder=holder,
+                        label=checkpoint.name or checkpoint.path.name,
+                    )
+                )
+            yield pipeline
+
+    def _demote(self, key: str, value: Any) -> None:
+        """A checkpoint that leaves the device goes to the host, if it has room there."""
+        if isinstance(value, _Pipeline):
+            value.wearer.take_off()
+            bundle = value.bundle
+            with (
+                suppress(OutOfMemory),
+                self.host.lease(
+                    f"{bundle.digest}:",
+                    lambda: bundle.nbytes,
+                    lambda: bundle.to(torch.device("cpu"), pinned=self.device.type == "cuda"),
+                    label=value.name,
+                ),
+            ):
+                pass
+
+    def _wear(
+        self, checkpoint: CheckpointRef, pipeline: _Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
+    ) -> tuple[str, ...]:
+        """Merged if there is room for that, else beside the model."""
+        key, own = self._checkpoint_key(checkpoint), pipeline.bundle.nbytes
+        try:
+            self.residency.resize(key, own + pipeline.wearer.needs(worn))
+            self._with_room(lambda: pipeline.wearer.wear(worn))
+            return ()
+        except OutOfMemory:
+            if not worn:
+                raise
+        pipeline.wearer.take_off()
+        self.residency.resize(key, own)
+        self._with_room(lambda: pipeline.wearer.wear(worn, merged=False))
+        return (UNMERGED,)
+
+    def _with_room(self, work: Callable[[], T]) -> T:
+        """Once more with everything idle evicted, if the device has no memory for it."""
+        try:
+            with memory_errors():
+                return work()
+        except OutOfMemory:
+            self.residency.evict_idle()
+        with memory_errors():
+            return work()
 
     @staticmethod
     def _key(adapter: AdapterRef, bundle: Bundle) -> str:
         """What a LoRA's tensors mean depends on the base's names: factors are shared by bases of one structure."""
         return f"{adapter.digest}:{bundle.structure}"
 
-    def _factors(self, key: str, adapter: AdapterRef, bundle: Bundle) -> Any:
+    def _factors(self, adapter: AdapterRef, bundle: Bundle, holder: str) -> AbstractContextManager[Factors]:
         def load() -> Factors:
             try:
                 fit = check_fit(read_header(adapter.path), bundle.specs)
@@ -104,7 +238,8 @@ class DiffusersBackend:
                 raise IncompatibleAdapter(
                     f"{adapter.name} does not fit this checkpoint: {fit.reason}.",
                     adapter=adapter.name,
-                    problems=[str(problem) for problem in fit.problems],
+                    problems=[str(problem) for problem in fit.problems[:NAMED_PROBLEMS]],
+                    count=len(fit.problems),
                 )
             return load_factors(adapter.path, bundle.shapes, self.device)
 
@@ -116,7 +251,9 @@ class DiffusersBackend:
                     f"The file of {adapter.name} is gone: {adapter.path}.", path=str(adapter.path)
                 ) from None
 
-        return self.residency.lease(key, size, load)
+        return self.residency.lease(
+            self._key(adapter, bundle), size, lambda: self._with_room(load), holder=holder, label=adapter.name
+        )
 
 
 def _strength(adapter: AdapterRef) -> Strength:
@@ -133,6 +270,7 @@ class _Pipeline:
                 "an inpainting or editing checkpoint, which text alone cannot drive."
             )
         self.bundle = bundle
+        self.name = config.folder.name
         with torch.device("meta"):
             modules: dict[str, torch.nn.Module] = {
                 "unet": diffusers.UNet2DConditionModel.from_config(dict(config.unet)),
@@ -155,7 +293,7 @@ class _Pipeline:
 
     @torch.inference_mode()
     def run(
-        self, job: GenerationJob, scheduler: Any, eta: float, on_step: OnStep | None, clock: _Stopwatch
+        self, job: GenerationJob, scheduler: Any, eta: float, on_step: OnStep | None, clock: Stopwatch
     ) -> tuple[Image, ...]:
         """One picture per pass: batched kernels round differently for each batch size, and a seed must mean one picture."""
         pipe, guided = self.pipe, job.cfg > 1
@@ -246,66 +384,3 @@ def _scheduler(job: GenerationJob) -> tuple[Any, float]:
 def _build(entry: Scheduler, config: PipelineConfig, prediction_type: str | None) -> Any:
     stated = {"prediction_type": prediction_type} if prediction_type else {}
     return getattr(diffusers, entry.diffusers).from_config(dict(config.scheduler_config), **entry.overrides, **stated)
-
-
-@dataclass
-class _Stopwatch:
-    """Seconds by phase; a GPU is waited for, since it works behind the caller's back."""
-
-    device: torch.device
-
-    def __post_init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self._laps: dict[str, float] = dict.fromkeys(("load", "adapters", "wait", "encode", "denoise", "decode"), 0.0)
-
-    def lap(self, phase: str) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        self._laps[phase] += now - self._last
-        self._last = now
-
-    def seconds(self) -> Mapping[str, float]:
-        return {**self._laps, "total": self._last - self._start}
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if (
-            isinstance(error, RuntimeError)
-            and not isinstance(error, torch.OutOfMemoryError)
-            and _CPU_ALLOCATOR not in str(error)
-        ):
-            raise
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise OutOfMemory(
-            "The device has too little memory for this: ask for a smaller picture, or fewer LoRAs."
-        ) from error
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InvalidRequest(f"{name!r} is no floating point dtype of torch.", field="dtype")
-    return dtype
-
-
-def _default_budget(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory * 0.8)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

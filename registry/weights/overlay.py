@@ -170,7 +170,8 @@ class Wearer:
                     self._bundle.tensors[name], memory_format=torch.contiguous_format
                 )
             memory = self._patched
-        self._patched |= overlay(self._bundle, work, memory)
+        if work:
+            self._patched |= overlay(self._bundle, work, memory)
         for name in work:
             self._slots[name].parameter.data = self._patched[name]
 

@@ -18,9 +18,19 @@ from registry.backends import AdapterRef, CheckpointRef, GenerationJob
 from registry.backends import diffusers as module
 from registry.backends.diffusers import DiffusersBackend
 from registry.backends.schedulers import SCHEDULERS
-from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, OutOfMemory, UnusableFile
+from registry.errors import (
+    FileMissing,
+    IncompatibleAdapter,
+    InvalidRequest,
+    NotGenerable,
+    NotResident,
+    OutOfMemory,
+    UnusableFile,
+    WrongState,
+)
 from registry.pipeline_config import PipelineConfig
 from registry.weights import overlay as overlays
+from registry.weights.bundle import bundle_bytes
 from tests.registry.tiny import ATTENTION, EVERYTHING, TEXT_ENCODER, Tiny, lora
 
 NUMPY_COPY = pytest.mark.filterwarnings(
@@ -57,7 +67,7 @@ def loras(tiny: Tiny, tmp_path_factory) -> dict[str, AdapterRef]:
 
 
 def _pipeline(backend: DiffusersBackend, job: GenerationJob):
-    with backend._pipeline(job) as pipeline:
+    with backend._pipeline(job.checkpoint, "a test") as pipeline:
         return pipeline
 
 
@@ -203,7 +213,8 @@ def test_a_misfit_is_refused_whole_and_named(backend: DiffusersBackend, job: Gen
     ) as caught:
         backend.generate(replace(job, adapters=(loras["style"], loras["stranger"])))
     assert caught.value.detail["adapter"] == "stranger"
-    assert len(caught.value.detail["problems"]) == len(load_file(loras["stranger"].path))
+    assert caught.value.detail["count"] == len(load_file(loras["stranger"].path))
+    assert len(caught.value.detail["problems"]) == min(module.NAMED_PROBLEMS, caught.value.detail["count"])
 
 
 # --- seeds, progress, schedulers ----------------------------------------------------------------------------------------
@@ -329,16 +340,92 @@ def test_no_room_in_the_budget(job: GenerationJob):
     ],
 )
 def test_a_device_without_memory(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch, failure: Exception):
+    """It runs the adapters beside the model; without memory for that either, it says so and lives on."""
     before = backend.generate(job)
+    wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.123),))
+    merged = backend.generate(wanted)
+    backend.generate(job)
 
     def fail(*_):
         raise failure
 
-    wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.123),))
-    monkeypatch.setattr(overlays, "overlay", fail)
-    with pytest.raises(OutOfMemory):
-        backend.generate(wanted)
+    with monkeypatch.context() as no_memory:
+        no_memory.setattr(overlays, "overlay", fail)
+        beside = backend.generate(wanted)
+        assert beside.notes == (module.UNMERGED,)
+        assert _differ(beside.images[0], merged.images[0]) <= 1
+        no_memory.setattr(overlays, "attach", fail)
+        with pytest.raises(OutOfMemory):
+            backend.generate(replace(wanted, adapters=(loras["lcm"],)))
     assert _same(backend.generate(job), before)
+    assert _same(backend.generate(wanted), merged)
+
+
+def test_an_overlay_that_has_no_room_in_the_budget_runs_beside_the_model(job: GenerationJob, loras):
+    wanted = replace(job, adapters=(replace(loras["both"], weight=0.8),))
+    merged = DiffusersBackend("cpu", budget_bytes=2**30).generate(wanted)
+    model = bundle_bytes(job.checkpoint.path, torch.float32)
+    backend = DiffusersBackend("cpu", budget_bytes=model + loras["both"].path.stat().st_size + 1000)
+    beside = backend.generate(wanted)
+    assert (merged.notes, beside.notes) == ((), (module.UNMERGED,))
+    assert _differ(beside.images[0], merged.images[0]) <= 1
+    assert sum(tier.used for tier in backend.residents().tiers) <= backend.residency.budget
+
+
+# --- what is loaded -----------------------------------------------------------------------------------------------------
+
+
+def test_residents_say_what_is_where_and_who_holds_it(job: GenerationJob, loras):
+    backend = DiffusersBackend("cpu", budget_bytes=2**30)
+    assert backend.residents().models == ()
+    seen = []
+    backend.generate(
+        replace(job, adapters=(loras["style"],), holder="job 7"), lambda *_: seen.append(backend.residents())
+    )
+    model, style = seen[0].models
+    assert (model.digest, style.digest, style.name) == ("tiny", "style", "style")
+    assert model.holders == style.holders == ("job 7",)
+    bundle = _pipeline(backend, job).bundle
+    assert model.nbytes > bundle.nbytes  # with its overlay
+    assert all(resident.holders == () for resident in backend.residents().models)
+    tier = backend.residents().tiers[0]
+    assert (tier.name, tier.device, tier.budget) == ("device", "cpu", 2**30)
+    assert tier.used == sum(resident.nbytes for resident in backend.residents().models)
+    backend.generate(job)
+    assert {r.digest: r.nbytes for r in backend.residents().models}["tiny"] == bundle.nbytes
+
+
+def test_load_and_evict_by_hand(job: GenerationJob):
+    backend = DiffusersBackend("cpu", budget_bytes=2**30)
+    backend.load(job.checkpoint)
+    assert backend.generate(job).timings["load"] < 0.1
+    with backend._pipeline(job.checkpoint, "somebody"), pytest.raises(WrongState, match="in use by somebody"):
+        backend.evict("tiny")
+    backend.evict("tiny")
+    assert backend.residents().models == ()
+    with pytest.raises(NotResident):
+        backend.evict("tiny")
+
+
+def test_what_leaves_the_device_waits_on_the_host(tiny: Tiny, job: GenerationJob, loras, tmp_path):
+    """Its file is not read again; the copy is the base, whatever was worn when it left."""
+    folder = tmp_path / "gone"
+    shutil.copytree(tiny.folder, folder)
+    there = replace(job, checkpoint=CheckpointRef(folder, "gone", job.checkpoint.config))
+    model = bundle_bytes(folder, torch.float32)
+    backend = DiffusersBackend("cpu", budget_bytes=2 * model - 1, host_bytes=model)
+    plain = backend.generate(there)
+    backend.generate(replace(there, adapters=(loras["style"],)))
+    backend.generate(job)
+    where = {(r.tier, r.digest) for r in backend.residents().models}
+    assert where - {("device", "style")} == {("host", "gone"), ("device", "tiny")}
+    for file in folder.rglob("*.safetensors"):
+        file.write_bytes(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "bundle_bytes", lambda *_: model)
+        assert _same(backend.generate(there), plain)
+    backend.evict("gone")
+    assert "gone" not in {resident.digest for resident in backend.residents().models}
 
 
 def test_an_error_in_the_caller_s_progress_is_his_own(backend: DiffusersBackend, job: GenerationJob):
