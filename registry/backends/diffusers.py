@@ -163,10 +163,8 @@ class DiffusersBackend:
             with self.host.lease_resident(f"{checkpoint.digest}:", holder=holder) as kept:
 
                 def load() -> _Pipeline:
-                    if kept:
-                        bundle = kept.to(self.device)
-                    else:
-                        bundle = load_bundle(checkpoint.path, checkpoint.digest, self.device, self.dtype)
+                    path, digest = checkpoint.path, checkpoint.digest
+                    bundle = kept.to(self.device) if kept else load_bundle(path, digest, self.device, self.dtype)
                     return _Pipeline(bundle, checkpoint.config)
 
                 pipeline = lease.enter_context(
