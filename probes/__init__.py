@@ -8,6 +8,7 @@ from probes.explanation import Explanation, explain
 from probes.header import Header, HeaderIncomplete, TensorSpec, UnreadableModel
 from probes.likeness import Likeness, Refutation
 from probes.report import TAKEN, Evidence, Hints, Kind, Outcome, Report, Trait
+from probes.scan import Found, Stamp, scan_folder
 from probes.wording import sentence
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Evidence",
     "Explanation",
     "Folder",
+    "Found",
     "Header",
     "HeaderIncomplete",
     "Hints",
@@ -24,6 +26,7 @@ __all__ = [
     "Outcome",
     "Refutation",
     "Report",
+    "Stamp",
     "TensorSpec",
     "Trait",
     "UnreadableModel",
@@ -37,6 +40,7 @@ __all__ = [
     "probe",
     "read_folder",
     "read_header",
+    "scan_folder",
     "read_target",
     "sentence",
 ]

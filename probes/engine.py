@@ -93,19 +93,26 @@ def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, 
         return _orphaned(subject.adapter)
     chosen, why = _choose(subject, matches)
     if chosen is None:
-        names = tuple(sorted({_name(match.signature) for match in matches}))
-        kind = _common(match.signature.kind for match in matches)
-        return Report(
-            Outcome.AMBIGUOUS,
-            f"The shapes fit {_list(names)} alike, and nothing in the file or beside it says which. "
-            + (_SAY_WHICH.format(names[0].removesuffix(f" {kind}")) if kind else _REPORT_IT),
-            kind=kind,
-            candidates=names,
-            evidence=tuple(evidence for match in matches for evidence in match.evidence),
-        )
+        return _ambiguous(subject, sorted(matches, key=lambda match: _name(match.signature)))
     if chosen.signature.kind is Kind.LORA:
         return _lora(subject, chosen, (*why, *near))
     return _checkpoint(subject, chosen, (*why, *near), scheduler)
+
+
+def _ambiguous(subject: Subject, matches: Sequence[Match]) -> Report:
+    names = tuple(dict.fromkeys(_name(match.signature) for match in matches))
+    families = {match.signature.family for match in matches}
+    kind = _common(match.signature.kind for match in matches)
+    said = sorted({claim.source for claim in subject.claims if claim.family in families})
+    which = f"{_list(said)} name more than one of them" if said else "nothing in the file or beside it says which"
+    remedy = _SAY_WHICH.format(matches[0].signature.family) if kind else _REPORT_IT
+    return Report(
+        Outcome.AMBIGUOUS,
+        f"The shapes fit {_list(names)} alike, and {which}. {remedy}",
+        kind=kind,
+        candidates=names,
+        evidence=tuple(evidence for match in matches for evidence in match.evidence),
+    )
 
 
 def _choose(subject: Subject, matches: Sequence[Match]) -> tuple[Match | None, tuple[Evidence, ...]]:
@@ -269,7 +276,7 @@ def _unknown(subject: Subject) -> Report:
         reason = f"{len(adapter.modules)} adapter modules beside {len(adapter.others)} other tensors ({such}): no known layout."
     else:
         such = f"such as {min(subject.header.tensors)}"
-        reason = f"None of the known layouts has these {len(subject.header.tensors)} tensors ({such})."
+        reason = f"No known layout has these {len(subject.header.tensors)} tensors ({such})."
     _, near = likenesses(subject)
     if near:
         against = "; ".join(sentence(refuted.evidence) for refuted in near[0].refuted[:_TOLD])
