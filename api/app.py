@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api.problems import Problem, install_handlers
-from api.routes import generations, installs, models
+from api.routes import generations, installs, models, residency
 from registry.manager import Manager
 
 PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
@@ -30,6 +30,6 @@ def create_app(manager: Manager) -> FastAPI:
     )
     app.state.manager = manager
     install_handlers(app)
-    for routes in (models, installs, generations):
+    for routes in (models, installs, generations, residency):
         app.include_router(routes.router)
     return app

@@ -56,6 +56,11 @@ class Planner:
             # Tensor names that are not mapped yet: the family is all that can be compared, and the reason says that it was.
             return Fit(True, f"both are {checkpoint.family}; tensors of this family are not compared yet", 0, 0)
 
+    def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
+        """Raises NotGenerable, FileMissing, UnusableFile."""
+        config = self._pipeline_config(checkpoint, prediction_type or checkpoint.prediction_type)
+        return CheckpointRef(self._catalog.path(checkpoint), checkpoint.blake3, config, checkpoint.name)
+
     def resolve(self, request: GenerationRequest) -> tuple[Plan, GenerationJob, dict[str, str]]:
         """The plan, the backend's job, and the digests that the pictures will name the models by.
 
@@ -88,15 +93,27 @@ class Planner:
             request = replace(request, scheduler=canonical(request.scheduler))
         image = None if request.image is None else open_picture(request.image)
         start = None if image is None else StartPicture(sha256(request.image or b"").hexdigest(), image.size)
-        config = self._pipeline_config(checkpoint, request.prediction_type or checkpoint.prediction_type)
+        reference = self.reference(checkpoint, request.prediction_type)
+        config = reference.config
         facts = ConfigFacts(
             config.origin, config.scheduler, config.scheduler_class, config.native_size, lcm(8, config.pixel_unit)
         )
-        plan = make_plan(request, checkpoint, adapters, config=facts, start=start)
+        texts = {
+            model.id: asked.text_weight
+            for (model, _), asked in zip(adapters, request.loras, strict=True)
+            if asked.text_weight is not None
+        }
+        plan = make_plan(request, checkpoint, adapters, config=facts, start=start, text_weights=texts)
         job = GenerationJob(
-            checkpoint=CheckpointRef(self._catalog.path(checkpoint), checkpoint.blake3, config),
+            checkpoint=reference,
             adapters=tuple(
-                AdapterRef(self._catalog.path(model), model.blake3, planned.weight.value, model.name)
+                AdapterRef(
+                    self._catalog.path(model),
+                    model.blake3,
+                    planned.weight.value,
+                    model.name,
+                    planned.text_weight.value if planned.text_weight else None,
+                )
                 for (model, _), planned in zip(adapters, plan.adapters, strict=True)
             ),
             prompt=plan.prompt,

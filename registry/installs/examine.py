@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -42,7 +43,7 @@ class Candidate:
 def examine(origin: Origin) -> Candidate:
     """Resolve, choose, and probe the headers. Raises the origin's and selection's errors, and UnreadableModel."""
     listing = origin.listing()
-    selection = select(listing, lambda file: _read_json(origin, file))
+    selection = select(listing, partial(read_json, origin))
     return Candidate(listing, selection, _probe_remote(origin, listing, selection))
 
 
@@ -68,24 +69,23 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Report:
     """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
-
-    def header(file: RemoteFile) -> Header:
-        length = REMOTE_PREFIX
-        while True:
-            prefix = origin.read(file, 0, length)
-            try:
-                return parse_header(prefix, file.size)
-            except HeaderIncomplete as more:
-                if len(prefix) < length:
-                    raise UnreadableModel(
-                        "truncated", f"{file.path} ends inside its header; download it again."
-                    ) from more
-                length = more.needed
-
     if not selection.is_folder:
-        return probe(header(selection.files[0]), hints_for(listing, selection))
-    folder = folder_from(selection, lambda file: _read_json(origin, file), header)
+        return probe(header_at(origin, selection.files[0]), hints_for(listing, selection))
+    folder = folder_from(selection, partial(read_json, origin), partial(header_at, origin))
     return probe(folder, hints_for(listing, selection))
+
+
+def header_at(origin: Origin, file: RemoteFile) -> Header:
+    """The header of a file where it is, by as few reads as it takes: one, as a rule. Raises UnreadableModel."""
+    length = REMOTE_PREFIX
+    while True:
+        prefix = origin.read(file, 0, length)
+        try:
+            return parse_header(prefix, file.size)
+        except HeaderIncomplete as more:
+            if len(prefix) < length:
+                raise UnreadableModel("truncated", f"{file.path} ends inside its header; download it again.") from more
+            length = more.needed
 
 
 def accept(report: Report) -> Report:
@@ -108,7 +108,8 @@ def hints_for(listing: Listing, selection: Selection) -> Hints:
     return Hints(repo_id=listing.repo_id, filename=filename, card=card.front, card_text=card.prose)
 
 
-def _read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:
+def read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:
+    """A small JSON file where it is. Raises UnreadableModel where it is none."""
     try:
         value = json.loads(origin.read(file, 0, SMALL_FILE))
     except ValueError as error:

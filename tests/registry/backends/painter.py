@@ -29,23 +29,19 @@ class Painter:
     def generate(self, job: GenerationJob, on_step: OnStep | None = None) -> Generated:
         self.seen.append(job)
         self.began.set()
-        for step in count(1) if "endless" in job.prompt else range(1, job.steps + 1):
+        endless = "endless" in job.prompt
+        for number in count(1) if endless else range(1, job.steps + 1):
+            step = min(number, job.steps - 1) if endless else number
             if self.gate is not None:
                 assert self.gate.acquire(timeout=30)
-            if "slow" in job.prompt or "endless" in job.prompt:
+            if "slow" in job.prompt or endless:
                 time.sleep(0.05)
             if step == 2 and "fail" in job.prompt:
                 raise OutOfMemory("Too little memory to paint this.")
             if step == 2 and "crash" in job.prompt:
                 raise ZeroDivisionError("a bug of the painter")
             if on_step:
-                on_step(
-                    Step(
-                        min(step, job.steps - 1) if "endless" in job.prompt else step,
-                        job.steps,
-                        lambda: tuple(self._paint(seed, (2, 2)) for seed in self._seeds(job)),
-                    )
-                )
+                on_step(Step(step, job.steps, lambda: tuple(self._paint(seed, (2, 2)) for seed in self._seeds(job))))
         images = tuple(self._paint(seed, (job.width, job.height)) for seed in self._seeds(job))
         if job.image is not None:
             images = tuple(Image.blend(job.image.resize(image.size), image, job.strength) for image in images)
