@@ -40,7 +40,7 @@ __all__ = [
     "probe",
     "read_folder",
     "read_header",
-    "scan_folder",
     "read_target",
+    "scan_folder",
     "sentence",
 ]
