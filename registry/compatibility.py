@@ -13,6 +13,7 @@ from registry.weights.algorithms import Algorithm, Shape, Unrecognised, plain, r
 from registry.weights.files import weight_files
 from registry.weights.modules import Target, bias_of, place
 from registry.weights.names import canonical_sources
+from registry.weights.transformers import transformer_of
 
 _NAMED = 3
 """How many misfits the reason names; all of them are in `Fit.problems`."""
@@ -49,7 +50,8 @@ class Fit:
 def checkpoint_tensors(path: Path) -> Mapping[str, TensorSpec]:
     """Canonical tensor name -> dtype and canonical shape, for a diffusers folder or a single file, from the headers alone.
 
-    Raises UnusableFile: a file cannot be read. NotGenerable: no tensor names of a known layout (Stable Diffusion 1, 2 and XL are known).
+    Raises UnusableFile: a file cannot be read. NotGenerable: no tensor names of a known layout; Stable Diffusion 1, 2 and XL are known, of
+    Stable Diffusion 3 and FLUX.1 the diffusers folders.
     """
     found: dict[str, TensorSpec] = {}
     for file in weight_files(path):
@@ -60,7 +62,10 @@ def checkpoint_tensors(path: Path) -> Mapping[str, TensorSpec]:
         for name, source in canonical_sources(stored, file.component).items():
             spec = stored[source.name]
             found[name] = TensorSpec(spec.dtype, source.shape(spec.shape))
-    if not found:
+    modules = {
+        name.removeprefix("transformer.").removesuffix(".weight") for name in found if name.startswith("transformer.")
+    }
+    if not found or (modules and transformer_of(modules) is None):
         raise NotGenerable(f"The tensor names in {path.name} belong to no layout that is known here.", path=str(path))
     return found
 

@@ -77,15 +77,15 @@ def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Rep
 
 def header_at(origin: Origin, file: RemoteFile) -> Header:
     """The header of a file where it is, by as few reads as it takes: one, as a rule. Raises UnreadableModel."""
-    length = REMOTE_PREFIX
+    prefix = origin.read(file, 0, REMOTE_PREFIX)
     while True:
-        prefix = origin.read(file, 0, length)
         try:
             return parse_header(prefix, file.size)
         except HeaderIncomplete as more:
-            if len(prefix) < length:
+            rest = origin.read(file, len(prefix), more.needed - len(prefix))
+            if not rest:
                 raise UnreadableModel("truncated", f"{file.path} ends inside its header; download it again.") from more
-            length = more.needed
+            prefix += rest
 
 
 def accept(report: Report) -> Report:

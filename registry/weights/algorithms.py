@@ -48,14 +48,14 @@ SPELLINGS: Mapping[str, str] = {
 _PIECES = max(ending.count(".") for ending in SPELLINGS) + 1
 # PEFT keeps the adapter's own name in some savings (lora_A.default.weight).
 _NAMED = re.compile(r"\.(lora_[AB]|lora_magnitude_vector|oft_R)\.[\w-]+\.(weight|bias)$")
-# diffusers before 0.20: attn1.processor.to_q_lora.down.weight
-_PROCESSOR = re.compile(r"_lora\.(down|up)\.weight$")
+# diffusers before 0.20: attn1.processor.to_q_lora.down.weight; XLabs: processor.qkv_lora1.down.weight, 2 for the text's
+_PROCESSOR = re.compile(r"_lora(?P<stream>[12]?)\.(?P<part>down|up)\.weight$")
 
 
 def split_part(key: str) -> tuple[str, str] | None:
     """An adapter's key as (module as the file spells it, part), or None if it ends as no known adapter's does."""
     if match := _PROCESSOR.search(key):
-        return key[: match.start()], match[1]
+        return key[: match.start()] + match["stream"], match["part"]
     pieces = _NAMED.sub(r".\1.\2", key).split(".")
     for count in range(min(_PIECES, len(pieces) - 1), 0, -1):
         if part := SPELLINGS.get(".".join(pieces[-count:])):

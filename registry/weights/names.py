@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 """The components of a diffusers folder whose tensors have canonical names."""
 
 Shape = tuple[int, ...]
@@ -231,8 +231,11 @@ def _was_convolution(name: str) -> bool:
 
 
 def _with_text_model(name: str) -> str:
-    """transformers 5 writes CLIP without the `text_model.` that every earlier file has; the projection never had it."""
-    return name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
+    """transformers 5 writes CLIP without the `text_model.` that every earlier file has; the projection never had it, nor has T5."""
+    return name if name.startswith(("text_model.", "text_projection.", *_T5)) else f"text_model.{name}"
+
+
+_T5 = ("shared.", "encoder.block.", "encoder.final_layer_norm.", "encoder.embed_tokens.")
 
 
 _OPEN_CLIP_TOP = {

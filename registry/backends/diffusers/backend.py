@@ -163,6 +163,7 @@ class DiffusersBackend:
             bundle = value.bundle
             with (
                 suppress(OutOfMemory),
+                memory_errors(),
                 self.host.lease(
                     f"{bundle.digest}:",
                     lambda: bundle.nbytes,

@@ -83,8 +83,15 @@ class HttpFiles:
 
     def read(self, url: str, start: int, length: int, etag: str | None = None) -> bytes:
         """At most `length` bytes from `start`, fewer where the file ends."""
+        try:
+            return self.fetch(url, start, length, etag)[1]
+        except RangeUnsatisfiable:
+            return b""
 
-        def fetch() -> bytes:
+    def fetch(self, url: str, start: int, length: int, etag: str | None = None) -> tuple[httpx.Response, bytes]:
+        """As `read`, with the answer that the bytes came in; raises RangeUnsatisfiable."""
+
+        def once() -> tuple[httpx.Response, bytes]:
             body = bytearray()
             with self.open(url, f"bytes={start}-{start + length - 1}", etag) as response:
                 skip = 0 if range_start(response) == start else start
@@ -95,12 +102,9 @@ class HttpFiles:
                             break
                 except httpx.RequestError as error:
                     raise Transient(_reason(error)) from error
-            return bytes(body[skip : skip + length])
+            return response, bytes(body[skip : skip + length])
 
-        try:
-            return patiently(fetch, httpx.URL(url).host)
-        except RangeUnsatisfiable:
-            return b""
+        return patiently(once, httpx.URL(url).host)
 
     @contextmanager
     def stream(self, url: str, start: int, etag: str | None = None) -> Iterator[Iterator[bytes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from email.message import Message
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from probes import REMOTE_PREFIX
 from registry.errors import FileMissing, ModelshelfError, Refused
 from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, checked
 from registry.installs.origins.http import HttpFiles, total_size
@@ -29,7 +30,10 @@ class UrlOrigin:
         return self._facts[0]
 
     def read(self, file: RemoteFile, start: int, length: int) -> bytes:
-        return self._files.read(self._url, start, length, self._facts[1])
+        _, etag, prefix = self._facts
+        if start + length <= len(prefix) or len(prefix) == file.size:
+            return prefix[start : start + length]
+        return self._files.read(self._url, start, length, etag)
 
     def stream(self, file: RemoteFile, start: int = 0) -> AbstractContextManager[Iterator[bytes]]:
         return self._files.stream(self._url, start, self._facts[1])
@@ -44,22 +48,19 @@ class UrlOrigin:
         self.close()
 
     @cached_property
-    def _facts(self) -> tuple[Listing, str | None]:
-        """The listing and the file's ETag, from a GET of one byte: addresses signed for GET refuse HEAD."""
-        try:
-            with self._files.open(self._url, "bytes=0-0") as response:
-                name, size, etag = (
-                    _file_name(response) or self._name_in_url(),
-                    total_size(response),
-                    response.headers.get("ETag"),
-                )
-        except RangeUnsatisfiable:  # of byte 0: the file is empty
-            name, size, etag = self._name_in_url(), 0, None
+    def _facts(self) -> tuple[Listing, str | None, bytes]:
+        """The listing, the file's ETag and its first bytes, from one GET: addresses signed for GET refuse HEAD, and a
+        header is what is read next."""
+        name, prefix, etag = self._name_in_url(), b"", None
+        size: int | None = 0
+        with suppress(RangeUnsatisfiable):  # of byte 0: the file is empty
+            response, prefix = self._files.fetch(self._url, 0, REMOTE_PREFIX)
+            name, size, etag = _file_name(response) or name, total_size(response), response.headers.get("ETag")
         file = RemoteFile(checked(name, self._url), size, None)
         strong = (
             None if etag is None or etag.startswith("W/") else etag
         )  # RFC 9110 13.1.5: If-Range takes strong ones only
-        return Listing(self._url, None, None, (file,), None, file.path), strong
+        return Listing(self._url, None, None, (file,), None, file.path), strong, prefix
 
     def _name_in_url(self) -> str:
         return PurePosixPath(unquote(urlsplit(self._url).path)).name
