@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from api.conditional import Bodies
 from api.problems import Problem, install_handlers
-from api.routes import generations, installs, models, residency
+from api.routes import families, generations, installs, models, page, plans, previews, probes, residency, scans
 from registry.manager import Manager
 
 PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
@@ -17,7 +18,7 @@ PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
 def create_app(manager: Manager) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        manager.resume_installs()
+        manager.watch_installs()
         yield
         manager.close()
 
@@ -29,7 +30,9 @@ def create_app(manager: Manager) -> FastAPI:
         responses={"default": {"description": "An error, as problem+json.", **PROBLEM}},
     )
     app.state.manager = manager
+    app.state.bodies = Bodies()
     install_handlers(app)
-    for routes in (models, installs, generations, residency):
+    for routes in (models, families, previews, installs, probes, scans, plans, generations, residency, page):
         app.include_router(routes.router)
+    app.mount("/page", page.PageFiles())
     return app

@@ -22,6 +22,8 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.Refused: 422,
     errors.GatedRepository: 403,
     errors.TokenRefused: 403,
+    errors.HostRefused: 403,
+    errors.AddressRefused: 403,
     errors.AmbiguousChoice: 409,
     errors.UnusableFile: 415,
     errors.KindNotTaken: 415,
@@ -59,8 +61,7 @@ def problem(code: str, detail: str, status: int, **more: Any) -> Problem:
 
 def recorded(error: dict[str, Any]) -> Problem:
     """The error that an install recorded, as it would have been answered."""
-    status = status_of(errors.recreate(error["code"], error["message"], {}))
-    return problem(error["code"], error["message"], status, facts=error["detail"] or None)
+    return told(errors.recreate(error["code"], error["message"], error["detail"]))
 
 
 def told(error: errors.ModelshelfError) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Self
@@ -12,10 +13,16 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 from api.problems import Problem, recorded, told
 from registry.backends import Residents
 from registry.compatibility import Fit
-from registry.generation import Generation, Job
+from registry.fits import verdict_of
+from registry.generation import Generation, Job, Preview
+from registry.installs.inquiry import Inquiry
+from registry.manager import Compatible, CompatibleBases
+from registry.models import Model, ModelFile
 from registry.plans import AdapterRequest, GenerationRequest, Plan, Sourced
 from registry.recipes import adapter_weight
-from registry.tables import Install, Model
+from registry.sources import without_signature
+from registry.tables import Install, ScanRow
+from registry.verdicts import Verdict
 
 
 class Body(BaseModel):
@@ -45,7 +52,7 @@ class ModelOut(BaseModel):
     prediction_type: str | None
     format: str
     size: int = Field(description="bytes")
-    blake3: str
+    blake3: str | None = Field(description="None until a model that was scanned in place has been hashed.")
     sha256: str | None
     autov3: str | None
     source: str
@@ -56,48 +63,161 @@ class ModelOut(BaseModel):
     weight: Value | None = Field(description="The weight a LoRA gets when none is asked for; None for a checkpoint.")
     recipe: dict[str, Any] = Field(description="What the provider recommends, with the passage it was read from.")
     overrides: dict[str, Any] = Field(description="Your own settings, which beat the provider's.")
-    path: str = Field(description="Relative to the service's root.")
+    facts: dict[str, Any] = Field(description="What else is said of it: title, author, license, each with who says so.")
+    tags: list[str]
+    path: str = Field(description="Relative to the service's root, when inside it.")
+    managed: bool = Field(description="False: registered where it lies; never moved or deleted.")
     created_at: datetime
+    hashed_at: datetime | None
+    missing_since: datetime | None
+    damaged_at: datetime | None = Field(description="When its bytes were found to have changed.")
 
     @classmethod
     def of(cls, model: Model) -> Self:
+        return cls(**cls.facts_of(model))
+
+    @staticmethod
+    def facts_of(model: Model) -> dict[str, Any]:
         weight = None if model.kind == "checkpoint" else Value.of(adapter_weight(model))
-        return cls(weight=weight, **model.model_dump(include=set(cls.model_fields) - {"weight"}))
+        return {"weight": weight} | {name: getattr(model, name) for name in ModelOut.model_fields if name != "weight"}
+
+
+class DigestOut(BaseModel):
+    algorithm: str
+    value: str
+    by: str = Field(description="Empty: computed from the bytes. Else who claims it.")
+
+
+class SourceOut(BaseModel):
+    url: str
+    repo_id: str | None
+    revision: str | None
+    ref: str | None
+    path: str | None
+    etag: str | None
+
+
+class FileOut(BaseModel):
+    path: str = Field(description="Inside the model's folder; empty for a model that is one file.")
+    size: int = Field(description="bytes")
+    sha256: str | None
+    blake3: str | None
 
 
 class ModelDetail(ModelOut):
-    files: list[dict[str, Any]]
-    report: dict[str, Any] = Field(description="The probe's answer when the model was installed, with its evidence.")
+    digests: list[DigestOut]
+    sources: list[SourceOut]
+    files: list[FileOut]
+    report: dict[str, Any] = Field(
+        description="The probe's answer when the model was last looked at, with its evidence."
+    )
+
+    @classmethod
+    def detailed(cls, model: Model, files: Sequence[ModelFile], report: dict[str, Any]) -> Self:
+        return cls(
+            **cls.facts_of(model),
+            digests=[DigestOut.model_validate(d, from_attributes=True) for d in model.digests],
+            sources=[SourceOut.model_validate(s, from_attributes=True) for s in model.sources],
+            files=[FileOut.model_validate(f, from_attributes=True) for f in files],
+            report=report,
+        )
 
 
 class ModelList(BaseModel):
     models: list[ModelOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+
+class FamilyOut(BaseModel):
+    family: str
+    models: int
+    kinds: dict[str, int] = Field(description="Kind -> number of models.")
+
+
+class FamilyList(BaseModel):
+    families: list[FamilyOut]
 
 
 class OverridesIn(Body):
     """Your own settings for a model; null takes one back."""
 
     weight: float | None = None
+    weight_min: float | None = Field(default=None, description="The weights between which it works, both or neither.")
+    weight_max: float | None = None
     steps: int | None = None
     cfg: float | None = None
     scheduler: str | None = None
 
 
-class CompatibleLora(BaseModel):
+class FitOut(BaseModel):
+    """Does a LoRA fit a checkpoint? `model` is the one of the two that was not asked about."""
+
     model: ModelOut
     fits: bool
+    verdict: Verdict = Field(description="`partly`: some tensors fit. It is refused like one that does not fit at all.")
     reason: str
     matched: int = Field(description="Tensors of the LoRA that fit.")
     total: int = Field(description="Tensors of the LoRA.")
 
     @classmethod
     def of(cls, model: Model, fit: Fit) -> Self:
-        return cls(model=ModelOut.of(model), fits=fit.fits, reason=fit.reason, matched=fit.matched, total=fit.total)
+        facts = {"reason": fit.reason, "matched": fit.matched, "total": fit.total}
+        return cls(model=ModelOut.of(model), fits=fit.fits, verdict=verdict_of(fit), **facts)
 
 
 class CompatibleLoras(BaseModel):
     checkpoint: str
-    loras: list[CompatibleLora]
+    loras: list[FitOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, found: Compatible) -> Self:
+        loras = [FitOut.of(model, fit) for model, fit in found.loras]
+        return cls(checkpoint=found.checkpoint.id, loras=loras, next=found.cursor)
+
+
+class CompatibleCheckpoints(BaseModel):
+    lora: str
+    checkpoints: list[FitOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, found: CompatibleBases) -> Self:
+        checkpoints = [FitOut.of(model, fit) for model, fit in found.checkpoints]
+        return cls(lora=found.lora.id, checkpoints=checkpoints, next=found.cursor)
+
+
+class ProbeIn(Body):
+    source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
+
+
+class ProbeOut(BaseModel):
+    source: str = Field(description="Canonical, with the commit.")
+    name: str
+    size: int = Field(description="Bytes that an install would fetch.")
+    kind: str | None
+    family: str | None
+    variant: str | None
+    report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.")
+    refusal: Problem | None = Field(description="Why it would not be installed.")
+    installed: ModelOut | None = Field(description="The same model, if it is installed already.")
+    checkpoints: list[FitOut] = Field(description="Of a LoRA: the installed checkpoints of its family.")
+
+    @classmethod
+    def of(cls, found: Inquiry) -> Self:
+        candidate, report = found.candidate, found.candidate.report
+        return cls(
+            source=candidate.listing.source,
+            name=candidate.selection.name,
+            size=candidate.selection.size,
+            kind=report.kind,
+            family=report.family,
+            variant=report.variant,
+            report=report.as_dict(),
+            refusal=found.refusal and told(found.refusal),
+            installed=found.installed and ModelOut.of(found.installed),
+            checkpoints=[FitOut.of(model, fit) for model, fit in found.fits],
+        )
 
 
 class InstallIn(Body):
@@ -110,6 +230,10 @@ class InstallOut(BaseModel):
     source: str
     bytes_done: int
     bytes_total: int
+    bytes_per_second: float | None = Field(description="Of the transfer that runs.")
+    seconds_left: float | None = Field(description="At that rate.")
+    filename: str | None = Field(description="The file that arrives.")
+    notes: list[str] = Field(description="What is worth knowing of the outcome.")
     error: Problem | None
     model_id: str | None
     created_at: datetime
@@ -118,11 +242,41 @@ class InstallOut(BaseModel):
     @classmethod
     def of(cls, install: Install) -> Self:
         error = None if install.error is None else recorded(install.error)
-        return cls(error=error, **install.model_dump(include=set(cls.model_fields) - {"error"}))
+        rate, missing = install.bytes_per_second, install.bytes_total - install.bytes_done
+        left = round(missing / rate, 1) if rate and missing > 0 else None
+        facts = install.model_dump(include=set(cls.model_fields) - {"error", "seconds_left"})
+        facts["source"] = without_signature(install.source)
+        return cls(error=error, seconds_left=left, **facts)
 
 
 class InstallList(BaseModel):
     installs: list[InstallOut]
+
+
+class ScanIn(Body):
+    folder: str = Field(
+        description="Absolute path on the server, in a folder that may be scanned.", min_length=1, max_length=4096
+    )
+
+
+class ScanOut(BaseModel):
+    id: str
+    folder: str
+    state: str
+    counts: dict[str, int] = Field(description="Models: unchanged, added, changed, moved, missing; files skipped.")
+    error: Problem | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, scan: ScanRow) -> Self:
+        error = None if scan.error is None else recorded(scan.error)
+        return cls(error=error, **scan.model_dump(include=set(cls.model_fields) - {"error"}))
+
+
+class ScanList(BaseModel):
+    scans: list[ScanOut]
+    folders: list[str]
 
 
 class LoraIn(Body):
@@ -205,6 +359,41 @@ class PlanOut(BaseModel):
     def of(cls, plan: Plan) -> Self:
         fields = plan.as_dict()
         return cls.model_validate({**fields, "loras": fields.pop("adapters")})
+
+
+class WeightRange(BaseModel):
+    min: float
+    max: float
+    origin: str
+    by: str
+
+
+class PlanPreview(BaseModel):
+    plan: PlanOut
+    recommended: PlanOut = Field(
+        description="The plan if the request stated no steps, CFG, scheduler, size and weights."
+    )
+    ranges: dict[str, WeightRange] = Field(
+        description="LoRA id -> the weights between which it works, where that is stated."
+    )
+
+    @classmethod
+    def of(cls, preview: Preview) -> Self:
+        ranges = {
+            model: WeightRange(min=r.value[0], max=r.value[1], origin=r.origin, by=r.by)
+            for model, r in preview.ranges.items()
+            if r is not None
+        }
+        return cls(plan=PlanOut.of(preview.plan), recommended=PlanOut.of(preview.recommended), ranges=ranges)
+
+
+class SchedulerOut(BaseModel):
+    name: str
+    label: str
+
+
+class SchedulerList(BaseModel):
+    schedulers: list[SchedulerOut]
 
 
 class PictureOut(BaseModel):

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from probes import Kind
+from probes import Kind, Report
 from probes.traits import ACCELERATIONS as NAMES
 from probes.traits import DECIDED
-from registry.tables import Model
+from registry.models import Model, Statement
 
 # https://invoke-ai.github.io/InvokeAI/features/LORAS/ : the LCM-LoRA at 0.35 with the LCM scheduler, CFG about 1 and 4 to 8 steps.
 GUIDE = "LoRA guide"
+ACCELERATION = "acceleration"
+"""Name of the statement that says which one a model is."""
 _HUB = "https://huggingface.co"
 _LORAS = (Kind.LORA, Kind.LCM_LORA)
 
@@ -105,12 +107,17 @@ def acceleration(model: Model) -> Accelerated | None:
     return None
 
 
+def decided(report: Report) -> tuple[Statement, ...]:
+    """The acceleration that the probe has made up its mind on, to be recorded with the model."""
+    sure = [trait for trait in report.traits if trait.confidence >= DECIDED]
+    return tuple(Statement(ACCELERATION, t.name, "probe") for t in sorted(sure, key=lambda t: -t.confidence)[:1])
+
+
 def _trait(model: Model) -> str | None:
     if model.kind == Kind.LCM_LORA:
         return "lcm"
-    decided = [trait for trait in model.report.get("traits", ()) if trait["confidence"] >= DECIDED]
-    if decided:
-        return str(max(decided, key=lambda trait: trait["confidence"])["name"])
+    if stated := model.facts.get(ACCELERATION):
+        return str(stated["value"])
     if model.kind != Kind.CHECKPOINT:
         return None
     said = " ".join(filter(None, (model.repo_id, model.name)))

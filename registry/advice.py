@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from registry.accelerations import Accelerated
+from registry.models import Model
 from registry.plans import ConfigFacts, GenerationRequest, Origin, PlannedAdapter, Sourced
-from registry.tables import Model
 
 UNTOLD_PREDICTION = ("sd-2",)
 """Families whose checkpoints of both kinds have the same tensors, so that a file that says nothing may be either."""

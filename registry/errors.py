@@ -8,6 +8,7 @@ ModelshelfError
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
 │   ├── GenerationNotFound        generation_not_found    no such generation, or it ended so long ago that it was forgotten
+│   ├── ScanNotFound              scan_not_found
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found
 │   ├── FileMissing               file_not_found          the repository, folder or disk has no such file
@@ -15,6 +16,8 @@ ModelshelfError
 ├── Refused                       the source is reachable, its content is not taken
 │   ├── GatedRepository           gated_repository        its terms must be accepted on the Hub first
 │   ├── TokenRefused              token_refused           the Hub does not accept the HF_TOKEN that it was shown
+│   ├── HostRefused               host_refused            the host is not among those that may be installed from
+│   ├── AddressRefused            address_refused         the host is inside of this machine or its network, or spoken to in plain http
 │   ├── NoWeights                 no_weights              nothing in it is a weight file
 │   ├── AmbiguousChoice           ambiguous_choice        several weight files; the user must name one
 │   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
@@ -80,6 +83,10 @@ class GenerationNotFound(NotFound):
     code = "generation_not_found"
 
 
+class ScanNotFound(NotFound):
+    code = "scan_not_found"
+
+
 class RepositoryNotFound(NotFound):
     code = "repository_not_found"
 
@@ -106,6 +113,14 @@ class GatedRepository(Refused):
 
 class TokenRefused(Refused):
     code = "token_refused"
+
+
+class HostRefused(Refused):
+    code = "host_refused"
+
+
+class AddressRefused(Refused):
+    code = "address_refused"
 
 
 class NoWeights(Refused):

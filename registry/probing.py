@@ -27,7 +27,7 @@ from registry.errors import NoWeights, UnusableFile
 from registry.installs.examine import connection, header_at, read_json
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.origins.folder import card_beside
-from registry.installs.selection import CONFIGS, INDEX, PICKLES, WEIGHTS, folder_from, select
+from registry.installs.selection import CONFIGS, INDEX, PICKLES, WEIGHTS, folder_from, options
 from registry.settings import Settings
 from registry.sources import HubSource, PathSource, Source, parse_source
 
@@ -155,7 +155,7 @@ def _elsewhere(source: Source, text: str, origin: Origin) -> Iterator[Input]:
             name = str(replace(source, path=path)) if isinstance(source, HubSource) else path
             yield Input(name, partial(_load_files, origin, listing, [inside[member] for member in group]))
     else:
-        select(listing, partial(read_json, origin))  # says what is missing
+        options(listing, partial(read_json, origin))  # says what is missing
         raise NoWeights(f"There is no model in {listing.source}.")
 
 
@@ -174,7 +174,7 @@ def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteF
 
 def _load_pipeline(origin: Origin, listing: Listing, index: RemoteFile) -> Target:
     try:
-        selection = select(listing, partial(read_json, origin))
+        selection = options(listing, partial(read_json, origin))[0][0]
     except UnusableFile as error:
         if error.detail.get("probe") != "pickle":
             raise

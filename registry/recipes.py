@@ -16,8 +16,8 @@ from registry import advice
 from registry.accelerations import GUIDE, Accelerated, acceleration
 from registry.backends.schedulers import canonical
 from registry.errors import InvalidRequest
+from registry.models import Model
 from registry.plans import AdapterRequest, ConfigFacts, GenerationRequest, Origin, Plan, PlannedAdapter, Sourced
-from registry.tables import Model
 
 __all__ = ["AdapterRequest", "GenerationRequest", "Plan", "Sourced", "adapter_weight", "check_overrides", "make_plan"]
 
@@ -147,6 +147,17 @@ def adapter_weight(model: Model, *, beside_lcm: bool = False) -> Sourced[float]:
     return _plan_adapter(model, None, beside_lcm=beside_lcm).weight
 
 
+def weight_range(model: Model) -> Sourced[tuple[float, float]] | None:
+    """Between which weights a LoRA works, (min, max), if somebody says so."""
+    low, high = model.overrides.get("weight_min"), model.overrides.get("weight_max")
+    if low is not None and high is not None:
+        return Sourced((low, high), Origin.USER, f"your setting for {model.name}")
+    stated = model.recipe.get("weight", {})
+    if stated.get("min") is None or stated.get("max") is None:
+        return None
+    return Sourced((stated["min"], stated["max"]), Origin.RECOMMENDED, f"{stated['by']} of {model.name}")
+
+
 def _plan_adapter(
     model: Model, weight: float | None, *, beside_lcm: bool, text_weight: float | None = None
 ) -> PlannedAdapter:
@@ -215,8 +226,12 @@ def _asked_or(requested: int | None, otherwise: Callable[[], int], by: str) -> S
 def check_overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The user's own settings, or InvalidRequest."""
     _check_limits(settings)
-    if (weight := settings.get("weight")) is not None:
-        _check_weight("The weight", weight)
+    for name in ("weight", "weight_min", "weight_max"):
+        if (weight := settings.get(name)) is not None:
+            _check_weight(f"The {name.replace('_', ' ')}", weight)
+    low, high = settings.get("weight_min"), settings.get("weight_max")
+    if (low is None) != (high is None) or (low is not None and high is not None and low >= high):
+        raise InvalidRequest("weight_min and weight_max go together, the lower one first.", field="weight_min")
     checked = dict(settings)
     if settings.get("scheduler") is not None:
         checked["scheduler"] = canonical(settings["scheduler"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, IPvAnyNetwork, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -64,6 +65,35 @@ class Settings(BaseSettings):
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("civitai.com",),
+        description="Hosts, beside the Hub, whose https addresses may be installed from; commas between them, `*.example.com` for all "
+        "below, `*` for every one.",
+    )
+    allowed_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        default=(),
+        description="Private networks that may be connected to nonetheless, also over http: `10.1.0.0/16`, with commas between them. "
+        "For a Hub mirror in one's own network, and for tests.",
+    )
+    allowed_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders on this machine that the service may be asked to scan, with commas between them; those that "
+        "`modelshelf scan` was given on the machine itself may be scanned again anyway.",
+    )
+    download_connections: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="Connections that one large file may be split over, as long as each more makes it faster.",
+    )
+    installs_at_once: int = Field(
+        default=3, ge=1, le=64, description="Installs that run side by side; the others wait their turn."
+    )
+    keep_installs_days: float = Field(
+        default=30,
+        ge=0,
+        description="Days after which `serve` forgets an install that has ended, and its partial files.",
+    )
     hub_endpoint: str = Field(
         default="https://huggingface.co",
         validation_alias=AliasChoices("HF_ENDPOINT", "hub_endpoint"),
@@ -76,6 +106,11 @@ class Settings(BaseSettings):
         description="Access token for private and gated repositories.",
         repr=False,
     )
+
+    @field_validator("allowed_hosts", "allowed_networks", "allowed_folders", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @property
     def database(self) -> str:

@@ -2,5 +2,6 @@
 
 from registry.generation.generator import Generator
 from registry.generation.jobs import Event, Generation, Job, Picture, State
+from registry.generation.planning import Preview
 
-__all__ = ["Event", "Generation", "Generator", "Job", "Picture", "State"]
+__all__ = ["Event", "Generation", "Generator", "Job", "Picture", "Preview", "State"]

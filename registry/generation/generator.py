@@ -8,11 +8,11 @@ from registry.backends import Backend, CheckpointRef
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.generation.jobs import Generation, Job, Picture
-from registry.generation.planning import Planner
+from registry.generation.planning import Planner, Preview
 from registry.generation.queue import GenerationQueue
+from registry.models import Model
 from registry.pictures import encode_png
 from registry.plans import GenerationRequest, Plan
-from registry.tables import Model
 
 
 class Generator:
@@ -27,8 +27,16 @@ class Generator:
         """What would run, without running it."""
         return self._planner.resolve(request)[0]
 
+    def preview(self, request: GenerationRequest) -> Preview:
+        """What would run, beside what would if the request stated no values."""
+        return self._planner.preview(request)
+
     def fit(self, adapter: Model, checkpoint: Model) -> Fit:
         return self._planner.fit(adapter, checkpoint)
+
+    def identity(self, model: Model) -> str:
+        """What its weights are known by in the backend's memory."""
+        return self._planner.identity(model)
 
     def reference(self, checkpoint: Model) -> CheckpointRef:
         return self._planner.reference(checkpoint)

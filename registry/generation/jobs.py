@@ -15,9 +15,10 @@ from typing import Any
 from registry.backends import GenerationJob, Step
 from registry.errors import Cancelled, ModelshelfError
 from registry.generation.scheduling import Affinity
+from registry.models import new_id
 from registry.pictures import png_bytes
 from registry.plans import Plan
-from registry.tables import new_id, now
+from registry.tables import now
 
 PREVIEW_SECONDS = 0.25
 """At most four previews a second: more than that nobody sees, and each is a PNG to encode beside the denoising."""
@@ -89,7 +90,10 @@ class Job:
     @property
     def affinity(self) -> Affinity:
         """What must be in place for it, as `scheduling.take` compares it."""
-        worn = sorted((a.digest, a.weight, a.text_weight) for a in self.work.adapters if a.weight or a.text_weight)
+        strengths = (
+            (a.digest, a.weight, a.weight if a.text_weight is None else a.text_weight) for a in self.work.adapters
+        )
+        worn = sorted(strength for strength in strengths if any(strength[1:]))
         checkpoint = self.work.checkpoint
         return ((checkpoint.digest, checkpoint.config.key), tuple(digest for digest, *_ in worn), tuple(worn))
 

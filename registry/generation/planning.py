@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from math import lcm
@@ -16,11 +17,12 @@ from registry.catalog import Catalog
 from registry.compatibility import Fit, check_fit, checkpoint_tensors
 from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, UnusableFile
 from registry.family_configs import config_of_family
+from registry.models import Model
 from registry.pictures import open_picture
 from registry.pipeline_config import PipelineConfig
-from registry.plans import ConfigFacts, GenerationRequest, Plan
-from registry.recipes import StartPicture, make_plan
-from registry.tables import Model
+from registry.plans import ConfigFacts, GenerationRequest, Plan, Sourced
+from registry.queries import Query
+from registry.recipes import StartPicture, make_plan, weight_range
 
 _NEEDS_MORE = {
     "inpaint": "a picture and a mask",
@@ -31,15 +33,32 @@ _NEEDS_MORE = {
 """Variants, as the probe names them, that a prompt alone cannot drive."""
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a request would do, and what would be done if it stated no values. `ranges`: LoRA id -> recommended (min, max) weight."""
+
+    plan: Plan
+    recommended: Plan
+    ranges: Mapping[str, Sourced[tuple[float, float]] | None]
+
+
 @lru_cache(maxsize=4096)
-def _fit(adapter: Path, checkpoint: Path, _digests: tuple[str, str]) -> Fit:
-    """Installed files do not change, so a verdict holds as long as the digests: a second generation reads no header."""
+def _fit(adapter: Path, checkpoint: Path, _identities: tuple[str, str]) -> Fit:
+    """Installed files do not change, so a verdict holds as long as what identifies the bytes: a second generation reads no header."""
     return check_fit(read_header(adapter), checkpoint_tensors(checkpoint))
 
 
 class Planner:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+
+    def preview(self, request: GenerationRequest) -> Preview:
+        """Raises what `resolve` raises."""
+        bare = tuple(replace(a, weight=None) for a in request.loras)
+        left = dict.fromkeys(("steps", "cfg", "scheduler", "width", "height", "strength"))
+        unasked = replace(request, loras=bare, **left)  # type: ignore[arg-type]  # all of them may be None
+        models = [self._catalog.get(a.model) for a in request.loras]
+        return Preview(self.resolve(request)[0], self.resolve(unasked)[0], {m.id: weight_range(m) for m in models})
 
     def fit(self, adapter: Model, checkpoint: Model) -> Fit:
         """By family, then tensor by tensor. A file that is gone or damaged fits nothing, and the reason says so."""
@@ -49,7 +68,7 @@ class Planner:
         if missing := next((path for path in paths if not path.exists()), None):
             return Fit.refused(f"{missing} is gone; install it again")
         try:
-            return _fit(*paths, (adapter.blake3, checkpoint.blake3))
+            return _fit(*paths, (self.identity(adapter), self.identity(checkpoint)))
         except (UnreadableModel, UnusableFile) as error:
             return Fit.refused(str(error))
         except NotGenerable:
@@ -59,7 +78,7 @@ class Planner:
     def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
         """Raises NotGenerable, FileMissing, UnusableFile."""
         config = self._pipeline_config(checkpoint, prediction_type or checkpoint.prediction_type)
-        return CheckpointRef(self._catalog.path(checkpoint), checkpoint.blake3, config, checkpoint.name)
+        return CheckpointRef(self._catalog.path(checkpoint), self.identity(checkpoint), config, checkpoint.name)
 
     def resolve(self, request: GenerationRequest) -> tuple[Plan, GenerationJob, dict[str, str]]:
         """The plan, the backend's job, and the digests that the pictures will name the models by.
@@ -109,7 +128,7 @@ class Planner:
             adapters=tuple(
                 AdapterRef(
                     self._catalog.path(model),
-                    model.blake3,
+                    self.identity(model),
                     planned.weight.value,
                     model.name,
                     planned.text_weight.value if planned.text_weight else None,
@@ -132,7 +151,18 @@ class Planner:
         )
         hashes = {checkpoint.name: checkpoint.sha256 or checkpoint.blake3}
         hashes |= {model.name: model.autov3 or model.blake3 for model, _ in adapters}
-        return plan, job, hashes
+        return plan, job, {name: digest for name, digest in hashes.items() if digest}
+
+    def identity(self, model: Model) -> str:
+        """What tells its bytes from others': a digest; of a model that nobody has hashed yet, its place, size and time."""
+        if model.blake3:
+            return model.blake3
+        path = self._catalog.path(model)
+        try:
+            seen = path.stat()
+        except OSError as error:
+            raise FileMissing(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
+        return f"{path} {seen.st_size} {seen.st_mtime_ns}"
 
     def _pipeline_config(self, checkpoint: Model, prediction_type: str | None) -> PipelineConfig:
         """A folder's own; for a single file that of its family, if it has the published sizes, else that of an installed folder of the same
@@ -143,7 +173,7 @@ class Planner:
         tensors = checkpoint_tensors(path)
         if own := config_of_family(checkpoint.family, tensors, prediction_type, read_header(path).tensors.keys()):
             return own
-        for other in self._catalog.list(kind=Kind.CHECKPOINT, family=checkpoint.family, limit=1000):
+        for other in self._catalog.every(Query(Kind.CHECKPOINT, checkpoint.family)):
             folder = self._catalog.path(other)
             with suppress(NotGenerable, FileMissing, UnusableFile):  # this folder cannot lend; another may
                 if folder.is_dir() and (config := PipelineConfig.from_folder(folder)).fits(tensors):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from registry.accelerations import RECIPES, acceleration
+from probes import Outcome, Report, Trait
+from registry.accelerations import RECIPES, acceleration, decided
 from registry.backends.schedulers import SCHEDULERS
 from registry.plans import Origin
 from tests.registry.test_recipes import model, plan, weights
@@ -15,11 +16,15 @@ from tests.registry.test_recipes import model, plan, weights
 TRAITS = ("tcd", "hyper", "lightning", "dmd2", "pcm", "flash", "turbo")
 
 
+def seen(trait: str, confidence: float) -> Report:
+    return Report(Outcome.IDENTIFIED, "", traits=(Trait(trait, confidence),))
+
+
 def lora(trait: str, file: str = "some.safetensors", **fields: Any) -> Any:
     return model(
         "lora",
         source=f"hf://a/b@{'0' * 40}/{file}",
-        report={"traits": [{"name": trait, "confidence": 0.9}]},
+        statements=decided(seen(trait, 0.9)),
         **{"family": "sdxl", **fields},
     )
 
@@ -107,7 +112,7 @@ def test_a_lora_beside_an_lcm_lora_weighs_less_but_not_beside_the_others() -> No
 
 @pytest.mark.parametrize("trait", TRAITS)
 def test_a_trait_that_is_not_decided_changes_nothing(trait: str) -> None:
-    unsure = model("lora", report={"traits": [{"name": trait, "confidence": 0.55}]})
+    unsure = model("lora", statements=decided(seen(trait, 0.55)))
     assert acceleration(unsure) is None
 
 
@@ -128,7 +133,7 @@ def test_a_checkpoint_is_what_its_name_says(name: str, scheduler: str, steps: in
 
 
 def test_a_checkpoint_whose_network_takes_the_guidance_as_an_input_keeps_it() -> None:
-    distilled = model("checkpoint", "dreamshaper-lcm", report={"traits": [{"name": "lcm", "confidence": 0.7}]})
+    distilled = model("checkpoint", "dreamshaper-lcm", statements=decided(seen("lcm", 0.7)))
     made = plan(checkpoint=distilled, negative_prompt="blue")
     assert (made.scheduler.value, made.steps.value, made.cfg.value) == ("lcm", 4, 8.0)
 

@@ -12,7 +12,7 @@ from registry.backends import BackendOptions
 from registry.catalog import Catalog
 from registry.db import make_engine, migrate
 from registry.generation import Generator
-from registry.tables import Model
+from registry.models import Model, computed
 from tests.registry.backends.painter import Painter
 from tests.registry.tiny import Tiny, lora
 
@@ -35,13 +35,17 @@ def catalog(tiny: Tiny, tmp_path: Path) -> Catalog:
     engine = make_engine(f"sqlite:///{tmp_path / 'test.db'}")
     migrate(engine)
     catalog = Catalog(engine, tmp_path)
-    facts = {"family": "sd-1", "format": "safetensors", "size": 1, "source": "", "report": {}}
-    catalog.add(Model(name="tiny", kind="checkpoint", path=str(tiny.folder), blake3="folder", **facts))
-    catalog.add(Model(name="single", kind="checkpoint", path=str(tiny.single), blake3="single", **facts))
+    facts = {"family": "sd-1", "format": "safetensors", "size": 1}
+    catalog.add(
+        Model(name="tiny", kind="checkpoint", path=str(tiny.folder), digests=computed(blake3="folder"), **facts), {}
+    )
+    catalog.add(
+        Model(name="single", kind="checkpoint", path=str(tiny.single), digests=computed(blake3="single"), **facts), {}
+    )
     for number, name in enumerate(("style", "line")):
         path = tmp_path / f"{name}.safetensors"
         save_file(lora(tiny.tensors, r"unet\..*to_q\.weight", layout="kohya", seed=number), path)
-        catalog.add(Model(name=name, kind="lora", path=str(path), blake3=name, **facts))
+        catalog.add(Model(name=name, kind="lora", path=str(path), digests=computed(blake3=name), **facts), {})
     return catalog
 
 

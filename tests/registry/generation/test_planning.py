@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from registry.errors import InvalidRequest, NotGenerable
 from registry.generation.planning import Planner
 from registry.pictures import MAX_START_PIXELS, open_picture
 from registry.plans import AdapterRequest, GenerationRequest
-from registry.tables import Model
 
 
 def resolve(catalog: Catalog, **request: Any) -> Any:
@@ -37,9 +37,8 @@ def test_a_single_file_of_unpublished_sizes_runs_with_a_folder_of_the_same_shape
 
 @pytest.mark.parametrize("variant", ["inpaint", "edit", "depth"])
 def test_a_checkpoint_that_needs_more_than_a_prompt_is_refused_with_the_reason(catalog: Catalog, variant: str) -> None:
-    tiny = catalog.get("tiny")
-    fields = tiny.model_dump(exclude={"id", "name", "variant", "path"})
-    catalog.add(Model(name="other", variant=variant, path="elsewhere", **fields))
+    other = replace(catalog.get("tiny"), id="other", name="other", variant=variant, path="elsewhere")
+    catalog.add(other, {})
     with pytest.raises(NotGenerable, match=f"{variant} checkpoint: it needs a"):
         resolve(catalog, checkpoint="other")
 
