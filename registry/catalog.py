@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
@@ -58,6 +58,12 @@ class Catalog:
     def list(self, query: Query = EVERYTHING) -> Sequence[Model]:
         """All that pass, at once."""
         return [*self.every(query)]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(family, kind) -> number of models."""
+        query = select(MODEL.c.family, MODEL.c.kind, func.count()).group_by(MODEL.c.family, MODEL.c.kind)
+        with self._engine.connect() as connection:
+            return {(family, kind): number for family, kind, number in connection.execute(query)}
 
     def get(self, reference: str) -> Model:
         """By id, else by name, else by the beginning of an id (4 digits at least). Raises ModelNotFound, InvalidRequest."""

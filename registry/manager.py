@@ -10,7 +10,8 @@ from threading import Event, Lock, Thread
 from typing import NamedTuple
 
 from probes import Kind, Report
-from registry.backends import Backend
+from registry.backends import Backend, BackendOptions
+from registry.backends.loading import load_backend
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
@@ -18,9 +19,11 @@ from registry.errors import InvalidRequest
 from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
+from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.models import Model
+from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
 from registry.scans.service import Scans
 from registry.settings import Settings
@@ -40,12 +43,21 @@ class Compatible(NamedTuple):
     cursor: str | None
 
 
+class CompatibleBases(NamedTuple):
+    """`checkpoints`: each with the verdict of the LoRA on it; `cursor` asks for the next page."""
+
+    lora: Model
+    checkpoints: list[tuple[Model, Fit]]
+    cursor: str | None
+
+
 class Manager:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._engine = make_engine(settings.database)
         migrate(self._engine)
         self.catalog = Catalog(self._engine, settings.root)
+        self.previews = Previews(settings.root / ".previews")
         self.fits = Fits(self._engine, self.catalog)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
         self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
@@ -56,15 +68,13 @@ class Manager:
         self._submitting = Lock()
         self._closing = Event()
         self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
-        self.generator = Generator(self.catalog, lambda: self._backend)
+        self.generator = Generator(self.catalog, lambda: self._backend, settings.queue)
 
     @cached_property
     def _backend(self) -> Backend:
-        from registry.backends.diffusers import DiffusersBackend
-
         settings = self.settings
         budget = None if settings.memory_gib is None else int(settings.memory_gib * 2**30)
-        return DiffusersBackend(settings.device, settings.dtype, budget)
+        return load_backend(settings.backend, BackendOptions(settings.device, settings.dtype, budget, settings.batch))
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
@@ -133,6 +143,28 @@ class Manager:
     def probe(self, source: str) -> Report:
         return probe_source(source, self.settings)
 
+    def inquire(self, source: str) -> Inquiry:
+        """What an install of it would bring, and which checkpoints it would fit."""
+        return inquire(source, self.settings, self.catalog)
+
+    def set_preview(self, model: str, picture: bytes | None) -> Model:
+        """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
+        found = self.catalog.get(model)
+        digest = None if picture is None else self.previews.store(picture)
+        return self.catalog.override(found.id, {"preview": digest})
+
+    def compatible_checkpoints(
+        self, lora: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> CompatibleBases:
+        """Those of a page of checkpoints, by name, that a LoRA fits; with `every`, all of them, of other families too."""
+        adapter = self.catalog.get(lora)
+        if adapter.kind == Kind.CHECKPOINT:
+            raise InvalidRequest(f"{adapter.name} is a checkpoint; LoRAs fit checkpoints.", model=adapter.id)
+        family = None if every else adapter.family
+        page = self.catalog.page(Query(kind=Kind.CHECKPOINT, family=family, limit=limit, cursor=cursor))
+        verdicts = [(base, self.fits.verdicts(base, [adapter])[0]) for base in page.models]
+        return CompatibleBases(adapter, [(base, fit) for base, fit in verdicts if every or fit.fits], page.cursor)
+
     def compatible_loras(
         self, checkpoint: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
     ) -> Compatible:
@@ -183,7 +215,8 @@ class Manager:
         return self.catalog.get(new.id)
 
     def close(self) -> None:
-        """Running installs let go at once, and are queued for the next service."""
+        """A running generation stops within a step; running installs let go at once, and are queued for the next service."""
+        self.generator.close()
         self._closing.set()
         if self._watch.is_alive():
             self._watch.join()

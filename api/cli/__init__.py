@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",  # a paragraph is one, however its lines are broken here
 )
 for group in (serving, installing, models, shelving, probing, generating):
     app.add_typer(group.app)

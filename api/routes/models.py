@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from api.conditional import ConditionalDep
 from api.deps import ManagerDep
-from api.schemas import CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
+from api.schemas import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
 from registry import queries
 from registry.errors import InvalidRequest
@@ -91,4 +91,24 @@ def compatible_loras(
     """The LoRAs that fit this checkpoint, each with the reason; with `all`, also those that do not fit, and why not."""
     return conditional.answer(
         lambda: CompatibleLoras.of(manager.compatible_loras(model_id, every=all, limit=limit, cursor=cursor))
+    )
+
+
+@router.get("/{model_id}/compatible-checkpoints", response_model=CompatibleCheckpoints, responses=UNCHANGED)
+def compatible_checkpoints(
+    manager: ManagerDep,
+    conditional: ConditionalDep,
+    model_id: str,
+    all: bool = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """The checkpoints that this LoRA fits, each with the reason; with `all`, also those that it does not fit, and why not.
+
+    `limit` is how many checkpoints are looked at: a page may hold fewer.
+    """
+    return conditional.answer(
+        lambda: CompatibleCheckpoints.of(
+            manager.compatible_checkpoints(model_id, every=all, limit=limit, cursor=cursor)
+        )
     )

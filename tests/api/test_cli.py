@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -112,29 +111,6 @@ def test_your_own_settings(run: Run) -> None:
     assert "your weight" in run("show", "starter-outline-lora").stdout
     assert run("set", "starter-outline-lora", "--weight", "60").returncode == 1
     assert run("set", "starter-outline-lora", "--reset").stdout == "starter-outline-lora: no settings of your own\n"
-
-
-def test_probe_tells_what_files_are_by_its_exit_code(run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "good.safetensors", sd15_lora())
-    write(tmp_path / "page.safetensors", b"<!DOCTYPE html><html></html>")
-    write(tmp_path / "pickle.ckpt", pickle.dumps({"state_dict": list(range(1000))}))
-    good = run("probe", "good.safetensors", "--json")
-    assert good.returncode == 0
-    report = json.loads(good.stdout)
-    assert (report["source"], report["kind"], report["family"], report["rank"]) == (
-        "good.safetensors",
-        "lora",
-        "sd-1",
-        4,
-    )
-    assert run("probe", "pickle.ckpt").returncode == 3
-    assert run("probe", "good.safetensors", "pickle.ckpt", "page.safetensors").returncode == 2
-    assert not (tmp_path / "root").exists()
-
-
-def test_probing_a_repository_is_probing_its_file(run: Run) -> None:
-    remote = json.loads(run("probe", "https://huggingface.co/modelshelf/starter-lcm-lora", "--json").stdout)
-    assert (remote["kind"], remote["family"]) == ("lcm_lora", "sd-1")
 
 
 @pytest.mark.slow
