@@ -17,12 +17,23 @@ export function build(section) {
 
 export async function enter({ id }) {
   scrollTo(0, 0);
-  fill(root, heading("Model"), el("p", { class: "muted" }, "Loading …"));
+  replace(heading("Model"), el("p", { class: "muted" }, "Loading …"));
+  await load(id);
+}
+
+async function load(id) {
   try {
     show(await api.model(id));
   } catch (error) {
-    fill(root, heading("Model"), problemBox(error, el("a", { href: "#/shelf" }, "Back to the shelf")));
+    replace(heading("Model"), problemBox(error, el("a", { href: "#/shelf" }, "Back to the shelf")));
   }
+}
+
+// The focus stays where it was: on the field of the same name, or on the heading.
+function replace(...content) {
+  const held = root.contains(document.activeElement) ? document.activeElement : null;
+  fill(root, ...content);
+  if (held) (document.getElementById(held.id) ?? root.querySelector("h1")).focus({ preventScroll: true });
 }
 
 const heading = (text) => el("h1", { tabindex: "-1" }, text);
@@ -30,8 +41,8 @@ const heading = (text) => el("h1", { tabindex: "-1" }, text);
 function show(model) {
   const isCheckpoint = model.kind === "checkpoint";
   document.title = `${model.name} · modelshelf`;
-  const again = (changed) => enter({ id: changed.id });
-  fill(root,
+  const again = (changed) => load(changed.id);
+  replace(
     el("p", { class: "back" }, el("a", { href: "#/shelf" }, "← Shelf")),
     el("div", { class: "model-head" },
       preview(model, again),
