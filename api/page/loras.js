@@ -58,12 +58,10 @@ export class LoraList {
   }
 
   draw() {
-    this.rows.clear();
-    fill(this.list, this.chosen.map((lora) => {
-      const row = new LoraRow(lora, this);
-      this.rows.set(lora.id, row);
-      return row.node;
-    }));
+    // A row that stays keeps what it shows, so that a change of its weight is seen to be one.
+    const kept = (lora) => (this.rows.get(lora.id)?.lora === lora ? this.rows.get(lora.id) : new LoraRow(lora, this));
+    this.rows = new Map(this.chosen.map((lora) => [lora.id, kept(lora)]));
+    fill(this.list, [...this.rows.values()].map((row) => row.node));
     this.offer();
   }
 
