@@ -138,7 +138,7 @@ def test_generate_compare_reload_reuse_download(page: Page, tmp_path: Path) -> N
     page.get_by_role("button", name="Compare 2").click()
     dialog = page.get_by_role("dialog", name="2 pictures")
     expect(dialog.locator("tr.differs th").first).to_have_text("Seed")
-    expect(dialog.get_by_role("row", name="starter-lcm-lora")).to_contain_text("recommended by model card")
+    expect(dialog.get_by_role("row", name="starter-lcm-lora 1")).to_contain_text("recommended by model card")
     page.keyboard.press("Escape")
 
     page.reload()
