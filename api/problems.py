@@ -23,6 +23,8 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.Refused: 422,
     errors.GatedRepository: 403,
     errors.TokenRefused: 403,
+    errors.HostRefused: 403,
+    errors.AddressRefused: 403,
     errors.AmbiguousChoice: 409,
     errors.UnusableFile: 415,
     errors.KindNotTaken: 415,

@@ -13,6 +13,8 @@ ModelshelfError
 ├── Refused                       the source is reachable, its content is not taken
 │   ├── GatedRepository           gated_repository        its terms must be accepted on the Hub first
 │   ├── TokenRefused              token_refused           the Hub does not accept the HF_TOKEN that it was shown
+│   ├── HostRefused               host_refused            the host is not among those that may be installed from
+│   ├── AddressRefused            address_refused         the host is inside of this machine or its network, or spoken to in plain http
 │   ├── NoWeights                 no_weights              nothing in it is a weight file
 │   ├── AmbiguousChoice           ambiguous_choice        several weight files; the user must name one
 │   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
@@ -92,6 +94,14 @@ class GatedRepository(Refused):
 
 class TokenRefused(Refused):
     code = "token_refused"
+
+
+class HostRefused(Refused):
+    code = "host_refused"
+
+
+class AddressRefused(Refused):
+    code = "address_refused"
 
 
 class NoWeights(Refused):

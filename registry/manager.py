@@ -34,7 +34,7 @@ class Manager:
         self.catalog = Catalog(self._engine, settings.root)
         self.previews = Previews(settings.root / ".previews")
         self.installs = InstallBook(self._engine)
-        self._worker = Worker(settings, self.installs, self.catalog)
+        self._worker = Worker(settings, self._engine, self.installs, self.catalog)
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
         self._running: dict[str, Future[Model]] = {}
         self._submitting = Lock()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, IPvAnyNetwork, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -41,6 +42,22 @@ class Settings(BaseSettings):
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("civitai.com",),
+        description="Hosts, beside the Hub, whose https addresses may be installed from; commas between them, `*.example.com` for all "
+        "below, `*` for every one.",
+    )
+    allowed_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        default=(),
+        description="Private networks that may be connected to nonetheless, also over http: `10.1.0.0/16`, with commas between them. "
+        "For a Hub mirror in one's own network, and for tests.",
+    )
+    download_connections: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="Connections that one large file may be split over, as long as each more makes it faster.",
+    )
     installs_at_once: int = Field(
         default=3, ge=1, le=64, description="Installs that run side by side; the others wait their turn."
     )
@@ -61,6 +78,11 @@ class Settings(BaseSettings):
         description="Access token for private and gated repositories.",
         repr=False,
     )
+
+    @field_validator("allowed_hosts", "allowed_networks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @property
     def database(self) -> str:

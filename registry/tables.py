@@ -95,3 +95,15 @@ class Install(SQLModel, table=True):
     model_id: str | None = Field(default=None, foreign_key="model.id", ondelete="SET NULL")
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     updated_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Transfer(SQLModel, table=True):
+    """A partial file: which version it is the beginning of. How much of it has arrived, the file itself tells."""
+
+    __tablename__ = "transfer"
+
+    staging: str = Field(primary_key=True)  # name of the folder that it lies in
+    path: str = Field(primary_key=True)  # as its origin lists it
+    revision: str | None = None  # commit
+    etag: str | None = None  # as it was served
+    updated_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))

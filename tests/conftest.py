@@ -12,6 +12,7 @@ from registry.manager import Manager
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from tests.hub import LoopbackHub
+from tests.loopback import NETWORK
 
 STARTER = starter_repositories()[0].parents[1]
 
@@ -31,7 +32,7 @@ def hub() -> Iterator[LoopbackHub]:
 
 @pytest.fixture
 def settings(tmp_path: Path, hub: LoopbackHub) -> Settings:
-    return Settings(root=tmp_path / "root", hub_endpoint=hub.endpoint, download_timeout=5)
+    return Settings(root=tmp_path / "root", hub_endpoint=hub.endpoint, download_timeout=5, allowed_networks=NETWORK)
 
 
 @pytest.fixture

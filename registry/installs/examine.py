@@ -23,6 +23,7 @@ from probes import (
 from registry.cards import parse_card
 from registry.errors import KindNotTaken, NotIdentified, UnusableFile
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
+from registry.installs.origins.access import Access
 from registry.installs.selection import INDEX, Selection, folder_from, select
 from registry.settings import Settings
 from registry.sources import PathSource, parse_source
@@ -64,7 +65,12 @@ def _is_one_model(path: Path) -> bool:
 
 def connection(settings: Settings) -> dict[str, Any]:
     """What open_origin needs of the settings."""
-    return {"endpoint": settings.hub_endpoint, "token": settings.hub_token, "timeout": settings.download_timeout}
+    return {
+        "endpoint": settings.hub_endpoint,
+        "token": settings.hub_token,
+        "timeout": settings.download_timeout,
+        "access": Access(settings.allowed_hosts, settings.allowed_networks),
+    }
 
 
 def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Candidate:

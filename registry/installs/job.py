@@ -7,22 +7,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
+
+from sqlalchemy import Engine
 
 from probes import probe
 from registry.catalog import Catalog
 from registry.errors import Cancelled
-from registry.installs.download import download
+from registry.installs.download import Watch, check_room, download
 from registry.installs.examine import accept, examine, hints_for
 from registry.installs.hashing import Digests
 from registry.installs.locks import held
-from registry.installs.origins import Listing, Origin
+from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.placing import pinned, place
 from registry.installs.selection import Selection
 from registry.installs.states import Attempt
+from registry.installs.transfers import Transfers
 from registry.settings import Settings
 from registry.tables import Model, State
 
@@ -46,9 +50,16 @@ class Job:
     """`check()` raises Cancelled as soon as the run is no longer wanted; everything that takes long calls it."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, attempt: Attempt, on_progress: OnProgress, stop: Event
+        self,
+        settings: Settings,
+        engine: Engine,
+        catalog: Catalog,
+        attempt: Attempt,
+        on_progress: OnProgress,
+        stop: Event,
     ) -> None:
         self._settings = settings
+        self._engine = engine
         self._catalog = catalog
         self._attempt = attempt
         self._tell = on_progress
@@ -71,14 +82,8 @@ class Job:
         with held(locks / f"{key}.files", self.check):
             if (known := self._known(listing, selection)) is not None:
                 return self._installed(known)
-            if listing.revision is None:
-                # No commit pins its bytes: what an earlier run left may be of another version.
-                shutil.rmtree(staging, ignore_errors=True)
             self._move(State.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
-            digests = {
-                file.path[len(selection.prefix) :]: digest
-                for file, digest in zip(selection.files, self._download(origin, selection, key), strict=True)
-            }
+            digests = self._download(origin, listing, selection, key)
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
             report = accept(probe(staged, hints_for(listing, selection)))
@@ -99,28 +104,30 @@ class Job:
         model = self._catalog.find(source=source, sha256=announced)
         return model if model is not None and self._catalog.path(model).exists() else None
 
-    def _download(self, origin: Origin, selection: Selection, key: str) -> list[Digests]:
+    def _download(self, origin: Origin, listing: Listing, selection: Selection, key: str) -> dict[str, Digests]:
         """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""
-        staging = self._settings.downloads / key
-        digests: list[Digests] = []
+        folder = self._settings.downloads / key
+        folder = folder / "model" if selection.is_folder else folder
+        transfers = Transfers(self._engine, key)
+        goals = [_Goal(file, folder / file.path[len(selection.prefix) :]) for file in selection.files]
+        for goal in goals:
+            goal.prepare(is_same_version=(record := transfers.take_up(listing, goal.file)) is not None)
+            goal.etag = record.etag if record else None
+        check_room(self._settings.root, selection.size - sum(goal.here for goal in goals), selection.name)
+        digests: dict[str, Digests] = {}
         rate = _Rate()
-        for file in selection.files:
-            name = file.path[len(selection.prefix) :]
-            target = staging / "model" / name if selection.is_folder else staging / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            before = sum(d.size for d in digests)
+        for goal in goals:
+            name, before = goal.target.relative_to(folder).as_posix(), sum(d.size for d in digests.values())
 
             def on_bytes(of_file: int, name: str = name, before: int = before) -> None:
                 done = before + of_file
                 self._tell(Progress(State.DOWNLOADING, name, done, selection.size))
                 self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done))
 
-            part = target.with_name(target.name + ".part")
-            if target.exists():
-                # Complete, or it would not have its name: download() hashes it and asks for nothing more.
-                target.replace(part)
-            digests.append(download(origin, file, part, on_bytes=on_bytes, check=self.check))
-            part.replace(target)
+            watch = Watch(on_bytes, partial(transfers.set_etag, goal.file.path), self.check)
+            most = self._settings.download_connections
+            digests[name] = download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
+            goal.part.replace(goal.target)
         return digests
 
     def _installed(self, model: Model) -> Model:
@@ -130,6 +137,33 @@ class Job:
     def _move(self, to: State, **fields: Any) -> None:
         install = self._attempt.move(to, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
+
+
+@dataclass(slots=True)
+class _Goal:
+    """A file to fetch, and where: `target` has its name only when the file is whole, `part` is its beginning."""
+
+    file: RemoteFile
+    target: Path
+    etag: str | None = None
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(self.target.name + ".part")
+
+    @property
+    def here(self) -> int:
+        """Bytes that need not be fetched."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def prepare(self, *, is_same_version: bool) -> None:
+        """Make what an earlier run left the part to go on with; of another version, nothing of it is of use."""
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        if not is_same_version:
+            self.part.unlink(missing_ok=True)
+            self.target.unlink(missing_ok=True)
+        elif self.target.exists():  # whole, or it would not have its name: it is hashed again, and nothing is asked for
+            self.target.replace(self.part)
 
 
 class _Rate:

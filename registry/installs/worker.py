@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
+from sqlalchemy import Engine
+
 from probes import UnreadableModel
 from registry.catalog import Catalog
 from registry.errors import Cancelled, ModelshelfError, StorageFull, UnusableFile
@@ -17,6 +19,7 @@ from registry.installs.job import Job, OnProgress, Progress
 from registry.installs.locks import held, held_if_free
 from registry.installs.origins import open_origin
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, Attempt, InstallBook
+from registry.installs.transfers import Transfers
 from registry.settings import Settings
 from registry.sources import Source, parse_source
 from registry.tables import Install, Model, State, new_id, now
@@ -29,8 +32,9 @@ logger = logging.getLogger(__name__)
 class Worker:
     """Runs installs, each in the thread that calls. `stop()` makes them all let go, to be taken up by the next service."""
 
-    def __init__(self, settings: Settings, book: InstallBook, catalog: Catalog) -> None:
+    def __init__(self, settings: Settings, engine: Engine, book: InstallBook, catalog: Catalog) -> None:
         self._settings = settings
+        self._engine = engine
         self._book = book
         self._catalog = catalog
         self._stop = Event()
@@ -103,9 +107,10 @@ class Worker:
         if install.state == State.INSTALLED and install.model_id:  # another process was quicker
             return self._catalog.get(install.model_id)
         attempt = self._book.attempt(install.id)
-        job = Job(self._settings, self._catalog, attempt, on_progress, self._stop)
+        job = Job(self._settings, self._engine, self._catalog, attempt, on_progress, self._stop)
         try:
-            with open_origin(self._parse(install.source), **connection(self._settings)) as origin:
+            source = self._parse(install.source)
+            with open_origin(source, **connection(self._settings), check=job.check) as origin:
                 return job.run(origin)
         except KeyboardInterrupt:
             attempt.end(State.CANCELLED)
@@ -130,8 +135,10 @@ class Worker:
     def _remove_staging(self, names: Collection[str | None]) -> None:
         """Remove folders of partial files that no install that may go on needs."""
         needed = {i.staging for i in self._book.list(limit=None)}
-        for name in set(names) - needed - {None}:
-            shutil.rmtree(self._settings.downloads / str(name), ignore_errors=True)
+        unneeded = {name for name in names if name is not None and name not in needed}
+        for name in unneeded:
+            shutil.rmtree(self._settings.downloads / name, ignore_errors=True)
+        Transfers.forget(self._engine, unneeded)
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from email.message import Message
 from functools import cached_property
@@ -13,26 +13,32 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from registry.errors import FileMissing, ModelshelfError, Refused
-from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, checked
-from registry.installs.origins.http import HttpFiles, total_size
+from registry.installs.origins.access import Access
+from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, Stream, checked
+from registry.installs.origins.http import HttpFiles, strong_etag, total_size
 from registry.sources import UrlSource
 
 
 class UrlOrigin:
     """A listing of one file. No digest is announced; If-Range keeps one origin's reads to one version of the file."""
 
-    def __init__(self, source: UrlSource, *, timeout: float) -> None:
+    reads_in_parallel = True
+
+    def __init__(self, source: UrlSource, *, timeout: float, access: Access, check: Callable[[], None]) -> None:
         self._url = source.url
-        self._files = HttpFiles(timeout=timeout, headers={}, refusal=_refusal)
+        access.check_host(urlsplit(source.url).hostname or "")
+        self._files = HttpFiles(timeout=timeout, access=access, refusal=_refusal, check=check)
 
     def listing(self) -> Listing:
-        return self._facts[0]
+        return self._listing
 
     def read(self, file: RemoteFile, start: int, length: int) -> bytes:
-        return self._files.read(self._url, start, length, self._facts[1])
+        return self._files.read(self._url, start, length, self._listing.files[0].etag)
 
-    def stream(self, file: RemoteFile, start: int = 0) -> AbstractContextManager[Iterator[bytes]]:
-        return self._files.stream(self._url, start, self._facts[1])
+    def stream(
+        self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
+    ) -> AbstractContextManager[Stream]:
+        return self._files.stream(self._url, start, end, etag or self._listing.files[0].etag)
 
     def close(self) -> None:
         self._files.close()
@@ -44,22 +50,19 @@ class UrlOrigin:
         self.close()
 
     @cached_property
-    def _facts(self) -> tuple[Listing, str | None]:
-        """The listing and the file's ETag, from a GET of one byte: addresses signed for GET refuse HEAD."""
+    def _listing(self) -> Listing:
+        """From a GET of one byte: addresses signed for GET refuse HEAD."""
         try:
             with self._files.open(self._url, "bytes=0-0") as response:
                 name, size, etag = (
                     _file_name(response) or self._name_in_url(),
                     total_size(response),
-                    response.headers.get("ETag"),
+                    strong_etag(response),
                 )
         except RangeUnsatisfiable:  # of byte 0: the file is empty
             name, size, etag = self._name_in_url(), 0, None
-        file = RemoteFile(checked(name, self._url), size, None)
-        strong = (
-            None if etag is None or etag.startswith("W/") else etag
-        )  # RFC 9110 13.1.5: If-Range takes strong ones only
-        return Listing(self._url, None, None, (file,), None, file.path), strong
+        file = RemoteFile(checked(name, self._url), size, None, etag=etag)
+        return Listing(self._url, None, None, (file,), None, file.path)
 
     def _name_in_url(self) -> str:
         return PurePosixPath(unquote(urlsplit(self._url).path)).name
