@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,13 @@ class Catalog:
         return None
 
     def add(self, model: Model) -> Model:
-        with unit_of_work(self._engine) as session:
-            session.add(model)
+        self.add_all([model])
         return model
+
+    def add_all(self, models: Iterable[Model]) -> None:
+        """In one transaction: all or none."""
+        with unit_of_work(self._engine) as session:
+            session.add_all(models)
 
     def override(self, reference: str, settings: Mapping[str, Any]) -> Model:
         """Change the user's own settings for a model; a value of None takes one back. Raises what `get` raises."""

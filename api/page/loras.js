@@ -42,12 +42,16 @@ export class LoraList {
   add(model, weight = null) {
     if (this.chosen.some((l) => l.id === model.id)) return;
     this.chosen.push({ id: model.id, name: model.name, kind: model.kind, triggers: model.triggers, weight });
-    const byHand = this.picker.open;
+    this.draw();
+    this.changed(`${model.name} added`);
+  }
+
+  // From the offers, which close.
+  take(model) {
     this.picker.open = false;
     this.search.value = "";
-    this.draw();
-    if (byHand) this.summary.focus(); // the button that had the focus is gone
-    this.changed(`${model.name} added`);
+    this.add(model);
+    this.summary.focus(); // the button that had the focus is gone
   }
 
   remove(lora) {
@@ -71,7 +75,7 @@ export class LoraList {
     const found = left.filter((m) => [m.name, m.repo_id ?? "", ...m.triggers].some((t) => t.toLowerCase().includes(sought)));
     fill(this.summary, left.length ? `Add a LoRA (${left.length.toLocaleString()} fit${left.length === 1 ? "s" : ""})` : this.fitting.length ? "All that fit are in" : "No LoRA fits this checkpoint");
     fill(this.offers,
-      found.slice(0, MOST_OFFERED).map((m) => el("li", {}, el("button", { type: "button", class: "offer", click: () => this.add(m) },
+      found.slice(0, MOST_OFFERED).map((m) => el("li", {}, el("button", { type: "button", class: "offer", click: () => this.take(m) },
         el("span", {}, m.name), kindBadge(m.kind)))),
       found.length > MOST_OFFERED ? el("li", { class: "muted" }, `and ${(found.length - MOST_OFFERED).toLocaleString()} more: search to narrow them`) : null,
       found.length ? null : el("li", { class: "muted" }, "None by that name."));
