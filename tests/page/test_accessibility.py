@@ -63,7 +63,8 @@ def test_no_view_has_a_violation_in_light_or_dark(page: Page, stand: Stand, size
                 scheme,
             )
         wide = page.evaluate(
-            """[...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll, .segments, .card"))
+            """[...document.querySelectorAll("main *")]
+               .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll, .segments, .card"))
                .map(e => e.outerHTML.slice(0, 150))"""
         )
         assert wide == [], f"{view.__name__} has elements that reach beyond the window"
