@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from api.conditional import Bodies
 from api.problems import Problem, install_handlers
 from api.routes import families, generations, installs, models, page, plans, previews, probes
 from registry.manager import Manager
@@ -29,6 +30,7 @@ def create_app(manager: Manager) -> FastAPI:
         responses={"default": {"description": "An error, as problem+json.", **PROBLEM}},
     )
     app.state.manager = manager
+    app.state.bodies = Bodies()
     install_handlers(app)
     for routes in (models, families, previews, installs, probes, plans, generations, page):
         app.include_router(routes.router)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -10,10 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.problems import Problem, recorded, told
 from registry.compatibility import Fit
+from registry.fits import verdict_of
 from registry.generation import Generation, Preview
 from registry.installs.inquiry import Inquiry
+from registry.manager import Compatible, CompatibleBases
+from registry.models import Model, ModelFile
 from registry.recipes import AdapterRequest, GenerationRequest, Plan, Sourced, adapter_weight
-from registry.tables import Install, Model
+from registry.tables import Install
+from registry.verdicts import Verdict
 
 
 class Body(BaseModel):
@@ -43,7 +48,7 @@ class ModelOut(BaseModel):
     prediction_type: str | None
     format: str
     size: int = Field(description="bytes")
-    blake3: str
+    blake3: str | None = Field(description="None until a model that was scanned in place has been hashed.")
     sha256: str | None
     autov3: str | None
     source: str
@@ -54,22 +59,69 @@ class ModelOut(BaseModel):
     weight: Value | None = Field(description="The weight a LoRA gets when none is asked for; None for a checkpoint.")
     recipe: dict[str, Any] = Field(description="What the provider recommends, with the passage it was read from.")
     overrides: dict[str, Any] = Field(description="Your own settings, which beat the provider's.")
-    path: str = Field(description="Relative to the service's root.")
+    facts: dict[str, Any] = Field(description="What else is said of it: title, author, license, each with who says so.")
+    tags: list[str]
+    path: str = Field(description="Relative to the service's root, when inside it.")
+    managed: bool = Field(description="False: registered where it lies; never moved or deleted.")
     created_at: datetime
+    hashed_at: datetime | None
+    missing_since: datetime | None
+    damaged_at: datetime | None = Field(description="When its bytes were found to have changed.")
 
     @classmethod
     def of(cls, model: Model) -> Self:
+        return cls(**cls.facts_of(model))
+
+    @staticmethod
+    def facts_of(model: Model) -> dict[str, Any]:
         weight = None if model.kind == "checkpoint" else Value.of(adapter_weight(model))
-        return cls(weight=weight, **model.model_dump(include=set(cls.model_fields) - {"weight"}))
+        return {"weight": weight} | {name: getattr(model, name) for name in ModelOut.model_fields if name != "weight"}
+
+
+class DigestOut(BaseModel):
+    algorithm: str
+    value: str
+    by: str = Field(description="Empty: computed from the bytes. Else who claims it.")
+
+
+class SourceOut(BaseModel):
+    url: str
+    repo_id: str | None
+    revision: str | None
+    ref: str | None
+    path: str | None
+    etag: str | None
+
+
+class FileOut(BaseModel):
+    path: str = Field(description="Inside the model's folder; empty for a model that is one file.")
+    size: int = Field(description="bytes")
+    sha256: str | None
+    blake3: str | None
 
 
 class ModelDetail(ModelOut):
-    files: list[dict[str, Any]]
-    report: dict[str, Any] = Field(description="The probe's answer when the model was installed, with its evidence.")
+    digests: list[DigestOut]
+    sources: list[SourceOut]
+    files: list[FileOut]
+    report: dict[str, Any] = Field(
+        description="The probe's answer when the model was last looked at, with its evidence."
+    )
+
+    @classmethod
+    def detailed(cls, model: Model, files: Sequence[ModelFile], report: dict[str, Any]) -> Self:
+        return cls(
+            **cls.facts_of(model),
+            digests=[DigestOut.model_validate(d, from_attributes=True) for d in model.digests],
+            sources=[SourceOut.model_validate(s, from_attributes=True) for s in model.sources],
+            files=[FileOut.model_validate(f, from_attributes=True) for f in files],
+            report=report,
+        )
 
 
 class ModelList(BaseModel):
     models: list[ModelOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 
 
 class FamilyOut(BaseModel):
@@ -93,28 +145,42 @@ class OverridesIn(Body):
     scheduler: str | None = None
 
 
-class Verdict(BaseModel):
+class FitOut(BaseModel):
     """Does a LoRA fit a checkpoint? `model` is the one of the two that was not asked about."""
 
     model: ModelOut
     fits: bool
+    verdict: Verdict = Field(description="`partly`: some tensors fit. It is refused like one that does not fit at all.")
     reason: str
     matched: int = Field(description="Tensors of the LoRA that fit.")
     total: int = Field(description="Tensors of the LoRA.")
 
     @classmethod
     def of(cls, model: Model, fit: Fit) -> Self:
-        return cls(model=ModelOut.of(model), fits=fit.fits, reason=fit.reason, matched=fit.matched, total=fit.total)
+        facts = {"reason": fit.reason, "matched": fit.matched, "total": fit.total}
+        return cls(model=ModelOut.of(model), fits=fit.fits, verdict=verdict_of(fit), **facts)
 
 
 class CompatibleLoras(BaseModel):
     checkpoint: str
-    loras: list[Verdict]
+    loras: list[FitOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, found: Compatible) -> Self:
+        loras = [FitOut.of(model, fit) for model, fit in found.loras]
+        return cls(checkpoint=found.checkpoint.id, loras=loras, next=found.cursor)
 
 
 class CompatibleCheckpoints(BaseModel):
     lora: str
-    checkpoints: list[Verdict]
+    checkpoints: list[FitOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, found: CompatibleBases) -> Self:
+        checkpoints = [FitOut.of(model, fit) for model, fit in found.checkpoints]
+        return cls(lora=found.lora.id, checkpoints=checkpoints, next=found.cursor)
 
 
 class ProbeIn(Body):
@@ -131,7 +197,7 @@ class ProbeOut(BaseModel):
     report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.")
     refusal: Problem | None = Field(description="Why it would not be installed.")
     installed: ModelOut | None = Field(description="The same model, if it is installed already.")
-    checkpoints: list[Verdict] = Field(description="Of a LoRA: the installed checkpoints of its family.")
+    checkpoints: list[FitOut] = Field(description="Of a LoRA: the installed checkpoints of its family.")
 
     @classmethod
     def of(cls, found: Inquiry) -> Self:
@@ -146,7 +212,7 @@ class ProbeOut(BaseModel):
             report=report.as_dict(),
             refusal=found.refusal and told(found.refusal),
             installed=found.installed and ModelOut.of(found.installed),
-            checkpoints=[Verdict.of(model, fit) for model, fit in found.fits],
+            checkpoints=[FitOut.of(model, fit) for model, fit in found.fits],
         )
 
 

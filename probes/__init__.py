@@ -5,18 +5,21 @@ from probes.containers.folder import Folder, choose_weights, merge_headers, read
 from probes.engine import probe
 from probes.header import Header, HeaderIncomplete, TensorSpec, UnreadableModel
 from probes.report import TAKEN, Evidence, Hints, Kind, Outcome, Report, Trait
+from probes.scan import Found, Stamp, scan_folder
 
 __all__ = [
     "REMOTE_PREFIX",
     "TAKEN",
     "Evidence",
     "Folder",
+    "Found",
     "Header",
     "HeaderIncomplete",
     "Hints",
     "Kind",
     "Outcome",
     "Report",
+    "Stamp",
     "TensorSpec",
     "Trait",
     "UnreadableModel",
@@ -26,4 +29,5 @@ __all__ = [
     "probe",
     "read_folder",
     "read_header",
+    "scan_folder",
 ]

@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
-from probes.header import TensorSpec
+from probes.header import TensorSpec, shapes_of
 
 Shape = tuple[int, ...]
 
@@ -61,16 +63,14 @@ PARTS: Mapping[str, tuple[str, str, str]] = {
     "on_input": (IA3, "on_input", "lycoris"),
     "w_norm": (NORM, "diff", "lycoris"),
     "b_norm": (NORM, "bias", "lycoris"),
+    **{
+        f"processor.{layout}.{part}": (LORA, part, layout)
+        for layout in ("diffusers", "xlabs")
+        for part in ("down", "up")
+    },
 }
-# PEFT writes the adapter's own name between part and "weight" in some savings: lora_A.default.weight.
-_PART = re.compile(
-    r"^(?P<module>.+?)\.(?P<part>"
-    + "|".join(sorted(map(re.escape, PARTS), key=len, reverse=True))
-    .replace("lora_A\\.", r"lora_A\.(?:[\w-]+\.)?")
-    .replace("lora_B\\.", r"lora_B\.(?:[\w-]+\.)?")
-    + ")$"
-)
-_ADAPTER_NAME = re.compile(r"^(lora_[AB])\.[\w-]+\.(weight|bias)$")
+_ADAPTER_NAME = re.compile(r"(lora_[AB])\.[\w-]+\.(weight|bias)")
+"""PEFT writes the adapter's own name between part and "weight" in some savings: lora_A.default.weight."""
 # diffusers' attention processors (until 0.20) and XLabs' own: the projection's name carries the suffix.
 _PROCESSOR = re.compile(
     r"^(?P<block>.+?)\.processor\.(?P<projection>to_[qkv]|to_out|qkv|proj)_lora(?P<stream>[12]?)\.(?P<part>down|up)\.weight$"
@@ -116,18 +116,20 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("", ""),
 )
 """Component "" is told by the path itself, see `_component`."""
+_PREFIX = re.compile("|".join(re.escape(prefix) for prefix, _ in PREFIXES))
+_COMPONENTS = dict(PREFIXES)
 _TEXT_PATH = re.compile(r"^(text_model_)?encoder_layers_\d+_(self_attn|mlp)_|^text_model_")
 _LANGUAGE_PATH = re.compile(
     r"^((language_)?model_)*(layers|h|decoder_layers)_\d+_(self_attn|mlp|attn|attention)_(q|k|v|o|gate|up|down|qkv|c)_"
 )
+_CROSS_ATTENTION = ("attn2_to_k", "attn2_to_v")
 _COMPANIONS = ("bundle_emb.", "emb_params", "string_to_param")
 _COMPANION_ENDINGS = ("_norm.scale",)
 """What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb), BFL's
 normalisation scales."""
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(NamedTuple):
     """One adapted layer. Widths and rank are None where the parts at hand do not tell; `kernel` is (1, 1) or () for
     linear layers."""
 
@@ -141,7 +143,7 @@ class Module:
     parts: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Adapter:
     """Everything in a header that is an adapter. `others`: tensors that belong to none; `orphans`: halves of pairs."""
 
@@ -149,7 +151,6 @@ class Adapter:
     denoiser: tuple[Module, ...] = ()  # those of the UNet or transformer
     others: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
-    companions: int = 0
     layouts: frozenset[str] = frozenset()
     kohya_names: bool = False
     keys: Mapping[str, str] = field(default_factory=dict)  # path -> a tensor's name, for evidence
@@ -158,6 +159,37 @@ class Adapter:
     def ranks(self) -> frozenset[int]:
         return frozenset(m.rank for m in self.modules if m.rank is not None)
 
+    @cached_property
+    def components(self) -> frozenset[str]:
+        return frozenset([m.component for m in self.modules])
+
+    @cached_property
+    def cross_attention(self) -> tuple[Module, ...]:
+        """The denoiser's layers that take in text, where their width is known."""
+        return tuple([m for m in self.denoiser if m.path.endswith(_CROSS_ATTENTION) and m.inner is not None])
+
+
+class _Form(NamedTuple):
+    """What the parts of a module say, in their order; the thousand modules of a file have one form or a few.
+
+    `main`: which part's name stands for the module in evidence.
+    """
+
+    kind: str
+    roles: tuple[str, ...]
+    distinct: frozenset[str]
+    layouts: frozenset[str]
+    main: int
+
+
+@lru_cache(maxsize=4096)
+def _form(parts: tuple[str, ...]) -> _Form:
+    kinds, roles, layouts = zip(*(PARTS[part] for part in parts), strict=True)
+    named = [kind for kind in kinds if kind]
+    kind = next((kind for kind in named if kind != IA3), IA3 if named else "")
+    main = roles.index("down") if "down" in roles else 0
+    return _Form(kind, roles, frozenset(roles), frozenset(filter(None, layouts)), main)
+
 
 def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in
@@ -165,92 +197,96 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     names = list(tensors)
     if not any(_telling(name) for name in names[:: len(names) // _SAMPLE + 1]):
         return Adapter(others=tuple(names))
-    groups: dict[str, dict[str, str]] = {}
-    kinds: dict[str, str] = {}
-    layouts: set[str] = set()
-    others: list[str] = []
-    companions = 0
-    for name in tensors:
-        if name.startswith(_COMPANIONS) or name.endswith(_COMPANION_ENDINGS):
-            companions += 1
-            continue
-        found = _split(name)
-        if found is None:
-            others.append(name)
-            continue
-        module, kind, part, layout = found
-        groups.setdefault(module, {})[part] = name
-        if kind and kinds.get(module, IA3) == IA3:
-            kinds[module] = kind
-        if layout:
-            layouts.add(layout)
+    groups, others = _group(names)
+    shape = shapes_of(tensors)
     modules: list[Module] = []
     orphans: list[str] = []
     keys: dict[str, str] = {}
+    layouts: set[str] = set()
     for module, parts in groups.items():
-        kind = kinds.get(module, "")
-        if not kind or (kind == IA3 and "on_input" not in parts):
-            others.extend(parts.values())  # a plain "x.weight", or a lone alpha
+        form, named = _form(tuple(parts)), tuple(parts.values())
+        kind = form.kind
+        layouts |= form.layouts
+        if not kind or (kind == IA3 and "on_input" not in form.distinct):
+            others.extend(named)  # a plain "x.weight", or a lone alpha
             continue
-        component, path = _place(module)
-        made = _MAKERS[kind]({part: tensors[name].shape for part, name in parts.items()})
+        shapes = {role: shape(name) for role, name in zip(form.roles, named, strict=True) if role != "alpha"}
+        made = _MAKERS[kind](shapes)
         if made is None:
-            orphans.append(next(iter(parts.values())))
+            orphans.append(named[0])
             continue
         inner, outer, rank, kernel, real_kind = made
-        modules.append(Module(component, path, real_kind or kind, inner, outer, rank, kernel, frozenset(parts)))
-        keys[path] = parts.get("down") or next(iter(parts.values()))
+        component, path = _place(module)
+        modules.append(Module(component, path, real_kind or kind, inner, outer, rank, kernel, form.distinct))
+        keys[path] = named[form.main]
     used = {m.kind for m in modules}
     if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
         layouts.discard("lycoris")
     kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
     denoiser = tuple([m for m in modules if m.component == DENOISER])
-    return Adapter(tuple(modules), denoiser, tuple(others), tuple(orphans), companions, frozenset(layouts), kohya, keys)
+    return Adapter(tuple(modules), denoiser, tuple(others), tuple(orphans), frozenset(layouts), kohya, keys)
+
+
+def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Module -> part -> a tensor's name; and the names that are no part of an adapter. Companions are left out."""
+    groups: dict[str, dict[str, str]] = {}
+    others: list[str] = []
+    for name in names:
+        found = _split(name)
+        if found is None:
+            if not name.startswith(_COMPANIONS) and not name.endswith(_COMPANION_ENDINGS):
+                others.append(name)
+            continue
+        module, part = found
+        group = groups.get(module)
+        if group is not None:
+            group[part] = name
+        elif not name.startswith(_COMPANIONS):
+            groups[module] = {part: name}
+    return groups, others
 
 
 def _telling(name: str) -> bool:
     found = _split(name)
-    return found is not None and found[1:3] != (IA3, "scale")  # IA3's main tensor is just called "weight"
+    return found is not None and found[1] != "weight"  # IA3's main tensor is just called so
 
 
-def _split(name: str) -> tuple[str, str, str, str] | None:
-    """(module, kind, part, layout), or None for a tensor that no adapter has."""
-    # kohya's modules have no dots, and PEFT's parts have two words: what most files consist of needs no pattern.
-    module, _, part = name.partition(".")
-    if part in PARTS:
-        return module, *PARTS[part]
+def _split(name: str) -> tuple[str, str] | None:
+    """(module, part: one of PARTS), or None for a tensor that no adapter has. A part has one to three words."""
     head, _, last = name.rpartition(".")
-    module, _, first = head.rpartition(".")
-    if module and (part := f"{first}.{last}") in PARTS:
-        return module, *PARTS[part]
-    match = _PROCESSOR.match(name) if ".processor." in name else None
-    if match is not None:
-        return _processor(match)
-    match = _PART.match(name)
-    if match is not None:
-        part = match["part"]
-        if part not in PARTS:
-            part = _ADAPTER_NAME.sub(r"\1.\2", part)
-        kind, role, layout = PARTS[part]
-        return match["module"], kind, role, layout
-    return None
+    module, _, word = head.rpartition(".")
+    if module:
+        part = f"{word}.{last}"
+        if part in PARTS:
+            return module, part
+        outer, _, word = module.rpartition(".")
+        if outer:
+            part = f"{word}.{part}"
+            if part in PARTS:
+                return outer, part
+            match = _ADAPTER_NAME.fullmatch(part) if word in ("lora_A", "lora_B") else None
+            if match is not None:
+                return outer, f"{match[1]}.{match[2]}"
+        match = _PROCESSOR.match(name) if ".processor." in name else None
+        if match is not None:
+            return _processor(match)
+    return (head, last) if head and last in PARTS else None
 
 
-def _processor(match: re.Match[str]) -> tuple[str, str, str, str]:
-    projection, stream = match["projection"], match["stream"]
+def _processor(match: re.Match[str]) -> tuple[str, str]:
+    projection, stream, part = match["projection"], match["stream"], match["part"]
     if projection in ("qkv", "proj"):
-        return f"{match['block']}.{_XLABS.get((projection, stream), projection)}", LORA, match["part"], "xlabs"
+        return f"{match['block']}.{_XLABS.get((projection, stream), projection)}", f"processor.xlabs.{part}"
     target = "to_out.0" if projection == "to_out" else projection
-    return f"{match['block']}.{target}", LORA, match["part"], "diffusers"
+    return f"{match['block']}.{target}", f"processor.diffusers.{part}"
 
 
 def _place(module: str) -> tuple[str, str]:
     """(component, flattened path) of a module's name."""
-    for prefix, component in PREFIXES:
-        if module.startswith(prefix):
-            path = module[len(prefix) :].replace(".", "_")
-            return (component or _component(path)), path
-    raise AssertionError("the last prefix fits everything")
+    match = _PREFIX.match(module)
+    assert match is not None, "the last prefix fits everything"
+    path = module[match.end() :].replace(".", "_")
+    return _COMPONENTS[match.group()] or _component(path), path
 
 
 def _component(path: str) -> str:

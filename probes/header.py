@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -31,8 +31,7 @@ class HeaderIncomplete(Exception):
         self.needed = needed
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """dtype as safetensors spells it (`F16`, `BF16`, `F8_E4M3`, ...; GGUF types keep their GGUF name) and shape,
     outermost first."""
 
@@ -56,17 +55,30 @@ class TensorTable(Mapping[str, TensorSpec]):
         raw = self._raw[name]
         return TensorSpec(raw["dtype"], tuple(raw["shape"]))
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Without making the spec around it, which takes several times as long."""
+        return tuple(self._raw[name]["shape"])
+
     def __contains__(self, name: object) -> bool:
         return name in self._raw
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
 
+    def keys(self) -> KeysView[str]:
+        """The dictionary's own: looking names up and walking them costs no call."""
+        return self._raw.keys()
+
     def __len__(self) -> int:
         return len(self._raw)
 
     def __repr__(self) -> str:
         return f"TensorTable({len(self._raw)} tensors)"
+
+
+def shapes_of(tensors: Mapping[str, TensorSpec]) -> Callable[[str], tuple[int, ...]]:
+    """Name -> shape, the shortest way there is."""
+    return tensors.shape if isinstance(tensors, TensorTable) else lambda name: tensors[name].shape
 
 
 @dataclass(frozen=True, slots=True)

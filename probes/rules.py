@@ -239,11 +239,9 @@ class AdapterOf:
             return Evidence(
                 "adapter", False, adapter.others[0] if adapter.others else None, "adapter modules alone", seen
             )
-        components = {m.component for m in adapter.modules}
-        main = next((part for part in (DENOISER, LANGUAGE, CONTROL) if part in components), TEXT)
-        return Evidence(
-            "adapter", main == self.part, None, f"adapter of the {self.part}", ", ".join(sorted(components))
-        )
+        main = next((part for part in (DENOISER, LANGUAGE, CONTROL) if part in adapter.components), TEXT)
+        seen = ", ".join(sorted(adapter.components))
+        return Evidence("adapter", main == self.part, None, f"adapter of the {self.part}", seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +251,7 @@ class CrossAttention:
     width: int | None
 
     def check(self, subject: Subject) -> Evidence:
-        modules = [
-            m for m in subject.adapter.denoiser if m.path.endswith(("attn2_to_k", "attn2_to_v")) and m.inner is not None
-        ]
+        modules = subject.adapter.cross_attention
         key = subject.adapter.keys[modules[0].path] if modules else None
         seen = sorted({m.inner for m in modules if m.inner is not None})
         expected = [] if self.width is None else [self.width]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from probes.report import Evidence, Kind
 from probes.rules import Rule
@@ -22,8 +23,12 @@ class ChannelVariants:
         return None if shape is None or len(shape) < 2 else self.names.get(shape[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+_NUMBERS: dict[Rule, int] = {}
+"""Every rule of every signature. Equal ones have one number, and are asked once a header and root, however many
+signatures share them."""
+
+
+class Match(NamedTuple):
     """One signature held against one header, read under `root`. `evidence` ends at the first rule that failed."""
 
     signature: Signature
@@ -52,22 +57,30 @@ class Signature:
     variant: str | None = None
     prediction_type: str | None = None
     """The family's usual prediction type, reported as a default."""
+    numbered: tuple[tuple[int, Rule], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        numbered = tuple((_NUMBERS.setdefault(rule, len(_NUMBERS)), rule) for rule in self.rules)
+        object.__setattr__(self, "numbered", numbered)
 
     def match(self, subject: Subject) -> Match:
-        best = Match(self, "", ())
-        for root in filter(subject.present, self.roots):
-            view = subject.under(root)
+        best: list[Evidence] = []
+        root = ""
+        for view in subject.views(self.roots):
+            known = view.evidence
             evidence: list[Evidence] = []
-            for rule in self.rules:
-                evidence.append(rule.check(view))
-                if not evidence[-1].ok:
+            for number, rule in self.numbered:
+                seen = known.get(number)
+                if seen is None:
+                    seen = known[number] = rule.check(view)
+                evidence.append(seen)
+                if not seen.ok:
                     break
-            match = Match(self, root, tuple(evidence))
-            if match.ok:
-                return match
-            if len(match.evidence) > len(best.evidence):
-                best = match
-        return best
+            if len(evidence) > len(best) or evidence[-1].ok:
+                best, root = evidence, view.root
+                if evidence[-1].ok:
+                    break
+        return Match(self, root, tuple(best))
 
     def variant_in(self, match: Match, subject: Subject) -> str | None:
         return self.variants.of(subject.under(match.root)) if self.variants else self.variant

@@ -2,72 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from probes.adapters import Adapter, normalise
 from probes.claims import Claim, claims_of
-from probes.header import Header
-from probes.report import Hints
+from probes.header import Header, shapes_of
+from probes.report import Evidence, Hints
+
+
+class _Index:
+    """What is looked up in a header's names, whatever the root."""
+
+    def __init__(self, header: Header, hints: Hints) -> None:
+        self.header = header
+        self.hints = hints
+        self.shape = shapes_of(header.tensors)
+        self.endings: dict[str, tuple[str, ...]] = {}
+        self.blocks: dict[str, int] = {}
+
+    @cached_property
+    def _texts(self) -> tuple[str, list[str]]:
+        names: Iterable[str] = self.header.tensors.keys()
+        while True:
+            text = "\n".join(names)
+            plain = text.encode("utf-8", "replace").translate(None, b"0123456789").split(b"\n")
+            if len(plain) == len(self.header.tensors):
+                return f"\n{text}\n", sorted([line.decode() for line in set(plain)])
+            names = [name.replace("\n", " ") for name in names]  # no layer has such a name, with a space or without
+
+    @property
+    def lines(self) -> str:
+        """All names, each between line feeds: a text is searched several times faster than its lines are asked."""
+        return self._texts[0]
+
+    @property
+    def patterns(self) -> list[str]:
+        """See Subject.patterns; sorted."""
+        return self._texts[1]
+
+    def ending(self, suffix: str) -> tuple[str, ...]:
+        if suffix not in self.endings:
+            pieces = self.lines.split(suffix + "\n")[:-1]
+            self.endings[suffix] = tuple([piece[piece.rfind("\n") + 1 :] + suffix for piece in pieces])
+        return self.endings[suffix]
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        return normalise(self.header.tensors)
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        return claims_of(self.header.metadata, self.hints)
 
 
 class Subject:
     """`root`: the prefix under which names are read ("model.diffusion_model." for the denoiser of a whole
     checkpoint)."""
 
-    def __init__(
-        self, header: Header, hints: Hints | None = None, root: str = "", whole: Subject | None = None
-    ) -> None:
+    def __init__(self, header: Header, hints: Hints | None = None, root: str = "", index: _Index | None = None) -> None:
         self.header = header
-        self.hints = hints or Hints()
         self.root = root
-        self.whole = whole or self
-        self._endings: dict[str, tuple[str, ...]] = {}
+        self._index = index or _Index(header, hints or Hints())
+        self.evidence: dict[int, Evidence] = {}
+        """What rules have said so far, by their numbers (see probes.signature)."""
+        self._names = header.tensors.keys()
         self._views: dict[str, Subject] = {}
-        self._blocks: dict[str, int] = {}
-        self._present: dict[str, bool] = {}
+        self._present: dict[tuple[str, ...], list[Subject]] = {}
 
     def under(self, root: str) -> Subject:
         """The same header read under another root."""
-        if root == self.root:
-            return self
-        if root not in self._views:
-            self._views[root] = Subject(self.header, self.hints, root, self.whole)
-        return self._views[root]
+        view = self._views.get(root)
+        if view is None:  # a view does not know this subject: rings of objects would outlive their probe
+            view = self._views[root] = Subject(self.header, None, root, self._index)
+        return view
+
+    def views(self, roots: tuple[str, ...]) -> list[Subject]:
+        """The same header read under those of the roots that some name begins with."""
+        views = self._present.get(roots)
+        if views is None:
+            views = self._present[roots] = [self.under(root) for root in roots if self.present(root)]
+        return views
+
+    @property
+    def whole(self) -> Subject:
+        return self.under("")
 
     def has(self, name: str) -> bool:
-        return self.root + name in self.header.tensors
+        return self.root + name in self._names
 
     def present(self, root: str) -> bool:
         """Whether some name begins with this root (roots have no digits), to spare looking for every key under every root."""
-        if root not in self._present:
-            self._present[root] = not root or any(name.startswith(root) for name in self.patterns)
-        return self._present[root]
+        patterns = self._index.patterns
+        at = bisect_left(patterns, root)
+        return not root or (at < len(patterns) and patterns[at].startswith(root))
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        spec = self.header.tensors.get(self.root + name)
-        return None if spec is None else spec.shape
+        name = self.root + name
+        return self._index.shape(name) if name in self._names else None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names under the root, without it."""
         if not self.root:
-            return tuple(self.header.tensors)
+            return tuple(self._names)
         cut = len(self.root)
-        return tuple([name[cut:] for name in self.header.tensors if name.startswith(self.root)])
+        return tuple([name[cut:] for name in self._names if name.startswith(self.root)])
 
     def ending(self, suffix: str) -> tuple[str, ...]:
-        if suffix not in self._endings:
-            self._endings[suffix] = tuple([name for name in self.names if name.endswith(suffix)])
-        return self._endings[suffix]
+        """Names under the root, without it, that end so."""
+        found = self._index.ending(suffix)
+        if not self.root:
+            return found
+        names = [name.removeprefix(self.root) for name in found if name.startswith(self.root)]
+        return tuple([name for name in names if name.endswith(suffix)])
 
     def blocks(self, prefix: str) -> int:
         """How many different parts follow `prefix` and a dot: the number of its blocks."""
-        if prefix not in self._blocks:
-            start = prefix + "."
-            cut = len(start)
-            self._blocks[prefix] = len({name[cut:].partition(".")[0] for name in self.names if name.startswith(start)})
-        return self._blocks[prefix]
+        known, start = self._index.blocks, f"\n{self.root}{prefix}."
+        if start not in known:
+            pieces = self._index.lines.split(start)[1:]
+            known[start] = len({piece.partition(".")[0].partition("\n")[0] for piece in pieces})
+        return known[start]
 
     @cached_property
     def patterns(self) -> tuple[str, ...]:
@@ -75,10 +132,10 @@ class Subject:
 
         Made at C speed in one go; all questions that numbers do not matter for are asked of these.
         """
-        if self is not self.whole:
-            return tuple([name[len(self.root) :] for name in self.whole.patterns if name.startswith(self.root)])
-        text = "\n".join(self.header.tensors).encode("utf-8", "replace")
-        return tuple(line.decode() for line in set(text.translate(None, b"0123456789").split(b"\n")))
+        if not self.root:
+            return tuple(self._index.patterns)
+        cut = len(self.root)
+        return tuple([name[cut:] for name in self._index.patterns if name.startswith(self.root)])
 
     @cached_property
     def words(self) -> frozenset[str]:
@@ -91,21 +148,17 @@ class Subject:
         return frozenset([name.partition(".")[0] for name in self.patterns])
 
     @property
+    def hints(self) -> Hints:
+        return self._index.hints
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         return self.header.metadata
 
     @property
     def adapter(self) -> Adapter:
-        return self.whole._adapter
-
-    @cached_property
-    def _adapter(self) -> Adapter:
-        return normalise(self.header.tensors)
+        return self._index.adapter
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        return self.whole._claims
-
-    @cached_property
-    def _claims(self) -> tuple[Claim, ...]:
-        return claims_of(self.header.metadata, self.hints)
+        return self._index.claims

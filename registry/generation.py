@@ -14,10 +14,11 @@ from registry.backends.schedulers import canonical
 from registry.catalog import Catalog
 from registry.compatibility import Fit, check_fit, checkpoint_tensors
 from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, UnusableFile
+from registry.models import Model
 from registry.pictures import encode_png
 from registry.pipeline_config import PipelineConfig
+from registry.queries import Query
 from registry.recipes import GenerationRequest, Plan, Sourced, make_plan, weight_range
-from registry.tables import Model
 
 OnStep = Callable[[int, int], None]
 
@@ -47,8 +48,8 @@ class Preview:
 
 
 @lru_cache(maxsize=4096)
-def _fit(adapter: Path, checkpoint: Path, _digests: tuple[str, str]) -> Fit:
-    """Installed files do not change, so a verdict holds as long as the digests: a second generation reads no header."""
+def _fit(adapter: Path, checkpoint: Path, _identities: tuple[str, str]) -> Fit:
+    """Installed files do not change, so a verdict holds as long as what identifies the bytes: a second generation reads no header."""
     return check_fit(read_header(adapter), checkpoint_tensors(checkpoint))
 
 
@@ -85,7 +86,7 @@ class Generator:
         if missing := next((path for path in paths if not path.exists()), None):
             return Fit.refused(f"{missing} is gone; install it again")
         try:
-            return _fit(*paths, (adapter.blake3, checkpoint.blake3))
+            return _fit(*paths, (self._identity(adapter), self._identity(checkpoint)))
         except (UnreadableModel, UnusableFile) as error:
             return Fit.refused(str(error))
         except NotGenerable:
@@ -120,9 +121,9 @@ class Generator:
             config_of=config.folder.name,
         )
         job = GenerationJob(
-            checkpoint=CheckpointRef(self._catalog.path(checkpoint), checkpoint.blake3, config),
+            checkpoint=CheckpointRef(self._catalog.path(checkpoint), self._identity(checkpoint), config),
             adapters=tuple(
-                AdapterRef(self._catalog.path(model), model.blake3, planned.weight.value, model.name)
+                AdapterRef(self._catalog.path(model), self._identity(model), planned.weight.value, model.name)
                 for (model, _), planned in zip(adapters, plan.adapters, strict=True)
             ),
             prompt=plan.prompt,
@@ -138,7 +139,18 @@ class Generator:
         )
         hashes = {checkpoint.name: checkpoint.sha256 or checkpoint.blake3}
         hashes |= {model.name: model.autov3 or model.blake3 for model, _ in adapters}
-        return plan, job, hashes
+        return plan, job, {name: digest for name, digest in hashes.items() if digest}
+
+    def _identity(self, model: Model) -> str:
+        """What tells its bytes from others': a digest; of a model that nobody has hashed yet, its place, size and time."""
+        if model.blake3:
+            return model.blake3
+        path = self._catalog.path(model)
+        try:
+            seen = path.stat()
+        except OSError as error:
+            raise FileMissing(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
+        return f"{path} {seen.st_size} {seen.st_mtime_ns}"
 
     def _pipeline_config(self, checkpoint: Model) -> PipelineConfig:
         """A folder's own; for a single file, which has neither tokenizer nor configs, that of an installed folder of the same shapes."""
@@ -146,7 +158,7 @@ class Generator:
         if path.is_dir():
             return PipelineConfig.from_folder(path)
         tensors = checkpoint_tensors(path)
-        for other in self._catalog.list(kind=Kind.CHECKPOINT, family=checkpoint.family, limit=1000):
+        for other in self._catalog.every(Query(Kind.CHECKPOINT, checkpoint.family)):
             folder = self._catalog.path(other)
             with suppress(NotGenerable, FileMissing, UnusableFile):  # this folder cannot lend; another may
                 if folder.is_dir() and (config := PipelineConfig.from_folder(folder)).fits(tensors):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from threading import Event, Lock, Thread
+from typing import NamedTuple
 
 from probes import Kind, Report
 from registry.backends import Backend
@@ -13,17 +15,36 @@ from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
 from registry.errors import InvalidRequest
+from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
 from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
+from registry.models import Model
 from registry.previews import Previews
+from registry.queries import MAX_LIMIT, Query
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from registry.tables import Install, Model, State
+from registry.tables import Install, State
 
 WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
+
+
+class Compatible(NamedTuple):
+    """`loras`: each with the verdict on it; `cursor` asks for the next page."""
+
+    checkpoint: Model
+    loras: list[tuple[Model, Fit]]
+    cursor: str | None
+
+
+class CompatibleBases(NamedTuple):
+    """`checkpoints`: each with the verdict of the LoRA on it; `cursor` asks for the next page."""
+
+    lora: Model
+    checkpoints: list[tuple[Model, Fit]]
+    cursor: str | None
 
 
 class Manager:
@@ -33,8 +54,9 @@ class Manager:
         migrate(self._engine)
         self.catalog = Catalog(self._engine, settings.root)
         self.previews = Previews(settings.root / ".previews")
+        self.fits = Fits(self._engine, self.catalog)
         self.installs = InstallBook(self._engine)
-        self._worker = Worker(settings, self._engine, self.installs, self.catalog)
+        self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
         self._running: dict[str, Future[Model]] = {}
         self._submitting = Lock()
@@ -91,6 +113,7 @@ class Manager:
     def watch_installs(self) -> None:
         """Keep doing so in the background, for the installs that other processes queue or leave; and clean up, once."""
         self._worker.clean()
+        self._threads.submit(self.fits.catch_up)  # what a killed service had not come to
         self.resume_installs()
         self._watch.start()
 
@@ -125,23 +148,52 @@ class Manager:
         digest = None if picture is None else self.previews.store(picture)
         return self.catalog.override(found.id, {"preview": digest})
 
-    def compatible_checkpoints(self, lora: str) -> list[tuple[Model, Fit]]:
-        """Every checkpoint with the verdict of this LoRA on it, those that it fits first."""
+    def compatible_checkpoints(
+        self, lora: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> CompatibleBases:
+        """Those of a page of checkpoints, by name, that a LoRA fits; with `every`, all of them, of other families too."""
         adapter = self.catalog.get(lora)
         if adapter.kind == Kind.CHECKPOINT:
             raise InvalidRequest(f"{adapter.name} is a checkpoint; LoRAs fit checkpoints.", model=adapter.id)
-        checkpoints = self.catalog.list(kind=Kind.CHECKPOINT, limit=100_000)
-        verdicts = [(base, self.generator.fit(adapter, base)) for base in checkpoints]
-        return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
+        family = None if every else adapter.family
+        page = self.catalog.page(Query(kind=Kind.CHECKPOINT, family=family, limit=limit, cursor=cursor))
+        verdicts = [(base, self.fits.verdicts(base, [adapter])[0]) for base in page.models]
+        return CompatibleBases(adapter, [(base, fit) for base, fit in verdicts if every or fit.fits], page.cursor)
 
-    def compatible_loras(self, checkpoint: str) -> list[tuple[Model, Fit]]:
-        """Every LoRA and LCM-LoRA with the verdict on it, those that fit first."""
-        base = self.catalog.get(checkpoint)
+    def compatible_loras(
+        self, checkpoint: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> Compatible:
+        """A page of the adapters that fit a checkpoint, by name; with `every`, of all adapters, those that do not fit included."""
+        base = self._checkpoint(checkpoint)
+        query = Query(adapters=True, limit=limit, cursor=cursor)
+        page = self.catalog.page(query if every else self._fitting(base, query))
+        verdicts = self.fits.verdicts(base, page.models)
+        return Compatible(base, list(zip(page.models, verdicts, strict=True)), page.cursor)
+
+    def every_compatible_lora(self, checkpoint: str, *, every: bool = False) -> Iterator[tuple[Model, Fit]]:
+        """All pages of `compatible_loras`."""
+        cursor = None
+        while True:
+            page = self.compatible_loras(checkpoint, every=every, limit=MAX_LIMIT, cursor=cursor)
+            yield from page.loras
+            if (cursor := page.cursor) is None:
+                return
+
+    def compatible_query(self, checkpoint: str, query: Query) -> Query:
+        """`query` for adapters that fit this checkpoint."""
+        return self._fitting(self._checkpoint(checkpoint), query)
+
+    def _checkpoint(self, reference: str) -> Model:
+        base = self.catalog.get(reference)
         if base.kind != Kind.CHECKPOINT:
             raise InvalidRequest(f"{base.name} is a {base.kind}; LoRAs fit checkpoints.", model=base.id)
-        loras = [m for kind in (Kind.LORA, Kind.LCM_LORA) for m in self.catalog.list(kind=kind, limit=100_000)]
-        verdicts = [(lora, self.generator.fit(lora, base)) for lora in loras]
-        return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
+        return base
+
+    @staticmethod
+    def _fitting(base: Model, query: Query) -> Query:
+        if query.family not in (None, base.family):
+            raise InvalidRequest(f"{base.name} is {base.family}: nothing of {query.family} fits it.", field="family")
+        return replace(query, family=base.family, fits=base.structure or "", missing=False)
 
     def close(self) -> None:
         """Running installs let go at once, and are queued for the next service."""

@@ -10,7 +10,7 @@ from blake3 import blake3
 from PIL import Image, UnidentifiedImageError
 
 from registry.errors import FileMissing, InvalidRequest
-from registry.tables import Model
+from registry.models import Model
 
 SIDE = 512  # pixels: twice the width of a card, for displays with two pixels to a point
 MAX_BYTES = 16 * 1024 * 1024

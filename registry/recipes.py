@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from probes import Kind
 from registry.backends.schedulers import canonical
 from registry.errors import InvalidRequest
-from registry.tables import Model
+from registry.models import Model
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from registry.cards import MAX_WEIGHT, Card, Recommendation, recommendations
+from registry.models import Statement, Trigger
 
 
 def recommended(metadata: Mapping[str, str], card: Card) -> dict[str, Recommendation]:
@@ -16,10 +17,22 @@ def recommended(metadata: Mapping[str, str], card: Card) -> dict[str, Recommenda
     return {**recommendations(card), **_from_metadata(metadata)}
 
 
-def triggers(metadata: Mapping[str, str], card: Card) -> list[str]:
+def statements(metadata: Mapping[str, str], card: Card) -> tuple[Statement, ...]:
+    """The recommended values, and what the card says that the model was made from."""
+    said = [
+        Statement(name, r.value, r.by, r.quote, r.minimum, r.maximum)
+        for name, r in sorted(recommended(metadata, card).items())
+    ]
+    if card.base_model:
+        said.append(Statement("base_model", card.base_model, "model card"))
+    return tuple(said)
+
+
+def triggers(metadata: Mapping[str, str], card: Card) -> list[Trigger]:
     """Trigger words, from the first place that has any: modelspec.trigger_phrase, then the card's instance_prompt."""
-    phrase = metadata.get("modelspec.trigger_phrase") or card.trigger or ""
-    return [word.strip() for word in phrase.split(",") if word.strip()]
+    places = (("file header", metadata.get("modelspec.trigger_phrase")), ("model card", card.trigger))
+    by, phrase = next((place for place in places if place[1]), ("", ""))
+    return [Trigger(word.strip(), by) for word in (phrase or "").split(",") if word.strip()]
 
 
 def _from_metadata(metadata: Mapping[str, str]) -> dict[str, Recommendation]:

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "installs_1"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -15,6 +15,9 @@ def upgrade() -> None:
         table.add_column(sa.Column("filename", sa.String))
         table.add_column(sa.Column("staging", sa.String))
         table.add_column(sa.Column("notes", sa.JSON, nullable=False, server_default="[]"))
+    with op.batch_alter_table("install") as table:  # the defaults were for the rows that were there
+        table.alter_column("attempt", server_default=None)
+        table.alter_column("notes", server_default=None)
 
 
 def downgrade() -> None:

@@ -10,7 +10,8 @@ from api.cli.common import Json, Source, opened_manager
 from api.cli.output import print_json, print_table, progress_bar, size_text
 
 if TYPE_CHECKING:
-    from registry.tables import Install, Model
+    from registry.models import Model
+    from registry.tables import Install
 
 app = typer.Typer()
 installs = typer.Typer(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from registry.installs.worker import OnProgress
-    from registry.tables import Model
 
 PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
 
@@ -29,10 +28,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def model_dict(model: Model) -> dict[str, Any]:
-    return model.model_dump(mode="json", exclude={"files", "report"})
 
 
 def size_text(count: float) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from io import FileIO
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from probes.containers.gguf import MAGIC as GGUF_MAGIC
 from probes.containers.gguf import parse_gguf
@@ -13,7 +15,8 @@ from probes.header import Header, HeaderIncomplete, UnreadableModel
 REMOTE_PREFIX = 512 * 1024
 """First bytes to fetch of a remote file: holds the header of every published single-file checkpoint and LoRA but a few
 kohya ones with tens of thousands of training tags."""
-_LOCAL_PREFIX = 64 * 1024
+_FIRST_READ = 512
+"""First bytes to read of a local file: enough to tell what it is, and fewer than a model's header has."""
 
 _FOREIGN = {
     b"\x1f\x8b": "a gzip archive",
@@ -28,7 +31,7 @@ _FOREIGN = {
 }
 
 
-def parse_header(prefix: bytes, size: int | None) -> Header:
+def parse_header(prefix: bytes | bytearray, size: int | None) -> Header:
     """The header from a file's first bytes, as fetched from anywhere. `size`: the whole file in bytes, None when
     unknown.
 
@@ -61,7 +64,7 @@ def parse_header(prefix: bytes, size: int | None) -> Header:
     return parse_safetensors(prefix, size)
 
 
-def _refuse_text(prefix: bytes, size: int | None) -> None:
+def _refuse_text(prefix: bytes | bytearray, size: int | None) -> None:
     """Things that downloads leave behind in place of a model. A safetensors file starts with a length below 100 MB, so
     its fifth to eighth bytes are zero and none of these match it."""
     start = prefix[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -96,20 +99,16 @@ def read_header(path: str | Path) -> Header:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            prefix = file.read(_LOCAL_PREFIX)
+        stat = path.stat()
+        if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):  # opening a named pipe would wait for its writer
+            raise UnreadableModel("not_a_file", f"{path} is a device, pipe or socket; give a file or a folder.")
+        with path.open("rb", buffering=0) as file:
+            prefix = bytearray(file.read(_FIRST_READ))
             while True:
                 try:
-                    return parse_header(prefix, size)
+                    return parse_header(prefix, stat.st_size)
                 except HeaderIncomplete as incomplete:
-                    more = file.read(incomplete.needed - len(prefix))
-                    if not more:
-                        raise UnreadableModel(
-                            "truncated", "The file ends inside its header. Finish the download, or start it again."
-                        ) from None
-                    prefix += more
+                    prefix = _read_on(file, prefix, incomplete.needed)
     except FileNotFoundError:
         raise UnreadableModel("not_found", f"There is no file {path}.") from None
     except IsADirectoryError:
@@ -120,3 +119,15 @@ def read_header(path: str | Path) -> Header:
         raise UnreadableModel(
             "not_readable", f"{path} cannot be read ({error.strerror}). Check its permissions and the disk."
         ) from None
+
+
+def _read_on(file: FileIO, prefix: bytearray, needed: int) -> bytearray:
+    """`prefix` and the bytes of the file that follow it, up to `needed`, in one new buffer."""
+    buffer = bytearray(needed)
+    buffer[: len(prefix)] = prefix
+    with memoryview(buffer) as view:
+        count = file.readinto(view[len(prefix) :])
+    if not count:
+        raise UnreadableModel("truncated", "The file ends inside its header. Finish the download, or start it again.")
+    del buffer[len(prefix) + count :]
+    return buffer

@@ -15,6 +15,7 @@ from probes.header import Header, TensorSpec, UnreadableModel
 
 CONFIG_CAP = 16 << 20
 """Longest JSON file that is read, in bytes; the largest published weight index has under 10 MB."""
+PIPELINE_INDEX, ADAPTER_INDEX = "model_index.json", "adapter_config.json"
 CONFIGS = ("config.json", "scheduler_config.json")
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights", "adapter_model")
 """Stems that diffusers, transformers and PEFT save under; `.fp16` and other variants stand between stem and suffix."""
@@ -55,7 +56,7 @@ def read_folder(path: str | Path) -> Folder:
     path = Path(path)
     if not path.is_dir():
         raise UnreadableModel("not_found", f"There is no folder {path}.")
-    for name in ("model_index.json", "adapter_config.json"):
+    for name in (PIPELINE_INDEX, ADAPTER_INDEX):
         if (path / name).is_file():
             index = _json(path / name)
             break

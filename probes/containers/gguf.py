@@ -33,10 +33,10 @@ _STRING, _ARRAY = 8, 9
 class _Cursor:
     """Reads little-endian values forward; raises HeaderIncomplete at the end of the bytes at hand."""
 
-    def __init__(self, data: bytes, size: int | None) -> None:
+    def __init__(self, data: bytes | bytearray, size: int | None) -> None:
         self.data, self.size, self.at = data, size, 0
 
-    def take(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes | bytearray:
         end = self.at + count
         if end > HEADER_CAP:
             raise UnreadableModel(
@@ -92,7 +92,7 @@ class _Cursor:
         return _SCALARS[kind]
 
 
-def parse_gguf(prefix: bytes, size: int | None) -> Header:
+def parse_gguf(prefix: bytes | bytearray, size: int | None) -> Header:
     """Reads a GGUF header; raises HeaderIncomplete or UnreadableModel."""
     cursor = _Cursor(prefix, size)
     cursor.take(4)

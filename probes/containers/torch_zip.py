@@ -6,7 +6,7 @@ Unpickling runs code that the file's author chose, and `torch.load(weights_only=
 
 from __future__ import annotations
 
-from probes.header import Header
+from probes.header import Header, HeaderIncomplete
 
 ADVICE = (
     "This is a PyTorch pickle: opening one runs code that its author chose, so it is never read here. "
@@ -19,11 +19,13 @@ _WINDOW = 1 << 16
 searched for it."""
 
 
-def parse_pickle(prefix: bytes, size: int | None) -> Header | None:
+def parse_pickle(prefix: bytes | bytearray, size: int | None) -> Header | None:
     """A header without tensors when the bytes begin a pickle: `torch_zip` since PyTorch 1.6, `pickle` before; else
-    None."""
+    None. Raises HeaderIncomplete while the window is not whole and nothing found."""
     if prefix.startswith(ZIP_MAGIC):
         found = b"data.pkl" in prefix[:_WINDOW]
+        if not found and size is not None and len(prefix) < min(size, _WINDOW):
+            raise HeaderIncomplete(min(size, _WINDOW))
         return Header({}, {}, "torch_zip", size, 0) if found else None
     # PROTO opcode with protocol 2..5, then any opcode: the legacy format starts with its magic number as LONG1 (0x8a).
     # A safetensors length with these low bytes has zeros from its fourth byte on (header cap 100 MB), which no pickle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from probes.adapters import CONTROL, LANGUAGE
 from probes.report import Evidence, Kind
@@ -21,7 +22,8 @@ class Embeddings:
     widths: tuple[int, ...] = (768, 1024, 1280, 4096)
 
     def check(self, subject: Subject) -> Evidence:
-        shapes = {name: subject.shape(name) or () for name in subject.names[:3]}
+        tensors = subject.header.tensors
+        shapes = {name: tensors[name].shape for name in islice(tensors, 3)}
         odd = next(
             (
                 n
@@ -31,8 +33,8 @@ class Embeddings:
             None,
         )
         odd = odd or next((name for name in shapes if "." in name or name in ("weight", "bias")), None)
-        ok = odd is None and 1 <= len(subject.names) <= 2
-        return Evidence("embeddings", ok, odd, "one or two tables of token vectors", f"{len(subject.names)} tensors")
+        ok = odd is None and 1 <= len(tensors) <= 2
+        return Evidence("embeddings", ok, odd, "one or two tables of token vectors", f"{len(tensors)} tensors")
 
 
 _VAE_ROOTS = ("", "first_stage_model.", "vae.")

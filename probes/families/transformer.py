@@ -16,7 +16,7 @@ ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "transformer.")
 Layers = Mapping[str, tuple[int, int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Naming:
     """`blocks`: prefix -> (how many, the layers of one, dotted); `around`: layers outside of blocks, and those that a
     few blocks have otherwise."""
@@ -34,7 +34,7 @@ class Naming:
         return {path.replace(".", "_"): widths for path, widths in (table | dict(self.around)).items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transformer:
     """A published transformer's layers under each naming; see rules.Architecture."""
 

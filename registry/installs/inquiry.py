@@ -10,9 +10,10 @@ from registry.compatibility import Fit, check_fit, checkpoint_tensors
 from registry.errors import ModelshelfError, NotGenerable, UnusableFile
 from registry.installs.examine import Candidate, accept, connection, examine
 from registry.installs.origins import open_origin
+from registry.models import Model
+from registry.queries import Query
 from registry.settings import Settings
 from registry.sources import parse_source
-from registry.tables import Model
 
 MOST_CHECKPOINTS = 200  # of the family; each costs the reading of its header
 
@@ -46,7 +47,7 @@ def inquire(text: str, settings: Settings, catalog: Catalog) -> Inquiry:
     installed = catalog.find(source=listing.source if listing.revision else None, sha256=announced)
     if report.kind == Kind.CHECKPOINT or candidate.header is None:
         return Inquiry(candidate, installed=installed)
-    checkpoints = catalog.list(kind=Kind.CHECKPOINT, family=str(report.family), limit=MOST_CHECKPOINTS)
+    checkpoints = catalog.page(Query(kind=Kind.CHECKPOINT, family=str(report.family), limit=MOST_CHECKPOINTS)).models
     verdicts = [(model, _fit(candidate.header, model, catalog)) for model in checkpoints]
     return Inquiry(candidate, installed=installed, fits=tuple(sorted(verdicts, key=lambda v: not v[1].fits)))
 

@@ -27,8 +27,9 @@ from registry.installs.placing import pinned, place
 from registry.installs.selection import Selection
 from registry.installs.states import Attempt
 from registry.installs.transfers import Transfers
+from registry.models import Model
 from registry.settings import Settings
-from registry.tables import Model, State
+from registry.tables import State
 
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
 
@@ -57,7 +58,9 @@ class Job:
         attempt: Attempt,
         on_progress: OnProgress,
         stop: Event,
+        registered: Callable[[], None],
     ) -> None:
+        self._registered = registered
         self._settings = settings
         self._engine = engine
         self._catalog = catalog
@@ -93,6 +96,7 @@ class Job:
                 held(locks / "names", self.check),
                 place(self._catalog, self._settings.root, listing, selection, staged, report, digests) as model,
             ):
+                self._registered()
                 self._installed(model)
             shutil.rmtree(staging)
             return model

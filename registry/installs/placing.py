@@ -16,8 +16,9 @@ from registry.catalog import Catalog
 from registry.installs.hashing import Digests
 from registry.installs.origins import Listing
 from registry.installs.selection import Selection
-from registry.recommended import recommended, triggers
-from registry.tables import Model
+from registry.models import Model, ModelFile, Provenance, computed
+from registry.recommended import statements, triggers
+from registry.tables import now
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def place(
     if known is not None and catalog.path(known).exists():
         yield known
         return
-    model = known or catalog.add(_record(catalog, root, listing, selection, staged, report, digests))
+    model = known or _record(catalog, root, listing, selection, staged, report, digests)
     path = catalog.path(model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ def _record(
     is_adapter = report.kind != Kind.CHECKPOINT
     metadata = {} if selection.is_folder else read_header(staged).metadata
     name, path = _free_name(catalog, root, staged, report, selection)
-    return Model(
+    model = Model(
         name=name,
         kind=str(report.kind),
         family=str(report.family),
@@ -77,18 +78,18 @@ def _record(
         format=str(report.format),
         path=path.relative_to(root).as_posix(),
         size=whole.size,
-        blake3=whole.blake3,
-        sha256=whole.sha256 or None,
-        autov3=whole.autov3,
-        files=[{"path": n, "size": d.size, "sha256": d.sha256, "blake3": d.blake3} for n, d in sorted(digests.items())],
-        source=pinned(listing, selection),
-        repo_id=listing.repo_id,
-        revision=listing.revision,
-        base_model=card.base_model,
-        triggers=triggers(metadata, card) if is_adapter else [],
-        recipe={k: v.as_dict() for k, v in recommended(metadata, card).items()},
-        report=report.as_dict(),
+        hashed_at=now(),
+        digests=computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3),
+        sources=(provenance(listing, selection),),
+        trigger_words=tuple(triggers(metadata, card)) if is_adapter else (),
+        statements=statements(metadata, card),
+        tags=report.tags,
     )
+    files = [
+        ModelFile(n if selection.is_folder else "", d.size, sha256=d.sha256, blake3=d.blake3)
+        for n, d in sorted(digests.items())
+    ]
+    return catalog.add(model, report.as_dict(), files)
 
 
 def _free_name(catalog: Catalog, root: Path, staged: Path, report: Report, selection: Selection) -> tuple[str, Path]:
@@ -108,6 +109,18 @@ def pinned(listing: Listing, selection: Selection) -> str:
         f"{listing.source}/{part}"
         if part and listing.source.startswith("hf://") and not listing.focus
         else listing.source
+    )
+
+
+def provenance(listing: Listing, selection: Selection) -> Provenance:
+    """Where the selected files came from; `etag` and `path` are a single file's."""
+    single = None if selection.is_folder else selection.files[0]
+    return Provenance(
+        url=pinned(listing, selection),
+        repo_id=listing.repo_id,
+        revision=listing.revision,
+        path=single.path if single and listing.repo_id else None,
+        etag=single.sha256 if single else None,
     )
 
 

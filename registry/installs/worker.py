@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -20,9 +20,10 @@ from registry.installs.locks import held, held_if_free
 from registry.installs.origins import open_origin
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, Attempt, InstallBook
 from registry.installs.transfers import Transfers
+from registry.models import Model, new_id
 from registry.settings import Settings
 from registry.sources import Source, parse_source
-from registry.tables import Install, Model, State, new_id, now
+from registry.tables import Install, State, now
 
 __all__ = ["OnProgress", "Progress", "Worker"]
 
@@ -32,7 +33,16 @@ logger = logging.getLogger(__name__)
 class Worker:
     """Runs installs, each in the thread that calls. `stop()` makes them all let go, to be taken up by the next service."""
 
-    def __init__(self, settings: Settings, engine: Engine, book: InstallBook, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        book: InstallBook,
+        catalog: Catalog,
+        registered: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`registered` is called when a model is in its place and on record, before its install counts as done."""
+        self._registered = registered
         self._settings = settings
         self._engine = engine
         self._book = book
@@ -107,7 +117,7 @@ class Worker:
         if install.state == State.INSTALLED and install.model_id:  # another process was quicker
             return self._catalog.get(install.model_id)
         attempt = self._book.attempt(install.id)
-        job = Job(self._settings, self._engine, self._catalog, attempt, on_progress, self._stop)
+        job = Job(self._settings, self._engine, self._catalog, attempt, on_progress, self._stop, self._registered)
         try:
             source = self._parse(install.source)
             with open_origin(source, **connection(self._settings), check=job.check) as origin:

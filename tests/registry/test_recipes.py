@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from registry.errors import InvalidRequest
+from registry.models import Model, Statement, Trigger
 from registry.recipes import GenerationRequest, Origin, Plan, make_plan
-from registry.tables import Model
 
 
 def model(kind: str, name: str = "", **fields: Any) -> Model:
-    facts = {"family": "sd-1", "format": "safetensors", "path": name, "size": 1, "blake3": "", "source": ""}
+    facts: dict[str, Any] = {"family": "sd-1", "format": "safetensors", "path": name, "size": 1}
+    recipe = fields.pop("recipe", {})
+    facts["statements"] = tuple(Statement(k, v["value"], v["by"], v.get("quote", "")) for k, v in recipe.items())
+    facts["trigger_words"] = tuple(Trigger(word, "model card") for word in fields.pop("triggers", ()))
     return Model(id=name or kind, name=name or kind, kind=kind, **{**facts, **fields})
 
 

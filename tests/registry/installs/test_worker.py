@@ -387,7 +387,10 @@ def test_the_starter_installs_without_a_network(tmp_path: Path) -> None:
     ]
     base = models[0]
     assert base.sha256 is None
-    assert {f["path"] for f in base.files} >= {"model_index.json", "unet/diffusion_pytorch_model.safetensors"}
+    assert {f.path for f in alone.catalog.files(base)} >= {
+        "model_index.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    }
     for repository, model in zip(starter_repositories(), models, strict=True):
         assert "weight" in model.recipe or model.kind == "checkpoint", repository
         assert alone.catalog.path(model).exists()

@@ -1,0 +1,153 @@
+"""Every model in a folder tree, and what it is; what has not changed since it was last looked at costs one stat."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from probes.containers.folder import ADAPTER_INDEX, PIPELINE_INDEX, WEIGHTS, choose_weights
+from probes.engine import probe
+from probes.header import UnreadableModel
+from probes.report import Evidence, Hints, Outcome, Report
+
+SUFFIXES = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
+"""Files that are looked at; pickles too, so that a report says why they are of no use."""
+_INDEXES = frozenset({PIPELINE_INDEX, ADAPTER_INDEX, *(f"{stem}.safetensors.index.json" for stem in WEIGHTS)})
+"""What makes a folder one model as a whole: the index of a pipeline, of a PEFT adapter, or of shards."""
+_SIGNED = (1 << 63) - 1
+_FLEETING = ("not_found", "not_readable")
+"""Refusals whose cause (permissions, a disk) may go away without a trace in any stamp."""
+
+
+class Stamp(NamedTuple):
+    """What changes when a file does: bytes, nanoseconds since 1970, inode; each fits a signed 64-bit column.
+
+    Of a folder that is one model: over its files and those one level down, the sums, and the latest time.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+class Found(NamedTuple):
+    """A model file or folder. `stamp` None: the answer must not be remembered. `fresh`: it was read just now."""
+
+    path: str
+    stamp: Stamp | None
+    report: Report
+    fresh: bool
+
+
+def by_name(path: str) -> Hints:
+    """The file's own name as a hint: in a folder there is often nothing else that says "LCM"."""
+    return Hints(filename=Path(path).name)
+
+
+def scan_folder(
+    root: str | Path,
+    known: Mapping[str, tuple[Stamp, Report]] | None = None,
+    hints: Callable[[str], Hints] = by_name,
+) -> Iterator[Found]:
+    """All models under `root`, one at a time, each folder in the order of its names. Headers are read, tensors never.
+
+    `known`: path -> stamp and report, as an earlier scan gave them. It is asked once a path, so it may be a database; a
+    report is taken from it when the stamp is still the same. Reports of an older modelshelf are the caller's to leave
+    out. `hints`: path -> what is known beside the bytes, asked for what is read.
+
+    Memory is bounded by the largest folder's names and one header. Links are followed; a folder is visited once, by its
+    real place if that is under `root`. Names that begin with a dot are passed over. What cannot be read, or is no model
+    in spite of its suffix, is reported (`unusable`, with the code in its evidence) and not raised.
+
+    Raises UnreadableModel where `root` is no folder.
+    """
+    if not Path(root).is_dir():
+        raise UnreadableModel("not_found", f"There is no folder {root}.")
+    known = {} if known is None else known
+    visited: set[tuple[int, int]] = set()
+    pending = deque([os.fspath(root)])
+    while pending:
+        folder = pending.popleft()
+        try:
+            place = Path(folder).stat()
+            entries = _entries(folder)
+        except OSError as error:
+            yield Found(folder, None, _cannot_be_read(folder, error), True)
+            continue
+        if (place.st_dev, place.st_ino) in visited:
+            continue
+        visited.add((place.st_dev, place.st_ino))
+        names = [entry.name for entry in entries]
+        folders = [entry for entry in entries if _is_folder(entry)]
+        inner = {entry.name for entry in folders}
+        if not _INDEXES.isdisjoint(names):
+            yield _look(folder, partial(_folder_stamp, entries), known, hints)
+            # What else lies there is a model by itself: repositories keep single-file versions beside a pipeline.
+            inner.update(() if PIPELINE_INDEX in names else choose_weights(names))
+            folders = []
+        # Links wait until every real folder has been seen.
+        pending.extendleft(entry.path for entry in reversed(folders) if not entry.is_symlink())
+        pending.extend(entry.path for entry in folders if entry.is_symlink())
+        entries.reverse()
+        while entries:  # each goes when it has been looked at, with the stat that it keeps
+            entry = entries.pop()
+            if entry.name.lower().endswith(SUFFIXES) and entry.name not in inner:
+                yield _look(entry.path, partial(_file_stamp, entry), known, hints)
+
+
+def _look(
+    path: str,
+    stamp_now: Callable[[], Stamp],
+    known: Mapping[str, tuple[Stamp, Report]],
+    hints: Callable[[str], Hints],
+) -> Found:
+    try:
+        stamp = stamp_now()
+    except OSError as error:
+        return Found(path, None, _cannot_be_read(path, error), True)
+    before = known.get(path)
+    if before is not None and before[0] == stamp:
+        return Found(path, stamp, before[1], False)
+    try:
+        return Found(path, stamp, probe(path, hints(path)), True)
+    except UnreadableModel as refused:
+        return Found(path, None if refused.code in _FLEETING else stamp, _unusable(path, refused), True)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # a ring of links: met again, and reported, when its stamp is asked for
+        return entry.is_dir()
+    return False
+
+
+def _file_stamp(entry: os.DirEntry[str]) -> Stamp:
+    stat = entry.stat()
+    return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ino & _SIGNED)
+
+
+def _folder_stamp(entries: list[os.DirEntry[str]]) -> Stamp:
+    files = [entry for entry in entries if not _is_folder(entry)]
+    for entry in entries:
+        if _is_folder(entry):
+            files += [inner for inner in _entries(entry.path) if not _is_folder(inner)]
+    sizes, times, inodes = zip(*map(_file_stamp, files), strict=True)
+    return Stamp(sum(sizes), max(times), sum(inodes) & _SIGNED)
+
+
+def _cannot_be_read(path: str, error: OSError) -> Report:
+    return _unusable(path, UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror})."))
+
+
+def _unusable(path: str, refused: UnreadableModel) -> Report:
+    evidence = Evidence("readable", False, None, "a whole model file", refused.code)
+    return Report(Outcome.UNUSABLE, str(refused), evidence=(evidence,), source=path)
