@@ -121,6 +121,16 @@ class Catalog:
             rows = connection.execute(query).mappings().all()
         return [ModelFile(**{name: row[name] for name in ModelFile.__slots__}) for row in rows]
 
+    def holding(self, sha256: str) -> Path | None:
+        """A file on disk whose bytes had this digest when they were hashed: a whole model, or one of a folder's."""
+        file = table_of(FileRow)
+        query = (
+            select(MODEL.c.path, file.c.path).join(file, file.c.model_id == MODEL.c.id).where(file.c.sha256 == sha256)
+        )
+        with self._engine.connect() as connection:
+            found = (self.root / model / inside for model, inside in connection.execute(query))
+            return next((path for path in found if path.is_file()), None)
+
     def path(self, model: Model) -> Path:
         """Absolute path of a model's file or folder."""
         return self.root / model.path

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from api.cli.common import Json, Source, opened_manager
 from api.cli.output import print_json, print_table, progress_bar, size_text
+from registry.errors import AmbiguousChoice
 
 if TYPE_CHECKING:
+    from registry.manager import Manager
     from registry.models import Model
     from registry.tables import Install
 
@@ -25,9 +29,33 @@ app.add_typer(starter, name="starter")
 @app.command()
 def install(source: Source) -> None:
     """Install models: resolve, probe the header, download, verify, record."""
-    with opened_manager() as manager, progress_bar() as on_progress:
+    with opened_manager() as manager:
         for text in source:
-            _say_installed(manager.install(text, on_progress))
+            _install(manager, text)
+
+
+def _install(manager: Manager, text: str) -> None:
+    try:
+        with progress_bar() as on_progress:
+            model = manager.install(text, on_progress)
+    except AmbiguousChoice as error:
+        if not sys.stdin.isatty():
+            raise
+        _install(manager, _ask(error.detail["candidates"]))
+    else:
+        _say_installed(model)
+
+
+def _ask(candidates: list[dict[str, Any]]) -> str:
+    """Which of several models in a source; its address."""
+    rows = []
+    for number, candidate in enumerate(candidates, 1):
+        report = candidate["report"]
+        what = ", ".join(str(report[k]) for k in ("kind", "family") if report.get(k)) or report["outcome"]
+        rows.append((str(number), candidate["source"], what, size_text(candidate["size"])))
+    print_table(("", "source", "what it is", "size"), rows)
+    number = typer.prompt("Which one", type=click.IntRange(1, len(candidates)))
+    return str(candidates[number - 1]["source"])
 
 
 InstallId = Annotated[

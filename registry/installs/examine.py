@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,31 +23,96 @@ from probes import (
     probe,
 )
 from registry.cards import parse_card
-from registry.errors import KindNotTaken, NotIdentified, UnusableFile
+from registry.errors import AmbiguousChoice, KindNotTaken, NotIdentified, NoWeights, UnusableFile
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.origins.access import Access
-from registry.installs.selection import INDEX, Selection, folder_from, select
+from registry.installs.selection import INDEX, Selection, address, folder_from, options
 from registry.settings import Settings
 from registry.sources import PathSource, parse_source
 
+LISTED = 40  # options whose headers are read: a collection of more must be asked for by file
+PROBED_AT_ONCE = 4  # each takes a round trip or two
 SMALL_FILE = 4 * 1024 * 1024  # bytes; no published config.json comes near it
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What an origin offers: the listing, the files that were chosen from it, and what their headers say. `header`: of a single file."""
+    """What an origin offers: the listing, the files that were chosen from it, and what their headers say."""
 
     listing: Listing
     selection: Selection
     report: Report
-    header: Header | None = None
 
 
 def examine(origin: Origin) -> Candidate:
-    """Resolve, choose, and probe the headers. Raises the origin's and selection's errors, and UnreadableModel."""
+    """Resolve, choose, and probe the headers.
+
+    Of several options the one that is taken decides; of several that are taken, the user does. Raises the origin's and selection's
+    errors, UnreadableModel, and AmbiguousChoice and NoWeights with `candidates`: what each is.
+    """
     listing = origin.listing()
-    selection = select(listing, lambda file: _read_json(origin, file))
-    return _probe_remote(origin, listing, selection)
+    tiers = options(listing, lambda file: _read_json(origin, file))
+    seen: list[tuple[Selection, Report | UnreadableModel]] = []
+    for tier in tiers:
+        found = list(zip(tier, _probe_all(origin, listing, tier), strict=False))
+        taken = [(s, r) for s, r in found if isinstance(r, Report) and _is_taken(r)]
+        if len(taken) == 1:
+            return Candidate(listing, *taken[0])
+        seen += taken or found
+        if taken:
+            break
+    if len(tiers[0]) == 1 and not taken:  # what is wrong with it says more than that there is nothing else
+        selection, report = seen[0]
+        if isinstance(report, UnreadableModel):
+            raise report
+        return Candidate(listing, selection, report)
+    raise _undecided(listing, seen, sum(map(len, tiers)), any_taken=bool(taken))
+
+
+def _probe_all(origin: Origin, listing: Listing, tier: list[Selection]) -> list[Report | UnreadableModel]:
+    """What each of the first LISTED is; those whose headers cannot be read, the reason."""
+
+    def ask(selection: Selection) -> Report | UnreadableModel:
+        try:
+            return _probe_remote(origin, listing, selection)
+        except UnreadableModel as error:
+            return error
+
+    if len(tier) == 1:
+        return [ask(tier[0])]
+    with ThreadPoolExecutor(PROBED_AT_ONCE, thread_name_prefix="probe") as threads:
+        return list(threads.map(ask, tier[:LISTED]))
+
+
+def _is_taken(report: Report) -> bool:
+    return report.outcome is Outcome.IDENTIFIED and report.kind in TAKEN
+
+
+def _undecided(
+    listing: Listing, seen: list[tuple[Selection, Report | UnreadableModel]], count: int, *, any_taken: bool
+) -> Exception:
+    candidates = [
+        {
+            "source": address(listing, selection),
+            "size": selection.size,
+            "report": report.as_dict()
+            if isinstance(report, Report)
+            else {"outcome": "unusable", "reason": str(report)},
+        }
+        for selection, report in seen
+    ]
+    label = listing.repo_id or listing.source
+    what = [
+        f"{c['source']} ({r.kind}, {r.family})"
+        for c, (_, r) in zip(candidates, seen, strict=True)
+        if isinstance(r, Report)
+    ]
+    names = ", ".join(what[:6]) + (" and more" if len(what) > 6 else "")
+    if any_taken:
+        return AmbiguousChoice(
+            f"There are {len(candidates)} models in {label}; name one of them: {names}.", candidates=candidates
+        )
+    return NoWeights(f"None of the {count} weight files in {label} is a model that is taken.", candidates=candidates)
 
 
 def probe_source(text: str, settings: Settings) -> Report:
@@ -73,27 +140,26 @@ def connection(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Candidate:
+def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Report:
     """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
-
-    def header(file: RemoteFile) -> Header:
-        length = REMOTE_PREFIX
-        while True:
-            prefix = origin.read(file, 0, length)
-            try:
-                return parse_header(prefix, file.size)
-            except HeaderIncomplete as more:
-                if len(prefix) < length:
-                    raise UnreadableModel(
-                        "truncated", f"{file.path} ends inside its header; download it again."
-                    ) from more
-                length = more.needed
-
+    hints = hints_for(listing, selection)
     if not selection.is_folder:
-        only = header(selection.files[0])
-        return Candidate(listing, selection, probe(only, hints_for(listing, selection)), only)
-    folder = folder_from(selection, lambda file: _read_json(origin, file), header)
-    return Candidate(listing, selection, probe(folder, hints_for(listing, selection)))
+        return probe(remote_header(origin, selection.files[0]), hints)
+    read = partial(remote_header, origin)
+    return probe(folder_from(selection, lambda file: _read_json(origin, file), read), hints)
+
+
+def remote_header(origin: Origin, file: RemoteFile) -> Header:
+    """In one request, or two for a very long header. Raises UnreadableModel."""
+    length = REMOTE_PREFIX
+    while True:
+        prefix = origin.read(file, 0, length)
+        try:
+            return parse_header(prefix, file.size)
+        except HeaderIncomplete as more:
+            if len(prefix) < length:
+                raise UnreadableModel("truncated", f"{file.path} ends inside its header; download it again.") from more
+            length = more.needed
 
 
 def accept(report: Report) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,12 +69,13 @@ class Hasher:
         return Digests(self._size, self._blake3.hexdigest(), self._sha256.hexdigest(), autov3, git)
 
 
-def hash_file(path: Path) -> Digests:
-    """Raises OSError when the file cannot be read."""
+def hash_file(path: Path, check: Callable[[], None] = lambda: None) -> Digests:
+    """`check`: called for each BLOCK; what it raises ends it. Raises OSError when the file cannot be read."""
     hasher = Hasher()
     buffer = memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
+            check()
             hasher.update(buffer[:count])
     return hasher.digests()
 

@@ -8,7 +8,7 @@ from probes import Header, Kind, UnreadableModel
 from registry.catalog import Catalog
 from registry.compatibility import Fit, check_fit, checkpoint_tensors
 from registry.errors import ModelshelfError, NotGenerable, UnusableFile
-from registry.installs.examine import Candidate, accept, connection, examine
+from registry.installs.examine import Candidate, accept, connection, examine, remote_header
 from registry.installs.origins import open_origin
 from registry.models import Model
 from registry.queries import Query
@@ -36,19 +36,21 @@ def inquire(text: str, settings: Settings, catalog: Catalog) -> Inquiry:
     try:
         with open_origin(parse_source(text, endpoint=settings.hub_endpoint), **connection(settings)) as origin:
             candidate = examine(origin)
+            listing, selection = candidate.listing, candidate.selection
+            try:
+                report = accept(candidate.report)
+            except ModelshelfError as refusal:
+                return Inquiry(candidate, refusal)
+            comparable = report.kind != Kind.CHECKPOINT and not selection.is_folder
+            header = remote_header(origin, selection.files[0]) if comparable else None
     except UnreadableModel as error:
         raise UnusableFile(str(error), probe=error.code) from error
-    try:
-        report = accept(candidate.report)
-    except ModelshelfError as refusal:
-        return Inquiry(candidate, refusal)
-    listing, selection = candidate.listing, candidate.selection
     announced = None if selection.is_folder else selection.files[0].sha256
     installed = catalog.find(source=listing.source if listing.revision else None, sha256=announced)
-    if report.kind == Kind.CHECKPOINT or candidate.header is None:
+    if header is None:
         return Inquiry(candidate, installed=installed)
     checkpoints = catalog.page(Query(kind=Kind.CHECKPOINT, family=str(report.family), limit=MOST_CHECKPOINTS)).models
-    verdicts = [(model, _fit(candidate.header, model, catalog)) for model in checkpoints]
+    verdicts = [(model, _fit(header, model, catalog)) for model in checkpoints]
     return Inquiry(candidate, installed=installed, fits=tuple(sorted(verdicts, key=lambda v: not v[1].fits)))
 
 

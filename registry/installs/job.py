@@ -20,10 +20,10 @@ from registry.catalog import Catalog
 from registry.errors import Cancelled
 from registry.installs.download import Watch, check_room, download
 from registry.installs.examine import accept, examine, hints_for
-from registry.installs.hashing import Digests
+from registry.installs.hashing import Digests, hash_file
 from registry.installs.locks import held
 from registry.installs.origins import Listing, Origin, RemoteFile
-from registry.installs.placing import pinned, place
+from registry.installs.placing import pinned, place, provenance
 from registry.installs.selection import Selection
 from registry.installs.states import Attempt
 from registry.installs.transfers import Transfers
@@ -67,6 +67,7 @@ class Job:
         self._attempt = attempt
         self._tell = on_progress
         self._stop = stop
+        self._notes: list[str] = []  # for people, of what came of it
 
     def check(self) -> None:
         if self._stop.is_set():
@@ -84,7 +85,9 @@ class Job:
         # Two installs of the same files: the second waits, and then finds the model in the registry.
         with held(locks / f"{key}.files", self.check):
             if (known := self._known(listing, selection)) is not None:
-                return self._installed(known)
+                source = provenance(listing, selection)
+                self._note(f"Nothing was downloaded: {known.name} is on the shelf already.")
+                return self._installed(self._catalog.add_source(known, source))
             self._move(State.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
             digests = self._download(origin, listing, selection, key)
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
@@ -94,10 +97,12 @@ class Job:
             # One at a time looks for a free name and takes it.
             with (
                 held(locks / "names", self.check),
-                place(self._catalog, self._settings.root, listing, selection, staged, report, digests) as model,
+                place(self._catalog, self._settings.root, listing, selection, staged, report, digests) as placed,
             ):
                 self._registered()
-                self._installed(model)
+                for note in placed.notes:
+                    self._note(note)
+                model = self._installed(placed.model)
             shutil.rmtree(staging)
             return model
 
@@ -128,14 +133,34 @@ class Job:
                 self._tell(Progress(State.DOWNLOADING, name, done, selection.size))
                 self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done))
 
+            if (here := self._from_shelf(goal)) is not None:
+                digests[name] = here
+                on_bytes(here.size)
+                self._note(f"{name} was not downloaded: the same file is on the shelf.")
+                continue
             watch = Watch(on_bytes, partial(transfers.set_etag, goal.file.path), self.check)
             most = self._settings.download_connections
             digests[name] = download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
             goal.part.replace(goal.target)
         return digests
 
+    def _from_shelf(self, goal: _Goal) -> Digests | None:
+        """Take a file of a model that is there, when it is what the origin announces: its bytes, not its record, are asked."""
+        shelf = None if goal.file.sha256 is None else self._catalog.holding(goal.file.sha256)
+        if shelf is None or (digests := hash_file(shelf, self.check)).sha256 != goal.file.sha256:
+            return None
+        goal.part.unlink(missing_ok=True)
+        try:
+            goal.target.hardlink_to(shelf)  # one copy on the disk; nothing ever writes to a model's file
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(shelf, goal.target)
+        return digests
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+
     def _installed(self, model: Model) -> Model:
-        self._move(State.INSTALLED, model_id=model.id, filename=None, bytes_per_second=None)
+        self._move(State.INSTALLED, model_id=model.id, notes=self._notes, filename=None, bytes_per_second=None)
         return model
 
     def _move(self, to: State, **fields: Any) -> None:

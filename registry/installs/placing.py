@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
@@ -16,9 +17,19 @@ from registry.catalog import Catalog
 from registry.installs.hashing import Digests
 from registry.installs.origins import Listing
 from registry.installs.selection import Selection
-from registry.models import Model, ModelFile, Provenance, computed
+from registry.models import Digest, Model, ModelFile, Provenance, computed
 from registry.recommended import statements, triggers
 from registry.tables import now
+
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """`notes`: for people, what is worth knowing of it."""
+
+    model: Model
+    notes: list[str]
 
 
 @contextmanager
@@ -30,29 +41,47 @@ def place(
     staged: Path,
     report: Report,
     digests: Mapping[str, Digests],
-) -> Iterator[Model]:
+) -> Iterator[Placed]:
     """The model, recorded and under its final name; both are taken back when the block raises.
 
     Row first: a kill in between leaves a row without a file, which the next run of the install fills, and never a file that nobody
-    knows. The same weights that are on the shelf already stay where they are.
+    knows. The same bytes that are on the shelf already stay where they are, and gain a source.
     """
     whole = whole_digests(selection, digests)
     known = catalog.find(blake3=whole.blake3)
     if known is not None and catalog.path(known).exists():
-        yield known
+        model = catalog.add_source(known, provenance(listing, selection))
+        yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."])
         return
+    notes = [] if known else _same_weights(catalog, whole)
     model = known or _record(catalog, root, listing, selection, staged, report, digests)
+    notes += contradictions(model)
     path = catalog.path(model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(path)
-        yield model
+        yield Placed(model, notes)
     except BaseException:
         if path.exists():
             path.replace(staged)
         if known is None:
             catalog.remove(model)
         raise
+
+
+def _same_weights(catalog: Catalog, whole: Digests) -> list[str]:
+    """AutoV3 is of the tensors alone: equal for files that differ in their header only."""
+    other = catalog.find(autov3=whole.autov3) if whole.autov3 else None
+    return [] if other is None else [f"It has the same weights as {other.name}, with another header (equal AutoV3)."]
+
+
+def contradictions(model: Model) -> list[str]:
+    """Digests that somebody claims for it, and that the bytes do not have."""
+    return [
+        f"The {claim.by} claims {claim.algorithm} {claim.value[:12]}; the bytes have {actual[:12]}."
+        for claim in model.claims
+        if (actual := model.digest(claim.algorithm)) is not None and not actual.startswith(claim.value)
+    ]
 
 
 def _record(
@@ -79,7 +108,7 @@ def _record(
         path=path.relative_to(root).as_posix(),
         size=whole.size,
         hashed_at=now(),
-        digests=computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3),
+        digests=(*computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3), *claims(metadata)),
         sources=(provenance(listing, selection),),
         trigger_words=tuple(triggers(metadata, card)) if is_adapter else (),
         statements=statements(metadata, card),
@@ -120,8 +149,21 @@ def provenance(listing: Listing, selection: Selection) -> Provenance:
         repo_id=listing.repo_id,
         revision=listing.revision,
         path=single.path if single and listing.repo_id else None,
+        ref=listing.ref,
         etag=single.sha256 if single else None,
     )
+
+
+# The SHA-256 of the tensor bytes, as trainers write it into the header; sshs_legacy_hash is of a file with another header.
+_CLAIMED = ("sshs_model_hash", "modelspec.hash_sha256")
+
+
+def claims(metadata: Mapping[str, str]) -> Iterator[Digest]:
+    """Digests that a safetensors header states: not proof, and often wrong (some trainers wrote that of the empty string)."""
+    for key in _CLAIMED:
+        value = metadata.get(key, "").lower().removeprefix("0x")
+        if _DIGEST.fullmatch(value):
+            yield Digest("autov3", value, f"file header, {key}")
 
 
 def whole_digests(selection: Selection, digests: Mapping[str, Digests]) -> Digests:

@@ -37,7 +37,8 @@ class Listing:
     """What an origin holds.
 
     `source`: canonical, with the commit pinned and the focus; `revision`: that commit; `card`: README.md's text;
-    `focus`: the file or sub-folder that the user named, "" for all. `repo_id` and `revision` are the Hub's alone.
+    `focus`: the file or sub-folder that the user named, "" for all. `repo_id`, `revision` and `ref`, the branch or tag that was asked
+    for (None: the default branch), are the Hub's alone.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Listing:
     files: tuple[RemoteFile, ...]
     card: str | None
     focus: str = ""
+    ref: str | None = None
 
 
 class Stream:

@@ -151,7 +151,7 @@ class HubOrigin:
         if any(file.path == CARD for file in files):
             card = self._files.read(self._url(CARD), 0, CARD_LIMIT).decode("utf-8", errors="replace")
         pinned = HubSource(repo_id, self._commit, focus)
-        return Listing(str(pinned), repo_id, self._commit, files, card, focus)
+        return Listing(str(pinned), repo_id, self._commit, files, card, focus, self._source.revision)
 
     @cached_property
     def _info(self) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,14 @@ import pytest
 from blake3 import blake3
 
 from registry.errors import (
+    AmbiguousChoice,
     Cancelled,
     DigestMismatch,
     HubUnreachable,
+    KindNotTaken,
     ModelshelfError,
     NotIdentified,
+    NoWeights,
     UnusableFile,
     WrongState,
 )
@@ -32,6 +36,7 @@ from tests.hub import Fault, LoopbackHub
 
 OUTLINE = "modelshelf/starter-outline-lora"
 FILE = "pytorch_lora_weights.safetensors"
+VAE = "modelshelf/starter-base/vae/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture
@@ -106,6 +111,98 @@ def test_the_same_model_again_is_not_downloaded_again(manager: Manager, hub: Loo
     assert again.id == first.id
     assert [s.range for s in hub.seen if s.server == "storage"] == ["bytes=0-524287"]  # its header, to be probed
     assert [m.id for m in manager.catalog.list()] == [first.id]
+
+
+def test_the_same_bytes_in_another_repository_are_not_downloaded_and_gain_a_source(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    first = manager.install(OUTLINE)
+    shutil.copytree(shelf / OUTLINE, shelf / "mirror/outline")
+    hub.seen.clear()
+    again = manager.install("mirror/outline")
+    assert again.id == first.id
+    assert [s.repo_id for s in again.sources] == [OUTLINE, "mirror/outline"]
+    assert [s.range for s in hub.seen if s.server == "storage"] == ["bytes=0-524287"]
+    assert "on the shelf already" in manager.installs.list()[0].notes[0]
+
+
+def test_the_same_weights_with_another_header_are_told(manager: Manager, shelf: Path) -> None:
+    body = sd15_lora()
+    length = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + length]) | {"__metadata__": {"sshs_model_hash": "ab" * 32}}
+    raw = json.dumps(header).encode()
+    write(shelf / "a/one/one.safetensors", body)
+    write(shelf / "a/two/two.safetensors", len(raw).to_bytes(8, "little") + raw + body[8 + length :])
+    one, two = manager.install("a/one"), manager.install("a/two")
+    assert one.autov3 == two.autov3
+    assert one.id != two.id
+    assert manager.installs.list()[0].notes == [
+        "It has the same weights as one, with another header (equal AutoV3).",
+        f"The file header, sshs_model_hash claims autov3 abababababab; the bytes have {two.autov3[:12]}.",  # type: ignore[index]
+    ]
+
+
+def test_a_folder_takes_the_files_that_are_on_the_shelf_and_fetches_the_others(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    base = shelf / "modelshelf/starter-base"
+    shutil.copytree(STARTER / "modelshelf/starter-base", base)
+    shutil.copytree(base, shelf / "other/base")
+    (shelf / "other/base/tokenizer/tokenizer_config.json").write_text('{"model_max_length": 78}')
+    first = manager.install("modelshelf/starter-base")
+    hub.seen.clear()
+    second = manager.install("other/base")
+    assert (second.id != first.id, second.kind) == (True, "checkpoint")
+    fetched = {s.path.rpartition("/")[2].partition("?")[0]: s.range for s in hub.seen if s.server == "storage"}
+    assert set(fetched.values()) == {"bytes=0-524287"}  # headers only
+    unet = "unet/diffusion_pytorch_model.safetensors"
+    assert (manager.catalog.path(first) / unet).samefile(manager.catalog.path(second) / unet)
+
+
+def test_a_file_on_the_shelf_that_was_damaged_is_not_taken(manager: Manager, shelf: Path) -> None:
+    base = shelf / "modelshelf/starter-base"
+    shutil.copytree(STARTER / "modelshelf/starter-base", base)
+    shutil.copytree(base, shelf / "other/base")
+    (shelf / "other/base/tokenizer/tokenizer_config.json").write_text('{"model_max_length": 78}')
+    vae = manager.catalog.path(manager.install("modelshelf/starter-base")) / "vae/diffusion_pytorch_model.safetensors"
+    vae.write_bytes(vae.read_bytes()[:-1] + b"\x77")
+    copy = manager.catalog.path(manager.install("other/base")) / "vae/diffusion_pytorch_model.safetensors"
+    assert hash_file(copy) == hash_file(base / "vae/diffusion_pytorch_model.safetensors")
+
+
+class TestSeveralModels:
+    """A source that holds more than one file: what they are decides, not their names."""
+
+    def test_the_one_that_is_taken(self, manager: Manager, shelf: Path) -> None:
+        write(shelf / "a/b/aaa-vae.safetensors", (STARTER / VAE).read_bytes())
+        write(shelf / "a/b/page.safetensors", b"<!DOCTYPE html><html><body>Sign in</body></html>")
+        write(shelf / "a/b/the.weird.name.safetensors", sd15_lora())
+        assert manager.install("a/b").name == "the.weird.name"
+
+    def test_of_several_the_user_decides(self, manager: Manager, shelf: Path) -> None:
+        write(shelf / "a/b/x.safetensors", sd15_lora(rank=4))
+        write(shelf / "a/b/y.safetensors", sd15_lora(rank=8))
+        write(shelf / "a/b/vae.safetensors", (STARTER / VAE).read_bytes())
+        with pytest.raises(AmbiguousChoice, match=r"2 models in a/b.*hf://a/b/x\.safetensors \(lora, sd-1\)") as caught:
+            manager.install("a/b")
+        first, second = caught.value.detail["candidates"]
+        assert (first["report"]["kind"], second["report"]["rank"]) == ("lora", 8)
+        assert manager.install(second["source"]).name == "y"
+
+    def test_those_in_folders_below_when_none_is_on_top(self, manager: Manager, shelf: Path) -> None:
+        write(shelf / "a/b/vae.safetensors", (STARTER / VAE).read_bytes())
+        write(shelf / "a/b/deep/er/style.safetensors", sd15_lora())
+        write(shelf / "c/d/vae.safetensors", (STARTER / VAE).read_bytes())
+        with pytest.raises(KindNotTaken):  # the only one there says what is wrong
+            manager.install("c/d")
+        assert manager.install("a/b").name == "style"
+
+    def test_none_of_them(self, manager: Manager, shelf: Path) -> None:
+        write(shelf / "a/b/one.safetensors", (STARTER / VAE).read_bytes())
+        write(shelf / "a/b/two.safetensors", b"<!DOCTYPE html><html><body>Sign in</body></html>")
+        with pytest.raises(NoWeights, match="None of the 2 weight files") as caught:
+            manager.install("a/b")
+        assert [c["report"]["outcome"] for c in caught.value.detail["candidates"]] == ["identified", "unusable"]
 
 
 def test_a_model_whose_file_was_deleted_can_be_installed_again(manager: Manager) -> None:
