@@ -32,6 +32,8 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.StorageFull: 507,
     errors.Cancelled: 409,
     errors.IncompatibleAdapter: 409,
+    errors.QueueFull: 429,
+    errors.BackendUnavailable: 503,
     errors.NotGenerable: 409,
     errors.OutOfMemory: 503,
 }
@@ -58,15 +60,15 @@ def problem(code: str, detail: str, status: int, **more: Any) -> Problem:
     return Problem(type=f"urn:modelshelf:{code}", title=title, status=status, code=code, detail=detail, **more)
 
 
-def told(error: errors.ModelshelfError) -> Problem:
-    """An error inside an answer, as it would have been answered by itself."""
-    return problem(error.code, error.message, status_of(error), facts=error.detail or None)
-
-
 def recorded(error: dict[str, Any]) -> Problem:
     """The error that an install recorded, as it would have been answered."""
     known = {cls.code: cls for cls in _tree(errors.ModelshelfError)}
     return told(known[error["code"]](error["message"], **error["detail"]))
+
+
+def told(error: errors.ModelshelfError) -> Problem:
+    """An error as it is answered, for where it is part of an answer."""
+    return problem(error.code, error.message, status_of(error), facts=error.detail or None)
 
 
 def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfError]]:
@@ -77,8 +79,11 @@ def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfE
 
 def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.ModelshelfError)
-    def foreseen(_: Request, error: errors.ModelshelfError) -> JSONResponse:
-        return _answer(status_of(error), error.code, error.message, facts=error.detail or None)
+    def expected(_: Request, error: errors.ModelshelfError) -> JSONResponse:
+        answer = _answer(status_of(error), error.code, error.message, facts=error.detail or None)
+        if "retry_after" in error.detail:
+            answer.headers["Retry-After"] = str(error.detail["retry_after"])
+        return answer
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

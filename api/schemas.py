@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from api.problems import Problem, recorded, told
 from registry.compatibility import Fit
 from registry.fits import verdict_of
-from registry.generation import Generation, Preview
+from registry.generation import Generation, Job, Preview
 from registry.installs.inquiry import Inquiry
 from registry.manager import Compatible, CompatibleBases
 from registry.models import Model, ModelFile
-from registry.recipes import AdapterRequest, GenerationRequest, Plan, Sourced, adapter_weight
+from registry.plans import AdapterRequest, GenerationRequest, Plan, Sourced
+from registry.recipes import adapter_weight
 from registry.tables import Install
 from registry.verdicts import Verdict
 
@@ -255,6 +256,10 @@ class LoraIn(Body):
     )
 
 
+MAX_IMAGE_TEXT = 48 * 2**20
+"""Characters of base64: 36 MiB of picture file, which a 4096x4096 PNG of noise has."""
+
+
 class GenerationIn(Body):
     """Everything but checkpoint and prompt may be left out: the Plan in the answer says what was used and why."""
 
@@ -269,10 +274,22 @@ class GenerationIn(Body):
     width: int | None = Field(default=None, description="pixels")
     height: int | None = Field(default=None, description="pixels")
     n: int = 1
+    image: Base64Bytes | None = Field(
+        default=None, description="A picture file in base64: image-to-image starts from it.", max_length=MAX_IMAGE_TEXT
+    )
+    strength: float | None = Field(
+        default=None, description="Of image-to-image, 0 to 1: how much of the steps run. Left out: 0.75."
+    )
+    prediction_type: str | None = Field(
+        default=None,
+        description="What the checkpoint predicts, where its files do not tell: epsilon, v_prediction, sample.",
+    )
+    previews: bool = Field(default=False, description="Whether the events show the picture in the making.")
 
     def request(self) -> GenerationRequest:
-        fields = self.model_dump(exclude={"loras"})
-        return GenerationRequest(loras=tuple(AdapterRequest(a.model, a.weight) for a in self.loras), **fields)
+        fields = self.model_dump(exclude={"loras", "previews", "image"})
+        loras = tuple(AdapterRequest(a.model, a.weight) for a in self.loras)
+        return GenerationRequest(loras=loras, image=self.image, **fields)
 
 
 class PlannedLora(BaseModel):
@@ -297,12 +314,17 @@ class PlanOut(BaseModel):
     width: Value
     height: Value
     n: int
+    eta: float | None = Field(description="Stochasticity of DDIM and TCD; None: the scheduler's own.")
+    strength: Value | None
+    image: str | None = Field(description="SHA-256 of the picture that it starts from.")
+    prediction_type: Value | None
     notes: list[str]
+    warnings: list[str]
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
-        values = plan.as_dict()
-        return cls.model_validate({**values, "loras": values["adapters"]})
+        fields = plan.as_dict()
+        return cls.model_validate({**fields, "loras": fields.pop("adapters")})
 
 
 class WeightRange(BaseModel):
@@ -346,11 +368,59 @@ class PictureOut(BaseModel):
 
 
 class GenerationOut(BaseModel):
+    id: str
     images: list[PictureOut]
     plan: PlanOut
+    warnings: list[str] = Field(description="What contradicts a recipe, was taken for granted, or was left out.")
     timings: dict[str, float] = Field(description="seconds")
 
     @classmethod
-    def of(cls, made: Generation) -> Self:
-        images = [PictureOut(png=b64encode(p.png).decode(), seed=p.seed) for p in made.pictures]
-        return cls(images=images, plan=PlanOut.of(made.plan), timings=dict(made.timings))
+    def of(cls, job: Job, made: Generation) -> Self:
+        return cls(
+            id=job.id,
+            images=_pictures(made),
+            plan=PlanOut.of(made.plan),
+            warnings=list(made.warnings),
+            timings=dict(made.timings),
+        )
+
+
+class GenerationJobOut(BaseModel):
+    """A generation as it stands."""
+
+    id: str
+    state: str = Field(description="queued, running, succeeded, failed or cancelled")
+    ahead: int | None = Field(description="How many are before it; None once it runs.")
+    step: int = Field(description="Denoising steps done, of `steps`.")
+    steps: int
+    plan: PlanOut
+    warnings: list[str]
+    images: list[PictureOut] | None = Field(description="Once it has succeeded.")
+    timings: dict[str, float] | None = Field(description="seconds")
+    error: Problem | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, job: Job, ahead: int | None, *, pictures: bool = True) -> Self:
+        made = job.result
+        return cls(
+            id=job.id,
+            state=job.state,
+            ahead=ahead,
+            step=job.done,
+            steps=job.total,
+            plan=PlanOut.of(job.plan),
+            warnings=list(made.warnings if made else job.plan.warnings),
+            images=_pictures(made) if made and pictures else None,
+            timings=dict(made.timings) if made else None,
+            error=told(job.error) if job.error else None,
+            created_at=job.created_at,
+        )
+
+
+class GenerationList(BaseModel):
+    generations: list[GenerationJobOut]
+
+
+def _pictures(made: Generation) -> list[PictureOut]:
+    return [PictureOut(png=b64encode(picture.png).decode(), seed=picture.seed) for picture in made.pictures]

@@ -7,6 +7,7 @@ ModelshelfError
 ├── NotFound
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
+│   ├── GenerationNotFound        generation_not_found    no such generation, or it ended so long ago that it was forgotten
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found
 │   └── FileMissing               file_not_found          the repository, folder or disk has no such file
@@ -27,7 +28,9 @@ ModelshelfError
 ├── StorageFull                   storage_full            no space left for the file
 ├── Cancelled                     cancelled               the user stopped it; what was fetched so far is kept
 ├── IncompatibleAdapter           incompatible_adapter    the LoRA's tensors do not fit the checkpoint
+├── QueueFull                     queue_full              too many generations wait; `detail` has `retry_after`, in seconds
 └── GenerationFailed
+    ├── BackendUnavailable        backend_unavailable     what the setting `backend` names cannot be loaded
     ├── NotGenerable              not_generable           this checkpoint cannot be run by the backend, and why
     └── OutOfMemory               out_of_memory           the device has too little memory for it
 """
@@ -70,6 +73,10 @@ class ModelNotFound(NotFound):
 
 class InstallNotFound(NotFound):
     code = "install_not_found"
+
+
+class GenerationNotFound(NotFound):
+    code = "generation_not_found"
 
 
 class RepositoryNotFound(NotFound):
@@ -152,8 +159,16 @@ class IncompatibleAdapter(ModelshelfError):
     code = "incompatible_adapter"
 
 
+class QueueFull(ModelshelfError):
+    code = "queue_full"
+
+
 class GenerationFailed(ModelshelfError):
     code = "generation_failed"
+
+
+class BackendUnavailable(GenerationFailed):
+    code = "backend_unavailable"
 
 
 class NotGenerable(GenerationFailed):

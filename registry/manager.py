@@ -10,7 +10,8 @@ from threading import Event, Lock, Thread
 from typing import NamedTuple
 
 from probes import Kind, Report
-from registry.backends import Backend
+from registry.backends import Backend, BackendOptions
+from registry.backends.loading import load_backend
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
@@ -62,15 +63,13 @@ class Manager:
         self._submitting = Lock()
         self._closing = Event()
         self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
-        self.generator = Generator(self.catalog, lambda: self._backend)
+        self.generator = Generator(self.catalog, lambda: self._backend, settings.queue)
 
     @cached_property
     def _backend(self) -> Backend:
-        from registry.backends.diffusers import DiffusersBackend
-
         settings = self.settings
         budget = None if settings.memory_gib is None else int(settings.memory_gib * 2**30)
-        return DiffusersBackend(settings.device, settings.dtype, budget)
+        return load_backend(settings.backend, BackendOptions(settings.device, settings.dtype, budget, settings.batch))
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
@@ -196,7 +195,8 @@ class Manager:
         return replace(query, family=base.family, fits=base.structure or "", missing=False)
 
     def close(self) -> None:
-        """Running installs let go at once, and are queued for the next service."""
+        """A running generation stops within a step; running installs let go at once, and are queued for the next service."""
+        self.generator.close()
         self._closing.set()
         if self._watch.is_alive():
             self._watch.join()

@@ -6,11 +6,36 @@ import io
 import json
 from collections.abc import Mapping
 
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from registry.backends.schedulers import SCHEDULERS
-from registry.recipes import Plan
+from registry.errors import InvalidRequest
+from registry.plans import Plan
+
+MAX_START_PIXELS = 4096 * 4096
+"""Of a picture to start from: the area of the largest picture that can be asked for."""
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """A picture file of any format that Pillow reads, as RGB, upright. Raises InvalidRequest: it is none, damaged, or too large."""
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.width * picture.height > MAX_START_PIXELS:
+                raise InvalidRequest(
+                    f"The picture has {picture.width}x{picture.height} pixels; at most {MAX_START_PIXELS} can be taken.",
+                    field="image",
+                )
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidRequest(f"The picture cannot be read: {error}", field="image") from error
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Without parameters: for pictures in the making."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def encode_png(image: Image.Image, plan: Plan, seed: int, hashes: Mapping[str, str]) -> bytes:
@@ -34,6 +59,7 @@ def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
         "Sampler": SCHEDULERS[plan.scheduler.value].label,
         "CFG scale": f"{plan.cfg.value:g}",
         "Seed": seed,
+        "Denoising strength": f"{plan.strength.value:g}" if plan.strength else "",
         "Size": f"{plan.width.value}x{plan.height.value}",
         "Model hash": hashes.get(plan.checkpoint_name, "")[:10],
         "Model": plan.checkpoint_name,

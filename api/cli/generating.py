@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.common import Reference, opened_manager
-from api.cli.output import print_table
+from api.cli.output import print_table, steps_bar
 
 if TYPE_CHECKING:
-    from registry.recipes import Plan
+    from registry.plans import Plan
 
 app = typer.Typer()
 
@@ -31,16 +31,40 @@ def generate(
     width: int | None = None,
     height: int | None = None,
     n: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 1,
+    image: Annotated[Path | None, typer.Option(help="A picture to start from (image-to-image).")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of it changes, 0 to 1.")] = None,
+    prediction_type: Annotated[
+        str | None, typer.Option(help="epsilon or v_prediction, where the checkpoint does not tell.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(),
 ) -> None:
     """Make pictures. What is left out is decided by the recipes, and shown."""
-    from registry.recipes import AdapterRequest, GenerationRequest
+    from registry.plans import AdapterRequest, GenerationRequest
 
-    adapters = tuple(AdapterRequest(*_name_and_weight(text)) for text in lora or ())
-    request = GenerationRequest(checkpoint, prompt, negative, adapters, steps, cfg, scheduler, seed, width, height, n)
-    with opened_manager() as manager:
-        made = manager.generator.generate(request)
+    request = GenerationRequest(
+        checkpoint,
+        prompt,
+        negative,
+        loras=tuple(AdapterRequest(*_name_and_weight(text)) for text in lora or ()),
+        steps=steps,
+        cfg=cfg,
+        scheduler=scheduler,
+        seed=seed,
+        width=width,
+        height=height,
+        n=n,
+        image=image.read_bytes() if image else None,
+        strength=strength,
+        prediction_type=prediction_type,
+    )
+    with opened_manager() as manager:  # which stops the generation within a step, when Ctrl-C ends the wait
+        job = manager.generator.submit(request)
+        with steps_bar() as follow:
+            job.listen(lambda: follow(job))
+            made = job.wait()
     _show_plan(made.plan)
+    for warning in made.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
     output.mkdir(parents=True, exist_ok=True)
     for picture in made.pictures:
         path = _free(output / f"{made.plan.checkpoint_name}-{picture.seed}.png")
@@ -57,7 +81,8 @@ def _free(path: Path) -> Path:
 
 def _show_plan(plan: Plan) -> None:
     values = [(f"weight of {a.name}", a.weight) for a in plan.adapters]
-    values += [(name, getattr(plan, name)) for name in ("scheduler", "steps", "cfg", "seed", "width", "height")]
+    names = ("scheduler", "steps", "cfg", "seed", "width", "height", "strength", "prediction_type")
+    values += [(name, value) for name in names if (value := getattr(plan, name)) is not None]
     print_table(
         ("", "value", "origin", "by"),
         [(name, f"{v.value:g}" if isinstance(v.value, float) else str(v.value), v.origin, v.by) for name, v in values],

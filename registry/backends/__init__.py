@@ -5,20 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from registry.pipeline_config import PipelineConfig
 
-OnStep = Callable[[int, int], None]
-"""Called after every denoising step with (steps done, steps in all), over all pictures of the job."""
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A denoising step that has ended: `done` of `total` over all passes of the job; where memory is short, passes are added on the way.
+
+    `preview()` makes a small RGB picture of each picture that is being denoised, from its latents; it costs something only when called, and
+    may be called only before `OnStep` returns.
+    """
+
+    done: int
+    total: int
+    preview: Callable[[], tuple[Image, ...]]
+
+
+OnStep = Callable[[Step], None]
+"""Called after every denoising step. What it raises ends the generation: that is how one is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
-    """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, or that of a folder that fits."""
+    """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, its family's, or that
+    of a folder that fits."""
 
     path: Path
     digest: str
@@ -39,8 +54,9 @@ class AdapterRef:
 class GenerationJob:
     """Everything that decides the pictures.
 
-    `width` and `height` in pixels. Picture i of `n` has the seed `seed + i`, and is the same picture whatever `n`. `cfg` of 1 or less: no
-    guidance, one denoiser pass per step. `prediction_type` None: as the checkpoint's scheduler configuration says.
+    `width` and `height` in pixels. Picture i of `n` has the seed `seed + i`. `cfg` of 1 or less: no guidance, one denoiser pass per step.
+    `prediction_type` None: as the checkpoint's scheduler configuration says. `eta` None: the scheduler's own. `image`: RGB, of any size;
+    the last `strength` (0..1) of the steps run from it on.
     """
 
     checkpoint: CheckpointRef
@@ -55,22 +71,44 @@ class GenerationJob:
     negative_prompt: str = ""
     n: int = 1
     prediction_type: str | None = None
+    eta: float | None = None
+    image: Image | None = None
+    strength: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """The pictures and their seeds. `timings` in seconds: `load`, `adapters`, `encode`, `denoise`, `decode`, `total`."""
+    """The pictures and their seeds. `timings` in seconds: `load`, `adapters`, `wait`, `encode`, `denoise`, `decode`, `total`.
+
+    `warnings`: what the user should know and would not see, such as a prompt that was cut.
+    """
 
     images: tuple[Image, ...]
     seeds: tuple[int, ...]
     timings: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """What every backend is made with. `device` and `dtype`: torch's names, or `auto`. `budget_bytes` for resident weights and `batch`, the
+    most pictures that are denoised in one pass; None: the backend decides."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    budget_bytes: int | None = None
+    batch: int | None = None
+
+
+@runtime_checkable
 class Backend(Protocol):
+    """Whatever generates. The class, or any callable, that the setting `backend` names is called with BackendOptions and gives one."""
+
     def generate(self, job: GenerationJob, on_step: OnStep | None = None) -> Generated:
         """Runs one job; callable from any thread.
 
         Raises InvalidRequest (a value that cannot be run), IncompatibleAdapter (nothing was applied), NotGenerable, OutOfMemory,
-        FileMissing, UnusableFile. After any of them the backend serves the next job as if nothing had happened.
+        FileMissing, UnusableFile, and whatever `on_step` raises. After any of them the backend serves the next job as if nothing had
+        happened.
         """
         ...

@@ -12,6 +12,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from probes import Kind, Report, read_header
+from registry.accelerations import decided
 from registry.cards import parse_card
 from registry.catalog import Catalog
 from registry.installs.hashing import Digests
@@ -111,7 +112,7 @@ def _record(
         digests=(*computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3), *claims(metadata)),
         sources=(provenance(listing, selection),),
         trigger_words=tuple(triggers(metadata, card)) if is_adapter else (),
-        statements=statements(metadata, card),
+        statements=(*statements(metadata, card), *decided(report)),
         tags=report.tags,
     )
     files = [

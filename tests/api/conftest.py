@@ -16,6 +16,7 @@ from tests.bad_sources import GATED, add_bad_sources
 from tests.conftest import STARTER
 from tests.demo.strangers import sd15_lora, write
 from tests.hub import LoopbackHub
+from tests.loopback import NETWORK
 
 
 @dataclass
@@ -32,7 +33,9 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     write(folder / "hub/somebody/sd15/sd15.safetensors", sd15_lora())
     add_bad_sources(folder / "hub", STARTER)
     with LoopbackHub(folder / "hub", gated=[GATED]) as hub:
-        manager = Manager(Settings(root=folder / "root", hub_endpoint=hub.endpoint, download_timeout=5))
+        manager = Manager(
+            Settings(root=folder / "root", hub_endpoint=hub.endpoint, download_timeout=5, allowed_networks=NETWORK)
+        )
         list(manager.install_starter())
         with TestClient(create_app(manager)) as http:
             yield Starter(http, manager, hub)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from registry.catalog import Entry
 from registry.manager import Manager
+from registry.models import Model, Provenance, Trigger, computed
 from registry.settings import Settings
-from registry.tables import Model
 from tests.page.conftest import PATIENCE, WIDE, Console
 from tests.page.stand import HOSTILE
 from tests.service import running_service
@@ -32,9 +33,9 @@ def model(number: int) -> Model:
         format="safetensors",
         path=f"lora/{number}.safetensors",
         size=1_000_000 + number,
-        blake3=f"{number:064x}",
-        source=f"hf://somebody/lora-{number}",
-        triggers=[f"trigger {number}"],
+        digests=computed(blake3=f"{number:064x}"),
+        sources=(Provenance(f"hf://somebody/lora-{number}"),),
+        trigger_words=(Trigger(f"trigger {number}", "model card"),),
     )
 
 
@@ -42,7 +43,7 @@ def model(number: int) -> Model:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root: Path = tmp_path_factory.mktemp("many")
     manager = Manager(Settings(root=root))
-    manager.catalog.add_all(model(number) for number in range(COUNT))
+    manager.catalog.add_many(Entry(model(number), {}) for number in range(COUNT))
     manager.close()
     with running_service(root, "http://127.0.0.1:9") as client:
         yield str(client.base_url)
