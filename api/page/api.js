@@ -48,16 +48,21 @@ const at = (...parts) => parts.map(encodeURIComponent).join("/");
 
 // -- models
 const PAGE = 200;
-export async function models({ kind, family, q, after = 0, signal }) {
-  const found = await json("GET", "models", { query: { kind, family, q, limit: PAGE, offset: after }, signal });
-  return { models: found.models, next: found.models.length === PAGE ? after + PAGE : null };
-}
+const LONGEST = 1000; // the longest page that the service gives
+// One page: {models, next}; `next` is the `cursor` of the following one, null after the last.
+export const models = ({ signal, ...query }) => json("GET", "models", { query: { limit: PAGE, ...query }, signal });
 export const families = async () => (await json("GET", "families")).families;
 export const model = (id) => json("GET", at("models", id));
 export const edit = (id, body) => json("PATCH", at("models", id), { body });
-export const compatibleLoras = async (id, all) => (await json("GET", at("models", id, "compatible-loras"), { query: { all } })).loras;
-export const compatibleCheckpoints = async (id, all) =>
-  (await json("GET", at("models", id, "compatible-checkpoints"), { query: { all } })).checkpoints;
+// The first thousand: {verdicts: [{model, fits, reason}], next}, next null if these are all.
+export async function compatibleLoras(id, all) {
+  const { loras, next } = await json("GET", at("models", id, "compatible-loras"), { query: { all, limit: LONGEST } });
+  return { verdicts: loras, next };
+}
+export async function compatibleCheckpoints(id, all) {
+  const { checkpoints, next } = await json("GET", at("models", id, "compatible-checkpoints"), { query: { all, limit: LONGEST } });
+  return { verdicts: checkpoints, next };
+}
 
 export const previewUrl = (found) =>
   found.overrides.preview ? new URL(`${at("models", found.id, "preview")}?v=${found.overrides.preview}`, ROOT).href : null;
@@ -74,11 +79,26 @@ export const installEvents = (id, signal) => events(at("installs", id, "events")
 // -- generations
 export const schedulers = async () => (await json("GET", "schedulers")).schedulers;
 export const plan = (body, signal) => json("POST", "plans", { body, signal });
-// `progress({done, total, preview})` is called as the work goes on.
-export async function generate(body, { signal }) {
-  const made = await json("POST", "generations", { body, signal });
+
+// A job is queued, followed to its end, and cancelled when `signal` says so. `progress` is told {ahead}, {done, total} and {previews}, PNG
+// files in the making.
+export async function generate(body, { signal, progress }) {
+  const job = await json("POST", "generations", { query: { wait: false }, body: { ...body, previews: true } });
+  const path = at("generations", job.id);
+  const cancel = () => request("DELETE", path).catch(() => {}); // it has ended meanwhile: then its events say how
+  signal.addEventListener("abort", cancel, { once: true });
+  if (signal.aborted) cancel();
+  progress({ ahead: job.ahead });
+  for await (const { name, data } of events(`${path}/events`)) {
+    if (name === "step") progress(data);
+    else if (name === "preview") progress({ previews: data.images.map(pngOf) });
+    else if (name === "running") progress({ done: 0, total: job.steps });
+  }
+  const made = await json("GET", path);
+  if (made.state === "cancelled") throw new DOMException("Cancelled.", "AbortError");
+  if (made.error) throw new Problem(made.error);
   const pictures = made.images.map((image) => ({ seed: image.seed, blob: pngOf(image.png) }));
-  return { plan: made.plan, timings: made.timings, pictures };
+  return { plan: made.plan, warnings: made.warnings, timings: made.timings, pictures };
 }
 
 const pngOf = (base64) => new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], { type: "image/png" });

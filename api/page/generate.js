@@ -94,25 +94,26 @@ export async function enter({ query }) {
 
 async function everyCheckpoint() {
   const found = [];
-  for (let after; after !== null && found.length < MOST_CHECKPOINTS;) {
-    const page = await api.models({ kind: "checkpoint", after });
+  for (let cursor; cursor !== null && found.length < MOST_CHECKPOINTS;) {
+    const page = await api.models({ kind: "checkpoint", missing: false, cursor });
     found.push(...page.models);
-    after = page.next;
+    cursor = page.next;
   }
   return found;
 }
 
 // The checkpoint in use if this LoRA fits it, else one that it fits.
 async function baseFor(lora) {
-  const fitting = (await api.compatibleCheckpoints(lora.id)).map((v) => v.model.id);
+  const fitting = (await api.compatibleCheckpoints(lora.id)).verdicts.map((v) => v.model.id);
   if (!fitting.length) say(`${lora.name} fits no installed checkpoint.`);
   return fitting.includes(form.checkpoint) ? form.checkpoint : fitting[0];
 }
 
 async function choose(id) {
   ui.checkpoint.value = form.checkpoint = id;
-  const fitting = (await api.compatibleLoras(id)).map((v) => v.model);
-  const dropped = ui.loras.allow(fitting);
+  const { verdicts, next } = await api.compatibleLoras(id);
+  const search = next === null ? null : async (q) => (await api.models({ compatible_with: id, q })).models;
+  const dropped = ui.loras.allow(verdicts.map((v) => v.model), search);
   await replan(dropped.length ? `${dropped.join(", ")} taken off: it does not fit this checkpoint` : null);
 }
 
@@ -153,7 +154,7 @@ async function replan(why = null) {
     const weights = ui.loras.show(preview).map((l) => `weight of ${l.name} ${l.weight.value}`);
     const changes = [...ui.sampler.show(preview), ...weights];
     if (why) fill(ui.told, changes.length ? `${why}. It sets: ${changes.join(", ")}.` : `${why}.`);
-    fill(ui.notes, preview.plan.notes.map((note) => el("li", {}, note)));
+    fill(ui.notes, [...preview.plan.notes, ...preview.plan.warnings].map((note) => el("li", {}, note)));
   } catch (error) {
     if (error.name !== "AbortError") fill(ui.problem, problemBox(error));
   }
@@ -163,7 +164,7 @@ async function generate() {
   if (running) return;
   running = new AbortController();
   const bar = el("progress", { "aria-label": "Progress" });
-  const doing = el("p", { class: "muted", role: "status" }, "Starting …");
+  const doing = el("p", { class: "muted" }, "Starting …");
   const seen = el("div", { class: "preview" });
   ui.go.disabled = true;
   fill(ui.problem);
@@ -174,7 +175,8 @@ async function generate() {
     const made = await api.generate(requested(), { signal: running.signal, progress: (p) => progress(p, bar, doing, seen) });
     const pictures = made.pictures.map((p) => ({ ...p, plan: made.plan, timings: made.timings, created: new Date().toISOString() }));
     await ui.gallery.add([...pictures].reverse());
-    fill(ui.stage, el("ul", { class: "fresh" }, pictures.map((p) => el("li", {}, image(p)))));
+    fill(ui.stage, el("ul", { class: "fresh" }, pictures.map((p) => el("li", {}, image(p)))),
+      made.warnings.length ? el("ul", { class: "notes" }, made.warnings.map((w) => el("li", {}, w))) : null);
     say(pictures.length === 1 ? "The picture is ready." : `${pictures.length} pictures are ready.`);
   } catch (error) {
     fill(ui.stage);
@@ -185,13 +187,16 @@ async function generate() {
   ui.go.disabled = false;
 }
 
-function progress({ done, total, preview }, bar, doing, seen) {
+function progress({ ahead, done, total, previews }, bar, doing, seen) {
+  if (ahead) fill(doing, `${ahead} before it in the queue`);
   if (total) {
     bar.max = total;
     bar.value = done;
-    fill(doing, `Step ${done} of ${total}`);
+    fill(doing, done ? `Step ${done} of ${total}` : "Loading the weights …");
   }
-  if (preview) fill(seen, el("img", { class: "picture", src: preview, alt: "Preview of the picture that is being made" }));
+  if (!previews) return;
+  for (const old of seen.children) URL.revokeObjectURL(old.src);
+  fill(seen, previews.map((png) => el("img", { class: "picture", src: URL.createObjectURL(png), alt: "The picture in the making" })));
 }
 
 // The settings of a picture, every value as stated, so that the same picture comes again.

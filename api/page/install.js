@@ -16,6 +16,7 @@ const STATES = {
   installed: "installed", paused: "paused", failed: "failed", cancelled: "cancelled",
 };
 const RETRY_AFTER = 2000; // milliseconds after a stream that broke
+const MOST_CHOICES = 50; // of a repository with many models
 const MOST_FOLLOWED = 3; // a browser opens six connections to a server in all, and a stream holds one
 
 let input, answer, list;
@@ -69,11 +70,12 @@ async function ask() {
 
 // The server names the candidates when there are several.
 function choices(error) {
-  const named = error.facts.choices ?? [];
-  if (!named.length) return null;
+  const candidates = error.facts.candidates ?? [];
+  if (!candidates.length) return null;
   const pick = (source) => { input.value = source; ask(); };
-  return el("ul", { class: "choices" }, named.slice(0, 50).map((source) =>
-    el("li", {}, el("button", { type: "button", class: "chip", click: () => pick(source) }, source))));
+  return el("ul", { class: "choices" }, candidates.slice(0, MOST_CHOICES).map(({ source, size, report }) =>
+    el("li", {}, el("button", { type: "button", class: "chip", click: () => pick(source) }, source),
+      report.kind ? [kindBadge(report.kind), report.family] : el("span", { class: "muted" }, report.reason), el("span", { class: "muted" }, bytes(size)))));
 }
 
 function described(source, found) {
@@ -193,7 +195,7 @@ function jobRow(first) {
     if (job.bytes_total) bar.value = job.bytes_done / job.bytes_total;
     else bar.removeAttribute("value");
     fill(figures, figuresOf(job));
-    fill(wrong, job.error ? el("p", { class: "problem" }, job.error.detail) : null);
+    fill(wrong, job.error ? el("p", { class: "problem" }, job.error.detail) : null, (job.notes ?? []).map((note) => el("p", { class: "muted" }, note)));
     if (offered !== job.state) {
       offered = job.state;
       const orders = ORDERS[job.state] ?? ["pause", "cancel"];

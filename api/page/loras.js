@@ -29,11 +29,12 @@ export class LoraList {
     root.append(this.list, this.picker);
   }
 
-  // The LoRAs that fit the checkpoint. Returns the names of chosen ones that do not.
-  allow(fitting) {
+  // The LoRAs that fit the checkpoint; where there are more, `more(text)` finds them. Returns the names of chosen ones that do not fit.
+  allow(fitting, more) {
     this.fitting = fitting;
+    this.more = more;
     const ids = new Set(fitting.map((m) => m.id));
-    const dropped = this.chosen.filter((l) => !ids.has(l.id));
+    const dropped = more ? [] : this.chosen.filter((l) => !ids.has(l.id)); // among more, the plan will tell
     for (const lora of dropped) this.chosen.splice(this.chosen.indexOf(lora), 1);
     this.draw();
     return dropped.map((l) => l.name);
@@ -69,11 +70,15 @@ export class LoraList {
     this.offer();
   }
 
-  offer() {
-    const left = this.fitting.filter((m) => !this.chosen.some((l) => l.id === m.id));
+  async offer() {
+    const isLeft = (m) => !this.chosen.some((l) => l.id === m.id);
+    const left = this.fitting.filter(isLeft);
+    const number = `${left.length.toLocaleString()}${this.more ? " and more" : ""}`;
+    fill(this.summary, left.length ? `Add a LoRA (${number} fit${left.length === 1 ? "s" : ""})` : this.fitting.length ? "All that fit are in" : "No LoRA fits this checkpoint");
     const sought = this.search.value.trim().toLowerCase();
-    const found = left.filter((m) => [m.name, m.repo_id ?? "", ...m.triggers].some((t) => t.toLowerCase().includes(sought)));
-    fill(this.summary, left.length ? `Add a LoRA (${left.length.toLocaleString()} fit${left.length === 1 ? "s" : ""})` : this.fitting.length ? "All that fit are in" : "No LoRA fits this checkpoint");
+    const holds = (m) => [m.name, m.repo_id ?? "", ...m.triggers].some((t) => t.toLowerCase().includes(sought));
+    const found = sought && this.more ? (await this.more(sought)).filter(isLeft) : left.filter(holds);
+    if (sought !== this.search.value.trim().toLowerCase()) return; // typed on meanwhile
     fill(this.offers,
       found.slice(0, MOST_OFFERED).map((m) => el("li", {}, el("button", { type: "button", class: "offer", click: () => this.take(m) },
         el("span", {}, m.name), kindBadge(m.kind)))),

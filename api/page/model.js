@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { copyButton, el, fill, problemBox, say } from "./dom.js";
 import { editor } from "./edit.js";
 import { bytes, date, kindName, number, provenance } from "./format.js";
-import { kindBadge, modelHref, picture } from "./shelf.js";
+import { kindBadge, modelHref, picture, troubles } from "./shelf.js";
 
 export const title = "Model";
 
@@ -51,7 +51,7 @@ function show(model) {
         el("p", { class: "model-kind" }, kindBadge(model.kind), el("span", { class: "family" }, model.family),
           model.variant && model.variant !== "normal" ? el("span", {}, model.variant) : null,
           model.prediction_type ? el("span", { class: "muted" }, `${model.prediction_type} prediction`) : null,
-          el("span", { class: "muted" }, model.format), el("span", { class: "muted" }, bytes(model.size))),
+          el("span", { class: "muted" }, model.format), el("span", { class: "muted" }, bytes(model.size)), ...troubles(model)),
         model.weight ? el("p", {}, el("strong", {}, `Weight ${number(model.weight.value)} `),
           el("span", { class: "provenance" }, provenance(model.weight))) : null,
         model.triggers.length ? el("p", { class: "triggers" }, el("span", { class: "muted" }, "Triggers "),
@@ -110,7 +110,8 @@ function compatible(model, isCheckpoint) {
   const load = async () => {
     try {
       const ask = isCheckpoint ? api.compatibleLoras : api.compatibleCheckpoints;
-      verdicts(place, await ask(model.id, true), isCheckpoint);
+      const { verdicts: all, next } = await ask(model.id, true);
+      verdicts(place, all, isCheckpoint, next !== null);
     } catch (error) {
       fill(place, problemBox(error));
     }
@@ -119,7 +120,7 @@ function compatible(model, isCheckpoint) {
   return panel(isCheckpoint ? "LoRAs that fit" : "Checkpoints that it fits", place);
 }
 
-function verdicts(place, all, isCheckpoint) {
+function verdicts(place, all, isCheckpoint, more) {
   const row = ({ model, reason }) => el("li", {}, el("a", { href: modelHref(model.id) }, model.name), " ", isCheckpoint ? kindBadge(model.kind) : null,
     el("span", { class: "reason" }, reason));
   const list = (some) => [
@@ -130,33 +131,36 @@ function verdicts(place, all, isCheckpoint) {
   const others = all.filter((v) => !v.fits);
   fill(place,
     fitting.length ? list(fitting) : el("p", { class: "muted" }, isCheckpoint ? "No installed LoRA fits." : "It fits no installed checkpoint."),
-    others.length ? el("details", {}, el("summary", {}, `${others.length.toLocaleString()} that ${others.length === 1 ? "does" : "do"} not fit, and why`), list(others)) : null);
+    others.length ? el("details", {}, el("summary", {}, `${others.length.toLocaleString()} that ${others.length === 1 ? "does" : "do"} not fit, and why`), list(others)) : null,
+    more ? el("p", { class: "muted" }, `The first ${all.length.toLocaleString()} of all were compared here.`) : null);
 }
 
 const facts = (pairs) => el("dl", { class: "facts" }, pairs.filter(([, value]) => value).map(([name, value]) =>
   el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 
+const repositoryLink = (id) =>
+  el("a", { href: `https://huggingface.co/${id.split("/").map(encodeURIComponent).join("/")}`, rel: "noreferrer" }, id);
+
 function origins(model) {
-  const repository = model.repo_id
-    ? el("a", { href: `https://huggingface.co/${model.repo_id.split("/").map(encodeURIComponent).join("/")}`, rel: "noreferrer" }, model.repo_id)
-    : null;
+  const said = Object.entries(model.facts).filter(([, fact]) => ["string", "number"].includes(typeof fact.value));
+  const source = ({ url, repo_id: id, revision }) => el("li", {},
+    id ? [repositoryLink(id), " ", revision ? copyButton(revision, `commit ${revision.slice(0, 10)}`) : null] : null,
+    el("div", {}, el("code", {}, url)));
   return panel("Where it comes from", facts([
-    ["Repository", repository],
-    ["Commit", model.revision ? copyButton(model.revision, model.revision.slice(0, 12)) : null],
-    ["Source", el("code", {}, model.source)],
-    ["Made from", model.base_model],
-    ["Installed", date(model.created_at)],
-    ["On disk", el("code", {}, model.path)],
-    ["Id", copyButton(model.id)],
+    ["Sources", model.sources.length ? el("ul", { class: "sources" }, model.sources.map(source)) : null],
+    ...said.map(([name, fact]) => [name.replaceAll("_", " "), [String(fact.value), el("span", { class: "provenance" }, ` ${fact.by}`)]]),
+    ["tags", model.tags.join(", ")],
+    ["on the shelf", `since ${date(model.created_at)}`],
+    ["on disk", [el("code", {}, model.path), model.managed ? null : el("span", { class: "provenance" }, " where it lay")]],
+    ["id", copyButton(model.id)],
   ]));
 }
 
+const DIGESTS = { blake3: "BLAKE3", sha256: "SHA-256", autov3: "AutoV3" };
+
 function digests(model) {
-  return panel("Digests", facts([
-    ["BLAKE3", model.blake3 && copyButton(model.blake3)],
-    ["SHA-256", model.sha256 && copyButton(model.sha256)],
-    ["AutoV3", model.autov3 && copyButton(model.autov3)],
-  ]));
+  const row = ({ algorithm, value, by }) => [DIGESTS[algorithm] ?? algorithm, [copyButton(value), by ? el("span", { class: "provenance" }, ` claimed by ${by}`) : null]];
+  return panel("Digests", model.digests.length ? facts(model.digests.map(row)) : el("p", { class: "muted" }, "Not hashed yet."));
 }
 
 function files(model) {

@@ -10,9 +10,10 @@ export const title = "Shelf";
 const SHOWN_TRIGGERS = 3; // of a card; the model's own page shows all
 const LAYOUT = "modelshelf.layout";
 
-const wanted = { kind: "", family: "", q: "" };
-let grid, count, message, familySelect, kindButtons;
-let next = null; // where the following page begins; null: there is none
+const wanted = { kind: "", family: "", q: "", sort: "name" };
+const SORTS = { name: "By name", "-created": "Newest first", "-size": "Largest first" };
+let grid, message, familySelect, kindButtons;
+let next = null; // cursor of the following page; null: there is none
 let loading = null; // AbortController of the request under way
 
 export function build(root) {
@@ -26,7 +27,8 @@ export function build(root) {
     el("button", { type: "button", "data-kind": kind, click: () => change({ kind }) }));
   const layouts = ["cards", "list"].map((name) =>
     el("button", { type: "button", "data-layout": name, click: () => lay(name) }, name === "cards" ? "Cards" : "List"));
-  count = el("p", { class: "count", role: "status" });
+  const sort = el("select", { "aria-label": "Order", change: () => change({ sort: sort.value }) },
+    Object.entries(SORTS).map(([value, name]) => el("option", { value }, name)));
   message = el("div");
   const holder = el("div", { class: "grid" });
   root.append(
@@ -34,8 +36,7 @@ export function build(root) {
     el("div", { class: "filters" },
       search,
       el("div", { class: "segments", role: "group", "aria-label": "Kind" }, kindButtons),
-      familySelect,
-      count,
+      familySelect, sort,
       el("div", { class: "segments", role: "group", "aria-label": "Layout" }, layouts)),
     message, holder);
   grid = new VirtualGrid(holder, { render: card, near: more });
@@ -87,7 +88,7 @@ async function more() {
   if (next === null || loading) return;
   const mine = (loading = new AbortController());
   try {
-    const page = await api.models({ ...wanted, after: next, signal: mine.signal });
+    const page = await api.models({ ...wanted, cursor: next, signal: mine.signal });
     loading = null;
     next = page.next;
     grid.append(page.models);
@@ -132,6 +133,12 @@ export function picture(model) {
 
 const initials = (name) => (name.match(/[\p{L}\p{N}]+/gu) ?? ["?"]).slice(0, 2).map((word) => [...word][0]).join("");
 
+// What is wrong with its file, if anything.
+export const troubles = (model) => [
+  model.missing_since ? el("span", { class: "badge trouble" }, "file is gone") : null,
+  model.damaged_at ? el("span", { class: "badge trouble" }, "file has changed") : null,
+];
+
 export const kindBadge = (kind) => el("span", { class: `badge ${kind}` }, kindName(kind));
 
 function card(model) {
@@ -140,7 +147,7 @@ function card(model) {
     el("div", { class: "card-text" },
       el("h2", { class: "card-name" }, el("a", { href: modelHref(model.id), title: model.name }, model.name)),
       el("p", { class: "card-kind" }, kindBadge(model.kind), el("span", { class: "family" }, model.family),
-        model.variant && model.variant !== "normal" ? el("span", { class: "muted" }, model.variant) : null),
+        model.variant && model.variant !== "normal" ? el("span", { class: "muted" }, model.variant) : null, ...troubles(model)),
       el("p", { class: "card-triggers" }, model.triggers.slice(0, SHOWN_TRIGGERS).map((word) => copyButton(word))),
       el("p", { class: "card-facts" },
         model.weight ? el("span", { title: provenance(model.weight) }, `weight ${number(model.weight.value)}`) : null,

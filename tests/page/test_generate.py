@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,24 @@ def test_a_wrong_value_is_told_and_loses_nothing(page: Page, console: list[Conso
     expect(page.get_by_role("alert")).to_have_count(0)
     page.get_by_label("Seed", exact=True).fill("seven")
     expect(page.get_by_role("alert")).to_contain_text("seed")
+
+
+def test_a_generation_is_followed_with_previews_and_cancelled_within_a_step(page: Page, stand: Stand) -> None:
+    page.goto("/#/generate")
+    settled(page)
+    page.get_by_label("Prompt", exact=True).fill("a yellow star on a blue background")
+    page.get_by_label("Steps", exact=True).fill("150")
+    page.get_by_label("Pictures").fill("8")
+    expect(origin(page, "Steps")).to_contain_text("your choice")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    running = page.locator(".running")
+    expect(running).to_contain_text(re.compile(r"Step \d+ of \d+"))
+    expect(running.get_by_alt_text("The picture in the making")).to_be_visible()
+    page.get_by_role("link", name="Shelf", exact=True).click()  # it goes on meanwhile
+    page.get_by_role("link", name="Generate", exact=True).click()
+    running.get_by_role("button", name="Cancel").click()
+    expect(running).to_have_count(0)
+    expect(page.locator("#said")).to_have_text("Cancelled.")
+    expect(page.locator(".made")).to_have_count(0)
+    assert stand.get("/v1/generations").json()["generations"][0]["state"] == "cancelled"
+    settled(page)
