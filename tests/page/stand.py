@@ -18,6 +18,7 @@ from tests.hub import LoopbackHub
 from tests.service import running_service
 
 STARTERS = ("starter-base", "starter-outline-lora", "starter-heart-lora", "starter-lcm-lora")
+STRANGERS = ("somebody/sd15", "somebody/hostile")
 HOSTILE = '<img src=x onerror="window.attacked=1">'
 # Fits the starter and recommends no weight; every text of its card tries to be markup.
 HOSTILE_CARD = f"""---
@@ -51,8 +52,8 @@ class Stand(httpx.Client):
 
 
 @contextmanager
-def running_stand(folder: Path) -> Iterator[Stand]:
-    """The starter, a LoRA of the real SD 1.5 that does not fit it, and one with a hostile card are installed."""
+def running_stand(folder: Path, strangers: tuple[str, ...] = STRANGERS) -> Iterator[Stand]:
+    """The starter is installed, and the `strangers`: a LoRA of the real SD 1.5 that does not fit it, and one with a hostile card."""
     hub_root, root = folder / "hub", folder / "root"
     shutil.copytree(STARTER, hub_root)
     add_bad_sources(hub_root, STARTER)
@@ -64,7 +65,7 @@ def running_stand(folder: Path) -> Iterator[Stand]:
         running_service(root, hub.endpoint, Stand) as stand,
     ):
         stand.hub, stand.root = hub, root
-        for source in (*(f"modelshelf/{name}" for name in STARTERS), "somebody/sd15", "somebody/hostile"):
+        for source in (*(f"modelshelf/{name}" for name in STARTERS), *strangers):
             stand.install(source)
         yield stand
 
