@@ -18,7 +18,8 @@ from registry.manager import Compatible, CompatibleBases
 from registry.models import Model, ModelFile
 from registry.plans import AdapterRequest, GenerationRequest, Plan, Sourced
 from registry.recipes import adapter_weight
-from registry.tables import Install
+from registry.sources import without_signature
+from registry.tables import Install, ScanRow
 from registry.verdicts import Verdict
 
 
@@ -242,11 +243,38 @@ class InstallOut(BaseModel):
         rate, missing = install.bytes_per_second, install.bytes_total - install.bytes_done
         left = round(missing / rate, 1) if rate and missing > 0 else None
         facts = install.model_dump(include=set(cls.model_fields) - {"error", "seconds_left"})
+        facts["source"] = without_signature(install.source)
         return cls(error=error, seconds_left=left, **facts)
 
 
 class InstallList(BaseModel):
     installs: list[InstallOut]
+
+
+class ScanIn(Body):
+    folder: str = Field(
+        description="Absolute path on the server, in a folder that may be scanned.", min_length=1, max_length=4096
+    )
+
+
+class ScanOut(BaseModel):
+    id: str
+    folder: str
+    state: str
+    counts: dict[str, int] = Field(description="Models: unchanged, added, changed, moved, missing; files skipped.")
+    error: Problem | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, scan: ScanRow) -> Self:
+        error = None if scan.error is None else recorded(scan.error)
+        return cls(error=error, **scan.model_dump(include=set(cls.model_fields) - {"error"}))
+
+
+class ScanList(BaseModel):
+    scans: list[ScanOut]
+    folders: list[str]
 
 
 class LoraIn(Body):

@@ -155,7 +155,7 @@ class Catalog:
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
         """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""
         with self.writing() as connection:
-            self._revise(connection, model, report, files)
+            self.revise_in(connection, model, report, files)
 
     def add_source(self, model: Model, source: Provenance) -> Model:
         """It can be had from there, too; known already, only its etag and ref are brought up to date."""
@@ -189,6 +189,19 @@ class Catalog:
                 connection.execute(insert(own), rows)
         return self.get(model.id)
 
+    def succeed(self, old: Model, new: Model, old_name: str) -> None:
+        """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
+        own = table_of(OverrideRow)
+        with self.writing() as connection:
+            for model, name in ((new, new.id), (old, old_name), (new, old.name)):
+                renamed = update(MODEL).where(MODEL.c.id == model.id)
+                connection.execute(renamed.values(name=name, name_key=folded(name)))
+                text = search_text(replace(model, name=name))
+                connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
+            if not new.overrides and old.overrides:
+                rows = [{"model_id": new.id, "name": k, "value": v} for k, v in old.overrides.items()]
+                connection.execute(insert(own), rows)
+
     def set(self, model: Model, **columns: Any) -> None:
         """Columns of the model's own row, such as `path` or `missing_since`."""
         with self.writing() as connection:
@@ -211,7 +224,18 @@ class Catalog:
             connection.execute(update(state).values(version=state.c.version + 1))
             yield connection
 
-    def _revise(
+    def reclassify_in(
+        self, connection: Connection, model: Model, report: Mapping[str, Any], _files: Sequence[ModelFile] = ()
+    ) -> None:
+        """The same bytes, looked at again: only what the probe says is new."""
+        names = ("kind", "family", "variant", "prediction_type", "format", "structure", "missing_since")
+        values = {name: getattr(model, name) for name in names}
+        connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
+        table = table_of(ReportRow)
+        told = update(table).where(table.c.model_id == model.id)
+        connection.execute(told.values(data=dict(report), probed_at=now()))
+
+    def revise_in(
         self, connection: Connection, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]
     ) -> None:
         rows = rows_of(model, report, files)

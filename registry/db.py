@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 from filelock import FileLock
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 # In a clone and an editable install the folder stands beside the packages; a wheel carries it inside registry.
@@ -116,6 +120,11 @@ def _is_current(engine: Engine) -> bool:
 
 @contextmanager
 def unit_of_work(engine: Engine) -> Iterator[Session]:
-    """One transaction: commits when the block ends, rolls back when it raises."""
-    with Session(engine, expire_on_commit=False) as session, session.begin():
-        yield session
+    """One transaction: commits when the block ends, rolls back when it raises. A full disk is OSError(ENOSPC), as for any file."""
+    try:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), engine.url.database) from error

@@ -8,6 +8,7 @@ ModelshelfError
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
 │   ├── GenerationNotFound        generation_not_found    no such generation, or it ended so long ago that it was forgotten
+│   ├── ScanNotFound              scan_not_found
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found
 │   └── FileMissing               file_not_found          the repository, folder or disk has no such file
@@ -77,6 +78,10 @@ class InstallNotFound(NotFound):
 
 class GenerationNotFound(NotFound):
     code = "generation_not_found"
+
+
+class ScanNotFound(NotFound):
+    code = "scan_not_found"
 
 
 class RepositoryNotFound(NotFound):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -25,9 +25,12 @@ from registry.installs.worker import OnProgress, Worker
 from registry.models import Model
 from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
+from registry.scans.service import Scans
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import Install, State
+from registry.updates import Update, look_for_updates
+from registry.upkeep import Upkeep
 
 WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
 
@@ -56,6 +59,8 @@ class Manager:
         self.catalog = Catalog(self._engine, settings.root)
         self.previews = Previews(settings.root / ".previews")
         self.fits = Fits(self._engine, self.catalog)
+        self.scans = Scans(settings, self._engine, self.catalog, self.fits)
+        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
         self.installs = InstallBook(self._engine)
         self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
@@ -112,6 +117,7 @@ class Manager:
     def watch_installs(self) -> None:
         """Keep doing so in the background, for the installs that other processes queue or leave; and clean up, once."""
         self._worker.clean()
+        self.scans.start()
         self._threads.submit(self.fits.catch_up)  # what a killed service had not come to
         self.resume_installs()
         self._watch.start()
@@ -194,6 +200,20 @@ class Manager:
             raise InvalidRequest(f"{base.name} is {base.family}: nothing of {query.family} fits it.", field="family")
         return replace(query, family=base.family, fits=base.structure or "", missing=False)
 
+    # -- newer versions
+    def updates(self, models: Iterable[Model]) -> Iterator[Update]:
+        """Of those that came from the Hub; nothing is downloaded."""
+        return look_for_updates(models, self.catalog, self.settings)
+
+    def fetch_update(self, update: Update, on_progress: OnProgress = lambda _: None) -> Model:
+        """Install the newer version. It takes over name and settings; the older one keeps its file, its commit in its name."""
+        old = update.model
+        new = self.install(update.source, on_progress)
+        if new.id == old.id:
+            return new
+        self.catalog.succeed(old, new, f"{old.name}@{(old.revision or old.id)[:7]}")
+        return self.catalog.get(new.id)
+
     def close(self) -> None:
         """A running generation stops within a step; running installs let go at once, and are queued for the next service."""
         self.generator.close()
@@ -201,6 +221,7 @@ class Manager:
         if self._watch.is_alive():
             self._watch.join()
         self._worker.stop()
+        self.scans.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
 

@@ -177,8 +177,10 @@ def _columns(query: Query) -> list[ColumnElement[bool]]:
 def _set_filters(connection: Connection, query: Query) -> Iterator[tuple[Select[Any], Select[Any]]]:
     """Filters by other tables: the ids that pass, from an index, and the same for testing one model by its id."""
     if query.digest:
-        beginning = DIGEST.c.value.between(query.digest, f"{query.digest}g")  # `g` stands behind every hex digit
-        passing = select(DIGEST.c.model_id).where(beginning)
+        # A range, with `g` behind every hex digit. (BETWEEN would be the same, but SQLAlchemy 2.1 writes it for PostgreSQL with a COLLATE
+        # that stands between BETWEEN and its AND, where the grammar has none.)
+        beginning = (DIGEST.c.value >= query.digest, DIGEST.c.value < f"{query.digest}g")
+        passing = select(DIGEST.c.model_id).where(*beginning)
         yield passing, passing
     if query.tag:
         passing = select(TAG.c.model_id).where(TAG.c.name == query.tag)

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         description="Private networks that may be connected to nonetheless, also over http: `10.1.0.0/16`, with commas between them. "
         "For a Hub mirror in one's own network, and for tests.",
     )
+    allowed_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders on this machine that the service may be asked to scan, with commas between them; those that "
+        "`modelshelf scan` was given on the machine itself may be scanned again anyway.",
+    )
     download_connections: int = Field(
         default=4,
         ge=1,
@@ -92,7 +97,7 @@ class Settings(BaseSettings):
         repr=False,
     )
 
-    @field_validator("allowed_hosts", "allowed_networks", mode="before")
+    @field_validator("allowed_hosts", "allowed_networks", "allowed_folders", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

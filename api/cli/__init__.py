@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from api.cli import generating, installing, models, probing, serving
+from api.cli import generating, installing, models, probing, serving, shelving
 from api.cli.common import FAILED
 from registry.errors import ModelshelfError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (serving, installing, models, probing, generating):
+for group in (serving, installing, models, shelving, probing, generating):
     app.add_typer(group.app)
 
 

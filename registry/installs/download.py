@@ -20,6 +20,7 @@ ATTEMPTS = 20
 """Requests that one call makes, as long as each gets further than the ones before; then the caller decides."""
 RESERVE = 16 << 20
 """Bytes that stay free on the disk: the database must still be able to say that the disk is full."""
+YIELDED = 1 << 20  # bytes of a partial file that are given up when the disk has none left
 ROOM_EVERY = 64 << 20  # bytes between two looks at the free space
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -232,7 +233,9 @@ def _full_disk(file: RemoteFile, part: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        size = part.stat().st_size
+        # Where not one byte is free, the database could not even say so: the last bytes that came make room for it.
+        size = max(0, part.stat().st_size - YIELDED)
+        os.truncate(part, size)
         raise StorageFull(
             f"The disk of {part.parent} is full; what came of {file.path} is kept. Make room, then try again.",
             needed=(file.size or size) - size,

@@ -99,9 +99,9 @@ class Job:
                 held(locks / "names", self.check),
                 place(self._catalog, self._settings.root, listing, selection, staged, report, digests) as placed,
             ):
-                self._registered()
                 for note in placed.notes:
                     self._note(note)
+                self._registered()
                 model = self._installed(placed.model)
             shutil.rmtree(staging)
             return model

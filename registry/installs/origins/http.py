@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -100,25 +100,33 @@ class HttpFiles:
             response.close()
 
     def read(self, url: str, start: int, length: int, etag: str | None = None) -> bytes:
-        """At most `length` bytes from `start`, fewer where the file ends."""
+        """At most `length` bytes from `start`, fewer where the file ends. A connection that breaks is picked up where it broke."""
+        body = bytearray()
 
-        def fetch() -> bytes:
-            body = bytearray()
-            with self.open(url, f"bytes={start}-{start + length - 1}", etag) as response:
-                skip = 0 if range_start(response) == start else start
+        def fetch() -> bool:
+            """Whether that was all; False when the connection broke after some bytes."""
+            at = start + len(body)
+            with self.open(url, f"bytes={at}-{start + length - 1}", etag) as response:
+                skip = 0
+                if range_start(response) != at:  # the whole file instead
+                    body.clear()
+                    skip = start
                 try:
                     for chunk in response.iter_bytes():
-                        body += chunk
-                        if len(body) >= skip + length:
+                        body.extend(chunk[skip:])
+                        skip = max(0, skip - len(chunk))
+                        if len(body) >= length:
                             break
                 except httpx.RequestError as error:
+                    if start + len(body) > at:
+                        return False
                     raise Transient(_reason(error)) from error
-            return bytes(body[skip : skip + length])
+            return True
 
-        try:
-            return self._patiently(fetch, httpx.URL(url).host)
-        except RangeUnsatisfiable:
-            return b""
+        with suppress(RangeUnsatisfiable):  # nothing lies behind the file's end
+            while not self._patiently(fetch, httpx.URL(url).host):
+                continue
+        return bytes(body[:length])
 
     def get(self, url: str) -> httpx.Response:
         """A whole small answer, whatever its status, read into memory."""

@@ -16,7 +16,7 @@ from registry.errors import FileMissing, ModelshelfError, Refused
 from registry.installs.origins.access import Access
 from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, Stream, checked
 from registry.installs.origins.http import HttpFiles, strong_etag, total_size
-from registry.sources import UrlSource
+from registry.sources import UrlSource, without_signature
 
 
 class UrlOrigin:
@@ -62,7 +62,7 @@ class UrlOrigin:
         except RangeUnsatisfiable:  # of byte 0: the file is empty
             name, size, etag = self._name_in_url(), 0, None
         file = RemoteFile(checked(name, self._url), size, None, etag=etag)
-        return Listing(self._url, None, None, (file,), None, file.path)
+        return Listing(without_signature(self._url), None, None, (file,), None, file.path)
 
     def _name_in_url(self) -> str:
         return PurePosixPath(unquote(urlsplit(self._url).path)).name
@@ -79,9 +79,9 @@ def _file_name(response: httpx.Response) -> str | None:
 def _refusal(response: httpx.Response) -> ModelshelfError:
     asked = response.history[0].request.url if response.history else response.request.url
     if response.status_code in (404, 410):
-        return FileMissing(f"{asked.host} has no file at {asked}.", status=response.status_code)
+        return FileMissing(f"{asked.host} has no file at {without_signature(str(asked))}.", status=response.status_code)
     return Refused(
-        f"{asked.host} does not hand out {asked} ({response.status_code} {response.reason_phrase}). "
+        f"{asked.host} does not hand out {without_signature(str(asked))} ({response.status_code} {response.reason_phrase}). "
         "Download it in a browser, and install the file by its path.",
         status=response.status_code,
     )

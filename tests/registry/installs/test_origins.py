@@ -325,10 +325,14 @@ class TestPatience:
                 origin.read(file, 0, 10)
         assert time.monotonic() - began < 20
 
-    def test_a_read_that_is_cut_is_made_again(self, hub: LoopbackHub) -> None:
-        hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(cut_after=10, cuts=2)
+    @pytest.mark.parametrize("ignores_range", [False, True])
+    def test_a_read_that_is_cut_goes_on_where_it_was(self, hub: LoopbackHub, ignores_range: bool) -> None:
+        cuts = 2 if ignores_range else 10**6
+        hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(cut_after=1000, cuts=cuts, ignores_range=ignores_range)
         with on_hub(hub) as origin:
-            assert len(origin.read(by_path(origin.listing())[WEIGHTS], 0, 5000)) == 5000
+            read = origin.read(by_path(origin.listing())[WEIGHTS], 100, 5000)
+        assert read == (hub.root / OPEN / WEIGHTS).read_bytes()[100:5100]
+        assert len([s for s in hub.seen if s.server == "storage"]) == (3 if ignores_range else 5)
 
 
 class TestRanges:

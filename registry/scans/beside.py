@@ -1,0 +1,32 @@
+"""What is known of a file on disk apart from its tensors: its header's metadata, and whatever lies beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from probes import Hints
+from registry.cards import Card
+from registry.models import Digest, Statement, Trigger
+from registry.recommended import statements, triggers
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """`hints` help the probe; the rest is recorded with the model, and `claims` are digests that somebody else computed."""
+
+    hints: Hints
+    statements: tuple[Statement, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    claims: tuple[Digest, ...] = ()
+    tags: tuple[str, ...] = field(default=())
+
+
+Look = Callable[[Path, Mapping[str, str]], Beside]
+"""From a model's path and its header's metadata. A reader of sidecars and cards is one of these; it must not raise."""
+
+
+def header_only(path: Path, metadata: Mapping[str, str]) -> Beside:
+    """Nothing beside the file is read."""
+    return Beside(Hints(filename=path.name), statements(metadata, Card()), tuple(triggers(metadata, Card())))
