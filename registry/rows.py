@@ -39,6 +39,9 @@ TAG, FIT = table_of(TagRow), table_of(FitRow)
 # What a probe or an install says of a model, and a later one says anew. The user's own settings are not among it.
 SAID = (DigestRow, TriggerRow, StatementRow, TagRow, ReportRow, FileRow)
 
+USER = "user"
+"""Who set a tag, when it was not a probe: such a tag stays whatever a later probe says."""
+
 _COLUMNS = [column.name for column in MODEL.columns if column.name != "name_key"]
 
 
