@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -50,6 +51,6 @@ def test_name_tags_notes_and_triggers_are_edited_and_taken_back(starter: Starter
 )
 def test_what_cannot_be_said(starter: Starter, wrong: dict[str, Any]) -> None:
     before = starter.http.get(URL).json()
-    answer = starter.http.patch(URL, json=wrong)
+    answer = starter.http.patch(URL, content=json.dumps(wrong), headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), answer.text
     assert starter.http.get(URL).json() == before
