@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from api.conditional import Bodies
 from api.problems import Problem, install_handlers
-from api.routes import families, generations, installs, models, page, plans, previews, probes, scans
+from api.routes import families, generations, installs, models, page, plans, previews, probes, residency, scans
 from registry.manager import Manager
 
 PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
@@ -32,7 +32,7 @@ def create_app(manager: Manager) -> FastAPI:
     app.state.manager = manager
     app.state.bodies = Bodies()
     install_handlers(app)
-    for routes in (models, families, previews, installs, probes, scans, plans, generations, page):
+    for routes in (models, families, previews, installs, probes, scans, plans, generations, residency, page):
         app.include_router(routes.router)
     app.mount("/page", page.PageFiles())
     return app

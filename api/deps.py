@@ -9,7 +9,9 @@ from fastapi import Depends, Request
 from registry.manager import Manager
 
 
-def manager(request: Request) -> Manager:
+async def manager(
+    request: Request,
+) -> Manager:  # async: for a plain function FastAPI would go to another thread and back
     found: Manager = request.app.state.manager
     return found
 

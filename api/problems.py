@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -62,19 +61,12 @@ def problem(code: str, detail: str, status: int, **more: Any) -> Problem:
 
 def recorded(error: dict[str, Any]) -> Problem:
     """The error that an install recorded, as it would have been answered."""
-    known = {cls.code: cls for cls in _tree(errors.ModelshelfError)}
-    return told(known[error["code"]](error["message"], **error["detail"]))
+    return told(errors.recreate(error["code"], error["message"], error["detail"]))
 
 
 def told(error: errors.ModelshelfError) -> Problem:
     """An error as it is answered, for where it is part of an answer."""
     return problem(error.code, error.message, status_of(error), facts=error.detail or None)
-
-
-def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        yield from _tree(child)
 
 
 def install_handlers(app: FastAPI) -> None:

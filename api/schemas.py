@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.problems import Problem, recorded, told
+from registry.backends import Residents
 from registry.compatibility import Fit
 from registry.fits import verdict_of
 from registry.generation import Generation, Job, Preview
@@ -296,6 +298,9 @@ class LoraIn(Body):
     weight: float | None = Field(
         default=None, description="Left out: your setting, else the provider's, else the guide's."
     )
+    text_weight: float | None = Field(
+        default=None, description="For the text encoders, as in `<lora:name:text:denoiser>`. Left out: the same weight."
+    )
 
 
 MAX_IMAGE_TEXT = 48 * 2**20
@@ -330,7 +335,7 @@ class GenerationIn(Body):
 
     def request(self) -> GenerationRequest:
         fields = self.model_dump(exclude={"loras", "previews", "image"})
-        loras = tuple(AdapterRequest(a.model, a.weight) for a in self.loras)
+        loras = tuple(AdapterRequest(a.model, a.weight, a.text_weight) for a in self.loras)
         return GenerationRequest(loras=loras, image=self.image, **fields)
 
 
@@ -339,6 +344,7 @@ class PlannedLora(BaseModel):
     name: str
     kind: str
     weight: Value
+    text_weight: Value | None
     triggers: list[str]
 
 
@@ -466,3 +472,28 @@ class GenerationList(BaseModel):
 
 def _pictures(made: Generation) -> list[PictureOut]:
     return [PictureOut(png=b64encode(picture.png).decode(), seed=picture.seed) for picture in made.pictures]
+
+
+class TierOut(BaseModel):
+    name: str = Field(description="device or host")
+    device: str
+    budget: int = Field(description="bytes")
+    used: int = Field(description="bytes")
+
+
+class ResidentOut(BaseModel):
+    tier: str
+    digest: str = Field(description="BLAKE3 of the model's file or folder")
+    name: str
+    nbytes: int
+    holders: tuple[str, ...] = Field(description="who works with it now")
+    idle: float = Field(description="seconds since nobody does")
+
+
+class ResidencyOut(BaseModel):
+    tiers: list[TierOut]
+    models: list[ResidentOut]
+
+    @classmethod
+    def of(cls, residents: Residents) -> Self:
+        return cls.model_validate(asdict(residents))

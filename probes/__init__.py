@@ -2,32 +2,45 @@
 
 from probes.containers.file import REMOTE_PREFIX, parse_header, read_header
 from probes.containers.folder import Folder, choose_weights, merge_headers, read_folder
+from probes.dump import dump_header, pack_dump, parse_dump, read_target
 from probes.engine import probe
+from probes.explanation import Explanation, explain
 from probes.header import Header, HeaderIncomplete, TensorSpec, UnreadableModel
+from probes.likeness import Likeness, Refutation
 from probes.report import TAKEN, Evidence, Hints, Kind, Outcome, Report, Trait
 from probes.scan import Found, Stamp, scan_folder
+from probes.wording import sentence
 
 __all__ = [
     "REMOTE_PREFIX",
     "TAKEN",
     "Evidence",
+    "Explanation",
     "Folder",
     "Found",
     "Header",
     "HeaderIncomplete",
     "Hints",
     "Kind",
+    "Likeness",
     "Outcome",
+    "Refutation",
     "Report",
     "Stamp",
     "TensorSpec",
     "Trait",
     "UnreadableModel",
     "choose_weights",
+    "dump_header",
+    "explain",
     "merge_headers",
+    "pack_dump",
+    "parse_dump",
     "parse_header",
     "probe",
     "read_folder",
     "read_header",
+    "read_target",
     "scan_folder",
+    "sentence",
 ]

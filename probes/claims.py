@@ -44,6 +44,16 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     )
 )
 
+TAGS: Mapping[str, re.Pattern[str]] = {
+    tag: re.compile(pattern, re.IGNORECASE)
+    for tag, pattern in {
+        "pony": r"\bpony",
+        "illustrious": r"illustrious|\bilxl\b",
+        "noobai": r"noob[-_ ]?ai",
+    }.items()
+}
+"""Sub-families of SDXL: the shapes are SDXL's own, so only names tell, and a tag is all that they get."""
+
 METADATA_KEYS = ("modelspec.architecture", "ss_base_model_version")
 SIDECAR_KEYS = ("sd version", "baseModel", "base_model", "BaseModel")
 
@@ -60,6 +70,11 @@ class Claim:
 def family_of(text: str) -> str | None:
     """The family that a name means, or None."""
     return next((family for family, pattern in _FAMILIES if pattern.search(text)), None)
+
+
+def telling_words(text: str) -> tuple[str, ...]:
+    """The parts of a text in which some family can be read; family_of() says the same of them as of the whole."""
+    return tuple(hit.group() for _, pattern in _FAMILIES for hit in pattern.finditer(text))
 
 
 def texts(value: Any) -> tuple[str, ...]:

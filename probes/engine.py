@@ -3,7 +3,6 @@ says so."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,23 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from probes.adapters import BOFT, GLORA, IA3, LOHA, LOKR, OFT, Adapter
-from probes.claims import SIDECAR_KEYS, texts
-from probes.containers.file import read_header
-from probes.containers.folder import Folder, read_folder
+from probes.claims import SIDECAR_KEYS, TAGS, texts
+from probes.containers.folder import Folder
 from probes.containers.torch_zip import ADVICE
+from probes.dump import read_target
 from probes.families import SIGNATURES
 from probes.header import Header
+from probes.likeness import likenesses
 from probes.predictions import prediction_type
 from probes.report import Evidence, Hints, Kind, Outcome, Report, Trait
 from probes.signature import Match, Signature
 from probes.subject import Subject
 from probes.traits import DECIDED, MARGIN, Weighed, weigh
+from probes.wording import sentence
 
 _PICKLES = ("torch_zip", "pickle")
 _LYCORIS = {LOHA, LOKR, GLORA, OFT, BOFT, IA3}
-_DENOISERS = ("unet", "transformer", "prior")
-_TAGS = {"pony": r"\bpony", "illustrious": r"illustrious|\bilxl\b", "noobai": r"noob[-_ ]?ai"}
-"""Sub-families of SDXL: the shapes are SDXL's own, so only names tell, and a tag is all that they get."""
+DENOISERS = ("unet", "transformer", "prior")
 _TAG_KEYS = (
     "ss_base_model_version",
     "ss_sd_model_name",
@@ -37,10 +36,29 @@ _TAG_KEYS = (
 )
 _NEAR = 3
 """How many signatures that came closest a report explains."""
+_TOLD = 2
+"""How many differences from the closest family a reason names."""
+_EMPTY = (
+    "The file is whole but holds no tensors, as one that was saved before anything was put into it. Download it again, or "
+    "ask who made it."
+)
+_NO_WEIGHTS = (
+    "The folder describes a model and has no .safetensors file with its weights. Download it again, or convert the weights "
+    "that it has."
+)
+_SAY_WHICH = (
+    "Say it in the file's name (as in NAME-{}.safetensors), or as base_model in a model card (README.md) beside it."
+)
+_SAY_ACCELERATION = (
+    "Say which in the file's name (as in lcm-NAME.safetensors), or in the tags of a model card (README.md) beside it."
+)
+_REPORT_IT = (
+    "`modelshelf probe --explain` tells more; if it should be known, report it with `--dump-header` (CONTRIBUTING.md)."
+)
 
 
 def probe(target: str | Path | Header | Folder, hints: Hints | None = None) -> Report:
-    """What a file, a folder, or their headers fetched from elsewhere are. Reads headers only.
+    """What a file, a folder, a header dump, or headers fetched from elsewhere are. Reads headers only.
 
     Raises UnreadableModel where the bytes are no model or not whole; everything else, pickles and unknown files
     included, is an answer.
@@ -48,7 +66,8 @@ def probe(target: str | Path | Header | Folder, hints: Hints | None = None) -> R
     if isinstance(target, (str, Path)):
         path = Path(target)
         # The file's own name is no hint unless the caller says so: people and downloads rename files.
-        return replace(probe(read_folder(path) if path.is_dir() else read_header(path), hints), source=str(path))
+        found, told = read_target(path)
+        return replace(probe(found, told if hints is None else hints), source=str(path))
     if isinstance(target, Folder):
         return _probe_folder(target, hints or Hints())
     return _probe_header(target, hints or Hints())
@@ -58,7 +77,7 @@ def _probe_header(header: Header, hints: Hints, scheduler: Mapping[str, Any] | N
     if header.format in _PICKLES:
         return Report(Outcome.UNUSABLE, ADVICE, format=header.format)
     if not header.tensors:
-        return Report(Outcome.UNKNOWN, "The file is whole but holds no tensors.", format=header.format)
+        return Report(Outcome.UNKNOWN, _EMPTY, format=header.format)
     subject = Subject(header, hints)
     attempts = [signature.match(subject) for signature in SIGNATURES]
     report = _judge(subject, attempts, scheduler)
@@ -67,25 +86,33 @@ def _probe_header(header: Header, hints: Hints, scheduler: Mapping[str, Any] | N
 
 def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, Any] | None) -> Report:
     matches = [match for match in attempts if match.ok]
-    near = _near_misses(attempts)
     if not matches:
-        return _unknown(subject, near)
+        return _unknown(subject)
+    near = _near_misses(attempts)
     if subject.adapter.orphans and any(match.signature.kind is Kind.LORA for match in matches):
         return _orphaned(subject.adapter)
     chosen, why = _choose(subject, matches)
     if chosen is None:
-        names = tuple(sorted({_name(match.signature) for match in matches}))
-        return Report(
-            Outcome.AMBIGUOUS,
-            f"The shapes fit {_list(names)} alike, and nothing in the file or beside it says which. Name the family "
-            "yourself.",
-            kind=_common(match.signature.kind for match in matches),
-            candidates=names,
-            evidence=tuple(evidence for match in matches for evidence in match.evidence),
-        )
+        return _ambiguous(subject, sorted(matches, key=lambda match: _name(match.signature)))
     if chosen.signature.kind is Kind.LORA:
         return _lora(subject, chosen, (*why, *near))
     return _checkpoint(subject, chosen, (*why, *near), scheduler)
+
+
+def _ambiguous(subject: Subject, matches: Sequence[Match]) -> Report:
+    names = tuple(dict.fromkeys(_name(match.signature) for match in matches))
+    families = {match.signature.family for match in matches}
+    kind = _common(match.signature.kind for match in matches)
+    said = sorted({claim.source for claim in subject.claims if claim.family in families})
+    which = f"{_list(said)} name more than one of them" if said else "nothing in the file or beside it says which"
+    remedy = _SAY_WHICH.format(matches[0].signature.family) if kind else _REPORT_IT
+    return Report(
+        Outcome.AMBIGUOUS,
+        f"The shapes fit {_list(names)} alike, and {which}. {remedy}",
+        kind=kind,
+        candidates=names,
+        evidence=tuple(evidence for match in matches for evidence in match.evidence),
+    )
 
 
 def _choose(subject: Subject, matches: Sequence[Match]) -> tuple[Match | None, tuple[Evidence, ...]]:
@@ -175,9 +202,8 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         if weighed.strict:
             return (
                 None, Outcome.AMBIGUOUS,
-                f"A {family} LoRA ({because}) laid out exactly as LCM-LoRA, TCD, Lightning and other few-step "
-                "distillations are, and as a "
-                "LoCon of rank 64 can be. No name, card or metadata says which: name the kind yourself.",
+                f"A LoRA for {family} ({because}), laid out as LCM-LoRA, TCD, Lightning and other few-step distillations are, and "
+                "as a LoCon of rank 64 can be. " + _SAY_ACCELERATION,
             )  # fmt: skip
         return lora
     second = max((t.confidence for t in weighed.traits[1:]), default=0.0)
@@ -186,8 +212,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         return (
             None,
             Outcome.AMBIGUOUS,
-            f"A {family} LoRA ({because}) of a few-step layout that is said to be {names} alike: name the kind "
-            "yourself.",
+            f"A LoRA for {family} ({because}) of a few-step layout that is said to be {names} alike. {_SAY_ACCELERATION}",
         )
     if best.name != "lcm":
         return (
@@ -198,7 +223,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
     return (
         Kind.LCM_LORA,
         Outcome.IDENTIFIED,
-        f"{family} LCM-LoRA: {because}; few-step distillation layout, and its {best.evidence[0].key} says LCM.",
+        f"{family} LCM-LoRA: {because}; laid out as few-step distillations are, and said to be LCM by its {best.evidence[0].key}.",
     )
 
 
@@ -228,8 +253,8 @@ def _tags(subject: Subject, signature: Signature) -> tuple[tuple[str, ...], tupl
     ]
     sayings += [(s, n) for s, n in (("repository", subject.hints.repo_id), ("file name", subject.hints.filename)) if n]
     evidence = []
-    for tag, pattern in _TAGS.items():
-        said = next(((source, text) for source, text in sayings if re.search(pattern, text, re.IGNORECASE)), None)
+    for tag, pattern in TAGS.items():
+        said = next(((source, text) for source, text in sayings if pattern.search(text)), None)
         if said is not None:
             evidence.append(Evidence("tag", True, said[0], tag, said[1][:120]))
     return tuple(e.expected or "" for e in evidence), tuple(evidence)
@@ -238,24 +263,26 @@ def _tags(subject: Subject, signature: Signature) -> tuple[tuple[str, ...], tupl
 # --- answers that name no family ---
 
 
-def _unknown(subject: Subject, near: tuple[Evidence, ...]) -> Report:
+def _unknown(subject: Subject) -> Report:
     adapter = subject.adapter
     if adapter.orphans and (not adapter.modules or not adapter.others):
         return _orphaned(adapter)
     if adapter.modules and not adapter.others:
-        example = adapter.modules[0]
+        example = min(adapter.modules, key=lambda module: module.path)
         such = f"such as {example.path}, {example.inner} -> {example.outer}"
         reason = f"An adapter of {len(adapter.modules)} modules ({such}) that fits no known family."
     elif adapter.modules:
-        such = f"such as {adapter.others[0]}"
+        such = f"such as {min(adapter.others)}"
         reason = f"{len(adapter.modules)} adapter modules beside {len(adapter.others)} other tensors ({such}): no known layout."
     else:
-        reason = f"None of the known layouts has these {len(subject.header.tensors)} tensors."
+        such = f"such as {min(subject.header.tensors)}"
+        reason = f"No known layout has these {len(subject.header.tensors)} tensors ({such})."
+    _, near = likenesses(subject)
     if near:
-        closest = near[0]
-        but = f"{closest.key} is {closest.seen} instead of {closest.expected}"
-        reason += f" Closest: {closest.rule.removeprefix('not ')}, but {but}."
-    return Report(Outcome.UNKNOWN, reason, evidence=near)
+        against = "; ".join(sentence(refuted.evidence) for refuted in near[0].refuted[:_TOLD])
+        reason += f" Closest: {near[0].name}, but {against}."
+    evidence = tuple(replace(like.refuted[0].evidence, rule=f"not {like.name}") for like in near[:_NEAR])
+    return Report(Outcome.UNKNOWN, f"{reason} {_REPORT_IT}", evidence=evidence)
 
 
 def _orphaned(adapter: Adapter) -> Report:
@@ -271,7 +298,8 @@ def _orphaned(adapter: Adapter) -> Report:
 def _near_misses(attempts: Iterable[Match]) -> tuple[Evidence, ...]:
     """For the failed signatures that held longest, at least for two rules: the evidence that ruled them out, named by
     the signature."""
-    failed = sorted((m for m in attempts if not m.ok and len(m.evidence) > 2), key=lambda m: -len(m.evidence))
+    failed = [match for match in attempts if not match.ok and len(match.evidence) > 2]
+    failed.sort(key=lambda match: (-len(match.evidence), _name(match.signature), match.signature.layout or ""))
     told = {f"not {_name(m.signature)}": m.evidence[-1] for m in reversed(failed)}
     named = [replace(told[name], rule=name) for name in dict.fromkeys(f"not {_name(m.signature)}" for m in failed)]
     return tuple(named[:_NEAR])
@@ -282,14 +310,9 @@ def _name(signature: Signature) -> str:
 
 
 def _because(match: Match) -> str:
-    """The rule that says most, in words: widths and cross-attention before presence."""
-    telling = [e for e in match.evidence if e.rule in ("width", "cross_attention", "fits")] or list(match.evidence)
-    best = telling[0]
-    return (
-        f"{best.key or best.expected} has {best.seen}"
-        if best.rule in ("width", "cross_attention")
-        else f"{best.key or best.expected} {best.seen}"
-    )
+    """The evidence that says most, in words: widths and cross-attention before presence."""
+    telling = (e for e in match.evidence if e.rule in ("width", "cross_attention", "fits"))
+    return sentence(next(telling, match.evidence[0]))
 
 
 def _common(kinds: Iterable[Kind]) -> Kind | None:
@@ -316,9 +339,7 @@ def _probe_component(folder: Folder, hints: Hints) -> Report:
     does."""
     header = folder.headers.get("")
     if header is None:
-        return Report(
-            Outcome.UNUSABLE, ADVICE if "" in folder.pickles else "The folder has no weight file that can be read here."
-        )
+        return Report(Outcome.UNUSABLE, ADVICE if "" in folder.pickles else _NO_WEIGHTS)
     base = (folder.index or {}).get("base_model_name_or_path")
     if isinstance(base, str) and base and not (hints.card or {}).get("base_model"):
         hints = replace(hints, card={**(hints.card or {}), "base_model": base})
@@ -328,9 +349,9 @@ def _probe_component(folder: Folder, hints: Hints) -> Report:
 def _probe_pipeline(folder: Folder, hints: Hints) -> Report:
     index = folder.index or {}
     pipeline = str(index.get("_class_name"))
-    component = next((name for name in _DENOISERS if name in folder.headers), None)
+    component = next((name for name in DENOISERS if name in folder.headers), None)
     if component is None:
-        if set(_DENOISERS) & set(folder.pickles):
+        if set(DENOISERS) & set(folder.pickles):
             return Report(Outcome.UNUSABLE, ADVICE)
         return Report(
             Outcome.UNUSABLE,

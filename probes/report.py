@@ -88,5 +88,22 @@ class Report:
     source: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; the fields' order is the order in which people read them."""
-        return {"source": self.source, **{k: v for k, v in asdict(self).items() if k != "source"}}
+        """JSON-ready. The first twelve keys are a contract; others may come to follow them."""
+        values = asdict(self)
+        return {name: values[name] for name in _CONTRACT} | values
+
+
+_CONTRACT = (
+    "source",
+    "outcome",
+    "kind",
+    "family",
+    "variant",
+    "prediction_type",
+    "format",
+    "rank",
+    "candidates",
+    "traits",
+    "evidence",
+    "reason",
+)

@@ -6,13 +6,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from probes.containers.folder import ADAPTER_INDEX, PIPELINE_INDEX, WEIGHTS, choose_weights
+from probes.containers.file import read_header
+from probes.containers.folder import ADAPTER_INDEX, PIPELINE_INDEX, WEIGHTS, Folder, choose_weights, read_folder
 from probes.engine import probe
-from probes.header import UnreadableModel
+from probes.header import Header, UnreadableModel
 from probes.report import Evidence, Hints, Outcome, Report
 
 SUFFIXES = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
@@ -86,7 +88,7 @@ def scan_folder(
         folders = [entry for entry in entries if _is_folder(entry)]
         inner = {entry.name for entry in folders}
         if not _INDEXES.isdisjoint(names):
-            yield _look(folder, partial(_folder_stamp, entries), known, hints)
+            yield _look(folder, partial(_folder_stamp, entries), read_folder, known, hints)
             # What else lies there is a model by itself: repositories keep single-file versions beside a pipeline.
             inner.update(() if PIPELINE_INDEX in names else choose_weights(names))
             folders = []
@@ -97,12 +99,13 @@ def scan_folder(
         while entries:  # each goes when it has been looked at, with the stat that it keeps
             entry = entries.pop()
             if entry.name.lower().endswith(SUFFIXES) and entry.name not in inner:
-                yield _look(entry.path, partial(_file_stamp, entry), known, hints)
+                yield _look(entry.path, partial(_file_stamp, entry), read_header, known, hints)
 
 
 def _look(
     path: str,
     stamp_now: Callable[[], Stamp],
+    read: Callable[[str], Header | Folder],  # a file that is a header dump is no model
     known: Mapping[str, tuple[Stamp, Report]],
     hints: Callable[[str], Hints],
 ) -> Found:
@@ -114,7 +117,7 @@ def _look(
     if before is not None and before[0] == stamp:
         return Found(path, stamp, before[1], False)
     try:
-        return Found(path, stamp, probe(path, hints(path)), True)
+        return Found(path, stamp, replace(probe(read(path), hints(path)), source=path), True)
     except UnreadableModel as refused:
         return Found(path, None if refused.code in _FLEETING else stamp, _unusable(path, refused), True)
 

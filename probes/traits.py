@@ -160,4 +160,9 @@ def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, s
     for tag in texts((hints.card or {}).get("tags")):
         yield "card tags", tag
     if hints.card_text:
-        yield "card text", _FRONT_MATTER.sub("", hints.card_text)[:_PROSE]
+        yield "card text", prose(hints.card_text)
+
+
+def prose(card: str) -> str:
+    """What is read of a card: its beginning, after the front matter."""
+    return _FRONT_MATTER.sub("", card)[:_PROSE]

@@ -44,6 +44,16 @@ class Settings(BaseSettings):
         description="Budget in GiB for resident weights, the least recently used go first. "
         "Unset: 80 % of a GPU's memory, half of a machine's.",
     )
+    host_memory_gib: float | None = Field(
+        default=None,
+        ge=0,
+        description="Budget in GiB for checkpoints that had to leave a GPU. Unset: a quarter of the machine's memory; none without a GPU.",
+    )
+    keep_alive_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long weights stay loaded that nobody uses. Unset: until their room is needed.",
+    )
     batch: int | None = Field(
         default=None,
         ge=1,

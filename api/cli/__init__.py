@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from api.cli import generating, installing, models, probing, serving, shelving
+from api.cli import generating, installing, models, probing, residency, serving, shelving
 from api.cli.common import FAILED
 from registry.errors import ModelshelfError
 
@@ -20,8 +20,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",  # a paragraph is one, however its lines are broken here
 )
-for group in (serving, installing, models, shelving, probing, generating):
+for group in (serving, installing, models, shelving, probing, generating, residency):
     app.add_typer(group.app)
 
 

@@ -3,15 +3,54 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from registry.generation import Job
     from registry.installs.worker import OnProgress
 
 PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
+NARROWEST = 20  # columns that text is still wrapped to: no word fits a terminal that is narrower
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A paragraph that is wrapped to the terminal, with its mark hanging before it."""
+
+    text: str
+    indent: int = 0
+    mark: str = ""
+    style: str = ""
+    mark_style: str = ""
+
+
+def print_lines(lines: Iterable[Line], out: TextIO | None = None) -> None:
+    """Wrapped to a terminal, whole to a pipe; in colour unless NO_COLOR forbids it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=out, highlight=False)
+    width = max(console.width, NARROWEST) if console.is_terminal else PIPED_WIDTH
+    for line in lines:
+        start = " " * line.indent
+        room = max(width - line.indent - (2 if line.mark else 0), NARROWEST // 2)
+        wrapped = (
+            textwrap.wrap(printable(line.text), room, break_on_hyphens=False)
+            if console.is_terminal
+            else [printable(line.text)]
+        )
+        for number, part in enumerate(wrapped):
+            mark = (line.mark if number == 0 else " ") + " " if line.mark else ""
+            console.print(Text.assemble(start, (mark, line.mark_style), (part, line.style)), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Names and metadata are strangers' words: no character of theirs may steer the terminal or break a line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

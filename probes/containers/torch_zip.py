@@ -10,8 +10,9 @@ from probes.header import Header, HeaderIncomplete
 
 ADVICE = (
     "This is a PyTorch pickle: opening one runs code that its author chose, so it is never read here. "
-    "Take the .safetensors version of the model, which most repositories have beside it, or convert it where you "
-    "trust it."
+    "Take the .safetensors version of the model, which most repositories have beside it. Or convert it on a machine that "
+    'you can afford to lose: state = torch.load(FILE, map_location="cpu", weights_only=True), then '
+    'safetensors.torch.save_file(state.get("state_dict", state), "FILE.safetensors").'
 )
 ZIP_MAGIC = b"PK\x03\x04"
 _WINDOW = 1 << 16

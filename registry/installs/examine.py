@@ -51,7 +51,7 @@ def examine(origin: Origin) -> Candidate:
     errors, UnreadableModel, and AmbiguousChoice and NoWeights with `candidates`: what each is.
     """
     listing = origin.listing()
-    tiers = options(listing, lambda file: _read_json(origin, file))
+    tiers = options(listing, partial(read_json, origin))
     seen: list[tuple[Selection, Report | UnreadableModel]] = []
     for tier in tiers:
         found = list(zip(tier, _probe_all(origin, listing, tier), strict=False))
@@ -142,24 +142,23 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Report:
     """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
-    hints = hints_for(listing, selection)
     if not selection.is_folder:
-        return probe(remote_header(origin, selection.files[0]), hints)
-    read = partial(remote_header, origin)
-    return probe(folder_from(selection, lambda file: _read_json(origin, file), read), hints)
+        return probe(header_at(origin, selection.files[0]), hints_for(listing, selection))
+    folder = folder_from(selection, partial(read_json, origin), partial(header_at, origin))
+    return probe(folder, hints_for(listing, selection))
 
 
-def remote_header(origin: Origin, file: RemoteFile) -> Header:
-    """In one request, or two for a very long header. Raises UnreadableModel."""
-    length = REMOTE_PREFIX
+def header_at(origin: Origin, file: RemoteFile) -> Header:
+    """The header of a file where it is, by one read as a rule. Raises UnreadableModel and the origin's errors."""
+    prefix = origin.read(file, 0, REMOTE_PREFIX)
     while True:
-        prefix = origin.read(file, 0, length)
         try:
             return parse_header(prefix, file.size)
         except HeaderIncomplete as more:
-            if len(prefix) < length:
+            rest = origin.read(file, len(prefix), more.needed - len(prefix))
+            if not rest:
                 raise UnreadableModel("truncated", f"{file.path} ends inside its header; download it again.") from more
-            length = more.needed
+            prefix += rest
 
 
 def accept(report: Report) -> Report:
@@ -182,7 +181,8 @@ def hints_for(listing: Listing, selection: Selection) -> Hints:
     return Hints(repo_id=listing.repo_id, filename=filename, card=card.front, card_text=card.prose)
 
 
-def _read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:
+def read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:
+    """A small JSON file where it is. Raises UnreadableModel where it is none."""
     try:
         value = json.loads(origin.read(file, 0, SMALL_FILE))
     except ValueError as error:

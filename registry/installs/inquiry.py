@@ -8,7 +8,7 @@ from probes import Header, Kind, UnreadableModel
 from registry.catalog import Catalog
 from registry.compatibility import Fit, check_fit, checkpoint_tensors
 from registry.errors import ModelshelfError, NotGenerable, UnusableFile
-from registry.installs.examine import Candidate, accept, connection, examine, remote_header
+from registry.installs.examine import Candidate, accept, connection, examine, header_at
 from registry.installs.origins import open_origin
 from registry.models import Model
 from registry.queries import Query
@@ -42,7 +42,7 @@ def inquire(text: str, settings: Settings, catalog: Catalog) -> Inquiry:
             except ModelshelfError as refusal:
                 return Inquiry(candidate, refusal)
             comparable = report.kind != Kind.CHECKPOINT and not selection.is_folder
-            header = remote_header(origin, selection.files[0]) if comparable else None
+            header = header_at(origin, selection.files[0]) if comparable else None
     except UnreadableModel as error:
         raise UnusableFile(str(error), probe=error.code) from error
     announced = None if selection.is_folder else selection.files[0].sha256

@@ -97,12 +97,10 @@ def local_files(folder: Path, rounds: int) -> Iterator[Table]:
         )
         report, length = probe(path), 8 + int.from_bytes(path.open("rb").read(8), "little")
         assert report.family, report.reason
-        rows.append(
-            (
-                name, len(headers.load(fixture).tensors), round(path.stat().st_size / 1e6), length, bytes_read(lambda path=path: probe(path)),
-                spent["probe"] * 1e3, *(spent["probe"] / spent[other] for other in ("json", "orjson", "safe_open")),
-            )
-        )  # fmt: skip
+        ratios = [spent["probe"] / spent[other] for other in ("json", "orjson", "safe_open")]
+        size = round(path.stat().st_size / 1e6)
+        read = bytes_read(lambda path=path: probe(path))  # type: ignore[misc]
+        rows.append((name, len(headers.load(fixture).tensors), size, length, read, spent["probe"] * 1e3, *ratios))
     yield Table(
         "One file: CPU time of a probe, and how many times that of reading the header and parsing it alone",
         ("file", "tensors", "MB", "header bytes", "bytes read", "ms", "x json", "x orjson", "x safe_open"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import probes.engine
-from probes import Header, Hints, Kind, Outcome, TensorSpec, parse_header, probe, read_header
+from probes import Header, Kind, Outcome, TensorSpec, parse_header, probe, read_header
 from tests.probes import headers
 
 
@@ -85,24 +85,6 @@ def test_no_tensors_and_unknown_tensors_are_answers() -> None:
     report = probe(Header({"fc.weight": TensorSpec("F32", (10, 10)), "fc.bias": TensorSpec("F32", (10,))}))
     assert (report.outcome, report.kind, report.family) == (Outcome.UNKNOWN, None, None)
     assert "2 tensors" in report.reason
-
-
-def test_a_name_never_overrules_a_shape() -> None:
-    report = probe(
-        headers.load("unet-sd-1-ldm").header,
-        Hints(filename="sdxl.safetensors", card={"base_model": "stabilityai/stable-diffusion-xl-base-1.0"}),
-    )
-    assert report.family == "sd-1"
-    report = probe(headers.load("lora-sd-1-kohya").header, Hints(repo_id="someone/flux-lora"))
-    assert report.family == "sd-1"
-
-
-def test_a_name_breaks_a_tie_and_is_named_as_evidence() -> None:
-    header = headers.load("lora-sd-1-self-attention").header
-    assert probe(header).candidates == ("sd-1 lora", "sd-2 lora")
-    report = probe(header, Hints(card={"base_model": "stabilityai/stable-diffusion-2-1"}))
-    assert (report.outcome, report.family) == (Outcome.IDENTIFIED, "sd-2")
-    assert any(e.rule == "claimed" and e.key == "card base_model" for e in report.evidence)
 
 
 def test_near_miss_says_what_speaks_against_it() -> None:

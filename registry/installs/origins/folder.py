@@ -72,7 +72,7 @@ class FolderOrigin:
             raise InvalidSource(f"{self._path} is neither a file nor a folder.")
         else:
             raise FileMissing(f"There is no file or folder {self._path}.", file=str(self._path))
-        return Listing(str(self._path), None, None, files, self._card(is_own=not focus), focus)
+        return Listing(str(self._path), None, None, files, card_beside(self._path), focus)
 
     @property
     def _root(self) -> Path:
@@ -97,20 +97,21 @@ class FolderOrigin:
         name = checked(path.relative_to(self._root).as_posix(), str(self._path))
         return RemoteFile(name, path.stat().st_size, None, etag=_version(path))
 
-    def _card(self, *, is_own: bool) -> str | None:
-        """README.md; beside a single file, where any may lie, only when front matter marks it as a model card."""
-        path = self._root / CARD
-        if not path.is_file():
-            return None
-        with path.open("rb") as handle:
-            text = handle.read(CARD_LIMIT).decode("utf-8", errors="replace")
-        return text if is_own or text.startswith("---") else None
-
     def _existing(self, name: str) -> Path:
         path = self._root / checked(name, str(self._path))
         if not path.is_file():
             raise FileMissing(f"{path} is no longer there.", file=str(path))
         return path
+
+
+def card_beside(path: Path) -> str | None:
+    """README.md of a folder; beside a single file, where any may lie, only when front matter marks it as a model card."""
+    card = path / CARD if path.is_dir() else path.with_name(CARD)
+    if not card.is_file():
+        return None
+    with card.open("rb") as handle:
+        text = handle.read(CARD_LIMIT).decode("utf-8", errors="replace")
+    return text if path.is_dir() or text.startswith("---") else None
 
 
 def _version(path: Path) -> str:

@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -100,13 +100,24 @@ class HttpFiles:
             response.close()
 
     def read(self, url: str, start: int, length: int, etag: str | None = None) -> bytes:
-        """At most `length` bytes from `start`, fewer where the file ends. A connection that breaks is picked up where it broke."""
-        body = bytearray()
+        """At most `length` bytes from `start`, fewer where the file ends."""
+        try:
+            return self.fetch(url, start, length, etag)[1]
+        except RangeUnsatisfiable:
+            return b""
 
-        def fetch() -> bool:
+    def fetch(self, url: str, start: int, length: int, etag: str | None = None) -> tuple[httpx.Response, bytes]:
+        """As `read`, with the answer that the first bytes came in; raises RangeUnsatisfiable.
+
+        A connection that breaks is picked up where it broke.
+        """
+        body, answers = bytearray(), list[httpx.Response]()
+
+        def more() -> bool:
             """Whether that was all; False when the connection broke after some bytes."""
             at = start + len(body)
             with self.open(url, f"bytes={at}-{start + length - 1}", etag) as response:
+                answers.append(response)
                 skip = 0
                 if range_start(response) != at:  # the whole file instead
                     body.clear()
@@ -123,10 +134,14 @@ class HttpFiles:
                     raise Transient(_reason(error)) from error
             return True
 
-        with suppress(RangeUnsatisfiable):  # nothing lies behind the file's end
-            while not self._patiently(fetch, httpx.URL(url).host):
+        try:
+            while not self._patiently(more, httpx.URL(url).host):
                 continue
-        return bytes(body[:length])
+        except RangeUnsatisfiable:
+            if not answers:
+                raise
+            # It broke after the file's last byte: nothing lies behind it.
+        return answers[0], bytes(body[:length])
 
     def get(self, url: str) -> httpx.Response:
         """A whole small answer, whatever its status, read into memory."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from email.message import Message
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from probes import REMOTE_PREFIX
 from registry.errors import FileMissing, ModelshelfError, Refused
 from registry.installs.origins.access import Access
 from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, Stream, checked
@@ -30,15 +31,18 @@ class UrlOrigin:
         self._files = HttpFiles(timeout=timeout, access=access, refusal=_refusal, check=check)
 
     def listing(self) -> Listing:
-        return self._listing
+        return self._facts[0]
 
     def read(self, file: RemoteFile, start: int, length: int) -> bytes:
-        return self._files.read(self._url, start, length, self._listing.files[0].etag)
+        listing, prefix = self._facts
+        if start + length <= len(prefix) or len(prefix) == file.size:
+            return prefix[start : start + length]
+        return self._files.read(self._url, start, length, listing.files[0].etag)
 
     def stream(
         self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
     ) -> AbstractContextManager[Stream]:
-        return self._files.stream(self._url, start, end, etag or self._listing.files[0].etag)
+        return self._files.stream(self._url, start, end, etag or self._facts[0].files[0].etag)
 
     def close(self) -> None:
         self._files.close()
@@ -50,19 +54,16 @@ class UrlOrigin:
         self.close()
 
     @cached_property
-    def _listing(self) -> Listing:
-        """From a GET of one byte: addresses signed for GET refuse HEAD."""
-        try:
-            with self._files.open(self._url, "bytes=0-0") as response:
-                name, size, etag = (
-                    _file_name(response) or self._name_in_url(),
-                    total_size(response),
-                    strong_etag(response),
-                )
-        except RangeUnsatisfiable:  # of byte 0: the file is empty
-            name, size, etag = self._name_in_url(), 0, None
+    def _facts(self) -> tuple[Listing, bytes]:
+        """The listing and the file's first bytes, from one GET: addresses signed for GET refuse HEAD, and a header is
+        what is read next."""
+        name, prefix, etag = self._name_in_url(), b"", None
+        size: int | None = 0
+        with suppress(RangeUnsatisfiable):  # of byte 0: the file is empty
+            response, prefix = self._files.fetch(self._url, 0, REMOTE_PREFIX)
+            name, size, etag = _file_name(response) or name, total_size(response), strong_etag(response)
         file = RemoteFile(checked(name, self._url), size, None, etag=etag)
-        return Listing(without_signature(self._url), None, None, (file,), None, file.path)
+        return Listing(without_signature(self._url), None, None, (file,), None, file.path), prefix
 
     def _name_in_url(self) -> str:
         return PurePosixPath(unquote(urlsplit(self._url).path)).name

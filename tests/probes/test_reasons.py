@@ -1,0 +1,130 @@
+"""Every answer that is not a model says what is the matter and what can be done; where it can be followed, it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from probes import Folder, Header, Hints, Kind, Outcome, Report, TensorSpec, probe
+from tests.probes import headers
+
+OPEN = [n for n in headers.names() if headers.load(n).expect.get("outcome") in ("ambiguous", "unknown")]
+SUGGESTED = re.compile(r"\(as in (\S+\.safetensors)\)")
+ACTIONS = re.compile(r"Download it again|Convert|convert|Say|report it|ask who made it|Take the")
+
+
+def with_tensors(name: str, *extra: tuple[str, tuple[int, ...]], without: str = "\0") -> Header:
+    kept = {k: v for k, v in headers.load(name).header.tensors.items() if without not in k}
+    return Header({**kept, **{key: TensorSpec("F16", shape) for key, shape in extra}})
+
+
+def halved(name: str) -> Header:
+    header = headers.load(name).header
+    lost = next(key for key in header.tensors if key.endswith("lora_up.weight"))
+    return Header({key: spec for key, spec in header.tensors.items() if key != lost})
+
+
+NOT_MODELS: dict[str, tuple[Header | Folder, Outcome, str]] = {
+    # what is the matter -> (target, outcome, what the reason names)
+    "no tensors": (Header({}), Outcome.UNKNOWN, "no tensors"),
+    "pickle": (Header({}, format="pickle"), Outcome.UNUSABLE, "save_file"),
+    "torch zip": (Header({}, format="torch_zip"), Outcome.UNUSABLE, "save_file"),
+    "foreign tensors": (Header({"fc.weight": TensorSpec("F32", (9, 9))}), Outcome.UNKNOWN, "fc.weight"),
+    "foreign module": (
+        with_tensors("unet-sd-2-diffusers", ("down_blocks.0.temporal_attentions.0.weight", (320, 320))),
+        Outcome.UNKNOWN,
+        "Closest: sd-2 checkpoint, but names have a foreign part, temporal_attentions",
+    ),
+    "one layer missing": (
+        with_tensors("unet-sd-1-ldm", without="out.2.weight"),
+        Outcome.UNKNOWN,
+        "Closest: sd-1 checkpoint, but out.2.weight is missing",
+    ),
+    "adapter of nothing known": (
+        Header({"lora_unet_x.lora_down.weight": TensorSpec("F16", (4, 77)), "lora_unet_x.lora_up.weight": TensorSpec("F16", (77, 4))}),
+        Outcome.UNKNOWN,
+        "such as x, 77 -> 77",
+    ),
+    "adapter beside other tensors": (with_tensors("lora-sd-1-kohya", ("stranger", (3,))), Outcome.UNKNOWN, "stranger"),
+    "text encoder of another family": (
+        with_tensors(
+            "lora-sd-1-kohya-no-alpha",
+            ("lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", (4, 1024)),
+            ("lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight", (1024, 4)),
+        ),
+        Outcome.UNKNOWN,
+        "Closest: sd-1 lora, but text encoder layer",
+    ),
+    "half a pair": (halved("lora-sd-1-kohya"), Outcome.UNUSABLE, "lack a half"),
+    "folder without weights": (Folder({"peft_type": "LORA"}), Outcome.UNUSABLE, ".safetensors"),
+    "folder of pickles": (Folder({"peft_type": "LORA"}, pickles=("",)), Outcome.UNUSABLE, "save_file"),
+    "pipeline without weights": (Folder({"_class_name": "FluxPipeline"}), Outcome.UNUSABLE, "FluxPipeline"),
+    "pipeline of pickles": (Folder({"_class_name": "X"}, pickles=("unet",)), Outcome.UNUSABLE, "save_file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "outcome", "names"), NOT_MODELS.values(), ids=NOT_MODELS)
+def test_what_is_no_model_says_why_and_what_to_do(target: Header | Folder, outcome: Outcome, names: str) -> None:
+    report = probe(target)
+    assert report.outcome is outcome
+    assert names in report.reason
+    assert_can_be_acted_upon(report)
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_fixtures_that_stay_open_say_why_and_what_to_do(name: str) -> None:
+    report = probe(headers.load(name).header)
+    assert report.outcome in (Outcome.AMBIGUOUS, Outcome.UNKNOWN)
+    assert_can_be_acted_upon(report)
+
+
+def assert_can_be_acted_upon(report: Report) -> None:
+    assert ACTIONS.search(report.reason), report.reason
+    assert report.reason[0].isupper() or report.reason[0].isdigit()
+    assert report.reason.rstrip()[-1] in ".)"
+    assert "None" not in report.reason
+    assert len(report.reason) < 700
+
+
+@pytest.mark.parametrize("name", [n for n in OPEN if headers.load(n).expect["outcome"] == "ambiguous"])
+def test_an_ambiguous_answer_is_settled_by_doing_what_it_says(name: str) -> None:
+    header = headers.load(name).header
+    before = probe(header)
+    suggested = SUGGESTED.search(before.reason)
+    assert suggested, before.reason
+    after = probe(header, Hints(filename=suggested[1]))
+    assert after.outcome is Outcome.IDENTIFIED
+    if before.kind is None:  # of a known family: what stood open is whether it is an LCM-LoRA
+        assert (after.kind, after.family) == (Kind.LCM_LORA, before.family)
+    else:
+        assert f"{after.family} {after.kind}" in before.candidates
+
+
+def test_two_accelerations_alike_are_named() -> None:
+    report = probe(headers.load("lcm-lora-sdxl").header, Hints(repo_id="someone/lcm-vs-tcd"))
+    assert report.outcome is Outcome.AMBIGUOUS
+    assert "lcm and tcd alike" in report.reason
+    assert_can_be_acted_upon(report)
+
+
+def test_a_pickle_is_converted_by_what_the_advice_says(tmp_path: Path) -> None:
+    """The two calls that the reason quotes, run as they stand there."""
+    import safetensors.torch
+    import torch
+
+    tensors = {
+        k: torch.zeros(s.shape) for k, s in headers.load("lora-sd-1-miniature-kohya-no-alpha").header.tensors.items()
+    }
+    torch.save({"state_dict": tensors}, tmp_path / "model.ckpt")
+    reason = probe(tmp_path / "model.ckpt").reason
+    load, save = re.search(
+        r"state = (torch\.load\(.*?\)), then (safetensors\.torch\.save_file\(.*\))\.$", reason
+    ).groups()  # type: ignore[union-attr]
+    where = json.dumps(str(tmp_path / "model"))[:-1]
+    known = {"torch": torch, "safetensors": safetensors}
+    state = eval(load.replace("FILE", f'{where}.ckpt"'), known)
+    eval(save.replace('"FILE', where), {**known, "state": state})
+    assert probe(tmp_path / "model.safetensors").family == "sd-1"
