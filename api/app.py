@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from api.conditional import Bodies
 from api.guard import Guard
 from api.problems import Problem, install_handlers
-from api.routes import generations, installs, models, scans
+from api.routes import families, generations, installs, models, page, plans, previews, probes, residency, scans
 from registry.manager import Manager
 
 PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
@@ -36,6 +36,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
     app.state.manager = manager
     app.state.bodies = Bodies()
     install_handlers(app)
-    for routes in (models, installs, scans, generations):
+    for routes in (models, families, previews, installs, probes, scans, plans, generations, residency, page):
         app.include_router(routes.router)
+    app.mount("/page", page.PageFiles())
     return app

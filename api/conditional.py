@@ -85,7 +85,7 @@ def _release() -> str:
     return metadata.version("modelshelf")
 
 
-def conditional(request: Request, manager: ManagerDep) -> Conditional:
+async def conditional(request: Request, manager: ManagerDep) -> Conditional:
     bodies: Bodies = request.app.state.bodies
     return Conditional(request, manager.catalog, bodies)
 

@@ -233,10 +233,12 @@ def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     others: list[str] = []
     for name in names:
         found = _split(name)
-        if found is None:
-            if not name.startswith(_COMPANIONS) and not name.endswith(_COMPANION_ENDINGS):
+        if found is None or found[1] == "weight":
+            if name.startswith(_COMPANIONS) or name.endswith(_COMPANION_ENDINGS):
+                continue
+            if found is None:
                 others.append(name)
-            continue
+                continue
         module, part = found
         group = groups.get(module)
         if group is not None:

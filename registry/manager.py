@@ -10,18 +10,21 @@ from threading import Event, Lock, Thread
 from typing import NamedTuple
 
 from probes import Kind, Report
-from registry.backends import Backend
+from registry.backends import Backend, BackendOptions, Keeper, Residents
+from registry.backends.loading import load_backend
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
-from registry.errors import InvalidRequest
+from registry.errors import InvalidRequest, NotResident
 from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
 from registry.installs.folders import check_inside
+from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.models import Model
+from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
 from registry.scans.service import Scans
 from registry.settings import Settings
@@ -43,12 +46,25 @@ class Compatible(NamedTuple):
     cursor: str | None
 
 
+class CompatibleBases(NamedTuple):
+    """`checkpoints`: each with the verdict of the LoRA on it; `cursor` asks for the next page."""
+
+    lora: Model
+    checkpoints: list[tuple[Model, Fit]]
+    cursor: str | None
+
+
+def _gib(value: float | None) -> int | None:
+    return None if value is None else int(value * 2**30)
+
+
 class Manager:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._engine = make_engine(settings.database)
         migrate(self._engine)
         self.catalog = Catalog(self._engine, settings.root)
+        self.previews = Previews(settings.root / ".previews")
         self.fits = Fits(self._engine, self.catalog)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
         self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
@@ -60,15 +76,49 @@ class Manager:
         self._submitting = Lock()
         self._closing = Event()
         self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
-        self.generator = Generator(self.catalog, lambda: self._backend)
+        self.generator = Generator(self.catalog, lambda: self._backend, settings.queue)
 
     @cached_property
     def _backend(self) -> Backend:
-        from registry.backends.diffusers import DiffusersBackend
-
         settings = self.settings
-        budget = None if settings.memory_gib is None else int(settings.memory_gib * 2**30)
-        return DiffusersBackend(settings.device, settings.dtype, budget)
+        options = BackendOptions(
+            device=settings.device,
+            dtype=settings.dtype,
+            budget_bytes=_gib(settings.memory_gib),
+            host_bytes=_gib(settings.host_memory_gib),
+            keep_alive=None if settings.keep_alive_minutes is None else settings.keep_alive_minutes * 60,
+            batch=settings.batch,
+        )
+        return load_backend(settings.backend, options)
+
+    # -- what is loaded
+    def residents(self) -> Residents:
+        """Nothing, until something was loaded: asking imports no backend."""
+        backend = self.__dict__.get("_backend")
+        return backend.residents() if isinstance(backend, Keeper) else Residents()
+
+    def load(self, checkpoint: str) -> Model:
+        """Into memory, before anybody waits for it."""
+        model = self.catalog.get(checkpoint)
+        if model.kind != Kind.CHECKPOINT:
+            raise InvalidRequest(
+                f"{model.name} is a {model.kind}; it is loaded with the checkpoint that wears it.", model=model.id
+            )
+        self._keeper().load(self.generator.reference(model))
+        return model
+
+    def evict(self, reference: str) -> Model:
+        """Out of memory. Raises NotResident, WrongState (it is in use)."""
+        model = self.catalog.get(reference)
+        if "_backend" not in self.__dict__:
+            raise NotResident(f"{model.name} is not in memory.", model=model.id)
+        self._keeper().evict(self.generator.identity(model))
+        return model
+
+    def _keeper(self) -> Keeper:
+        if not isinstance(self._backend, Keeper):
+            raise InvalidRequest("This backend keeps nothing loaded between generations.")
+        return self._backend
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
@@ -140,6 +190,28 @@ class Manager:
     def probe(self, source: str) -> Report:
         return probe_source(source, self.settings)
 
+    def inquire(self, source: str) -> Inquiry:
+        """What an install of it would bring, and which checkpoints it would fit."""
+        return inquire(source, self.settings, self.catalog)
+
+    def set_preview(self, model: str, picture: bytes | None) -> Model:
+        """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
+        found = self.catalog.get(model)
+        digest = None if picture is None else self.previews.store(picture)
+        return self.catalog.override(found.id, {"preview": digest})
+
+    def compatible_checkpoints(
+        self, lora: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> CompatibleBases:
+        """Those of a page of checkpoints, by name, that a LoRA fits; with `every`, all of them, of other families too."""
+        adapter = self.catalog.get(lora)
+        if adapter.kind == Kind.CHECKPOINT:
+            raise InvalidRequest(f"{adapter.name} is a checkpoint; LoRAs fit checkpoints.", model=adapter.id)
+        family = None if every else adapter.family
+        page = self.catalog.page(Query(kind=Kind.CHECKPOINT, family=family, limit=limit, cursor=cursor))
+        verdicts = [(base, self.fits.verdicts(base, [adapter])[0]) for base in page.models]
+        return CompatibleBases(adapter, [(base, fit) for base, fit in verdicts if every or fit.fits], page.cursor)
+
     def compatible_loras(
         self, checkpoint: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
     ) -> Compatible:
@@ -190,7 +262,8 @@ class Manager:
         return self.catalog.get(new.id)
 
     def close(self) -> None:
-        """Running installs let go at once, and are queued for the next service."""
+        """A running generation stops within a step; running installs let go at once, and are queued for the next service."""
+        self.generator.close()
         self._closing.set()
         if self._watch.is_alive():
             self._watch.join()

@@ -26,6 +26,11 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address that `modelshelf serve` listens on.")
     port: int = Field(default=8420, ge=0, le=65535, description="Port that `modelshelf serve` listens on; 0 picks one.")
+    backend: str = Field(
+        default="registry.backends.diffusers:DiffusersBackend",
+        pattern=r"^[\w.]+:\w+$",
+        description="What generates: `module:class` of a `registry.backends.Backend`, loaded into the service.",
+    )
     device: str = Field(
         default="auto", description="Torch device for generation: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."
     )
@@ -38,6 +43,24 @@ class Settings(BaseSettings):
         gt=0,
         description="Budget in GiB for resident weights, the least recently used go first. "
         "Unset: 80 % of a GPU's memory, half of a machine's.",
+    )
+    host_memory_gib: float | None = Field(
+        default=None,
+        ge=0,
+        description="Budget in GiB for checkpoints that had to leave a GPU. Unset: a quarter of the machine's memory; none without a GPU.",
+    )
+    keep_alive_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long weights stay loaded that nobody uses. Unset: until their room is needed.",
+    )
+    batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most pictures denoised in one pass; 1 makes each bit for bit the one that its seed gives alone. Unset: 4.",
+    )
+    queue: int = Field(
+        default=64, ge=1, description="Generations that may wait; beyond it a request is answered 429 with Retry-After."
     )
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."

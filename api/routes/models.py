@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from api.conditional import ConditionalDep
 from api.deps import ManagerDep
-from api.schemas import CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
+from api.schemas import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
 from registry import queries
 from registry.errors import InvalidRequest
@@ -75,8 +75,13 @@ def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: str) 
 
 @router.patch("/{model_id}")
 def set_overrides(manager: ManagerDep, model_id: str, body: OverridesIn) -> ModelOut:
-    """Your own weight, steps, CFG or scheduler for a model: it beats the provider's recommendation; null takes it back."""
-    return ModelOut.of(manager.catalog.override(model_id, check_overrides(body.model_dump(exclude_unset=True))))
+    """Name, tags, notes, triggers, and your own weight and its range, steps, CFG or scheduler.
+
+    They beat the provider's; null takes one back.
+    """
+    stated = body.model_dump(exclude_unset=True)
+    name = stated.pop("name", None)
+    return ModelOut.of(manager.catalog.override(model_id, check_overrides(stated), name=name))
 
 
 @router.get("/{model_id}/compatible-loras", response_model=CompatibleLoras, responses=UNCHANGED)
@@ -91,4 +96,24 @@ def compatible_loras(
     """The LoRAs that fit this checkpoint, each with the reason; with `all`, also those that do not fit, and why not."""
     return conditional.answer(
         lambda: CompatibleLoras.of(manager.compatible_loras(model_id, every=all, limit=limit, cursor=cursor))
+    )
+
+
+@router.get("/{model_id}/compatible-checkpoints", response_model=CompatibleCheckpoints, responses=UNCHANGED)
+def compatible_checkpoints(
+    manager: ManagerDep,
+    conditional: ConditionalDep,
+    model_id: str,
+    all: bool = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """The checkpoints that this LoRA fits, each with the reason; with `all`, also those that it does not fit, and why not.
+
+    `limit` is how many checkpoints are looked at: a page may hold fewer.
+    """
+    return conditional.answer(
+        lambda: CompatibleCheckpoints.of(
+            manager.compatible_checkpoints(model_id, every=all, limit=limit, cursor=cursor)
+        )
     )

@@ -149,7 +149,7 @@ def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Rep
 
 
 def header_at(origin: Origin, file: RemoteFile) -> Header:
-    """The header of a file where it is, by as few reads as it takes: one, as a rule. Raises UnreadableModel."""
+    """The header of a file where it is, by one read as a rule. Raises UnreadableModel and the origin's errors."""
     prefix = origin.read(file, 0, REMOTE_PREFIX)
     while True:
         try:

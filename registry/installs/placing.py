@@ -12,6 +12,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from probes import Kind, Report, read_header
+from registry.accelerations import decided
 from registry.cards import parse_card
 from registry.catalog import Catalog
 from registry.installs.hashing import Digests
@@ -118,7 +119,7 @@ def _record(
         ),
         sources=(provenance(listing, selection),),
         trigger_words=tuple(triggers(metadata, card, sidecars)) if is_adapter else (),
-        statements=statements(metadata, card, sidecars),
+        statements=(*statements(metadata, card, sidecars), *decided(report)),
         tags=report.tags,
     )
     files = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import Found, Hints, Kind, Outcome, Report, Stamp, UnreadableModel, scan_folder
+from probes import Found, Hints, Kind, Outcome, Report, Stamp, UnreadableModel, dump_header, pack_dump, scan_folder
 from tests.probes import headers
 
 LORA, UNET = headers.load("lora-sdxl-slider"), headers.load("unet-sd-1-miniature-diffusers")
@@ -108,6 +108,7 @@ def test_links_are_followed_and_rings_are_not(tmp_path: Path) -> None:
 def test_what_is_no_model_is_reported_and_remembered(tmp_path: Path) -> None:
     (tmp_path / "page.safetensors").write_bytes(b"<!doctype html><title>Sign in</title>")
     (tmp_path / "cut.safetensors").write_bytes(headers.safetensors_bytes(LORA.tensors))
+    (tmp_path / "dump.safetensors").write_bytes(pack_dump(dump_header(LORA.header)))
     (tmp_path / "old.ckpt").write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9")
     os.mkfifo(tmp_path / "pipe.safetensors")
     put(tmp_path / "fine.safetensors")
@@ -116,6 +117,7 @@ def test_what_is_no_model_is_reported_and_remembered(tmp_path: Path) -> None:
     assert {name: code(found[name]) for name in refused} == {
         "page.safetensors": "html_page",
         "cut.safetensors": "truncated",
+        "dump.safetensors": "text_file",
         "pipe.safetensors": "not_a_file",
     }
     assert found["old.ckpt"].report.format == "pickle"

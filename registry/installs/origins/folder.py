@@ -104,11 +104,6 @@ class FolderOrigin:
         return path
 
 
-def _version(path: Path) -> str:
-    stat = path.stat()
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
-
-
 def card_beside(path: Path) -> str | None:
     """README.md of a folder; beside a single file, where any may lie, only when front matter marks it as a model card."""
     card = path / CARD if path.is_dir() else path.with_name(CARD)
@@ -117,3 +112,8 @@ def card_beside(path: Path) -> str | None:
     with card.open("rb") as handle:
         text = handle.read(CARD_LIMIT).decode("utf-8", errors="replace")
     return text if path.is_dir() or text.startswith("---") else None
+
+
+def _version(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size}-{stat.st_mtime_ns}"

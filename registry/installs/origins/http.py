@@ -111,10 +111,9 @@ class HttpFiles:
 
         A connection that breaks is picked up where it broke.
         """
-        body = bytearray()
-        answers: list[httpx.Response] = []
+        body, answers = bytearray(), list[httpx.Response]()
 
-        def part() -> bool:
+        def more() -> bool:
             """Whether that was all; False when the connection broke after some bytes."""
             at = start + len(body)
             with self.open(url, f"bytes={at}-{start + length - 1}", etag) as response:
@@ -135,8 +134,13 @@ class HttpFiles:
                     raise Transient(_reason(error)) from error
             return True
 
-        while not self._patiently(part, httpx.URL(url).host):
-            continue
+        try:
+            while not self._patiently(more, httpx.URL(url).host):
+                continue
+        except RangeUnsatisfiable:
+            if not answers:
+                raise
+            # It broke after the file's last byte: nothing lies behind it.
         return answers[0], bytes(body[:length])
 
     def get(self, url: str) -> httpx.Response:

@@ -31,17 +31,18 @@ class UrlOrigin:
         self._files = HttpFiles(timeout=timeout, access=access, refusal=_refusal, check=check)
 
     def listing(self) -> Listing:
-        return self._listing
+        return self._facts[0]
 
     def read(self, file: RemoteFile, start: int, length: int) -> bytes:
-        if start + length <= len(self._prefix) or len(self._prefix) == file.size:
-            return self._prefix[start : start + length]
-        return self._files.read(self._url, start, length, self._listing.files[0].etag)
+        listing, prefix = self._facts
+        if start + length <= len(prefix) or len(prefix) == file.size:
+            return prefix[start : start + length]
+        return self._files.read(self._url, start, length, listing.files[0].etag)
 
     def stream(
         self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
     ) -> AbstractContextManager[Stream]:
-        return self._files.stream(self._url, start, end, etag or self._listing.files[0].etag)
+        return self._files.stream(self._url, start, end, etag or self._facts[0].files[0].etag)
 
     def close(self) -> None:
         self._files.close()
@@ -54,7 +55,8 @@ class UrlOrigin:
 
     @cached_property
     def _facts(self) -> tuple[Listing, bytes]:
-        """The listing and the file's first bytes, from one GET: addresses signed for GET refuse HEAD, and a header is what is read next."""
+        """The listing and the file's first bytes, from one GET: addresses signed for GET refuse HEAD, and a header is
+        what is read next."""
         name, prefix, etag = self._name_in_url(), b"", None
         size: int | None = 0
         with suppress(RangeUnsatisfiable):  # of byte 0: the file is empty
@@ -62,14 +64,6 @@ class UrlOrigin:
             name, size, etag = _file_name(response) or name, total_size(response), strong_etag(response)
         file = RemoteFile(checked(name, self._url), size, None, etag=etag)
         return Listing(without_signature(self._url), None, None, (file,), None, file.path), prefix
-
-    @property
-    def _listing(self) -> Listing:
-        return self._facts[0]
-
-    @property
-    def _prefix(self) -> bytes:
-        return self._facts[1]
 
     def _name_in_url(self) -> str:
         return PurePosixPath(unquote(urlsplit(self._url).path)).name

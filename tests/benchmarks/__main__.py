@@ -1,0 +1,40 @@
+"""Runs benchmarks by name, all without one. Adding one: a module here with `run(quick)`, and its line in BENCHMARKS.
+
+python -m tests.benchmarks [--quick] [NAME...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+from tests.benchmarks.tables import machine
+
+BENCHMARKS = {
+    "catalog": "the catalogue at 100,000 models: requests per second, queries, a start with 30,000 known files",
+    "probes": "what a file is: CPU time and bytes read per header, a folder of LoRAs, a remote file",
+    "weights": "LoRAs on a UNet of true size: on, another weight, another set, off, against diffusers + PEFT",
+}
+"""Name of a module in this package -> what it measures. Its `run(quick: bool)` yields tables; `quick` is for trying the
+benchmark, not for figures."""
+
+
+def main(arguments: list[str]) -> None:
+    listed = "\n".join(f"  {name:12} {what}" for name, what in BENCHMARKS.items())
+    parser = argparse.ArgumentParser("python -m tests.benchmarks", epilog=f"benchmarks:\n{listed}")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; all when none is named")
+    parser.add_argument("--quick", action="store_true", help="few rounds and small samples, to see that it runs")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - BENCHMARKS.keys())
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    print(machine())
+    for name in options.names or BENCHMARKS:
+        for table in import_module(f"tests.benchmarks.{name}").run(options.quick):
+            print(f"\n{table}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
