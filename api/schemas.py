@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.problems import Problem, recorded, told
+from registry.backends import Residents
 from registry.compatibility import Fit
 from registry.fits import verdict_of
 from registry.generation import Generation, Job, Preview
@@ -21,6 +23,11 @@ from registry.recipes import adapter_weight
 from registry.sources import without_signature
 from registry.tables import Install, ScanRow
 from registry.verdicts import Verdict
+
+# No control characters, which a line cannot show. In a name none of the characters either that take apart `<lora:name:0.8>` or a path.
+PRINTED = r"^[^\x00-\x1f\x7f]*$"
+NAME = r"^[^\x00-\x1f\x7f<>:/\\]*$"
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"  # a tab and a new line are allowed
 
 
 class Body(BaseModel):
@@ -136,9 +143,18 @@ class FamilyList(BaseModel):
     families: list[FamilyOut]
 
 
-class OverridesIn(Body):
-    """Your own settings for a model; null takes one back."""
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PRINTED)]
 
+
+class OverridesIn(Body):
+    """What you say of a model, which beats what its provider says; null takes one back. The name cannot be taken back."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=150, pattern=NAME)] = Field(
+        default="", description="Of the model; its file keeps the one it has."
+    )
+    triggers: list[Word] | None = Field(default=None, max_length=50)
+    tags: list[Word] | None = Field(default=None, max_length=50, description="Beside those that the probe gives.")
+    notes: Annotated[str, StringConstraints(max_length=10_000, pattern=TEXT)] | None = None
     weight: float | None = None
     weight_min: float | None = Field(default=None, description="The weights between which it works, both or neither.")
     weight_max: float | None = None
@@ -282,6 +298,9 @@ class LoraIn(Body):
     weight: float | None = Field(
         default=None, description="Left out: your setting, else the provider's, else the guide's."
     )
+    text_weight: float | None = Field(
+        default=None, description="For the text encoders, as in `<lora:name:text:denoiser>`. Left out: the same weight."
+    )
 
 
 MAX_IMAGE_TEXT = 48 * 2**20
@@ -316,7 +335,7 @@ class GenerationIn(Body):
 
     def request(self) -> GenerationRequest:
         fields = self.model_dump(exclude={"loras", "previews", "image"})
-        loras = tuple(AdapterRequest(a.model, a.weight) for a in self.loras)
+        loras = tuple(AdapterRequest(a.model, a.weight, a.text_weight) for a in self.loras)
         return GenerationRequest(loras=loras, image=self.image, **fields)
 
 
@@ -325,6 +344,7 @@ class PlannedLora(BaseModel):
     name: str
     kind: str
     weight: Value
+    text_weight: Value | None
     triggers: list[str]
 
 
@@ -452,3 +472,28 @@ class GenerationList(BaseModel):
 
 def _pictures(made: Generation) -> list[PictureOut]:
     return [PictureOut(png=b64encode(picture.png).decode(), seed=picture.seed) for picture in made.pictures]
+
+
+class TierOut(BaseModel):
+    name: str = Field(description="device or host")
+    device: str
+    budget: int = Field(description="bytes")
+    used: int = Field(description="bytes")
+
+
+class ResidentOut(BaseModel):
+    tier: str
+    digest: str = Field(description="BLAKE3 of the model's file or folder")
+    name: str
+    nbytes: int
+    holders: tuple[str, ...] = Field(description="who works with it now")
+    idle: float = Field(description="seconds since nobody does")
+
+
+class ResidencyOut(BaseModel):
+    tiers: list[TierOut]
+    models: list[ResidentOut]
+
+    @classmethod
+    def of(cls, residents: Residents) -> Self:
+        return cls.model_validate(asdict(residents))

@@ -10,15 +10,16 @@ from threading import Event, Lock, Thread
 from typing import NamedTuple
 
 from probes import Kind, Report
-from registry.backends import Backend, BackendOptions
+from registry.backends import Backend, BackendOptions, Keeper, Residents
 from registry.backends.loading import load_backend
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
-from registry.errors import InvalidRequest
+from registry.errors import InvalidRequest, NotResident
 from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
+from registry.installs.folders import check_inside
 from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
@@ -27,8 +28,10 @@ from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
 from registry.scans.service import Scans
 from registry.settings import Settings
+from registry.sources import PathSource, parse_source
 from registry.starter import starter_repositories
 from registry.tables import Install, State
+from registry.tokens import Tokens
 from registry.updates import Update, look_for_updates
 from registry.upkeep import Upkeep
 
@@ -51,6 +54,10 @@ class CompatibleBases(NamedTuple):
     cursor: str | None
 
 
+def _gib(value: float | None) -> int | None:
+    return None if value is None else int(value * 2**30)
+
+
 class Manager:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -62,6 +69,7 @@ class Manager:
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
         self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
         self.installs = InstallBook(self._engine)
+        self.tokens = Tokens(self._engine)
         self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
         self._running: dict[str, Future[Model]] = {}
@@ -73,8 +81,44 @@ class Manager:
     @cached_property
     def _backend(self) -> Backend:
         settings = self.settings
-        budget = None if settings.memory_gib is None else int(settings.memory_gib * 2**30)
-        return load_backend(settings.backend, BackendOptions(settings.device, settings.dtype, budget, settings.batch))
+        options = BackendOptions(
+            device=settings.device,
+            dtype=settings.dtype,
+            budget_bytes=_gib(settings.memory_gib),
+            host_bytes=_gib(settings.host_memory_gib),
+            keep_alive=None if settings.keep_alive_minutes is None else settings.keep_alive_minutes * 60,
+            batch=settings.batch,
+        )
+        return load_backend(settings.backend, options)
+
+    # -- what is loaded
+    def residents(self) -> Residents:
+        """Nothing, until something was loaded: asking imports no backend."""
+        backend = self.__dict__.get("_backend")
+        return backend.residents() if isinstance(backend, Keeper) else Residents()
+
+    def load(self, checkpoint: str) -> Model:
+        """Into memory, before anybody waits for it."""
+        model = self.catalog.get(checkpoint)
+        if model.kind != Kind.CHECKPOINT:
+            raise InvalidRequest(
+                f"{model.name} is a {model.kind}; it is loaded with the checkpoint that wears it.", model=model.id
+            )
+        self._keeper().load(self.generator.reference(model))
+        return model
+
+    def evict(self, reference: str) -> Model:
+        """Out of memory. Raises NotResident, WrongState (it is in use)."""
+        model = self.catalog.get(reference)
+        if "_backend" not in self.__dict__:
+            raise NotResident(f"{model.name} is not in memory.", model=model.id)
+        self._keeper().evict(self.generator.identity(model))
+        return model
+
+    def _keeper(self) -> Keeper:
+        if not isinstance(self._backend, Keeper):
+            raise InvalidRequest("This backend keeps nothing loaded between generations.")
+        return self._backend
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
@@ -91,7 +135,10 @@ class Manager:
         return self._worker.run(install_id, on_progress)
 
     def submit_install(self, source: str) -> Install:
-        """Queue an install for the background threads. What its headers already show to be wrong is raised here and now."""
+        """Queue an install that is asked for over the network. What its headers already show to be wrong is raised here and now."""
+        parsed = parse_source(source, endpoint=self.settings.hub_endpoint)
+        if isinstance(parsed, PathSource):
+            check_inside(parsed.path, (self.settings.root, *self.settings.allowed_folders))
         self._worker.check(source)
         install = self._worker.open(source)
         self._submit(install.id)

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from registry.backends.schedulers import SCHEDULERS
 from registry.errors import InvalidRequest
-from registry.plans import Plan
+from registry.plans import Plan, PlannedAdapter
 
 MAX_START_PIXELS = 4096 * 4096
 """Of a picture to start from: the area of the largest picture that can be asked for."""
@@ -49,11 +49,12 @@ def encode_png(image: Image.Image, plan: Plan, seed: int, hashes: Mapping[str, s
 
 
 def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
-    """Three lines: the prompt with its LoRAs as `<lora:name:weight>`, the negative prompt, the settings.
+    """Three lines: the prompt with its LoRAs as `<lora:name:weight>` (or `<lora:name:text encoder's:denoiser's>`), the negative
+    prompt, the settings.
 
     Checkpoint hashes are written with 10 digits, LoRA hashes with 12, as A1111 does.
     """
-    tags = "".join(f" <lora:{a.name}:{a.weight.value:g}>" for a in plan.adapters)
+    tags = "".join(f" <lora:{a.name}:{_weights(a)}>" for a in plan.adapters)
     settings = {
         "Steps": plan.steps.value,
         "Sampler": SCHEDULERS[plan.scheduler.value].label,
@@ -69,6 +70,11 @@ def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in settings.items() if str(value))
     negative = f"Negative prompt: {plan.negative_prompt}\n" if plan.negative_prompt else ""
     return f"{plan.prompt}{tags}\n{negative}{line}"
+
+
+def _weights(adapter: PlannedAdapter) -> str:
+    text = f"{adapter.text_weight.value:g}:" if adapter.text_weight else ""
+    return f"{text}{adapter.weight.value:g}"
 
 
 def _quoted(value: str) -> str:

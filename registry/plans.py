@@ -27,8 +27,11 @@ class Sourced(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class AdapterRequest:
+    """`text_weight`: for the text encoders alone; None: as `weight`."""
+
     model: str  # id or name
     weight: float | None = None
+    text_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class PlannedAdapter:
     kind: str
     weight: Sourced[float]
     triggers: tuple[str, ...]
+    text_weight: Sourced[float] | None = None  # of the text encoders, where it differs
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,14 +60,22 @@ def make_plan(
     *,
     config: ConfigFacts,
     start: StartPicture | None = None,
+    text_weights: Mapping[str, float] | None = None,
     random_seed: Callable[[], int] = lambda: secrets.randbelow(2**32),
 ) -> Plan:
-    """Raises InvalidRequest for values outside LIMITS or an adapter named twice."""
-    _check(request, adapters)
+    """Raises InvalidRequest for values outside LIMITS or an adapter named twice.
+
+    `text_weights`: adapter's id -> what is asked for the text encoders.
+    """
+    text_weights = text_weights or {}
+    _check(request, adapters, text_weights)
     active = [model for model, weight in adapters if weight != 0]
     found = [(model, fast) for model in active if (fast := acceleration(model))]
     beside_lcm = any(fast.recipe.trait == "lcm" for _, fast in found)
-    planned = tuple(_plan_adapter(model, weight, beside_lcm=beside_lcm) for model, weight in adapters)
+    planned = tuple(
+        _plan_adapter(model, weight, beside_lcm=beside_lcm, text_weight=text_weights.get(model.id))
+        for model, weight in adapters
+    )
 
     # An acceleration changes how to sample, so a LoRA's word comes before the checkpoint's.
     if not found and (fast := acceleration(checkpoint)):
@@ -150,7 +158,9 @@ def weight_range(model: Model) -> Sourced[tuple[float, float]] | None:
     return Sourced((stated["min"], stated["max"]), Origin.RECOMMENDED, f"{stated['by']} of {model.name}")
 
 
-def _plan_adapter(model: Model, weight: float | None, *, beside_lcm: bool) -> PlannedAdapter:
+def _plan_adapter(
+    model: Model, weight: float | None, *, beside_lcm: bool, text_weight: float | None = None
+) -> PlannedAdapter:
     origin = Origin.DEFAULT
     if fast := acceleration(model):
         default, by = fast.recipe.weight, fast.recipe.by
@@ -160,7 +170,8 @@ def _plan_adapter(model: Model, weight: float | None, *, beside_lcm: bool) -> Pl
     else:
         default, by = LORA_WEIGHT, f"{GUIDE}: LoRA"
     chosen = _choose("weight", weight, model, default, by, origin)
-    return PlannedAdapter(model.id, model.name, model.kind, chosen, tuple(model.triggers))
+    text = None if text_weight is None else Sourced(text_weight, Origin.REQUESTED, "request")
+    return PlannedAdapter(model.id, model.name, model.kind, chosen, tuple(model.triggers), text)
 
 
 def _choose(
@@ -241,7 +252,9 @@ def _check_weight(whose: str, weight: float) -> None:
         )
 
 
-def _check(request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]]) -> None:
+def _check(
+    request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]], text_weights: Mapping[str, float]
+) -> None:
     _check_limits({name: getattr(request, name) for name in LIMITS})
     if request.strength is not None and request.image is None:
         raise InvalidRequest("strength is of image-to-image; there is no image.", field="strength")
@@ -255,5 +268,6 @@ def _check(request: GenerationRequest, adapters: Sequence[tuple[Model, float | N
         if model.id in seen:
             raise InvalidRequest(f"{model.name} is named twice; name each LoRA once, with one weight.", field="loras")
         seen.add(model.id)
-        if weight is not None:
-            _check_weight(f"The weight of {model.name}", weight)
+        for asked in (weight, text_weights.get(model.id)):
+            if asked is not None:
+                _check_weight(f"The weight of {model.name}", asked)

@@ -44,6 +44,16 @@ class Settings(BaseSettings):
         description="Budget in GiB for resident weights, the least recently used go first. "
         "Unset: 80 % of a GPU's memory, half of a machine's.",
     )
+    host_memory_gib: float | None = Field(
+        default=None,
+        ge=0,
+        description="Budget in GiB for checkpoints that had to leave a GPU. Unset: a quarter of the machine's memory; none without a GPU.",
+    )
+    keep_alive_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long weights stay loaded that nobody uses. Unset: until their room is needed.",
+    )
     batch: int | None = Field(
         default=None,
         ge=1,
@@ -67,8 +77,8 @@ class Settings(BaseSettings):
     )
     allowed_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
-        description="Folders on this machine that the service may be asked to scan, with commas between them; those that "
-        "`modelshelf scan` was given on the machine itself may be scanned again anyway.",
+        description="Folders on this machine, beside the root, that the service may be asked to scan or to install from, with commas "
+        "between them; those that `modelshelf scan` was given on the machine itself may be scanned again anyway.",
     )
     download_connections: int = Field(
         default=4,

@@ -13,7 +13,7 @@ from api.cli.common import Reference, opened_manager
 from api.cli.output import print_table, steps_bar
 
 if TYPE_CHECKING:
-    from registry.plans import Plan
+    from registry.plans import AdapterRequest, Plan
 
 app = typer.Typer()
 
@@ -22,7 +22,9 @@ app = typer.Typer()
 def generate(
     checkpoint: Reference,
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
-    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:WEIGHT; may be repeated.")] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="NAME, NAME:WEIGHT or NAME:TEXT-ENCODER-WEIGHT:WEIGHT; may be repeated.")
+    ] = None,
     negative: Annotated[str, typer.Option(help="What not to draw.")] = "",
     steps: int | None = None,
     cfg: float | None = None,
@@ -39,13 +41,13 @@ def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(),
 ) -> None:
     """Make pictures. What is left out is decided by the recipes, and shown."""
-    from registry.plans import AdapterRequest, GenerationRequest
+    from registry.plans import GenerationRequest
 
     request = GenerationRequest(
         checkpoint,
         prompt,
         negative,
-        loras=tuple(AdapterRequest(*_name_and_weight(text)) for text in lora or ()),
+        loras=tuple(_adapter(text) for text in lora or ()),
         steps=steps,
         cfg=cfg,
         scheduler=scheduler,
@@ -91,10 +93,20 @@ def _show_plan(plan: Plan) -> None:
         print(f"Note: {note}")
 
 
-def _name_and_weight(text: str) -> tuple[str, float | None]:
-    """NAME or NAME:WEIGHT; a colon that no number follows belongs to the name."""
-    name, colon, weight = text.rpartition(":")
+def _adapter(text: str) -> AdapterRequest:
+    """NAME, NAME:WEIGHT or NAME:TEXT:WEIGHT; a colon that no number follows belongs to the name."""
+    from registry.plans import AdapterRequest
+
+    name, weights = text, list[float]()
+    while len(weights) < 2 and (number := _number_after_colon(name)):
+        name, weight = number
+        weights.insert(0, weight)
+    return AdapterRequest(name, weights[-1] if weights else None, weights[0] if len(weights) == 2 else None)
+
+
+def _number_after_colon(text: str) -> tuple[str, float] | None:
+    name, colon, number = text.rpartition(":")
     try:
-        return (name, float(weight)) if colon else (text, None)
+        return (name, float(number)) if colon else None
     except ValueError:
-        return text, None
+        return None

@@ -47,6 +47,8 @@ async def generate(
         response.status_code = 202
         return _view(manager, job)
     await _ended(manager, job, request)
+    if job.error:
+        raise job.error
     return await run_in_threadpool(lambda: GenerationOut.of(job, job.wait()))
 
 

@@ -32,22 +32,27 @@ OnStep = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
-    """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, its family's, or that
-    of a folder that fits."""
+    """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, its family's, or that of a folder
+    that fits. `name` is for people."""
 
     path: Path
     digest: str
     config: PipelineConfig
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """A LoRA file and the weight to run it at: 0 is off, 1 is as trained, negative is allowed. `name` is for messages."""
+    """A LoRA file and the weight to run it at: 0 is off, 1 is as trained, negative is allowed. `name` is for messages.
+
+    `text_weight`: for the text encoders, where it differs.
+    """
 
     path: Path
     digest: str
     weight: float
     name: str
+    text_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class GenerationJob:
 
     `width` and `height` in pixels. Picture i of `n` has the seed `seed + i`. `cfg` of 1 or less: no guidance, one denoiser pass per step.
     `prediction_type` None: as the checkpoint's scheduler configuration says. `eta` None: the scheduler's own. `image`: RGB, of any size;
-    the last `strength` (0..1) of the steps run from it on.
+    the last `strength` (0..1) of the steps run from it on. `holder`: who is said to work with what is loaded for it.
     """
 
     checkpoint: CheckpointRef
@@ -74,6 +79,7 @@ class GenerationJob:
     eta: float | None = None
     image: Image | None = None
     strength: float = 1.0
+    holder: str = "a generation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +96,59 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """One kind of memory that weights lie in. Sizes in bytes."""
+
+    name: str
+    device: str
+    budget: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Something that is loaded: a checkpoint with what it wears, or an adapter's factors. `idle` in seconds, 0 while somebody holds it."""
+
+    tier: str
+    digest: str
+    name: str
+    nbytes: int
+    holders: tuple[str, ...]
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Residents:
+    tiers: tuple[Tier, ...] = ()
+    models: tuple[Resident, ...] = ()
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """What a backend has besides if it keeps weights loaded between generations."""
+
+    def residents(self) -> Residents: ...
+
+    def load(self, checkpoint: CheckpointRef) -> None:
+        """Raises as `Backend.generate`."""
+        ...
+
+    def evict(self, digest: str) -> None:
+        """Out of every tier. Raises NotResident; WrongState: it is in use."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """What every backend is made with. `device` and `dtype`: torch's names, or `auto`. `budget_bytes` for resident weights and `batch`, the
-    most pictures that are denoised in one pass; None: the backend decides."""
+    """What every backend is made with. `device` and `dtype`: torch's names, or `auto`. `budget_bytes` for resident weights, `host_bytes`
+    for those that had to leave the device, `keep_alive` in seconds for those that nobody uses, and `batch`, the most pictures in one
+    pass; None: the backend decides."""
 
     device: str = "auto"
     dtype: str = "auto"
     budget_bytes: int | None = None
+    host_bytes: int | None = None
+    keep_alive: float | None = None
     batch: int | None = None
 
 

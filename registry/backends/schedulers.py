@@ -56,7 +56,7 @@ _KARRAS = frozenset(
     {"euler", "heun", "dpm2", "dpm2_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "dpmpp_2s", "unipc", "deis"}
 )
 """Those that can space their noise levels as Karras et al. 2022 do."""
-_TRAILING = frozenset({"ddim", "ddpm", "pndm", *_KARRAS, "euler_a"})
+_TRAILING = frozenset({"ddim", "ddpm", "pndm", *_KARRAS, "euler_a"}) - {"dpmpp_2s", "dpmpp_sde"}
 """Those that can begin at the very last timestep. LCM and TCD have timesteps of their own and ignore the spacing."""
 
 
@@ -123,7 +123,7 @@ def canonical(name: str) -> str:
 def scheduler_of(config: Mapping[str, Any]) -> str | None:
     """The canonical name for a `scheduler_config.json`; None: its class is not in the table. Its spacing needs no name: the configuration
     that a scheduler is built from has it."""
-    stated = config.get("_class_name")
+    stated = config.get("_class_name", "")
     algorithm = config.get("algorithm_type")
     for base in _BASES:
         if stated in (base.diffusers, base.flow) and base.overrides.get("algorithm_type", algorithm) == (

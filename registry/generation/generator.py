@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from registry.backends import Backend
+from registry.backends import Backend, CheckpointRef
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.generation.jobs import Generation, Job, Picture
@@ -34,9 +34,17 @@ class Generator:
     def fit(self, adapter: Model, checkpoint: Model) -> Fit:
         return self._planner.fit(adapter, checkpoint)
 
+    def identity(self, model: Model) -> str:
+        """What its weights are known by in the backend's memory."""
+        return self._planner.identity(model)
+
+    def reference(self, checkpoint: Model) -> CheckpointRef:
+        return self._planner.reference(checkpoint)
+
     def submit(self, request: GenerationRequest, *, previews: bool = False) -> Job:
         """What can be seen to be wrong with it is raised here and now; QueueFull when too many wait."""
-        return self.queue.submit(Job(*self._planner.resolve(request), previews=previews))
+        plan, work, hashes = self._planner.resolve(request)
+        return self.queue.submit(Job(plan, work, hashes, previews=previews))
 
     def close(self) -> None:
         self.queue.close()

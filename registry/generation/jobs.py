@@ -6,7 +6,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from threading import Lock
@@ -70,7 +70,7 @@ class Job:
     def __init__(self, plan: Plan, work: GenerationJob, hashes: Mapping[str, str], *, previews: bool = False) -> None:
         self.id = new_id()
         self.plan = plan
-        self.work = work
+        self.work = replace(work, holder=f"generation {self.id}")
         self.hashes = hashes
         self.created_at: datetime = now()
         self.done, self.total = 0, 0
@@ -90,13 +90,12 @@ class Job:
     @property
     def affinity(self) -> Affinity:
         """What must be in place for it, as `scheduling.take` compares it."""
-        worn = [adapter for adapter in self.work.adapters if adapter.weight != 0]
-        checkpoint = self.work.checkpoint
-        return (
-            (checkpoint.digest, checkpoint.config.key),
-            tuple(adapter.digest for adapter in worn),
-            tuple(adapter.weight for adapter in worn),
+        strengths = (
+            (a.digest, a.weight, a.weight if a.text_weight is None else a.text_weight) for a in self.work.adapters
         )
+        worn = sorted(strength for strength in strengths if any(strength[1:]))
+        checkpoint = self.work.checkpoint
+        return ((checkpoint.digest, checkpoint.config.key), tuple(digest for digest, *_ in worn), tuple(worn))
 
     @property
     def state(self) -> State:
@@ -171,11 +170,12 @@ class Job:
         self._outcome.set_exception(error)
 
     def _move(self, state: State, data: Mapping[str, Any]) -> None:
-        self._state = state
-        self._tell(state, data)
+        self._tell(state, data, state)
 
-    def _tell(self, name: str, data: Mapping[str, Any]) -> None:
+    def _tell(self, name: str, data: Mapping[str, Any], state: State | None = None) -> None:
         with self._lock:
+            if state is not None:  # with its event in one go: whoever sees that the job has ended finds its last event
+                self._state = state
             if name == "preview" or self.ended:
                 self._events = [event for event in self._events if event.name != "preview"]
             self._count += 1

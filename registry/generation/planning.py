@@ -68,12 +68,17 @@ class Planner:
         if missing := next((path for path in paths if not path.exists()), None):
             return Fit.refused(f"{missing} is gone; install it again")
         try:
-            return _fit(*paths, (self._identity(adapter), self._identity(checkpoint)))
+            return _fit(*paths, (self.identity(adapter), self.identity(checkpoint)))
         except (UnreadableModel, UnusableFile) as error:
             return Fit.refused(str(error))
         except NotGenerable:
             # Tensor names that are not mapped yet: the family is all that can be compared, and the reason says that it was.
             return Fit(True, f"both are {checkpoint.family}; tensors of this family are not compared yet", 0, 0)
+
+    def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
+        """Raises NotGenerable, FileMissing, UnusableFile."""
+        config = self._pipeline_config(checkpoint, prediction_type or checkpoint.prediction_type)
+        return CheckpointRef(self._catalog.path(checkpoint), self.identity(checkpoint), config, checkpoint.name)
 
     def resolve(self, request: GenerationRequest) -> tuple[Plan, GenerationJob, dict[str, str]]:
         """The plan, the backend's job, and the digests that the pictures will name the models by.
@@ -88,8 +93,8 @@ class Planner:
             )
         if checkpoint.variant in _NEEDS_MORE:
             raise NotGenerable(
-                f"{checkpoint.name} is an {checkpoint.variant} checkpoint: it needs {_NEEDS_MORE[checkpoint.variant]} beside the prompt, "
-                "which cannot be given here.",
+                f"{checkpoint.name} needs {_NEEDS_MORE[checkpoint.variant]} beside the prompt, as every {checkpoint.variant} checkpoint "
+                "does; that cannot be given here.",
                 model=checkpoint.id,
                 variant=checkpoint.variant,
             )
@@ -107,15 +112,27 @@ class Planner:
             request = replace(request, scheduler=canonical(request.scheduler))
         image = None if request.image is None else open_picture(request.image)
         start = None if image is None else StartPicture(sha256(request.image or b"").hexdigest(), image.size)
-        config = self._pipeline_config(checkpoint, request.prediction_type or checkpoint.prediction_type)
+        reference = self.reference(checkpoint, request.prediction_type)
+        config = reference.config
         facts = ConfigFacts(
             config.origin, config.scheduler, config.scheduler_class, config.native_size, lcm(8, config.pixel_unit)
         )
-        plan = make_plan(request, checkpoint, adapters, config=facts, start=start)
+        texts = {
+            model.id: asked.text_weight
+            for (model, _), asked in zip(adapters, request.loras, strict=True)
+            if asked.text_weight is not None
+        }
+        plan = make_plan(request, checkpoint, adapters, config=facts, start=start, text_weights=texts)
         job = GenerationJob(
-            checkpoint=CheckpointRef(self._catalog.path(checkpoint), self._identity(checkpoint), config),
+            checkpoint=reference,
             adapters=tuple(
-                AdapterRef(self._catalog.path(model), self._identity(model), planned.weight.value, model.name)
+                AdapterRef(
+                    self._catalog.path(model),
+                    self.identity(model),
+                    planned.weight.value,
+                    model.name,
+                    planned.text_weight.value if planned.text_weight else None,
+                )
                 for (model, _), planned in zip(adapters, plan.adapters, strict=True)
             ),
             prompt=plan.prompt,
@@ -136,7 +153,7 @@ class Planner:
         hashes |= {model.name: model.autov3 or model.blake3 for model, _ in adapters}
         return plan, job, {name: digest for name, digest in hashes.items() if digest}
 
-    def _identity(self, model: Model) -> str:
+    def identity(self, model: Model) -> str:
         """What tells its bytes from others': a digest; of a model that nobody has hashed yet, its place, size and time."""
         if model.blake3:
             return model.blake3

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import ceil
 from threading import Condition, Thread
 
-from registry.errors import Cancelled, GenerationNotFound, QueueFull, WrongState
+from registry.errors import Cancelled, GenerationNotFound, ModelshelfError, QueueFull, WrongState
 from registry.generation.jobs import Generation, Job
 from registry.generation.scheduling import Affinity, Waiting, take
 
@@ -111,8 +111,8 @@ class GenerationQueue:
             try:
                 made = self._run(job)
             except Exception as error:  # told to whoever asked for it; the queue goes on
-                if not isinstance(error, Cancelled):
-                    _log.debug("generation %s failed", job.id, exc_info=error)
+                if not isinstance(error, ModelshelfError):
+                    _log.error("generation %s failed", job.id, exc_info=error)
                 self._end(job, error)
             else:
                 self._seconds = 0.7 * self._seconds + 0.3 * made.timings.get("total", self._seconds)

@@ -136,3 +136,20 @@ def test_generate_saves_pictures_and_shows_where_every_value_came_from(run: Run,
 def test_a_folder_that_was_copied_by_hand_can_be_installed(run: Run, tmp_path: Path) -> None:
     shutil.copytree(STARTER / "modelshelf/starter-heart-lora", tmp_path / "heart")
     assert "starter-heart  lora, sd-1" in run("install", "./heart").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("outline", ("outline", None, None)),
+        ("outline:0.5", ("outline", 0.5, None)),
+        ("outline:-1:0.5", ("outline", 0.5, -1.0)),
+        ("a:b", ("a:b", None, None)),
+        ("a:1:b:2", ("a:1:b", 2.0, None)),
+    ],
+)
+def test_a_lora_with_one_weight_or_two(text: str, asked: tuple[str, float | None, float | None]) -> None:
+    from api.cli.generating import _adapter
+
+    adapter = _adapter(text)
+    assert (adapter.model, adapter.weight, adapter.text_weight) == asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -18,9 +18,9 @@ from registry.backends.diffusers.families import KINDS
 from registry.backends.diffusers.previews import fit_rgb, paint
 from registry.errors import NotGenerable
 from registry.pipeline_config import PipelineConfig, TokenizerRef
-from registry.weights.adapters import Factors, overlay
 from registry.weights.bundle import Bundle
 from registry.weights.names import canonical_sources
+from registry.weights.overlay import Slot, Wearer
 
 
 class Pipeline:
@@ -33,14 +33,14 @@ class Pipeline:
         config.refuse_extra_inputs()
         self.bundle = bundle
         self.config = config
+        self.name = config.origin
         self.kind = KINDS[config.pipeline]
         with torch.device("meta"):
             self.modules = {name: make(config.components[name]) for name, make in self.kind.parts.items()}
-        self._slots: dict[str, torch.nn.Parameter] = {}
+        self.slots: dict[str, Slot] = {}
         for component, module in self.modules.items():
-            self._slots |= _bind(component, module, bundle, config.unused)
-        self._worn: list[tuple[str, float]] = []
-        self._patched: list[str] = []
+            self.slots |= _bind(component, module, bundle, config.unused)
+        self.wearer = Wearer(bundle, self.slots)
         self.tokenizers = {name: _tokenizer(ref) for name, ref in config.tokenizers.items()}
         self.text_to_image = self._assemble(self.kind.text_to_image)
 
@@ -59,25 +59,6 @@ class Pipeline:
     def guidance_is_a_pass(self) -> bool:
         """False where the denoiser takes the guidance scale as an input (distilled checkpoints), and needs no second pass for it."""
         return self.config.denoiser.get("time_cond_proj_dim") is None
-
-    # -- adapters
-    def wear(self, adapters: list[tuple[str, float]], factors: Sequence[Factors]) -> None:
-        """Exactly these adapters (key, weight) from now on. The same as before: nothing to do."""
-        if adapters == self._worn:
-            return
-        self._take_off()
-        for name, tensor in overlay(
-            self.bundle, [(f, weight) for f, (_, weight) in zip(factors, adapters, strict=True)]
-        ).items():
-            self._slots[name].data = tensor
-            self._patched.append(name)
-        self._worn = adapters
-
-    def _take_off(self) -> None:
-        self._worn = []
-        for name in self._patched:
-            self._slots[name].data = self.bundle.tensors[name]
-        self._patched = []
 
     # -- the picture's two ends
     def encode(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -131,10 +112,8 @@ class Pipeline:
                 parameter.data = data
 
 
-def _bind(
-    component: str, module: torch.nn.Module, bundle: Bundle, unused: Collection[str]
-) -> dict[str, torch.nn.Parameter]:
-    """Gives a module on the meta device the bundle's own tensors, without a copy. Returns canonical name -> parameter.
+def _bind(component: str, module: torch.nn.Module, bundle: Bundle, unused: Collection[str]) -> dict[str, Slot]:
+    """Gives a module on the meta device the bundle's own tensors, without a copy. Returns canonical name -> where it is read.
 
     Raises NotGenerable: names or shapes are not the configuration's.
     """
@@ -158,7 +137,10 @@ def _bind(
             owner.register_buffer(
                 "position_ids", torch.arange(count, device=bundle.device).expand(1, -1), persistent=False
             )
-    return {canonical: module.get_parameter(name) for name, canonical in own.items()}
+    return {
+        canonical: Slot(module.get_submodule(name.rpartition(".")[0]), module.get_parameter(name))
+        for name, canonical in own.items()
+    }
 
 
 def _tokenizer(ref: TokenizerRef) -> Any:

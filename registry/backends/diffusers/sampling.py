@@ -12,8 +12,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from registry.backends import GenerationJob, OnStep, Step
-from registry.backends.diffusers.devices import Stopwatch, memory_errors
 from registry.backends.diffusers.pipeline import Pipeline
+from registry.backends.machine import Stopwatch, memory_errors
 from registry.backends.schedulers import SCHEDULERS, canonical
 from registry.errors import InvalidRequest, OutOfMemory
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from itertools import count
 from threading import Event, Semaphore
 
 from PIL import Image
@@ -11,7 +14,8 @@ from registry.errors import OutOfMemory
 
 
 class Painter:
-    """Paints `n` pictures of a colour that the seed decides, in `steps` steps. A prompt with `fail` or `crash` fails at the second step.
+    """Paints `n` pictures of a colour that the seed decides, in `steps` steps. A prompt with `fail` or `crash` fails at the second step,
+    one with `slow` takes 50 ms a step, one with `endless` never comes to its last.
 
     With `gate` every step waits until the test lets it go on; `seen` are the jobs, in the order in which they began.
     """
@@ -25,9 +29,13 @@ class Painter:
     def generate(self, job: GenerationJob, on_step: OnStep | None = None) -> Generated:
         self.seen.append(job)
         self.began.set()
-        for step in range(1, job.steps + 1):
+        endless = "endless" in job.prompt
+        for number in count(1) if endless else range(1, job.steps + 1):
+            step = min(number, job.steps - 1) if endless else number
             if self.gate is not None:
                 assert self.gate.acquire(timeout=30)
+            if "slow" in job.prompt or endless:
+                time.sleep(0.05)
             if step == 2 and "fail" in job.prompt:
                 raise OutOfMemory("Too little memory to paint this.")
             if step == 2 and "crash" in job.prompt:
@@ -35,7 +43,10 @@ class Painter:
             if on_step:
                 on_step(Step(step, job.steps, lambda: tuple(self._paint(seed, (2, 2)) for seed in self._seeds(job))))
         images = tuple(self._paint(seed, (job.width, job.height)) for seed in self._seeds(job))
-        return Generated(images, self._seeds(job), {"total": 0.01}, ("painted, not generated",))
+        if job.image is not None:
+            images = tuple(Image.blend(job.image.resize(image.size), image, job.strength) for image in images)
+        with_torch = "with" if "torch" in sys.modules else "without"
+        return Generated(images, self._seeds(job), {"total": 0.01}, (f"painted {with_torch} torch",))
 
     @staticmethod
     def _seeds(job: GenerationJob) -> tuple[int, ...]:

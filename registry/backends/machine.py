@@ -1,4 +1,4 @@
-"""The device: which one, in which precision, how much memory, how long things take on it, and what it says when memory is short."""
+"""The machine under a backend: its device, its memory, its clock."""
 
 from __future__ import annotations
 
@@ -15,32 +15,6 @@ from registry.errors import InvalidRequest, OutOfMemory
 
 _CPU_ALLOCATOR = "DefaultCPUAllocator"
 """torch reports a failed allocation on the CPU as a RuntimeError with this word."""
-
-
-def find_device(name: str) -> torch.device:
-    """`auto`: CUDA, else Apple's MPS, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def find_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: float16 on CUDA, else float32. Raises InvalidRequest."""
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InvalidRequest(f"{name!r} is no floating point dtype of torch.", field="dtype")
-    return dtype
-
-
-def default_budget(device: torch.device) -> int:
-    """Bytes for resident weights: 80 % of a GPU's memory, half of a machine's."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory * 0.8)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 @dataclass
@@ -66,7 +40,6 @@ class Stopwatch:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turns what torch raises when memory is short into OutOfMemory, and gives back what its allocator holds."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -82,3 +55,34 @@ def memory_errors() -> Iterator[None]:
         raise OutOfMemory(
             "The device has too little memory for this: ask for a smaller picture, or fewer LoRAs."
         ) from error
+
+
+def torch_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def torch_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InvalidRequest(f"{name!r} is no floating point dtype of torch.", field="dtype")
+    return dtype
+
+
+def machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def default_host_budget(device: torch.device) -> int:
+    return machine_bytes() // 4 if device.type == "cuda" else 0
+
+
+def default_budget(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory * 0.8)
+    return machine_bytes() // 2
