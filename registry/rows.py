@@ -110,12 +110,12 @@ def read(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
 
 def _grouped(
     connection: Connection, kind: type[SQLModel], names: Sequence[str], ids: Sequence[str], order: Sequence[str]
-) -> dict[str, list[Row[Any]]]:
+) -> dict[str, list[Row[*tuple[Any, ...]]]]:
     """Rows of (model_id, *names) by model, each model's in order."""
     table = table_of(kind)
     columns = (table.c.model_id, *(table.c[name] for name in names))
     query = select(*columns).where(table.c.model_id.in_(ids)).order_by(table.c.model_id, *(table.c[n] for n in order))
-    found: dict[str, list[Row[Any]]] = {}
+    found: dict[str, list[Row[*tuple[Any, ...]]]] = {}
     for row in connection.execute(query).all():
         found.setdefault(row[0], []).append(row)
     return found
