@@ -4,13 +4,15 @@ from sqlmodel import SQLModel
 
 import registry.tables  # noqa: F401  (fills SQLModel.metadata)
 from alembic import context
-from registry.db import make_engine
+from registry.db import in_tables, make_engine
 from registry.settings import Settings
 
 
 def run(connection):
     # SQLite cannot alter most columns in place; batch mode copies the table: https://alembic.sqlalchemy.org/en/latest/batch.html
-    context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)
+    context.configure(
+        connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True, include_object=in_tables
+    )
     with context.begin_transaction():
         context.run_migrations()
 

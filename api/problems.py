@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -19,10 +18,15 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.ModelshelfError: 500,
     errors.InvalidRequest: 422,
     errors.WrongState: 409,
+    errors.TokenRequired: 401,
+    errors.RequestRefused: 403,
     errors.NotFound: 404,
     errors.Refused: 422,
     errors.GatedRepository: 403,
     errors.TokenRefused: 403,
+    errors.HostRefused: 403,
+    errors.AddressRefused: 403,
+    errors.PathRefused: 403,
     errors.AmbiguousChoice: 409,
     errors.UnusableFile: 415,
     errors.KindNotTaken: 415,
@@ -30,6 +34,8 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.StorageFull: 507,
     errors.Cancelled: 409,
     errors.IncompatibleAdapter: 409,
+    errors.QueueFull: 429,
+    errors.BackendUnavailable: 503,
     errors.NotGenerable: 409,
     errors.OutOfMemory: 503,
 }
@@ -58,21 +64,21 @@ def problem(code: str, detail: str, status: int, **more: Any) -> Problem:
 
 def recorded(error: dict[str, Any]) -> Problem:
     """The error that an install recorded, as it would have been answered."""
-    known = {cls.code: cls for cls in _tree(errors.ModelshelfError)}
-    status = status_of(known[error["code"]](error["message"]))
-    return problem(error["code"], error["message"], status, facts=error["detail"] or None)
+    return told(errors.recreate(error["code"], error["message"], error["detail"]))
 
 
-def _tree(cls: type[errors.ModelshelfError]) -> Iterator[type[errors.ModelshelfError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        yield from _tree(child)
+def told(error: errors.ModelshelfError) -> Problem:
+    """An error as it is answered, for where it is part of an answer."""
+    return problem(error.code, error.message, status_of(error), facts=error.detail or None)
 
 
 def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.ModelshelfError)
-    def told(_: Request, error: errors.ModelshelfError) -> JSONResponse:
-        return _answer(status_of(error), error.code, error.message, facts=error.detail or None)
+    def expected(_: Request, error: errors.ModelshelfError) -> JSONResponse:
+        answer = _answer(status_of(error), error.code, error.message, facts=error.detail or None)
+        if "retry_after" in error.detail:
+            answer.headers["Retry-After"] = str(error.detail["retry_after"])
+        return answer
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

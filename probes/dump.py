@@ -54,7 +54,7 @@ def dump_header(
         raise UnreadableModel(
             "pickle",
             "A pickle has no header: what its tensors are called can only be learnt by opening it, which is never done "
-            "here. Convert it to .safetensors where you trust it, and dump that.",
+            "here.",
         )
     hints = hints or Hints()
     if not keep_private:
@@ -192,4 +192,4 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 def _broken(why: str) -> UnreadableModel:
-    return UnreadableModel("bad_dump", f"This looks like a header dump, but {why}. Make it again with --dump-header.")
+    return UnreadableModel("bad_dump", f"This looks like a header dump, but {why}.")

@@ -1,17 +1,35 @@
-"""Every query and write of models."""
+"""Every write of models, and finding one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, String, cast
-from sqlmodel import Session, col, func, or_, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
-from registry.db import unit_of_work
 from registry.errors import InvalidRequest, ModelNotFound
-from registry.tables import Model
+from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.queries import EVERYTHING, Query, find, storable
+from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, insert_new, read, rows_of, table_of, write
+from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, TagRow, now
+
+
+class Entry(NamedTuple):
+    """A model with what only few want to read: the probe's report and the single files."""
+
+    model: Model
+    report: Mapping[str, Any]
+    files: Sequence[ModelFile] = ()
+
+
+class Page(NamedTuple):
+    """`cursor` asks for the next page; None: this is the last."""
+
+    models: list[Model]
+    cursor: str | None
 
 
 class Catalog:
@@ -21,75 +39,244 @@ class Catalog:
         self._engine = engine
         self.root = root
 
-    def list(
-        self,
-        *,
-        kind: str | None = None,
-        family: str | None = None,
-        text: str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Model]:
-        """By name; `text` is looked for in name, repository id and triggers, case-insensitively."""
-        query = select(Model).order_by(func.lower(Model.name), col(Model.id)).limit(limit).offset(offset)
-        if kind:
-            query = query.where(Model.kind == kind)
-        if family:
-            query = query.where(Model.family == family)
-        if text:
-            columns = (col(Model.name), col(Model.repo_id), cast(col(Model.triggers), String))
-            query = query.where(or_(*(c.icontains(text, autoescape=True) for c in columns)))
-        with Session(self._engine) as session:
-            return list(session.exec(query))
+    # -- finding
+    def page(self, query: Query) -> Page:
+        """Raises InvalidRequest."""
+        with self._engine.connect() as connection:
+            found = find(connection, query)
+            return Page(read(connection, found.rows), found.cursor)
+
+    def every(self, query: Query = EVERYTHING) -> Iterator[Model]:
+        """All that pass, a page at a time; `query.limit` is the page's length."""
+        while True:
+            page = self.page(query)
+            yield from page.models
+            if page.cursor is None:
+                return
+            query = replace(query, cursor=page.cursor)
+
+    def list(self, query: Query = EVERYTHING) -> Sequence[Model]:
+        """All that pass, at once."""
+        return [*self.every(query)]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(family, kind) -> number of models."""
+        query = select(MODEL.c.family, MODEL.c.kind, func.count()).group_by(MODEL.c.family, MODEL.c.kind)
+        with self._engine.connect() as connection:
+            return {(family, kind): number for family, kind, number in connection.execute(query)}
 
     def get(self, reference: str) -> Model:
         """By id, else by name, else by the beginning of an id (4 digits at least). Raises ModelNotFound, InvalidRequest."""
-        criteria = [col(Model.id) == reference, func.lower(Model.name) == reference.lower()]
-        if len(reference) >= 4:
-            criteria.append(col(Model.id).startswith(reference, autoescape=True))
-        with Session(self._engine, expire_on_commit=False) as session:
-            matches = next((found for c in criteria if (found := session.exec(select(Model).where(c)).all())), ())
-        if len(matches) > 1:
-            ids = [m.id for m in matches]
-            raise InvalidRequest(f"“{reference}” begins the ids of {len(ids)} models: {', '.join(ids)}.", ids=ids)
-        if not matches:
-            raise ModelNotFound(
-                f"There is no model “{reference}”. `modelshelf list` shows what is installed.", model=reference
-            )
-        return matches[0]
+        criteria = [MODEL.c.id == reference, MODEL.c.name_key == folded(reference)]
+        if not storable(reference):
+            criteria = []
+        elif len(reference) >= 4:
+            criteria.append(MODEL.c.id.startswith(reference, autoescape=True))
+        with self._engine.connect() as connection:
+            found = (connection.execute(select(MODEL).where(c)).mappings().all() for c in criteria)
+            rows = next((rows for rows in found if rows), ())
+            if len(rows) > 1:
+                ids = [row["id"] for row in rows]
+                raise InvalidRequest(f"“{reference}” begins the ids of {len(ids)} models: {', '.join(ids)}.", ids=ids)
+            if not rows:
+                raise ModelNotFound(
+                    f"There is no model “{reference}”. `modelshelf list` shows what is installed.", model=reference
+                )
+            return read(connection, rows)[0]
 
     def has_name(self, name: str) -> bool:
         """Whether a model has this name, whatever the case."""
-        with Session(self._engine) as session:
-            return session.exec(select(Model.id).where(func.lower(Model.name) == name.lower())).first() is not None
+        with self._engine.connect() as connection:
+            return connection.execute(select(MODEL.c.id).where(MODEL.c.name_key == folded(name))).first() is not None
 
-    def find(self, *, source: str | None = None, sha256: str | None = None, blake3: str | None = None) -> Model | None:
-        """The model that came from this pinned source, or else has this digest."""
-        criteria = ((Model.source, source), (Model.sha256, sha256), (Model.blake3, blake3))
-        with Session(self._engine) as session:
-            for column, value in criteria:
-                if value and (model := session.exec(select(Model).where(column == value)).first()):
-                    return model
+    def find(self, *, source: str | None = None, **digests: str | None) -> Model | None:
+        """The model that came from this pinned source, or else has one of these digests, computed (`sha256=...`, `autov3=...`)."""
+        queries = [select(SOURCE.c.model_id).where(SOURCE.c.url == source)] if source else []
+        queries += [
+            select(DIGEST.c.model_id).where(DIGEST.c.value == value, DIGEST.c.algorithm == algorithm, DIGEST.c.by == "")
+            for algorithm, value in digests.items()
+            if value
+        ]
+        with self._engine.connect() as connection:
+            for query in queries:
+                rows = connection.execute(select(MODEL).where(MODEL.c.id.in_(query.limit(1)))).mappings().all()
+                if rows:
+                    return read(connection, rows)[0]
         return None
 
-    def add(self, model: Model) -> Model:
-        with unit_of_work(self._engine) as session:
-            session.add(model)
-        return model
+    def report(self, model: Model) -> dict[str, Any]:
+        """The last probe's answer."""
+        report = table_of(ReportRow)
+        with self._engine.connect() as connection:
+            found: dict[str, Any] = connection.execute(
+                select(report.c.data).where(report.c.model_id == model.id)
+            ).scalar_one()
+        return found
 
-    def override(self, reference: str, settings: Mapping[str, Any]) -> Model:
-        """Change the user's own settings for a model; a value of None takes one back. Raises what `get` raises."""
-        model = self.get(reference)
-        kept = {k: v for k, v in {**model.overrides, **settings}.items() if v is not None}
-        with unit_of_work(self._engine) as session:
-            session.get_one(Model, model.id).overrides = kept
-        return self.get(model.id)
+    def files(self, model: Model) -> Sequence[ModelFile]:
+        """By path."""
+        file = table_of(FileRow)
+        query = select(file).where(file.c.model_id == model.id).order_by(file.c.path)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [ModelFile(**{name: row[name] for name in ModelFile.__slots__}) for row in rows]
 
-    def remove(self, model: Model) -> None:
-        """Forget a model; its file is not touched."""
-        with unit_of_work(self._engine) as session:
-            session.delete(model)
+    def holding(self, sha256: str) -> Path | None:
+        """A file on disk whose bytes had this digest when they were hashed: a whole model, or one of a folder's."""
+        file = table_of(FileRow)
+        query = (
+            select(MODEL.c.path, file.c.path).join(file, file.c.model_id == MODEL.c.id).where(file.c.sha256 == sha256)
+        )
+        with self._engine.connect() as connection:
+            found = (self.root / model / inside for model, inside in connection.execute(query))
+            return next((path for path in found if path.is_file()), None)
 
     def path(self, model: Model) -> Path:
         """Absolute path of a model's file or folder."""
         return self.root / model.path
+
+    def version(self) -> str:
+        """Changes whenever an answer of this catalogue may have changed, and is no other database's: for ETag."""
+        state = table_of(CatalogState)
+        with self._engine.connect() as connection:
+            epoch, version = connection.execute(select(state.c.epoch, state.c.version)).one()
+        return f"{epoch}-{version}"
+
+    # -- writing
+    def add(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> Model:
+        self.add_many([Entry(model, report, files)])
+        return model
+
+    def add_many(self, entries: Iterable[Entry]) -> None:
+        """All or none."""
+        with self.writing() as connection:
+            write(connection, [rows_of(*entry) for entry in entries])
+
+    def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
+        """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""
+        with self.writing() as connection:
+            self.revise_in(connection, model, report, files)
+
+    def add_source(self, model: Model, source: Provenance) -> Model:
+        """It can be had from there, too; known already, only its etag and ref are brought up to date."""
+        changed = (*(s for s in model.sources if s.url != source.url), source)
+        with self.writing() as connection:
+            known = update(SOURCE).where(SOURCE.c.model_id == model.id, SOURCE.c.url == source.url)
+            if not connection.execute(known.values(etag=source.etag, ref=source.ref)).rowcount:
+                connection.execute(insert(SOURCE).values(model_id=model.id, added_at=now(), **asdict(source)))
+            text = search_text(replace(model, sources=changed))
+            connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
+        return self.get(model.id)
+
+    def add_digests(self, model: Model, digests: Iterable[Digest]) -> None:
+        """Claims, or what the bytes gave; a newer one takes an older one's place. Computed ones set `hashed_at`."""
+        with self.writing() as connection:
+            for digest in digests:
+                old = (DIGEST.c.model_id == model.id, DIGEST.c.algorithm == digest.algorithm, DIGEST.c.by == digest.by)
+                connection.execute(delete(DIGEST).where(*old))
+                connection.execute(insert(DIGEST).values(model_id=model.id, **asdict(digest)))
+                if not digest.by:
+                    connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
+
+    def override(self, reference: str, settings: Mapping[str, Any], *, name: str | None = None) -> Model:
+        """Change the user's own settings for a model, and its name; a value of None takes a setting back.
+
+        The file keeps its name. Raises what `get` raises, and InvalidRequest for a name that another model has.
+        """
+        model = self.get(reference)
+        own = table_of(OverrideRow)
+        with self.writing() as connection:
+            if name is not None and name != model.name:
+                self._rename(connection, model, name)
+            connection.execute(delete(own).where(own.c.model_id == model.id, own.c.name.in_(settings)))
+            rows = [{"model_id": model.id, "name": k, "value": v} for k, v in settings.items() if v is not None]
+            if rows:
+                connection.execute(insert(own), rows)
+            if "tags" in settings:
+                connection.execute(delete(TAG).where(TAG.c.model_id == model.id, TAG.c.by == USER))
+                tags = dict.fromkeys(map(folded, settings["tags"] or ()))
+                insert_new(connection, TAG, [{"model_id": model.id, "name": tag, "by": USER} for tag in tags])
+            if name is not None or not {"tags", "triggers"}.isdisjoint(settings):
+                self._index_text(connection, model)
+        return self.get(model.id)
+
+    @staticmethod
+    def _index_text(connection: Connection, model: Model) -> None:
+        """What a search looks through, from the rows as they are now."""
+        [changed] = read(connection, connection.execute(select(MODEL).where(MODEL.c.id == model.id)).mappings().all())
+        connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=search_text(changed)))
+
+    @staticmethod
+    def _rename(connection: Connection, model: Model, name: str) -> None:
+        key = folded(name)
+        others = select(MODEL.c.id).where(MODEL.c.name_key == key, MODEL.c.id != model.id)
+        if connection.execute(others).first() is not None:
+            raise InvalidRequest(f"Another model is named “{name}”.", field="name")
+        connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(name=name, name_key=key))
+
+    def succeed(self, old: Model, new: Model, old_name: str) -> None:
+        """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
+        own = table_of(OverrideRow)
+        with self.writing() as connection:
+            for model, name in ((new, new.id), (old, old_name), (new, old.name)):
+                renamed = update(MODEL).where(MODEL.c.id == model.id)
+                connection.execute(renamed.values(name=name, name_key=folded(name)))
+                text = search_text(replace(model, name=name))
+                connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
+            if not new.overrides and old.overrides:
+                rows = [{"model_id": new.id, "name": k, "value": v} for k, v in old.overrides.items()]
+                connection.execute(insert(own), rows)
+
+    def set(self, model: Model, **columns: Any) -> None:
+        """Columns of the model's own row, such as `path` or `missing_since`."""
+        with self.writing() as connection:
+            connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**columns))
+
+    def remove(self, model: Model) -> None:
+        """Forget a model; its file is not touched."""
+        with self.writing() as connection:
+            connection.execute(delete(MODEL).where(MODEL.c.id == model.id))
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that changes what the catalogue answers: all of it or, when it raises, nothing.
+
+        The counter goes first: so the transaction holds SQLite's write lock from its first statement on, and waits for it instead of
+        failing half-way because somebody else wrote since its first read.
+        """
+        state = table_of(CatalogState)
+        with self._engine.begin() as connection:
+            connection.execute(update(state).values(version=state.c.version + 1))
+            yield connection
+
+    def reclassify_in(
+        self, connection: Connection, model: Model, report: Mapping[str, Any], _files: Sequence[ModelFile] = ()
+    ) -> None:
+        """The same bytes, looked at again: only what the probe says is new."""
+        names = ("kind", "family", "variant", "prediction_type", "format", "structure", "missing_since")
+        values = {name: getattr(model, name) for name in names}
+        connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
+        table = table_of(ReportRow)
+        told = update(table).where(table.c.model_id == model.id)
+        connection.execute(told.values(data=dict(report), probed_at=now()))
+
+    def revise_in(
+        self, connection: Connection, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]
+    ) -> None:
+        rows = rows_of(model, report, files)
+        [values] = rows.pop(ModelRow)
+        connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
+        for kind in SAID:
+            table = table_of(kind)
+            said = table.c.model_id == model.id
+            connection.execute(delete(table).where(said & (table.c.by != USER) if table is TAG else said))
+        urls = connection.execute(select(SOURCE.c.url).where(SOURCE.c.model_id == model.id)).scalars().all()
+        rows = {
+            kind: [row for row in values if table_of(kind) is not SOURCE or row["url"] not in urls]
+            for kind, values in rows.items()
+            if table_of(kind) is not TEXT
+        }
+        tags = rows.pop(TagRow)
+        write(connection, [rows])
+        insert_new(connection, TAG, tags)  # the user may have set the same one
+        self._index_text(connection, model)

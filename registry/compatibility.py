@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from probes import Header, TensorSpec, UnreadableModel, read_header
 from registry.errors import NotGenerable, UnusableFile
+from registry.weights.algorithms import Algorithm, Shape, Unrecognised, plain, recognise
 from registry.weights.files import weight_files
-from registry.weights.names import Role, canonical_sources, resolve, split_role
+from registry.weights.modules import Target, bias_of, place
+from registry.weights.names import canonical_sources
+from registry.weights.transformers import transformer_of
 
 _NAMED = 3
 """How many misfits the reason names; all of them are in `Fit.problems`."""
-
-_OTHER_ALGORITHMS = {
-    "hada_": "LoHa",
-    "lokr_": "LoKr",
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
-    "oft_": "OFT",
-    "on_input": "IA3",
-    "diff": "full difference",
-}
-"""How the last parts of a key start in algorithms that are recognised but cannot be applied."""
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,8 @@ class Fit:
 def checkpoint_tensors(path: Path) -> Mapping[str, TensorSpec]:
     """Canonical tensor name -> dtype and canonical shape, for a diffusers folder or a single file, from the headers alone.
 
-    Raises UnusableFile: a file cannot be read. NotGenerable: no tensor names of a known layout (Stable Diffusion 1, 2 and XL are known).
+    Raises UnusableFile: a file cannot be read. NotGenerable: no tensor names of a known layout; Stable Diffusion 1, 2 and XL are known, of
+    Stable Diffusion 3 and FLUX.1 the diffusers folders.
     """
     found: dict[str, TensorSpec] = {}
     for file in weight_files(path):
@@ -72,98 +62,99 @@ def checkpoint_tensors(path: Path) -> Mapping[str, TensorSpec]:
         for name, source in canonical_sources(stored, file.component).items():
             spec = stored[source.name]
             found[name] = TensorSpec(spec.dtype, source.shape(spec.shape))
-    if not found:
+    modules = {
+        name.removeprefix("transformer.").removesuffix(".weight") for name in found if name.startswith("transformer.")
+    }
+    if not found or (modules and transformer_of(modules) is None):
         raise NotGenerable(f"The tensor names in {path.name} belong to no layout that is known here.", path=str(path))
     return found
 
 
 def check_fit(adapter: Header, checkpoint: Mapping[str, TensorSpec]) -> Fit:
-    """Whether every tensor of the LoRA `adapter` has its place in `checkpoint` (see `checkpoint_tensors`), and every shape agrees."""
-    problems: list[Misfit] = []
-    modules: dict[str, dict[Role, tuple[str, Shape]]] = defaultdict(dict)
-    for key, spec in adapter.tensors.items():
-        part = resolve(key, checkpoint.keys())
-        if part is None:
-            problems.append(_unplaced(key))
-        elif part.role in modules[part.weight]:
-            problems.append(
-                Misfit(key, part.weight, f"is a second {part.role} part beside {modules[part.weight][part.role][0]}")
-            )
-        else:
-            modules[part.weight][part.role] = (key, spec.shape)
-    for weight, parts in modules.items():
-        problems += _check_module(weight, parts, checkpoint[weight].shape)
+    """Whether every tensor of `adapter` has its place in `checkpoint` (see `checkpoint_tensors`), and every shape agrees."""
+    layers, unplaced = place(adapter.tensors, checkpoint.keys())
+    problems = [Misfit(key, None, problem) for key, problem in unplaced.items()]
+    for target, parts in layers.items():
+        problems += _check_layer(
+            target, {part: (key, adapter.tensors[key].shape) for part, key in parts.items()}, checkpoint
+        )
     total = len(adapter.tensors)
     matched = total - len({problem.tensor for problem in problems})
-    if problems or not modules:
+    if problems or not layers:
         return Fit(False, _reason(problems, total), matched, total, tuple(problems))
-    return Fit(True, f"all {total} tensors fit ({len(modules)} layers)", matched, total)
+    return Fit(True, f"all {total} tensors fit ({len(layers)} layers)", matched, total)
 
 
-def _unplaced(key: str) -> Misfit:
-    if split := split_role(key):
-        return Misfit(key, None, f"the checkpoint has no layer {split[0]}")
-    last = ".".join(key.split(".")[1:])
-    for start, algorithm in _OTHER_ALGORITHMS.items():
-        if any(piece.startswith(start) for piece in last.split(".")):
-            return Misfit(key, None, f"is {algorithm}, which cannot be applied")
-    return Misfit(key, None, "is no part of a LoRA")
+Parts = Mapping[str, tuple[str, tuple[int, ...]]]  # part -> (key, shape)
 
 
-def _check_module(weight: str, parts: Mapping[Role, tuple[str, Shape]], base: Shape) -> list[Misfit]:
-    """Every misfit of one layer, each blamed on a tensor (all of the layer's, where they disagree with the base)."""
-    missing = [role for role in ("down", "up") if role not in parts]
-    if missing:
-        return [Misfit(key, weight, f"has no {missing[0]} part beside it") for key, _ in parts.values()]
-    if len(base) not in (2, 4):
-        return [
-            Misfit(key, weight, "the checkpoint's layer is neither linear nor a convolution")
-            for key, _ in parts.values()
-        ]
-    shapes = {role: shape for role, (_, shape) in parts.items()}
-    down, up, mid = shapes["down"], shapes["up"], shapes.get("mid")
-    problems = []
-    if "alpha" in parts and prod(shapes["alpha"]) != 1:
-        problems.append(Misfit(parts["alpha"][0], weight, f"alpha must be one number, not {_text(shapes['alpha'])}"))
-    if _spread(down, up, mid) != _plain(base):
+def _check_layer(target: Target, parts: Parts, checkpoint: Mapping[str, TensorSpec]) -> list[Misfit]:
+    """Every misfit of one layer, each blamed on a tensor (all that bear its shape, where they disagree with the base)."""
+    weight = " + ".join(target)
+    algorithm = recognise(parts)
+    if isinstance(algorithm, Unrecognised):
+        return [Misfit(parts[part][0], weight, algorithm.problem) for part in sorted(algorithm.parts)]
+    shapes = {part: shape for part, (_, shape) in parts.items()}
+    base = stacked([checkpoint[name].shape for name in target])
+    problems = [
+        Misfit(parts[part][0], weight, problem)
+        for part, problem in _check_sides(algorithm, shapes, base, [_bias(name, checkpoint) for name in target]).items()
+    ]
+    wanted = algorithm.wants(shapes, base)
+    if wanted is None or plain(wanted) != plain(base):
+        change = _layer(wanted) if wanted else _parts(shapes, algorithm)
         problems += [
-            Misfit(key, weight, f"wants {_change(down, up, mid)}, the checkpoint has {_layer(base)}")
-            for role, (key, _) in parts.items()
-            if role != "alpha"
+            Misfit(key, weight, f"wants {change}, the checkpoint has {_layer(base)}")
+            for part, (key, _) in parts.items()
+            if part in _shaping(algorithm)
         ]
     return problems
 
 
-def _plain(shape: Shape) -> Shape:
-    """A 1x1 convolution counts as a linear layer: kohya stores the one, PEFT the other, for the same layer."""
-    return shape[:2] if shape[2:] == (1, 1) else shape
+def _check_sides(
+    algorithm: Algorithm, shapes: Mapping[str, Shape], base: Shape, biases: list[Shape | None]
+) -> dict[str, str]:
+    """Part -> problem, for the parts beside those that make the change."""
+    problems = {}
+    for part in shapes.keys() & {"alpha", "on_input"}:
+        if prod(shapes[part]) != 1:
+            problems[part] = f"{part} must be one number, not {_text(shapes[part])}"
+    for part in shapes.keys() & {"dora_scale", "magnitude", "rescale"}:
+        sides = base[:1] if part != "dora_scale" else base[:2]
+        if prod(shapes[part]) not in sides:
+            problems[part] = f"{_text(shapes[part])} is no magnitude of {_layer(base)}"
+    for part in shapes.keys() & algorithm.biases | shapes.keys() & {"diff_b"}:
+        if None in biases:
+            problems[part] = "the checkpoint's layer has no bias"
+        elif shapes[part] != base[:1]:
+            problems[part] = f"wants a bias of {_text(shapes[part])}, the checkpoint has {_text(base[:1])}"
+    return problems
 
 
-def _spread(down: Shape, up: Shape, mid: Shape | None) -> Shape | None:
-    """The shape of the weight that the parts change, or None if they do not fit each other.
+def _bias(weight: str, checkpoint: Mapping[str, TensorSpec]) -> Shape | None:
+    spec = checkpoint.get(bias_of(weight))
+    return None if spec is None else spec.shape
 
-    down [rank, in] or [rank, in, kh, kw], up [out, rank] or [out, rank, 1, 1]; with mid [rank, rank, kh, kw] down is 1x1.
-    """
-    down, up = _plain(down), _plain(up)
-    if len(up) != 2 or len(down) not in (2, 4):
-        return None
-    if mid is None:
-        return (up[0], *down[1:]) if up[1] == down[0] else None
-    if len(mid) != 4 or len(down) != 2 or mid[:2] != (up[1], down[0]):
-        return None
-    return _plain((up[0], down[1], *mid[2:]))
+
+def _shaping(algorithm: Algorithm) -> frozenset[str]:
+    """The parts whose shapes say what they change."""
+    return frozenset().union(*algorithm.needs, algorithm.may & {"mid"}) - {"on_input", "diff_b"}
+
+
+def stacked(shapes: Sequence[Shape]) -> Shape:
+    """The shape of weights that lie one upon the other."""
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
 def _layer(shape: Shape) -> str:
+    if len(shape) < 2:
+        return _text(shape)
     return f"{shape[1]} -> {shape[0]}" + (f" ({'x'.join(map(str, shape[2:]))} convolution)" if len(shape) == 4 else "")
 
 
-def _change(down: Shape, up: Shape, mid: Shape | None) -> str:
-    spread = _spread(down, up, mid)
-    if spread is not None:
-        return _layer(spread)
-    shapes = [f"down {_text(down)}", *([f"mid {_text(mid)}"] if mid is not None else []), f"up {_text(up)}"]
-    return f"parts that do not fit each other ({', '.join(shapes)})"
+def _parts(shapes: Mapping[str, Shape], algorithm: Algorithm) -> str:
+    said = ", ".join(f"{part} {_text(shape)}" for part, shape in shapes.items() if part in _shaping(algorithm))
+    return f"parts that do not fit each other ({said})"
 
 
 def _text(shape: Shape) -> str:
@@ -172,7 +163,7 @@ def _text(shape: Shape) -> str:
 
 def _reason(problems: list[Misfit], total: int) -> str:
     if not problems:
-        return "the file has no LoRA tensors"
+        return "the file has no adapter tensors"
     # A wrong width tells people more than an unknown name, and a layer is named once, not for each of its tensors.
     misshapen = {
         p.weight.removesuffix(".weight"): f"{p.weight.removesuffix('.weight')} {p.problem}"

@@ -4,15 +4,23 @@ ModelshelfError
 ├── InvalidRequest                invalid_request         a field's value cannot be used
 │   └── InvalidSource             invalid_source          not a URL, repository id or path that can be installed from
 ├── WrongState                    wrong_state             an install that has ended, or is elsewhere, cannot be moved so
+├── TokenRequired                 token_required          the service listens beyond this machine, and no token was shown
+├── RequestRefused                request_refused         asked of a service on this machine under another host's name
 ├── NotFound
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
+│   ├── GenerationNotFound        generation_not_found    no such generation, or it ended so long ago that it was forgotten
+│   ├── ScanNotFound              scan_not_found
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found
-│   └── FileMissing               file_not_found          the repository, folder or disk has no such file
+│   ├── FileMissing               file_not_found          the repository, folder or disk has no such file
+│   └── NotResident               not_resident            the model is in no memory, so that it cannot be put out of it
 ├── Refused                       the source is reachable, its content is not taken
 │   ├── GatedRepository           gated_repository        its terms must be accepted on the Hub first
 │   ├── TokenRefused              token_refused           the Hub does not accept the HF_TOKEN that it was shown
+│   ├── HostRefused               host_refused            the host is not among those that may be installed from
+│   ├── AddressRefused            address_refused         the host is inside of this machine or its network, or spoken to in plain http
+│   ├── PathRefused               path_refused            a path from the network that leads out of the allowed folders
 │   ├── NoWeights                 no_weights              nothing in it is a weight file
 │   ├── AmbiguousChoice           ambiguous_choice        several weight files; the user must name one
 │   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
@@ -20,18 +28,22 @@ ModelshelfError
 │   └── KindNotTaken              kind_not_taken          recognised (a VAE, a ControlNet ...) but not managed here
 ├── TransferFailed
 │   ├── HubUnreachable            hub_unreachable         no connection, time-out, 5xx after the retries
+│   ├── ServiceUnreachable        service_unreachable     no `modelshelf serve` answers at the configured address
 │   ├── DownloadIncomplete        download_incomplete     the connection ended early; the bytes so far are kept
 │   └── DigestMismatch            digest_mismatch         the bytes are not those that the Hub announced
 ├── StorageFull                   storage_full            no space left for the file
 ├── Cancelled                     cancelled               the user stopped it; what was fetched so far is kept
 ├── IncompatibleAdapter           incompatible_adapter    the LoRA's tensors do not fit the checkpoint
+├── QueueFull                     queue_full              too many generations wait; `detail` has `retry_after`, in seconds
 └── GenerationFailed
+    ├── BackendUnavailable        backend_unavailable     what the setting `backend` names cannot be loaded
     ├── NotGenerable              not_generable           this checkpoint cannot be run by the backend, and why
     └── OutOfMemory               out_of_memory           the device has too little memory for it
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -58,6 +70,14 @@ class WrongState(ModelshelfError):
     code = "wrong_state"
 
 
+class TokenRequired(ModelshelfError):
+    code = "token_required"
+
+
+class RequestRefused(ModelshelfError):
+    code = "request_refused"
+
+
 class NotFound(ModelshelfError):
     code = "not_found"
 
@@ -68,6 +88,14 @@ class ModelNotFound(NotFound):
 
 class InstallNotFound(NotFound):
     code = "install_not_found"
+
+
+class GenerationNotFound(NotFound):
+    code = "generation_not_found"
+
+
+class ScanNotFound(NotFound):
+    code = "scan_not_found"
 
 
 class RepositoryNotFound(NotFound):
@@ -82,6 +110,10 @@ class FileMissing(NotFound):
     code = "file_not_found"
 
 
+class NotResident(NotFound):
+    code = "not_resident"
+
+
 class Refused(ModelshelfError):
     code = "refused"
 
@@ -92,6 +124,18 @@ class GatedRepository(Refused):
 
 class TokenRefused(Refused):
     code = "token_refused"
+
+
+class HostRefused(Refused):
+    code = "host_refused"
+
+
+class AddressRefused(Refused):
+    code = "address_refused"
+
+
+class PathRefused(Refused):
+    code = "path_refused"
 
 
 class NoWeights(Refused):
@@ -122,6 +166,10 @@ class HubUnreachable(TransferFailed):
     code = "hub_unreachable"
 
 
+class ServiceUnreachable(TransferFailed):
+    code = "service_unreachable"
+
+
 class DownloadIncomplete(TransferFailed):
     code = "download_incomplete"
 
@@ -142,8 +190,16 @@ class IncompatibleAdapter(ModelshelfError):
     code = "incompatible_adapter"
 
 
+class QueueFull(ModelshelfError):
+    code = "queue_full"
+
+
 class GenerationFailed(ModelshelfError):
     code = "generation_failed"
+
+
+class BackendUnavailable(GenerationFailed):
+    code = "backend_unavailable"
 
 
 class NotGenerable(GenerationFailed):
@@ -152,3 +208,15 @@ class NotGenerable(GenerationFailed):
 
 class OutOfMemory(GenerationFailed):
     code = "out_of_memory"
+
+
+def recreate(code: str, message: str, detail: Mapping[str, Any]) -> ModelshelfError:
+    """The error that a service answered or a row recorded; of an unknown code (a newer service's) the root of the tree."""
+    known = {cls.code: cls for cls in _tree(ModelshelfError)}
+    return known.get(code, ModelshelfError)(message, **detail)
+
+
+def _tree(cls: type[ModelshelfError]) -> Iterator[type[ModelshelfError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _tree(child)

@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
+from threading import Event, Lock, Thread
+from typing import NamedTuple
 
 from probes import Kind, Report
-from registry.backends import Backend
+from registry.backends import Backend, BackendOptions, Keeper, Residents
+from registry.backends.loading import load_backend
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
-from registry.errors import InvalidRequest
+from registry.errors import InvalidRequest, NotResident
+from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
+from registry.installs.folders import check_inside
+from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
+from registry.models import Model
+from registry.previews import Previews
+from registry.queries import MAX_LIMIT, Query
+from registry.scans.service import Scans
 from registry.settings import Settings
+from registry.sources import PathSource, parse_source
 from registry.starter import starter_repositories
-from registry.tables import Install, Model
+from registry.tables import Install, State
+from registry.tokens import Tokens
+from registry.updates import Update, look_for_updates
+from registry.upkeep import Upkeep
 
-INSTALL_THREADS = 2  # one transfer fills a line; the second keeps a small LoRA from waiting behind a checkpoint
+WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
+
+
+class Compatible(NamedTuple):
+    """`loras`: each with the verdict on it; `cursor` asks for the next page."""
+
+    checkpoint: Model
+    loras: list[tuple[Model, Fit]]
+    cursor: str | None
+
+
+class CompatibleBases(NamedTuple):
+    """`checkpoints`: each with the verdict of the LoRA on it; `cursor` asks for the next page."""
+
+    lora: Model
+    checkpoints: list[tuple[Model, Fit]]
+    cursor: str | None
+
+
+def _gib(value: float | None) -> int | None:
+    return None if value is None else int(value * 2**30)
 
 
 class Manager:
@@ -29,61 +64,211 @@ class Manager:
         self._engine = make_engine(settings.database)
         migrate(self._engine)
         self.catalog = Catalog(self._engine, settings.root)
+        self.previews = Previews(settings.root / ".previews")
+        self.fits = Fits(self._engine, self.catalog)
+        self.scans = Scans(settings, self._engine, self.catalog, self.fits)
+        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
         self.installs = InstallBook(self._engine)
-        self._worker = Worker(settings, self.installs, self.catalog)
-        self._threads = ThreadPoolExecutor(INSTALL_THREADS, thread_name_prefix="install")
-        self.generator = Generator(self.catalog, lambda: self._backend)
+        self.tokens = Tokens(self._engine)
+        self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
+        self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
+        self._running: dict[str, Future[Model]] = {}
+        self._submitting = Lock()
+        self._closing = Event()
+        self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
+        self.generator = Generator(self.catalog, lambda: self._backend, settings.queue)
 
     @cached_property
     def _backend(self) -> Backend:
-        from registry.backends.diffusers import DiffusersBackend
-
         settings = self.settings
-        budget = None if settings.memory_gib is None else int(settings.memory_gib * 2**30)
-        return DiffusersBackend(settings.device, settings.dtype, budget)
+        options = BackendOptions(
+            device=settings.device,
+            dtype=settings.dtype,
+            budget_bytes=_gib(settings.memory_gib),
+            host_bytes=_gib(settings.host_memory_gib),
+            keep_alive=None if settings.keep_alive_minutes is None else settings.keep_alive_minutes * 60,
+            batch=settings.batch,
+        )
+        return load_backend(settings.backend, options)
+
+    # -- what is loaded
+    def residents(self) -> Residents:
+        """Nothing, until something was loaded: asking imports no backend."""
+        backend = self.__dict__.get("_backend")
+        return backend.residents() if isinstance(backend, Keeper) else Residents()
+
+    def load(self, checkpoint: str) -> Model:
+        """Into memory, before anybody waits for it."""
+        model = self.catalog.get(checkpoint)
+        if model.kind != Kind.CHECKPOINT:
+            raise InvalidRequest(
+                f"{model.name} is a {model.kind}; it is loaded with the checkpoint that wears it.", model=model.id
+            )
+        self._keeper().load(self.generator.reference(model))
+        return model
+
+    def evict(self, reference: str) -> Model:
+        """Out of memory. Raises NotResident, WrongState (it is in use)."""
+        model = self.catalog.get(reference)
+        if "_backend" not in self.__dict__:
+            raise NotResident(f"{model.name} is not in memory.", model=model.id)
+        self._keeper().evict(self.generator.identity(model))
+        return model
+
+    def _keeper(self) -> Keeper:
+        if not isinstance(self._backend, Keeper):
+            raise InvalidRequest("This backend keeps nothing loaded between generations.")
+        return self._backend
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
         """Install now, in this thread."""
-        return self._worker.run(self._worker.open(source).id, on_progress)
+        return self._worker.install(source, on_progress)
 
     def install_starter(self, on_progress: OnProgress = lambda _: None) -> Iterator[Model]:
         """The starter models that ship with the package; needs no network."""
         for repository in starter_repositories():
             yield self.install(str(repository), on_progress)
 
+    def run_install(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
+        """Go on with a queued install, in this thread."""
+        return self._worker.run(install_id, on_progress)
+
     def submit_install(self, source: str) -> Install:
-        """Queue an install for the background threads. What its headers already show to be wrong is raised here and now."""
+        """Queue an install that is asked for over the network. What its headers already show to be wrong is raised here and now."""
+        parsed = parse_source(source, endpoint=self.settings.hub_endpoint)
+        if isinstance(parsed, PathSource):
+            check_inside(parsed.path, (self.settings.root, *self.settings.allowed_folders))
         self._worker.check(source)
         install = self._worker.open(source)
-        self._threads.submit(self._worker.run, install.id)  # its outcome, errors included, is told by the row
+        self._submit(install.id)
         return install
 
+    def order_install(self, install_id: str, command: str) -> Install:
+        """Pause, resume, cancel or retry an install (states.COMMANDS); one that goes on does so in the background."""
+        install = self.installs.command(install_id, command)
+        if install.state == State.QUEUED:
+            self._submit(install_id)
+        return install
+
+    def discard_install(self, install_id: str) -> None:
+        """Cancel an install if it runs, and forget it and its partial files."""
+        self._worker.discard(install_id)
+
     def resume_installs(self) -> None:
-        """Go on with what a killed or stopped service left unfinished."""
+        """Go on with what a killed or stopped service left unfinished, and with what waited for room on the disk."""
+        self._worker.make_room()
         for install_id in self._worker.abandoned():
-            self._threads.submit(self._worker.run, install_id)
+            self._submit(install_id)
+
+    def watch_installs(self) -> None:
+        """Keep doing so in the background, for the installs that other processes queue or leave; and clean up, once."""
+        self._worker.clean()
+        self.scans.start()
+        self._threads.submit(self.fits.catch_up)  # what a killed service had not come to
+        self.resume_installs()
+        self._watch.start()
 
     def wait(self) -> None:
         """Until the background installs have ended; none can be submitted afterwards."""
         self._threads.shutdown(wait=True)
 
+    def _submit(self, install_id: str) -> None:
+        with self._submitting:
+            self._running = {i: future for i, future in self._running.items() if not future.done()}
+            # One that winds down after a pause still holds the install's lock: the new run waits for it.
+            if install_id not in self._running or self._running[install_id].running():
+                self._running[install_id] = self._threads.submit(
+                    self._worker.run, install_id
+                )  # the row tells its outcome
+
+    def _keep_watch(self) -> None:
+        while not self._closing.wait(WATCH_SECONDS):
+            self.resume_installs()
+
     # -- asking
     def probe(self, source: str) -> Report:
         return probe_source(source, self.settings)
 
-    def compatible_loras(self, checkpoint: str) -> list[tuple[Model, Fit]]:
-        """Every LoRA and LCM-LoRA with the verdict on it, those that fit first."""
-        base = self.catalog.get(checkpoint)
+    def inquire(self, source: str) -> Inquiry:
+        """What an install of it would bring, and which checkpoints it would fit."""
+        return inquire(source, self.settings, self.catalog)
+
+    def set_preview(self, model: str, picture: bytes | None) -> Model:
+        """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
+        found = self.catalog.get(model)
+        digest = None if picture is None else self.previews.store(picture)
+        return self.catalog.override(found.id, {"preview": digest})
+
+    def compatible_checkpoints(
+        self, lora: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> CompatibleBases:
+        """Those of a page of checkpoints, by name, that a LoRA fits; with `every`, all of them, of other families too."""
+        adapter = self.catalog.get(lora)
+        if adapter.kind == Kind.CHECKPOINT:
+            raise InvalidRequest(f"{adapter.name} is a checkpoint; LoRAs fit checkpoints.", model=adapter.id)
+        family = None if every else adapter.family
+        page = self.catalog.page(Query(kind=Kind.CHECKPOINT, family=family, limit=limit, cursor=cursor))
+        verdicts = [(base, self.fits.verdicts(base, [adapter])[0]) for base in page.models]
+        return CompatibleBases(adapter, [(base, fit) for base, fit in verdicts if every or fit.fits], page.cursor)
+
+    def compatible_loras(
+        self, checkpoint: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> Compatible:
+        """A page of the adapters that fit a checkpoint, by name; with `every`, of all adapters, those that do not fit included."""
+        base = self._checkpoint(checkpoint)
+        query = Query(adapters=True, limit=limit, cursor=cursor)
+        page = self.catalog.page(query if every else self._fitting(base, query))
+        verdicts = self.fits.verdicts(base, page.models)
+        return Compatible(base, list(zip(page.models, verdicts, strict=True)), page.cursor)
+
+    def every_compatible_lora(self, checkpoint: str, *, every: bool = False) -> Iterator[tuple[Model, Fit]]:
+        """All pages of `compatible_loras`."""
+        cursor = None
+        while True:
+            page = self.compatible_loras(checkpoint, every=every, limit=MAX_LIMIT, cursor=cursor)
+            yield from page.loras
+            if (cursor := page.cursor) is None:
+                return
+
+    def compatible_query(self, checkpoint: str, query: Query) -> Query:
+        """`query` for adapters that fit this checkpoint."""
+        return self._fitting(self._checkpoint(checkpoint), query)
+
+    def _checkpoint(self, reference: str) -> Model:
+        base = self.catalog.get(reference)
         if base.kind != Kind.CHECKPOINT:
             raise InvalidRequest(f"{base.name} is a {base.kind}; LoRAs fit checkpoints.", model=base.id)
-        loras = [m for kind in (Kind.LORA, Kind.LCM_LORA) for m in self.catalog.list(kind=kind, limit=100_000)]
-        verdicts = [(lora, self.generator.fit(lora, base)) for lora in loras]
-        return sorted(verdicts, key=lambda v: (not v[1].fits, v[0].name.lower()))
+        return base
+
+    @staticmethod
+    def _fitting(base: Model, query: Query) -> Query:
+        if query.family not in (None, base.family):
+            raise InvalidRequest(f"{base.name} is {base.family}: nothing of {query.family} fits it.", field="family")
+        return replace(query, family=base.family, fits=base.structure or "", missing=False)
+
+    # -- newer versions
+    def updates(self, models: Iterable[Model]) -> Iterator[Update]:
+        """Of those that came from the Hub; nothing is downloaded."""
+        return look_for_updates(models, self.catalog, self.settings)
+
+    def fetch_update(self, update: Update, on_progress: OnProgress = lambda _: None) -> Model:
+        """Install the newer version. It takes over name and settings; the older one keeps its file, its commit in its name."""
+        old = update.model
+        new = self.install(update.source, on_progress)
+        if new.id == old.id:
+            return new
+        self.catalog.succeed(old, new, f"{old.name}@{(old.revision or old.id)[:7]}")
+        return self.catalog.get(new.id)
 
     def close(self) -> None:
-        """Running installs let go within a chunk, and are queued for the next service."""
+        """A running generation stops within a step; running installs let go at once, and are queued for the next service."""
+        self.generator.close()
+        self._closing.set()
+        if self._watch.is_alive():
+            self._watch.join()
         self._worker.stop()
+        self.scans.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
 

@@ -6,11 +6,36 @@ import io
 import json
 from collections.abc import Mapping
 
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from registry.backends.schedulers import SCHEDULERS
-from registry.recipes import Plan
+from registry.errors import InvalidRequest
+from registry.plans import Plan, PlannedAdapter
+
+MAX_START_PIXELS = 4096 * 4096
+"""Of a picture to start from: the area of the largest picture that can be asked for."""
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """A picture file of any format that Pillow reads, as RGB, upright. Raises InvalidRequest: it is none, damaged, or too large."""
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.width * picture.height > MAX_START_PIXELS:
+                raise InvalidRequest(
+                    f"The picture has {picture.width}x{picture.height} pixels; at most {MAX_START_PIXELS} can be taken.",
+                    field="image",
+                )
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidRequest(f"The picture cannot be read: {error}", field="image") from error
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Without parameters: for pictures in the making."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def encode_png(image: Image.Image, plan: Plan, seed: int, hashes: Mapping[str, str]) -> bytes:
@@ -24,16 +49,18 @@ def encode_png(image: Image.Image, plan: Plan, seed: int, hashes: Mapping[str, s
 
 
 def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
-    """Three lines: the prompt with its LoRAs as `<lora:name:weight>`, the negative prompt, the settings.
+    """Three lines: the prompt with its LoRAs as `<lora:name:weight>` (or `<lora:name:text encoder's:denoiser's>`), the negative
+    prompt, the settings.
 
     Checkpoint hashes are written with 10 digits, LoRA hashes with 12, as A1111 does.
     """
-    tags = "".join(f" <lora:{a.name}:{a.weight.value:g}>" for a in plan.adapters)
+    tags = "".join(f" <lora:{a.name}:{_weights(a)}>" for a in plan.adapters)
     settings = {
         "Steps": plan.steps.value,
         "Sampler": SCHEDULERS[plan.scheduler.value].label,
         "CFG scale": f"{plan.cfg.value:g}",
         "Seed": seed,
+        "Denoising strength": f"{plan.strength.value:g}" if plan.strength else "",
         "Size": f"{plan.width.value}x{plan.height.value}",
         "Model hash": hashes.get(plan.checkpoint_name, "")[:10],
         "Model": plan.checkpoint_name,
@@ -43,6 +70,11 @@ def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in settings.items() if str(value))
     negative = f"Negative prompt: {plan.negative_prompt}\n" if plan.negative_prompt else ""
     return f"{plan.prompt}{tags}\n{negative}{line}"
+
+
+def _weights(adapter: PlannedAdapter) -> str:
+    text = f"{adapter.text_weight.value:g}:" if adapter.text_weight else ""
+    return f"{text}{adapter.weight.value:g}"
 
 
 def _quoted(value: str) -> str:

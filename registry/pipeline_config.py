@@ -1,11 +1,12 @@
-"""The JSON of a diffusers folder: what must be known beside the tensors to run a checkpoint."""
+"""What must be known beside the tensors to run a checkpoint: the JSON of a diffusers folder, or of the family that a single file is of."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +18,97 @@ from registry.errors import FileMissing, NotGenerable, UnusableFile
 Json = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The parts of a diffusers pipeline: its denoiser, and each text encoder with its tokenizer. `patch`: latents per side of what the
+    denoiser takes as one token."""
+
+    denoiser: str
+    tokenizers: Mapping[str, str]
+    patch: int = 1
+
+
+_TWO = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
+LAYOUTS: Mapping[str, Layout] = {
+    "StableDiffusionPipeline": Layout("unet", {"text_encoder": "tokenizer"}),
+    "StableDiffusionXLPipeline": Layout("unet", _TWO),
+}
+"""The pipelines that can be run, by diffusers' class name."""
+_ALSO: Mapping[str, str] = {
+    "StableDiffusionImg2ImgPipeline": "StableDiffusionPipeline",
+    "LatentConsistencyModelPipeline": "StableDiffusionPipeline",
+    "StableDiffusionXLImg2ImgPipeline": "StableDiffusionXLPipeline",
+}
+"""Classes over the same modules: what differs is the call, which is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerRef:
+    """`folder` of a tokenizer's files; None: CLIP's own vocabulary, which ships with modelshelf, padded with `pad` to `length` tokens."""
+
+    folder: Path | None = None
+    pad: str = "<|endoftext|>"
+    length: int = 77
+
+
 @dataclass(frozen=True)
 class PipelineConfig:
-    """The configurations of a Stable Diffusion folder's components, and where its tokenizer lies.
+    """Configurations by component (`unet`, `vae`, `text_encoder`, ...), and where the tokenizers come from.
 
-    A single-file checkpoint has none: it runs with those of a folder whose tensors have the same names and shapes (`fits`).
+    `origin`: whose these are, for people. `folder`: the diffusers folder they were read from, if any. `options`: arguments of the pipeline
+    itself. `unused`: canonical names of tensors that the file has and the pipeline does not use.
     """
 
-    folder: Path
-    unet: Json
-    vae: Json
-    text_encoder: Json
+    pipeline: str
+    origin: str
+    components: Mapping[str, Json]
+    tokenizers: Mapping[str, TokenizerRef]
     scheduler_config: Json
+    options: Json = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
+    folder: Path | None = None
 
     @classmethod
     def from_folder(cls, path: Path) -> PipelineConfig:
         """Reads a diffusers folder's JSON files; no weights.
 
         Raises FileMissing: a component's configuration is not there. UnusableFile: it is no JSON object. NotGenerable: the folder
-        is of another pipeline than Stable Diffusion.
+        is of a pipeline that is not in LAYOUTS.
         """
-        kind = _read(path / "model_index.json").get("_class_name")
-        if kind != "StableDiffusionPipeline":
-            raise NotGenerable(f"{path.name} is a {kind}; only StableDiffusionPipeline can be run.", pipeline=kind)
-        if not (path / "tokenizer").is_dir():
-            raise FileMissing(f"{path.name} has no tokenizer folder.", path=str(path / "tokenizer"))
+        index = _read(path / "model_index.json")
+        stated = str(index.get("_class_name"))
+        pipeline = _ALSO.get(stated, stated)
+        if "Inpaint" in pipeline:
+            raise NotGenerable(
+                f"{path.name} is an inpainting checkpoint ({stated}): it needs a mask, which a prompt cannot give.",
+                pipeline=stated,
+            )
+        if (layout := LAYOUTS.get(pipeline)) is None:
+            raise NotGenerable(f"{path.name} is a {stated}; those can be run: {', '.join(LAYOUTS)}.", pipeline=stated)
+        for name in layout.tokenizers.values():
+            if not (path / name).is_dir():
+                raise FileMissing(f"{path.name} has no {name} folder.", path=str(path / name))
         return cls(
-            folder=path,
-            unet=_read(path / "unet" / "config.json"),
-            vae=_read(path / "vae" / "config.json"),
-            text_encoder=_read(path / "text_encoder" / "config.json"),
+            pipeline=pipeline,
+            origin=path.name,
+            components={c: _read(path / c / "config.json") for c in (layout.denoiser, "vae", *layout.tokenizers)},
+            tokenizers={name: TokenizerRef(path / name) for name in layout.tokenizers.values()},
             scheduler_config=_read(path / "scheduler" / "scheduler_config.json"),
+            options={k: v for k, v in index.items() if isinstance(v, bool) and k in _OPTIONS.get(pipeline, ())},
+            folder=path,
         )
 
     @property
-    def tokenizer(self) -> Path:
-        """The folder of the tokenizer's files."""
-        return self.folder / "tokenizer"
+    def layout(self) -> Layout:
+        return LAYOUTS[self.pipeline]
+
+    @property
+    def denoiser(self) -> Json:
+        return self.components[self.layout.denoiser]
+
+    @property
+    def vae(self) -> Json:
+        return self.components["vae"]
 
     @property
     def vae_scale(self) -> int:
@@ -61,28 +116,60 @@ class PipelineConfig:
         return int(2 ** (len(self.vae["block_out_channels"]) - 1))
 
     @property
+    def pixel_unit(self) -> int:
+        """Width and height are multiples of this many pixels."""
+        return self.vae_scale * self.layout.patch
+
+    @property
     def native_size(self) -> tuple[int, int]:
         """Width and height in pixels of the pictures that the checkpoint was trained on."""
-        sample = self.unet["sample_size"]
+        sample = self.denoiser["sample_size"]
         height, width = (sample, sample) if isinstance(sample, int) else sample
         return int(width) * self.vae_scale, int(height) * self.vae_scale
 
     @property
-    def scheduler(self) -> str:
-        """Canonical name of the scheduler that the checkpoint came with."""
+    def scheduler(self) -> str | None:
+        """Canonical name of the scheduler that the checkpoint came with; None: its class is not in our table."""
         return scheduler_of(self.scheduler_config)
+
+    @property
+    def scheduler_class(self) -> str:
+        """As scheduler_config.json names it."""
+        return str(self.scheduler_config.get("_class_name"))
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for two configurations exactly if they make the same pipeline. Hexadecimal."""
+        tokenizers = {name: [str(t.folder), t.pad, t.length] for name, t in self.tokenizers.items()}
+        parts = [self.pipeline, self.components, tokenizers, self.scheduler_config, self.options, sorted(self.unused)]
+        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def refuse_extra_inputs(self) -> None:
+        """Raises NotGenerable: the denoiser takes more channels than latents have."""
+        takes, gives = self.denoiser["in_channels"], self.vae["latent_channels"]
+        if takes != gives:
+            raise NotGenerable(
+                f"Its denoiser takes {takes} channels, the VAE gives {gives}: an inpainting or editing checkpoint, which text alone "
+                "cannot drive."
+            )
 
     @cached_property
     def _tensors(self) -> Mapping[str, tuple[int, ...]]:
+        if self.folder is None:
+            raise ValueError(f"{self.origin} is no folder: it has no tensors")
         return {name: spec.shape for name, spec in checkpoint_tensors(self.folder).items()}
 
     def fits(self, tensors: Mapping[str, TensorSpec]) -> bool:
-        """Whether a checkpoint with these canonical `tensors` runs with these configurations.
+        """Whether a checkpoint with these canonical `tensors` runs with the configurations of this folder.
 
         True if the folder's own tensors have the same names and shapes. What leaves no trace in a shape (the number of attention heads,
         the prediction type) is not seen: compare families first.
         """
         return self._tensors == {name: spec.shape for name, spec in tensors.items()}
+
+
+_OPTIONS = {"StableDiffusionXLPipeline": ("force_zeros_for_empty_prompt",)}
+"""What a model_index.json says about the pipeline as a whole, and changes pictures."""
 
 
 def _read(path: Path) -> Json:

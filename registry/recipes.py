@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
-from probes import Kind
+from registry import advice
+from registry.accelerations import GUIDE, Accelerated, acceleration
 from registry.backends.schedulers import canonical
 from registry.errors import InvalidRequest
-from registry.tables import Model
+from registry.models import Model
+from registry.plans import AdapterRequest, ConfigFacts, GenerationRequest, Origin, Plan, PlannedAdapter, Sourced
 
-T = TypeVar("T")
+__all__ = ["AdapterRequest", "GenerationRequest", "Plan", "Sourced", "adapter_weight", "check_overrides", "make_plan"]
 
-# https://invoke-ai.github.io/InvokeAI/features/LORAS/ : most LoRAs perform best at 0.75 to 1; beside an LCM-LoRA start at 0.45; the
-# LCM-LoRA itself at 0.35, with the LCM scheduler, CFG about 1 and 4 to 8 steps.
-GUIDE = "LoRA guide"
-LORA_WEIGHT, LORA_BESIDE_LCM_WEIGHT, LCM_WEIGHT = 0.75, 0.45, 0.35
-LCM_SAMPLER: dict[str, Any] = {"scheduler": "lcm", "steps": 4, "cfg": 1.0}
+# https://invoke-ai.github.io/InvokeAI/features/LORAS/ : most LoRAs perform best at 0.75 to 1; beside an LCM-LoRA start at 0.45.
+LORA_WEIGHT, LORA_BESIDE_LCM_WEIGHT = 0.75, 0.45
 # The values that the families' own model cards use.
 FAMILY_SAMPLER: dict[str, dict[str, Any]] = {
     "sd-1": {"scheduler": "pndm", "steps": 25, "cfg": 7.5},
@@ -32,80 +30,27 @@ FAMILY_SAMPLER: dict[str, dict[str, Any]] = {
     "sdxl": {"scheduler": "euler", "steps": 25, "cfg": 5.0},
 }
 ANY_SAMPLER: dict[str, Any] = {"scheduler": "euler", "steps": 25, "cfg": 7.0}
+STRENGTH = 0.75
+"""Of image-to-image when nobody says: three quarters of the steps run, which keeps the layout and changes the rest."""
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 MAX_ABS_WEIGHT = 4.0  # beyond it every known LoRA only makes noise: surely a typing error
 MAX_SIDE = 4096  # pixels: sixty times the area that sd-1 was trained on; beyond it a request only exhausts memory
-LIMITS = {"steps": (1, 150), "cfg": (0.0, 30.0), "n": (1, 16), "width": (8, MAX_SIDE), "height": (8, MAX_SIDE)}
-
-
-class Origin(StrEnum):
-    REQUESTED = "requested"
-    USER = "user"
-    RECOMMENDED = "recommended"
-    DEFAULT = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Sourced(Generic[T]):
-    """A value and its provenance: `by` names who said so, in words for people."""
-
-    value: T
-    origin: Origin
-    by: str
+LIMITS = {
+    "steps": (1, 150),
+    "cfg": (0.0, 30.0),
+    "n": (1, 16),
+    "width": (8, MAX_SIDE),
+    "height": (8, MAX_SIDE),
+    "strength": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterRequest:
-    model: str  # id or name
-    weight: float | None = None
+class StartPicture:
+    """The picture that image-to-image starts from. `size`: width, height in pixels."""
 
-
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """What a user asks for; None means: decide for me, and tell me."""
-
-    checkpoint: str
-    prompt: str
-    negative_prompt: str = ""
-    loras: tuple[AdapterRequest, ...] = ()
-    steps: int | None = None
-    cfg: float | None = None
-    scheduler: str | None = None
-    seed: int | None = None
-    width: int | None = None
-    height: int | None = None
-    n: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedAdapter:
-    id: str
-    name: str
-    kind: str
-    weight: Sourced[float]
-    triggers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What will really run. Sizes in pixels; `seed` is the first picture's, the others count up from it."""
-
-    checkpoint: str
-    checkpoint_name: str
-    family: str
-    adapters: tuple[PlannedAdapter, ...]
-    prompt: str
-    negative_prompt: str
-    scheduler: Sourced[str]
-    steps: Sourced[int]
-    cfg: Sourced[float]
-    seed: Sourced[int]
-    width: Sourced[int]
-    height: Sourced[int]
-    n: int
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    sha256: str
+    size: tuple[int, int]
 
 
 def make_plan(
@@ -113,33 +58,33 @@ def make_plan(
     checkpoint: Model,
     adapters: Sequence[tuple[Model, float | None]],
     *,
-    own_scheduler: str | None,
-    native_size: tuple[int, int],
-    config_of: str,
+    config: ConfigFacts,
+    start: StartPicture | None = None,
+    text_weights: Mapping[str, float] | None = None,
     random_seed: Callable[[], int] = lambda: secrets.randbelow(2**32),
 ) -> Plan:
     """Raises InvalidRequest for values outside LIMITS or an adapter named twice.
 
-    `own_scheduler` and `native_size` (width, height in pixels) are what the pipeline's configuration says, which is that of the model
-    named `config_of`: a single-file checkpoint borrows another's.
+    `text_weights`: adapter's id -> what is asked for the text encoders.
     """
-    _check(request, adapters)
-    lcm = [model for model, weight in adapters if model.kind == Kind.LCM_LORA and weight != 0]
-    planned = tuple(_plan_adapter(model, weight, beside_lcm=bool(lcm)) for model, weight in adapters)
+    text_weights = text_weights or {}
+    _check(request, adapters, text_weights)
+    active = [model for model, weight in adapters if weight != 0]
+    found = [(model, fast) for model in active if (fast := acceleration(model))]
+    beside_lcm = any(fast.recipe.trait == "lcm" for _, fast in found)
+    planned = tuple(
+        _plan_adapter(model, weight, beside_lcm=beside_lcm, text_weight=text_weights.get(model.id))
+        for model, weight in adapters
+    )
 
-    # An LCM-LoRA changes how to sample, so its word comes before the checkpoint's.
-    teacher = lcm[0] if lcm else checkpoint
-    if lcm:
-        defaults, by = LCM_SAMPLER, f"{GUIDE}: with an LCM-LoRA"
-    else:
-        defaults, by = FAMILY_SAMPLER.get(checkpoint.family, ANY_SAMPLER), f"usual for {checkpoint.family}"
-
-    def sampler(name: str, requested: Any) -> Sourced[Any]:
-        if requested is None and name == "scheduler" and not lcm and own_scheduler and not _stated(teacher, name):
-            return Sourced(own_scheduler, Origin.RECOMMENDED, f"scheduler_config.json of {config_of}")
-        return _choose(name, requested, teacher, defaults[name], by)
-
-    width, height = native_size
+    # An acceleration changes how to sample, so a LoRA's word comes before the checkpoint's.
+    if not found and (fast := acceleration(checkpoint)):
+        found = [(checkpoint, fast)]
+    teacher, fast = found[0] if found else (checkpoint, None)
+    sampler = _Sampler(request, checkpoint.family, teacher, fast, config)
+    scheduler, steps, cfg = sampler.value("scheduler"), sampler.value("steps"), sampler.value("cfg")
+    prediction = _prediction_type(request, checkpoint)
+    width, height = _size(request, config, start)
     return Plan(
         checkpoint=checkpoint.id,
         checkpoint_name=checkpoint.name,
@@ -147,15 +92,54 @@ def make_plan(
         adapters=planned,
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
-        scheduler=sampler("scheduler", request.scheduler),
-        steps=sampler("steps", request.steps),
-        cfg=sampler("cfg", request.cfg),
+        scheduler=scheduler,
+        steps=steps,
+        cfg=cfg,
         seed=_asked_or(request.seed, random_seed, "drawn at random"),
-        width=_asked_or(request.width, lambda: width, f"native size of {config_of}"),
-        height=_asked_or(request.height, lambda: height, f"native size of {config_of}"),
+        width=width,
+        height=height,
         n=request.n,
-        notes=_notes(request.prompt, planned),
+        notes=advice.notes(request.prompt, planned),
+        warnings=(
+            *advice.contradictions(teacher, fast, scheduler, steps, cfg),
+            *advice.rivals([model for model, _ in found]),
+            *advice.useless_negative(request, cfg.value, fast, checkpoint),
+            *advice.unknown_scheduler(scheduler, config),
+            *advice.untold_prediction(prediction, checkpoint),
+        ),
+        eta=fast.recipe.eta if fast and scheduler.value in fast.recipe.schedulers else None,
+        strength=_strength(request, start),
+        image=start.sha256 if start else None,
+        prediction_type=prediction,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampler:
+    """Scheduler, steps and CFG: requested > the user's own > the file's name > the provider's > the acceleration's authors' > the
+    checkpoint's configuration > the family's."""
+
+    request: GenerationRequest
+    family: str
+    teacher: Model
+    fast: Accelerated | None
+    config: ConfigFacts
+
+    def value(self, name: str) -> Sourced[Any]:
+        requested = getattr(self.request, name)
+        fast, teacher = self.fast, self.teacher
+        if fast:
+            recipe = fast.recipe
+            by, origin = (recipe.by, Origin.DEFAULT if recipe.by.startswith(GUIDE) else Origin.RECOMMENDED)
+            if name == "steps" and fast.steps and requested is None and name not in teacher.overrides:
+                return Sourced(fast.steps, Origin.RECOMMENDED, f"the file's name: {fast.file}")
+            default = {"scheduler": recipe.schedulers[0], "steps": recipe.steps, "cfg": recipe.cfg}[name]
+            return _choose(name, requested, teacher, default, by, origin)
+        if name == "scheduler" and self.config.scheduler:
+            by = f"scheduler_config.json of {self.config.origin}"
+            return _choose(name, requested, teacher, self.config.scheduler, by, Origin.RECOMMENDED)
+        default = FAMILY_SAMPLER.get(self.family, ANY_SAMPLER)[name]
+        return _choose(name, requested, teacher, default, f"usual for {self.family}")
 
 
 def adapter_weight(model: Model, *, beside_lcm: bool = False) -> Sourced[float]:
@@ -163,18 +147,36 @@ def adapter_weight(model: Model, *, beside_lcm: bool = False) -> Sourced[float]:
     return _plan_adapter(model, None, beside_lcm=beside_lcm).weight
 
 
-def _plan_adapter(model: Model, weight: float | None, *, beside_lcm: bool) -> PlannedAdapter:
-    if model.kind == Kind.LCM_LORA:
-        default, by = LCM_WEIGHT, f"{GUIDE}: LCM-LoRA"
+def weight_range(model: Model) -> Sourced[tuple[float, float]] | None:
+    """Between which weights a LoRA works, (min, max), if somebody says so."""
+    low, high = model.overrides.get("weight_min"), model.overrides.get("weight_max")
+    if low is not None and high is not None:
+        return Sourced((low, high), Origin.USER, f"your setting for {model.name}")
+    stated = model.recipe.get("weight", {})
+    if stated.get("min") is None or stated.get("max") is None:
+        return None
+    return Sourced((stated["min"], stated["max"]), Origin.RECOMMENDED, f"{stated['by']} of {model.name}")
+
+
+def _plan_adapter(
+    model: Model, weight: float | None, *, beside_lcm: bool, text_weight: float | None = None
+) -> PlannedAdapter:
+    origin = Origin.DEFAULT
+    if fast := acceleration(model):
+        default, by = fast.recipe.weight, fast.recipe.by
+        origin = Origin.DEFAULT if by.startswith(GUIDE) else Origin.RECOMMENDED
     elif beside_lcm:
         default, by = LORA_BESIDE_LCM_WEIGHT, f"{GUIDE}: LoRA beside an LCM-LoRA"
     else:
         default, by = LORA_WEIGHT, f"{GUIDE}: LoRA"
-    chosen = _choose("weight", weight, model, default, by)
-    return PlannedAdapter(model.id, model.name, model.kind, chosen, tuple(model.triggers))
+    chosen = _choose("weight", weight, model, default, by, origin)
+    text = None if text_weight is None else Sourced(text_weight, Origin.REQUESTED, "request")
+    return PlannedAdapter(model.id, model.name, model.kind, chosen, tuple(model.triggers), text)
 
 
-def _choose(name: str, requested: Any, model: Model, default: Any, by: str) -> Sourced[Any]:
+def _choose(
+    name: str, requested: Any, model: Model, default: Any, by: str, origin: Origin = Origin.DEFAULT
+) -> Sourced[Any]:
     if requested is not None:
         return Sourced(requested, Origin.REQUESTED, "request")
     if (own := model.overrides.get(name)) is not None:
@@ -182,11 +184,35 @@ def _choose(name: str, requested: Any, model: Model, default: Any, by: str) -> S
     if stated := model.recipe.get(name):
         quote = f": “{stated['quote']}”" if stated.get("quote") else ""
         return Sourced(stated["value"], Origin.RECOMMENDED, f"{stated['by']} of {model.name}{quote}")
-    return Sourced(default, Origin.DEFAULT, by)
+    return Sourced(default, origin, by)
 
 
-def _stated(model: Model, name: str) -> bool:
-    return name in model.overrides or name in model.recipe
+def _prediction_type(request: GenerationRequest, checkpoint: Model) -> Sourced[str] | None:
+    if request.prediction_type is not None:
+        return Sourced(request.prediction_type, Origin.REQUESTED, "request")
+    if checkpoint.prediction_type in PREDICTION_TYPES:
+        return Sourced(checkpoint.prediction_type, Origin.RECOMMENDED, f"the files of {checkpoint.name}")
+    return None
+
+
+def _strength(request: GenerationRequest, start: StartPicture | None) -> Sourced[float] | None:
+    if start is None:
+        return None
+    if request.strength is not None:
+        return Sourced(request.strength, Origin.REQUESTED, "request")
+    return Sourced(STRENGTH, Origin.DEFAULT, "usual for image-to-image")
+
+
+def _size(
+    request: GenerationRequest, config: ConfigFacts, start: StartPicture | None
+) -> tuple[Sourced[int], Sourced[int]]:
+    """What is asked for; else the start picture's shape, made smaller where its area is over the native one; else the native size."""
+    (width, height), by = config.native_size, f"native size of {config.origin}"
+    if start:
+        shrink = min(1.0, (width * height / (start.size[0] * start.size[1])) ** 0.5)
+        width, height = (max(config.unit, round(side * shrink / config.unit) * config.unit) for side in start.size)
+        by = "shape of the start picture, at most the native area"
+    return _asked_or(request.width, lambda: width, by), _asked_or(request.height, lambda: height, by)
 
 
 def _asked_or(requested: int | None, otherwise: Callable[[], int], by: str) -> Sourced[int]:
@@ -200,8 +226,12 @@ def _asked_or(requested: int | None, otherwise: Callable[[], int], by: str) -> S
 def check_overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The user's own settings, or InvalidRequest."""
     _check_limits(settings)
-    if (weight := settings.get("weight")) is not None:
-        _check_weight("The weight", weight)
+    for name in ("weight", "weight_min", "weight_max"):
+        if (weight := settings.get(name)) is not None:
+            _check_weight(f"The {name.replace('_', ' ')}", weight)
+    low, high = settings.get("weight_min"), settings.get("weight_max")
+    if (low is None) != (high is None) or (low is not None and high is not None and low >= high):
+        raise InvalidRequest("weight_min and weight_max go together, the lower one first.", field="weight_min")
     checked = dict(settings)
     if settings.get("scheduler") is not None:
         checked["scheduler"] = canonical(settings["scheduler"])
@@ -222,22 +252,22 @@ def _check_weight(whose: str, weight: float) -> None:
         )
 
 
-def _check(request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]]) -> None:
+def _check(
+    request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]], text_weights: Mapping[str, float]
+) -> None:
     _check_limits({name: getattr(request, name) for name in LIMITS})
+    if request.strength is not None and request.image is None:
+        raise InvalidRequest("strength is of image-to-image; there is no image.", field="strength")
+    if request.prediction_type not in (None, *PREDICTION_TYPES):
+        raise InvalidRequest(
+            f"prediction_type is {request.prediction_type!r}; there are {', '.join(PREDICTION_TYPES)}.",
+            field="prediction_type",
+        )
     seen: set[str] = set()
     for model, weight in adapters:
         if model.id in seen:
             raise InvalidRequest(f"{model.name} is named twice; name each LoRA once, with one weight.", field="loras")
         seen.add(model.id)
-        if weight is not None:
-            _check_weight(f"The weight of {model.name}", weight)
-
-
-def _notes(prompt: str, adapters: Sequence[PlannedAdapter]) -> tuple[str, ...]:
-    """What a user would want to be told, and would not see in the values."""
-    words = prompt.lower()
-    return tuple(
-        f"{a.name} was trained on “{a.triggers[0]}”, which the prompt does not contain."
-        for a in adapters
-        if a.triggers and a.weight.value and not any(t.lower() in words for t in a.triggers)
-    )
+        for asked in (weight, text_weights.get(model.id)):
+            if asked is not None:
+                _check_weight(f"The weight of {model.name}", asked)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from registry.errors import InvalidSource
 
 ACCEPTED = (
     "Accepted: a model's page on huggingface.co, or a file or folder in it "
-    "(https://huggingface.co/OWNER/REPO/blob/REV/FILE); hf://OWNER/REPO[@REV][/FILE]; OWNER/REPO; "
-    "an https:// address of a file; a path on this machine (./FILE)."
+    "(https://huggingface.co/OWNER/REPO/blob/REV/FILE); hf://OWNER/REPO[@REV][/FILE]; OWNER/REPO[@REV][:FILE or FOLDER]; "
+    "an https:// address of a file; a version on Civitai (https://civitai.com/models/ID?modelVersionId=ID); "
+    "a path on this machine (./FILE)."
 )
+CIVITAI = "civitai.com"
 PUBLIC_HUB = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 MODEL_SUFFIXES = frozenset({".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin"})
 """Endings that make a bare `a/b` a file on disk rather than a repository; no repository is named so."""
@@ -24,6 +27,12 @@ MODEL_SUFFIXES = frozenset({".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".b
 LONGEST = 1024  # characters; macOS' PATH_MAX, the shortest in use, beyond which the system refuses to look
 _WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(?:/|$)|[A-Za-z]:[\\/]|\.{0,2}\\")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_REPOSITORY = re.compile(r"([^/@:]+/[^/@:]+)(?:@([^:]+))?(?::(.+))?")  # OWNER/REPO[@REV][:FILE or FOLDER]
+# Names of query parameters that open an account, whoever shows them; and of those that sign one address for some minutes.
+_SECRET = re.compile(r"(?:api|access|auth)?[_-]?(?:token|key|secret|password)", re.IGNORECASE)
+_SIGNATURE = re.compile(
+    r"x-(?:amz|goog)-.+|signature|sig|expires|policy|key-pair-id|awsaccesskeyid|s[vertikdp]|sks?", re.IGNORECASE
+)
 # Refs that the Hub writes with a slash and its URL grammar takes whole (huggingface_hub.utils._hf_uris).
 _SLASHED_REF = re.compile(r"refs/(?:convert/[\w.-]+|pr/\d+)")
 
@@ -40,10 +49,8 @@ class HubSource:
     path: str = ""
 
     def __str__(self) -> str:
-        revision = self.revision or ""
-        if not _SLASHED_REF.fullmatch(revision):
-            revision = quote(revision, safe="")
-        return f"hf://{self.repo_id}" + (f"@{revision}" if revision else "") + (f"/{self.path}" if self.path else "")
+        revision = f"@{_revision(self.revision)}" if self.revision else ""
+        return f"hf://{self.repo_id}{revision}" + (f"/{self.path}" if self.path else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,15 @@ def parse_source(text: str, *, endpoint: str) -> Source:
     raise InvalidSource(f"{scheme}:// is no scheme that can be installed from. {ACCEPTED}")
 
 
+def without_signature(url: str) -> str:
+    """An address to record: what signs it for some minutes is nobody else's, and of no use to anyone."""
+    address = urlsplit(url)
+    if not address.query:
+        return url
+    kept = [pair for pair in address.query.split("&") if not _SIGNATURE.fullmatch(unquote(pair.partition("=")[0]))]
+    return urlunsplit(address._replace(query="&".join(kept)))
+
+
 def relative_path(text: str) -> str:
     """`text` itself, when it is a plain path downwards ("a/b.json") on every operating system; else ValueError."""
     if (
@@ -116,6 +132,11 @@ def _parse_bare(text: str) -> Source:
         raise InvalidSource(f"That is {len(text)} characters, which no path or repository has. {ACCEPTED}")
     if _WRITTEN_AS_PATH.match(text) or path.exists():
         return PathSource(Path(path.expanduser().absolute()))
+    if (found := _REPOSITORY.fullmatch(text)) and (found[2] or found[3]):
+        uri = (
+            f"hf://{found[1]}" + (f"@{_revision(found[2])}" if found[2] else "") + (f"/{found[3]}" if found[3] else "")
+        )
+        return _parse_hub(uri, text, None)
     if path.suffix.lower() in MODEL_SUFFIXES:
         raise InvalidSource(
             f"There is no file {text!r} here. For one in a repository write hf://OWNER/REPO/FILE. {ACCEPTED}"
@@ -138,13 +159,45 @@ def _parse_url(text: str, endpoint: str) -> Source:
         return _parse_hub(text, text, endpoint)
     if host in PUBLIC_HUB:
         return _parse_hub(text.replace("://www.", "://", 1), text, None)
-    if address.scheme.lower() != "https":
+    # A machine named by its number may be one in a network that the settings let in; whether it is, is asked when it is spoken to.
+    if address.scheme.lower() != "https" and not _is_literal(host or ""):
         raise InvalidSource(
             f"{address.netloc} must be named with https://; http:// bytes could be anybody's. {ACCEPTED}"
         )
     if not host or not PurePosixPath(unquote(address.path)).name:
         raise InvalidSource(f"{text!r} names no file. {ACCEPTED}")
-    return UrlSource(urlunsplit(address._replace(scheme="https", fragment="")))
+    if secret := next((name for name in parse_qs(address.query) if _SECRET.fullmatch(name)), None):
+        raise InvalidSource(
+            f"An address must not hold a secret ({secret}=...); it is recorded with the model. For Civitai set "
+            "MODELSHELF_CIVITAI_TOKEN."
+        )
+    address = address._replace(scheme=address.scheme.lower(), fragment="")
+    return UrlSource(_civitai(address, text) if host.removeprefix("www.") == CIVITAI else urlunsplit(address))
+
+
+def _revision(name: str) -> str:
+    """As it stands in an hf:// address."""
+    return name if _SLASHED_REF.fullmatch(name) else quote(unquote(name), safe="")
+
+
+def _civitai(address: SplitResult, text: str) -> str:
+    """The address of a model's page there, which names no file, as that of its version's file."""
+    if not address.path.startswith("/models/"):
+        return urlunsplit(address)
+    version = parse_qs(address.query).get("modelVersionId", [""])[0]
+    if not version.isdecimal():
+        raise InvalidSource(
+            f"{text!r} names no version: choose one on the page, and take the address with modelVersionId. {ACCEPTED}"
+        )
+    return f"https://{CIVITAI}/api/download/models/{version}"
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse_hub(uri: str, text: str, endpoint: str | None) -> HubSource:

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
+from registry.db import migrate
 from registry.manager import Manager
 from registry.settings import Settings
 from registry.starter import starter_repositories
+from tests.databases import KINDS, PostgreSQL, engine_of, postgresql_server
 from tests.hub import LoopbackHub
+from tests.loopback import NETWORK
 
 STARTER = starter_repositories()[0].parents[1]
 
@@ -23,6 +27,41 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server that runs as long as the tests do."""
+    with postgresql_server() as running:
+        yield running
+
+
+@pytest.fixture(params=KINDS)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database, one of each kind."""
+    if database_kind == "sqlite":
+        return f"sqlite:///{tmp_path / 'deep' / 'er' / 'registry.db'}"
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.new_database()
+
+
+@pytest.fixture
+def engine(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """On a database whose schema is there, and nothing else; one of each kind."""
+    if database_kind == "sqlite":
+        url = f"sqlite:///{tmp_path / 'registry.db'}"
+    else:
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        url = server.new_database(migrated=True)
+    with engine_of(url) as made:
+        migrate(made)
+        yield made
+
+
 @pytest.fixture
 def hub() -> Iterator[LoopbackHub]:
     with LoopbackHub(STARTER) as running:
@@ -31,7 +70,7 @@ def hub() -> Iterator[LoopbackHub]:
 
 @pytest.fixture
 def settings(tmp_path: Path, hub: LoopbackHub) -> Settings:
-    return Settings(root=tmp_path / "root", hub_endpoint=hub.endpoint, download_timeout=5)
+    return Settings(root=tmp_path / "root", hub_endpoint=hub.endpoint, download_timeout=5, allowed_networks=NETWORK)
 
 
 @pytest.fixture

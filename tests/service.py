@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import httpx
 
+from tests.loopback import NETWORK
+
 Client = TypeVar("Client", bound=httpx.Client)
 MODELSHELF = Path(sys.executable).with_name("modelshelf")
 
@@ -22,6 +24,7 @@ def environment(root: Path, endpoint: str, **more: str) -> dict[str, str]:
     return (
         kept
         | {"NO_PROXY": "127.0.0.1", "MODELSHELF_ROOT": str(root), "HF_ENDPOINT": endpoint, "MODELSHELF_DEVICE": "cpu"}
+        | {"MODELSHELF_ALLOWED_NETWORKS": NETWORK}
         | more
     )
 

@@ -82,9 +82,11 @@ def test_importing_the_command_line_does_not_import_torch(tmp_path: Path) -> Non
 
 
 def test_listing_models_does_not_import_torch(tmp_path: Path) -> None:
-    loaded = loaded_after(
-        "from registry.manager import build_manager; m = build_manager(); m.catalog.list(); m.close()", tmp_path
+    code = (
+        "from registry.manager import build_manager; from registry.queries import Query; m = build_manager();"
+        "m.catalog.page(Query(text='a')); m.close()"
     )
+    loaded = loaded_after(code, tmp_path)
     assert "sqlmodel" in loaded
     assert loaded.isdisjoint(HEAVY)
 
@@ -93,3 +95,14 @@ def test_probing_imports_neither_torch_nor_a_database(tmp_path: Path) -> None:
     loaded = loaded_after("import probes", tmp_path)
     assert "orjson" in loaded
     assert loaded.isdisjoint({*HEAVY, "sqlmodel", "sqlalchemy", "httpx", "huggingface_hub", "safetensors", "numpy"})
+
+
+def test_probing_what_is_on_disk_waits_for_no_network_library(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text('{"tensors": {"a": ["F16", [1]]}}')
+    code = (
+        "from registry.probing import inputs; from registry.settings import Settings; "
+        f"[each.load() for each in inputs({str(tmp_path / 'x')!r}, Settings())]"
+    )
+    loaded = loaded_after(code, tmp_path)
+    assert "pydantic_settings" in loaded
+    assert loaded.isdisjoint({*HEAVY, "sqlmodel", "sqlalchemy", "httpx", "huggingface_hub", "fastapi"})

@@ -25,7 +25,13 @@ def test_a_wheel_is_whole(tmp_path: Path) -> None:
         f"{starter}/starter-base/starter-base.safetensors",
         f"{starter}/starter-lcm-lora/pytorch_lora_weights.safetensors",
         f"{starter}/starter-lcm-lora/README.md",
+        "registry/backends/diffusers/clip/merges.txt.gz",
+        "registry/backends/diffusers/clip/LICENSE",
         "registry/_alembic/env.py",
+        "api/page/index.html",
+        "api/page/app.js",
+        "api/page/base.css",
+        "api/page/icon.svg",
         "registry/_alembic/versions/0001_models_and_installs.py",
         "api/cli/__init__.py",
     } <= names

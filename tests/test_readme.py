@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+from api.cli import main
 from registry.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,12 +33,24 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "root": "/x",
         "port": "1",
         "memory_gib": "2",
+        "backend": "package.module:Class",
+        "batch": "2",
+        "queue": "5",
+        "host_memory_gib": "4",
+        "keep_alive_minutes": "5",
         "download_timeout": "3",
+        "allowed_hosts": "a.example,*.b.example",
+        "allowed_networks": "10.0.0.0/8,fd00::/8",
+        "allowed_folders": "/models,/more",
+        "download_connections": "2",
+        "installs_at_once": "4",
+        "keep_installs_days": "5",
         "hub_endpoint": "https://hub.example",
     }
     sample = samples.get(name, "value")
     monkeypatch.setenv(variable(name), sample)
-    assert str(getattr(Settings(), name)) in {sample, f"{sample}.0"}
+    value = getattr(Settings(), name)
+    assert (",".join(map(str, value)) if isinstance(value, tuple) else str(value)) in {sample, f"{sample}.0"}
 
 
 def test_the_table_names_no_variable_that_does_not_exist() -> None:
@@ -53,3 +67,15 @@ def test_linked_files_exist() -> None:
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)) <= targets
+
+
+def test_the_explanation_shown_is_what_the_command_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((command, shown),) = re.findall(r"```console\n\$ (modelshelf probe .* --explain)\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == shown

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.common import Reference, opened_manager
-from api.cli.output import print_table
+from api.cli.output import print_table, steps_bar
 
 if TYPE_CHECKING:
-    from registry.recipes import Plan
+    from registry.plans import AdapterRequest, Plan
 
 app = typer.Typer()
 
@@ -22,7 +22,9 @@ app = typer.Typer()
 def generate(
     checkpoint: Reference,
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
-    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:WEIGHT; may be repeated.")] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="NAME, NAME:WEIGHT or NAME:TEXT-ENCODER-WEIGHT:WEIGHT; may be repeated.")
+    ] = None,
     negative: Annotated[str, typer.Option(help="What not to draw.")] = "",
     steps: int | None = None,
     cfg: float | None = None,
@@ -31,16 +33,40 @@ def generate(
     width: int | None = None,
     height: int | None = None,
     n: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 1,
+    image: Annotated[Path | None, typer.Option(help="A picture to start from (image-to-image).")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of it changes, 0 to 1.")] = None,
+    prediction_type: Annotated[
+        str | None, typer.Option(help="epsilon or v_prediction, where the checkpoint does not tell.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(),
 ) -> None:
     """Make pictures. What is left out is decided by the recipes, and shown."""
-    from registry.recipes import AdapterRequest, GenerationRequest
+    from registry.plans import GenerationRequest
 
-    adapters = tuple(AdapterRequest(*_name_and_weight(text)) for text in lora or ())
-    request = GenerationRequest(checkpoint, prompt, negative, adapters, steps, cfg, scheduler, seed, width, height, n)
-    with opened_manager() as manager:
-        made = manager.generator.generate(request)
+    request = GenerationRequest(
+        checkpoint,
+        prompt,
+        negative,
+        loras=tuple(_adapter(text) for text in lora or ()),
+        steps=steps,
+        cfg=cfg,
+        scheduler=scheduler,
+        seed=seed,
+        width=width,
+        height=height,
+        n=n,
+        image=image.read_bytes() if image else None,
+        strength=strength,
+        prediction_type=prediction_type,
+    )
+    with opened_manager() as manager:  # which stops the generation within a step, when Ctrl-C ends the wait
+        job = manager.generator.submit(request)
+        with steps_bar() as follow:
+            job.listen(lambda: follow(job))
+            made = job.wait()
     _show_plan(made.plan)
+    for warning in made.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
     output.mkdir(parents=True, exist_ok=True)
     for picture in made.pictures:
         path = _free(output / f"{made.plan.checkpoint_name}-{picture.seed}.png")
@@ -57,7 +83,8 @@ def _free(path: Path) -> Path:
 
 def _show_plan(plan: Plan) -> None:
     values = [(f"weight of {a.name}", a.weight) for a in plan.adapters]
-    values += [(name, getattr(plan, name)) for name in ("scheduler", "steps", "cfg", "seed", "width", "height")]
+    names = ("scheduler", "steps", "cfg", "seed", "width", "height", "strength", "prediction_type")
+    values += [(name, value) for name in names if (value := getattr(plan, name)) is not None]
     print_table(
         ("", "value", "origin", "by"),
         [(name, f"{v.value:g}" if isinstance(v.value, float) else str(v.value), v.origin, v.by) for name, v in values],
@@ -66,10 +93,20 @@ def _show_plan(plan: Plan) -> None:
         print(f"Note: {note}")
 
 
-def _name_and_weight(text: str) -> tuple[str, float | None]:
-    """NAME or NAME:WEIGHT; a colon that no number follows belongs to the name."""
-    name, colon, weight = text.rpartition(":")
+def _adapter(text: str) -> AdapterRequest:
+    """NAME, NAME:WEIGHT or NAME:TEXT:WEIGHT; a colon that no number follows belongs to the name."""
+    from registry.plans import AdapterRequest
+
+    name, weights = text, list[float]()
+    while len(weights) < 2 and (number := _number_after_colon(name)):
+        name, weight = number
+        weights.insert(0, weight)
+    return AdapterRequest(name, weights[-1] if weights else None, weights[0] if len(weights) == 2 else None)
+
+
+def _number_after_colon(text: str) -> tuple[str, float] | None:
+    name, colon, number = text.rpartition(":")
     try:
-        return (name, float(weight)) if colon else (text, None)
+        return (name, float(number)) if colon else None
     except ValueError:
-        return text, None
+        return None

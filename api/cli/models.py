@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli.common import Json, Reference, opened_manager
-from api.cli.output import model_dict, print_json, print_table, size_text
+from api.cli.output import print_json, print_table, size_text
 
 if TYPE_CHECKING:
-    from registry.tables import Model
+    from registry.models import Model
 
 app = typer.Typer()
+
+_YES_NO = {"fits": "yes", "partly": "partly", "no": "no"}
 
 
 @app.command("list")
 def list_models(
     kind: Annotated[str | None, typer.Option(help="checkpoint, lora or lcm_lora.")] = None,
     family: Annotated[str | None, typer.Option(help="Base-model family, such as sd-1 or sdxl.")] = None,
+    tag: Annotated[str | None, typer.Option(help="As a probe, a card or a sidecar gave it.")] = None,
     text: Annotated[
-        str | None, typer.Option("--search", help="Looked for in names, repositories and triggers.")
+        str | None, typer.Option("--search", help="Words looked for in names, repositories, triggers, tags, titles.")
     ] = None,
+    digest: Annotated[str | None, typer.Option(help="Of any kind, or its first 6 digits or more.")] = None,
+    sort: Annotated[str, typer.Option(help="name, created or size; with - in front from the end.")] = "name",
+    limit: Annotated[int | None, typer.Option(help="At most so many.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """List the installed models."""
+    from registry.queries import MAX_LIMIT, Query
+
+    query = Query(kind, family, tag, text, digest, sort=sort, limit=min(limit or MAX_LIMIT, MAX_LIMIT))
     with opened_manager() as manager:
-        models = manager.catalog.list(kind=kind, family=family, text=text, limit=10_000)
+        models = list(islice(manager.catalog.every(query), limit))
     if as_json:
-        print_json([model_dict(m) for m in models])
+        print_json([m.as_dict() for m in models])
     elif models:
         print_table(("id", "name", "kind", "family", "format", "size", "weight", "triggers"), [_row(m) for m in models])
-    elif kind or family or text:
+    elif kind or family or tag or text or digest:
         print("No installed model is so.", file=sys.stderr)
     else:
         print("Nothing is installed yet. Try: modelshelf starter install", file=sys.stderr)
@@ -43,19 +54,19 @@ def show(model: Reference, as_json: Json = False) -> None:
     """Show one model: digests, source, what its provider recommends, and why it was classified so."""
     with opened_manager() as manager:
         found = manager.catalog.get(model)
-        path = manager.catalog.path(found)
+        path, files, report = manager.catalog.path(found), manager.catalog.files(found), manager.catalog.report(found)
     if as_json:
-        print_json(model_dict(found) | {"files": found.files, "report": found.report})
+        print_json(found.as_dict() | {"files": [asdict(f) for f in files], "report": report})
         return
-    facts = {
-        k: v
-        for k, v in model_dict(found).items()
-        if v not in (None, [], {}) and k not in {"recipe", "path", "overrides"}
-    }
+    apart = {"recipe", "facts", "path", "overrides", "digests", "sources"}
+    facts = {k: v for k, v in found.as_dict().items() if v not in (None, [], {}) and k not in apart}
     facts["path"] = path
+    facts |= {f"{d.algorithm} claimed by {d.by}": d.value for d in found.claims}
+    facts |= {f"also from {n}": source.url for n, source in enumerate(found.sources[1:], 1)}
     facts |= {f"your {k}": v for k, v in found.overrides.items()}
+    facts |= {f"{k} ({v['by']})": v["value"] for k, v in found.facts.items()}
     facts |= {f"recommended {k}": f"{v['value']} ({v['by']}: “{v['quote']}”)" for k, v in found.recipe.items()}
-    facts["why"] = found.report["reason"]
+    facts["why"] = report["reason"]
     print_table((), [(name, str(value)) for name, value in facts.items()])
 
 
@@ -66,14 +77,19 @@ def compatible(
     as_json: Json = False,
 ) -> None:
     """List the LoRAs that fit a checkpoint, each with the reason."""
+    from registry.fits import verdict_of
+
     with opened_manager() as manager:
-        verdicts = [(m, fit) for m, fit in manager.compatible_loras(checkpoint) if fit.fits or all_]
+        manager.fits.catch_up()
+        verdicts = list(manager.every_compatible_lora(checkpoint, every=all_))
     if as_json:
-        print_json([model_dict(m) | {"fits": fit.fits, "reason": fit.reason} for m, fit in verdicts])
+        print_json(
+            [m.as_dict() | {"fits": fit.fits, "verdict": verdict_of(fit), "reason": fit.reason} for m, fit in verdicts]
+        )
     elif verdicts:
         print_table(
             ("id", "name", "kind", "fits", "reason"),
-            [(m.id, m.name, m.kind, "yes" if f.fits else "no", f.reason) for m, f in verdicts],
+            [(m.id, m.name, m.kind, _YES_NO[verdict_of(f)], f.reason) for m, f in verdicts],
         )
     else:
         print("No installed LoRA fits it. `modelshelf compatible --all` says why not.", file=sys.stderr)

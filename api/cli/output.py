@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from registry.generation import Job
     from registry.installs.worker import OnProgress
-    from registry.tables import Model
 
 PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
 NARROWEST = 20  # columns that text is still wrapped to: no word fits a terminal that is narrower
@@ -70,10 +70,6 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def model_dict(model: Model) -> dict[str, Any]:
-    return model.model_dump(mode="json", exclude={"files", "report"})
-
-
 def size_text(count: float) -> str:
     for unit in ("B", "kB", "MB"):
         if count < 1000:
@@ -113,3 +109,20 @@ def progress_bar() -> Iterator[OnProgress]:
             )
 
         yield follow
+
+
+@contextmanager
+def steps_bar() -> Iterator[Callable[[Job], None]]:
+    """A bar that follows a generation: waiting, loading, then step by step."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
+    ) as bar:
+        task = bar.add_task("queued", total=None)
+        yield lambda job: bar.update(
+            task, description="steps" if job.total else "loading", completed=job.done, total=job.total or None
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
+from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -12,12 +13,18 @@ from starlette.concurrency import run_in_threadpool
 
 from api.deps import ManagerDep
 from api.schemas import InstallIn, InstallList, InstallOut
-from registry.installs.states import ENDED
-from registry.tables import State
+from registry.installs.states import ENDED, POLL_SECONDS
 
 router = APIRouter(prefix="/v1/installs", tags=["installs"])
 
-WATCH_SECONDS = 0.2  # as often as the worker writes its progress
+
+class Order(StrEnum):
+    """The commands of registry.installs.states; a test holds the two against each other."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    RETRY = "retry"
 
 
 @router.post("", status_code=202)
@@ -39,10 +46,19 @@ def show_install(manager: ManagerDep, install_id: str) -> InstallOut:
     return InstallOut.of(manager.installs.get(install_id))
 
 
-@router.delete("/{install_id}")
-def cancel_install(manager: ManagerDep, install_id: str) -> InstallOut:
-    """Cancel an install that has not ended. What has arrived is kept, and is not fetched again if it is asked for later."""
-    return InstallOut.of(manager.installs.move(install_id, State.CANCELLED))
+@router.delete("/{install_id}", status_code=204)
+def discard_install(manager: ManagerDep, install_id: str) -> None:
+    """Forget an install, and what has arrived of it; one that runs is cancelled first. The model that it became stays."""
+    manager.discard_install(install_id)
+
+
+@router.post("/{install_id}/{command}")
+def order_install(manager: ManagerDep, install_id: str, command: Order) -> InstallOut:
+    """Pause or cancel an install that has not ended; resume a paused one; retry one that failed or was cancelled.
+
+    What has arrived is kept, and is not fetched again.
+    """
+    return InstallOut.of(manager.order_install(install_id, command))
 
 
 def existing(manager: ManagerDep, install_id: str) -> str:
@@ -54,7 +70,10 @@ def existing(manager: ManagerDep, install_id: str) -> str:
 async def watch_install(
     manager: ManagerDep, install_id: Annotated[str, Depends(existing)]
 ) -> AsyncIterable[ServerSentEvent]:
-    """Server-sent events, named by the install's state, each with the install as data; the last one is the end of the job."""
+    """Server-sent events, named by the install's state, each with the install as data; the last one is the end of the job.
+
+    A paused install has not ended: its stream stays open.
+    """
     last = None
     while True:
         install = InstallOut.of(await run_in_threadpool(manager.installs.get, install_id))
@@ -63,4 +82,4 @@ async def watch_install(
         if install.state in ENDED:
             return
         last = install
-        await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)

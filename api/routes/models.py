@@ -1,50 +1,119 @@
-"""GET /v1/models and what hangs below it."""
+"""GET /v1/models and what hangs below it. All of it has an ETag: a client that has the answer already is told so with 304."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from fastapi.responses import Response
 
+from api.conditional import ConditionalDep
 from api.deps import ManagerDep
-from api.schemas import CompatibleLora, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
+from api.schemas import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
+from registry import queries
 from registry.errors import InvalidRequest
 from registry.recipes import check_overrides
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
+UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "As the client has it: If-None-Match names its ETag."}
+}
+Sort = Literal["name", "-name", "created", "-created", "size", "-size"]
+Limit = Annotated[int, Query(ge=1, le=queries.MAX_LIMIT)]
+Cursor = Annotated[str | None, Query(description="`next` of the page before.", max_length=4000)]
 
-@router.get("")
+
+@router.get("", response_model=ModelList, responses=UNCHANGED)
 def list_models(
     manager: ManagerDep,
+    conditional: ConditionalDep,
     kind: Annotated[Kind | None, Query(description="checkpoint, lora or lcm_lora")] = None,
     family: Annotated[str | None, Query(examples=["sd-1"])] = None,
-    q: Annotated[str | None, Query(description="Looked for in names, repository ids and triggers.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
-) -> ModelList:
-    """Installed models by name."""
+    tag: Annotated[str | None, Query()] = None,
+    q: Annotated[
+        str | None,
+        Query(description="Words that all stand somewhere in name, repositories, triggers, tags, title or author."),
+    ] = None,
+    digest: Annotated[
+        str | None,
+        Query(description="Of any kind, or how it begins: 6 hex digits at least.", examples=["sha256:e3b0c442"]),
+    ] = None,
+    compatible_with: Annotated[str | None, Query(description="A checkpoint, by id or name: LoRAs that fit it.")] = None,
+    missing: Annotated[
+        bool | None, Query(description="Only those whose file is gone, or only those that are there.")
+    ] = None,
+    sort: Sort = "name",
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Models, a page at a time: pass `next` as `cursor` for the next one."""
     if kind is not None and kind not in TAKEN:
         raise InvalidRequest(f"kind is {kind}; the registry holds {', '.join(sorted(TAKEN))}.", field="kind")
-    models = manager.catalog.list(kind=kind, family=family, text=q, limit=limit, offset=offset)
-    return ModelList(models=[ModelOut.of(m) for m in models])
+    query = queries.Query(
+        kind=kind, family=family, tag=tag, text=q, digest=digest, missing=missing, sort=sort, limit=limit, cursor=cursor
+    )
+
+    def build() -> ModelList:
+        page = manager.catalog.page(manager.compatible_query(compatible_with, query) if compatible_with else query)
+        return ModelList(models=[ModelOut.of(m) for m in page.models], next=page.cursor)
+
+    return conditional.answer(build)
 
 
-@router.get("/{model_id}")
-def show_model(manager: ManagerDep, model_id: str) -> ModelDetail:
-    """One model, by id or name, with its files and the probe's evidence."""
-    return ModelDetail.of(manager.catalog.get(model_id))
+@router.get("/{model_id}", response_model=ModelDetail, responses=UNCHANGED)
+def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: str) -> Response:
+    """One model, by id or name, with its digests, sources, files and the probe's evidence."""
+
+    def build() -> ModelDetail:
+        model = manager.catalog.get(model_id)
+        return ModelDetail.detailed(model, manager.catalog.files(model), manager.catalog.report(model))
+
+    return conditional.answer(build)
 
 
 @router.patch("/{model_id}")
 def set_overrides(manager: ManagerDep, model_id: str, body: OverridesIn) -> ModelOut:
-    """Your own weight, steps, CFG or scheduler for a model: it beats the provider's recommendation; null takes it back."""
-    return ModelOut.of(manager.catalog.override(model_id, check_overrides(body.model_dump(exclude_unset=True))))
+    """Name, tags, notes, triggers, and your own weight and its range, steps, CFG or scheduler.
+
+    They beat the provider's; null takes one back.
+    """
+    stated = body.model_dump(exclude_unset=True)
+    name = stated.pop("name", None)
+    return ModelOut.of(manager.catalog.override(model_id, check_overrides(stated), name=name))
 
 
-@router.get("/{model_id}/compatible-loras")
-def compatible_loras(manager: ManagerDep, model_id: str, all: bool = False) -> CompatibleLoras:
+@router.get("/{model_id}/compatible-loras", response_model=CompatibleLoras, responses=UNCHANGED)
+def compatible_loras(
+    manager: ManagerDep,
+    conditional: ConditionalDep,
+    model_id: str,
+    all: bool = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
     """The LoRAs that fit this checkpoint, each with the reason; with `all`, also those that do not fit, and why not."""
-    verdicts = [CompatibleLora.of(m, fit) for m, fit in manager.compatible_loras(model_id) if fit.fits or all]
-    return CompatibleLoras(checkpoint=manager.catalog.get(model_id).id, loras=verdicts)
+    return conditional.answer(
+        lambda: CompatibleLoras.of(manager.compatible_loras(model_id, every=all, limit=limit, cursor=cursor))
+    )
+
+
+@router.get("/{model_id}/compatible-checkpoints", response_model=CompatibleCheckpoints, responses=UNCHANGED)
+def compatible_checkpoints(
+    manager: ManagerDep,
+    conditional: ConditionalDep,
+    model_id: str,
+    all: bool = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """The checkpoints that this LoRA fits, each with the reason; with `all`, also those that it does not fit, and why not.
+
+    `limit` is how many checkpoints are looked at: a page may hold fewer.
+    """
+    return conditional.answer(
+        lambda: CompatibleCheckpoints.of(
+            manager.compatible_checkpoints(model_id, every=all, limit=limit, cursor=cursor)
+        )
+    )

@@ -51,9 +51,7 @@ class _Cursor:
                 "header_too_large", f"The GGUF header is longer than {HEADER_CAP:,} bytes, or a length in it is forged."
             )
         if self.size is not None and end > self.size:
-            raise UnreadableModel(
-                "truncated", "The file ends inside its GGUF header. Finish the download, or start it again."
-            )
+            raise UnreadableModel("truncated", "The file ends inside its GGUF header.")
         if end > len(self.data):
             # Twice as far each time: what has been read is parsed again.
             further = end + max(STEP, len(self.data))
@@ -113,7 +111,7 @@ def parse_gguf(prefix: bytes | bytearray, size: int | None) -> Header:
     if version not in (2, 3):
         raise UnreadableModel(
             "unsupported_format",
-            f"GGUF version {version} is not known here (2 and 3 are). Convert the file with current tools.",
+            f"GGUF version {version} is not known here (2 and 3 are).",
         )
     tensor_count, pair_count = cursor.number("Q"), cursor.number("Q")
     if tensor_count > TENSOR_CAP or pair_count > PAIR_CAP:
@@ -161,7 +159,8 @@ def _tensors(cursor: _Cursor, count: int) -> Mapping[str, tuple[TensorSpec, int,
 
 def _alignment(metadata: Mapping[str, str]) -> int:
     stated = metadata.get("general.alignment", str(ALIGNMENT))
-    if not stated.isdecimal() or not 0 < (alignment := int(stated)) < 1 << 32 or alignment & (alignment - 1):
+    alignment = int(stated) if stated.isascii() and stated.isdecimal() and len(stated) <= 10 else 0
+    if not 0 < alignment < 1 << 32 or alignment & (alignment - 1):
         raise UnreadableModel("bad_header", "The GGUF header states an alignment that is no power of two.")
     return alignment
 
@@ -181,6 +180,5 @@ def _check_extents(tensors: Mapping[str, tuple[TensorSpec, int, int]], alignment
     if tensors and cursor.size is not None and start + end > cursor.size:
         raise UnreadableModel(
             "truncated",
-            f"The file has {cursor.size:,} of the {start + end:,} bytes that its header announces. Finish the "
-            "download, or start it again.",
+            f"The file has {cursor.size:,} of the {start + end:,} bytes that its header announces.",
         )

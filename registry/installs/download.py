@@ -5,38 +5,56 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, StorageFull
+from registry.errors import DigestMismatch, DownloadIncomplete, StorageFull
+from registry.installs import split
 from registry.installs.hashing import BLOCK, Digests, Hasher
-from registry.installs.origins import Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile
+from registry.installs.origins import Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, Stream
 
 ATTEMPTS = 20
 """Requests that one call makes, as long as each gets further than the ones before; then the caller decides."""
+RESERVE = 16 << 20
+"""Bytes that stay free on the disk: the database must still be able to say that the disk is full."""
+YIELDED = 1 << 20  # bytes of a partial file that are given up when the disk has none left
+ROOM_EVERY = 64 << 20  # bytes between two looks at the free space
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a download tells, and asks.
+
+    `on_bytes`: told the bytes in the part after each chunk; they fall to 0 when a server's answer forces a new beginning.
+    `on_etag`: told the ETag of the version that arrives, when the first bytes of it do.
+    `check`: called before each chunk is written; what it raises ends the download, which keeps what has arrived.
+    """
+
+    on_bytes: Callable[[int], None] = lambda _: None
+    on_etag: Callable[[str | None], None] = lambda _: None
+    check: Callable[[], None] = lambda: None
+
+
 def download(
-    origin: Origin, file: RemoteFile, part: Path, *, on_bytes: Callable[[int], None], cancelled: Callable[[], bool]
+    origin: Origin, file: RemoteFile, part: Path, watch: Watch, *, etag: str | None = None, connections: int = 1
 ) -> Digests:
     """Bring `file` into `part`, whole, verified and synced to disk, and return its digests.
 
     Bytes that `part` holds already, from an earlier call or process, are hashed, and only the missing ones are asked
-    for. The caller names `part` so that it can belong to one version of one file only, and renames it afterwards.
+    for, of the version `etag` when one is given. The caller names `part` so that it can belong to one version of one file only, and
+    renames it afterwards. `connections`: the most that a large file is split over.
 
-    `on_bytes`: told the bytes in `part` after each chunk; they fall to 0 when a server's answer forces a new beginning.
-    `cancelled`: asked before each chunk is written.
-
-    Raises Cancelled, DownloadIncomplete, HubUnreachable and StorageFull, which keep `part` for the next call;
+    Raises DownloadIncomplete, HubUnreachable and StorageFull, which keep `part` for the next call;
     DigestMismatch, which deletes it; and what `origin` raises.
     """
     try:
         with part.open("ab+", buffering=0) as handle, _full_disk(file, part):
-            attempt = _Download(origin, file, part, handle, on_bytes, cancelled)
+            attempt = _Download(origin, file, part, handle, watch, etag, connections)
             attempt.run()
             os.fsync(handle.fileno())
         digests = attempt.hasher.digests()
@@ -45,6 +63,17 @@ def download(
         part.unlink()
         raise
     return digests
+
+
+def check_room(folder: Path, missing: int, what: str) -> None:
+    """Say at once what would otherwise fail hours later. `missing`: bytes still to come. Raises StorageFull."""
+    free = shutil.disk_usage(folder).free - RESERVE
+    if missing > free:
+        raise StorageFull(
+            f"{what} needs {missing:,} more bytes, and {folder} has {max(0, free):,} to spare. Make room, then try again.",
+            needed=missing,
+            free=max(0, free),
+        )
 
 
 class _Download:
@@ -56,20 +85,23 @@ class _Download:
         file: RemoteFile,
         part: Path,
         handle: FileIO,
-        on_bytes: Callable[[int], None],
-        cancelled: Callable[[], bool],
+        watch: Watch,
+        etag: str | None,
+        connections: int,
     ) -> None:
         self._origin = origin
         self._file = file
         self._part = part
         self._handle = handle
-        self._on_bytes = on_bytes
-        self._cancelled = cancelled
-        self.hasher = Hasher()
+        self._watch = watch
+        self._etag = etag
+        self._connections = connections if origin.reads_in_parallel else 1
+        self._looked = 0  # bytes that were there when the free space was looked at
+        self._new_hasher()
 
     def run(self) -> None:
         self._take_up()
-        self._check_space()
+        self._check_room()
         furthest = self.hasher.size
         for _ in range(ATTEMPTS):
             if self._is_whole():
@@ -78,6 +110,8 @@ class _Download:
                 if self._fetch_rest():
                     return
             except RangeIgnored:
+                # A server that serves no ranges at all, or a file that has changed.
+                self._connections = 1
                 self._begin_anew()
             except RangeUnsatisfiable as error:
                 if self._file.size is not None:
@@ -94,13 +128,34 @@ class _Download:
         raise self._incomplete(DownloadIncomplete(f"The connection broke {ATTEMPTS} times."))
 
     def _fetch_rest(self) -> bool:
-        """One request. True when its end is the file's; where no size was announced, a proper end is all there is."""
-        with self._origin.stream(self._file, self.hasher.size) as chunks:
+        """One pass. True when its end is the file's; where no size was announced, a proper end is all there is."""
+        with self._chunks() as chunks:
             for chunk in chunks:
                 self._add(chunk)
         if self._file.size is not None and not self._is_whole():
             raise DownloadIncomplete(f"The server ended {self._file.path} early.")
         return True
+
+    @contextmanager
+    def _chunks(self) -> Iterator[Iterable[bytes]]:
+        start, end = self.hasher.size, self._file.size
+        if self._connections > 1 and end is not None and end - start >= split.SPLIT_FROM:
+            chunks = split.split(self._open, start, end, most=self._connections, check=self._watch.check)
+            try:
+                yield chunks
+            finally:
+                chunks.close()  # type: ignore[attr-defined]  # a generator's
+            return
+        with self._open(start) as stream:
+            yield stream
+
+    @contextmanager
+    def _open(self, start: int, end: int | None = None) -> Iterator[Stream]:
+        with self._origin.stream(self._file, start, end, self._etag) as stream:
+            if self._etag is None and stream.etag is not None:
+                self._etag = stream.etag
+                self._watch.on_etag(stream.etag)
+            yield stream
 
     def _take_up(self) -> None:
         """Hash what an earlier call left; more than the file has cannot be the beginning of it."""
@@ -110,43 +165,38 @@ class _Download:
             return
         self._handle.seek(0)
         while block := self._handle.read(BLOCK):
-            self._check_cancelled()
+            self._watch.check()
             self.hasher.update(block)
-        self._on_bytes(self.hasher.size)
+        self._watch.on_bytes(self.hasher.size)
 
-    def _check_space(self) -> None:
-        """Say at once what would otherwise fail hours later."""
-        missing = (self._file.size or 0) - self.hasher.size
-        free = shutil.disk_usage(self._part.parent).free
-        if missing > free:
-            raise StorageFull(
-                f"{self._file.path} needs {missing:,} more bytes, and {self._part.parent} has {free:,} left. "
-                "Make room, then try again.",
-                needed=missing,
-                free=free,
-            )
+    def _check_room(self) -> None:
+        self._looked = self.hasher.size
+        check_room(self._part.parent, (self._file.size or 0) - self.hasher.size, self._file.path)
 
     def _add(self, chunk: bytes) -> None:
-        self._check_cancelled()
+        self._watch.check()
+        if self.hasher.size - self._looked >= ROOM_EVERY:
+            self._check_room()
         rest = memoryview(chunk)
         while rest:  # an unbuffered write may take a part only
             rest = rest[self._handle.write(rest) :]
         self.hasher.update(chunk)
-        self._on_bytes(self.hasher.size)
+        self._watch.on_bytes(self.hasher.size)
         if self._file.size is not None and self.hasher.size > self._file.size:
             raise self._too_long()
 
     def _begin_anew(self) -> None:
         self._handle.truncate(0)
-        self.hasher = Hasher()
-        self._on_bytes(0)
+        self._etag = None
+        self._watch.on_etag(None)
+        self._new_hasher()
+        self._watch.on_bytes(0)
+
+    def _new_hasher(self) -> None:
+        self.hasher = Hasher(git_size=self._file.size if self._file.git else None)
 
     def _is_whole(self) -> bool:
         return self.hasher.size == self._file.size
-
-    def _check_cancelled(self) -> None:
-        if self._cancelled():
-            raise Cancelled(f"Stopped; {self.hasher.size:,} bytes of {self._file.path} are kept.")
 
     def _too_long(self) -> DigestMismatch:
         return DigestMismatch(
@@ -165,13 +215,15 @@ class _Download:
 
 
 def _verify(file: RemoteFile, digests: Digests) -> None:
-    if file.sha256 is not None and digests.sha256 != file.sha256.lower():
-        raise DigestMismatch(
-            f"The bytes of {file.path} are not those that were announced (SHA-256 {digests.sha256[:12]}, not "
-            f"{file.sha256[:12]}). They were deleted; try again, and look at HF_ENDPOINT and proxies if it recurs.",
-            expected=file.sha256,
-            actual=digests.sha256,
-        )
+    """Against what was announced: the SHA-256 of an LFS file, git's SHA-1 of another."""
+    for name, expected, actual in (("SHA-256", file.sha256, digests.sha256), ("git's SHA-1", file.git, digests.git)):
+        if expected is not None and actual != expected.lower():
+            raise DigestMismatch(
+                f"The bytes of {file.path} are not those that were announced ({name} {str(actual)[:12]}, not "
+                f"{expected[:12]}). They were deleted; try again, and look at HF_ENDPOINT and proxies if it recurs.",
+                expected=expected,
+                actual=actual,
+            )
 
 
 @contextmanager
@@ -181,6 +233,11 @@ def _full_disk(file: RemoteFile, part: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
+        # Where not one byte is free, the database could not even say so: the last bytes that came make room for it.
+        size = max(0, part.stat().st_size - YIELDED)
+        os.truncate(part, size)
         raise StorageFull(
-            f"The disk of {part.parent} is full; what came of {file.path} is kept. Make room, then try again."
+            f"The disk of {part.parent} is full; what came of {file.path} is kept. Make room, then try again.",
+            needed=(file.size or size) - size,
+            free=0,
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -22,12 +23,15 @@ from probes import (
     probe,
 )
 from registry.cards import parse_card
-from registry.errors import KindNotTaken, NotIdentified, UnusableFile
+from registry.errors import AmbiguousChoice, KindNotTaken, NotIdentified, NoWeights, UnusableFile
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
-from registry.installs.selection import INDEX, Selection, folder_from, select
+from registry.installs.origins.access import Access
+from registry.installs.selection import INDEX, Selection, address, folder_from, options
 from registry.settings import Settings
 from registry.sources import PathSource, parse_source
 
+LISTED = 40  # options whose headers are read: a collection of more must be asked for by file
+PROBED_AT_ONCE = 4  # each takes a round trip or two
 SMALL_FILE = 4 * 1024 * 1024  # bytes; no published config.json comes near it
 
 
@@ -41,10 +45,74 @@ class Candidate:
 
 
 def examine(origin: Origin) -> Candidate:
-    """Resolve, choose, and probe the headers. Raises the origin's and selection's errors, and UnreadableModel."""
+    """Resolve, choose, and probe the headers.
+
+    Of several options the one that is taken decides; of several that are taken, the user does. Raises the origin's and selection's
+    errors, UnreadableModel, and AmbiguousChoice and NoWeights with `candidates`: what each is.
+    """
     listing = origin.listing()
-    selection = select(listing, partial(read_json, origin))
-    return Candidate(listing, selection, _probe_remote(origin, listing, selection))
+    tiers = options(listing, partial(read_json, origin))
+    seen: list[tuple[Selection, Report | UnreadableModel]] = []
+    for tier in tiers:
+        found = list(zip(tier, _probe_all(origin, listing, tier), strict=False))
+        taken = [(s, r) for s, r in found if isinstance(r, Report) and _is_taken(r)]
+        if len(taken) == 1:
+            return Candidate(listing, *taken[0])
+        seen += taken or found
+        if taken:
+            break
+    if len(tiers[0]) == 1 and not taken:  # what is wrong with it says more than that there is nothing else
+        selection, report = seen[0]
+        if isinstance(report, UnreadableModel):
+            raise report
+        return Candidate(listing, selection, report)
+    raise _undecided(listing, seen, sum(map(len, tiers)), any_taken=bool(taken))
+
+
+def _probe_all(origin: Origin, listing: Listing, tier: list[Selection]) -> list[Report | UnreadableModel]:
+    """What each of the first LISTED is; those whose headers cannot be read, the reason."""
+
+    def ask(selection: Selection) -> Report | UnreadableModel:
+        try:
+            return _probe_remote(origin, listing, selection)
+        except UnreadableModel as error:
+            return error
+
+    if len(tier) == 1:
+        return [ask(tier[0])]
+    with ThreadPoolExecutor(PROBED_AT_ONCE, thread_name_prefix="probe") as threads:
+        return list(threads.map(ask, tier[:LISTED]))
+
+
+def _is_taken(report: Report) -> bool:
+    return report.outcome is Outcome.IDENTIFIED and report.kind in TAKEN
+
+
+def _undecided(
+    listing: Listing, seen: list[tuple[Selection, Report | UnreadableModel]], count: int, *, any_taken: bool
+) -> Exception:
+    candidates = [
+        {
+            "source": address(listing, selection),
+            "size": selection.size,
+            "report": report.as_dict()
+            if isinstance(report, Report)
+            else {"outcome": "unusable", "reason": str(report)},
+        }
+        for selection, report in seen
+    ]
+    label = listing.repo_id or listing.source
+    what = [
+        f"{c['source']} ({r.kind}, {r.family})"
+        for c, (_, r) in zip(candidates, seen, strict=True)
+        if isinstance(r, Report)
+    ]
+    names = ", ".join(what[:6]) + (" and more" if len(what) > 6 else "")
+    if any_taken:
+        return AmbiguousChoice(
+            f"There are {len(candidates)} models in {label}; name one of them: {names}.", candidates=candidates
+        )
+    return NoWeights(f"None of the {count} weight files in {label} is a model that is taken.", candidates=candidates)
 
 
 def probe_source(text: str, settings: Settings) -> Report:
@@ -64,7 +132,12 @@ def _is_one_model(path: Path) -> bool:
 
 def connection(settings: Settings) -> dict[str, Any]:
     """What open_origin needs of the settings."""
-    return {"endpoint": settings.hub_endpoint, "token": settings.hub_token, "timeout": settings.download_timeout}
+    return {
+        "endpoint": settings.hub_endpoint,
+        "token": settings.hub_token,
+        "timeout": settings.download_timeout,
+        "access": Access(settings.allowed_hosts, settings.allowed_networks),
+    }
 
 
 def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Report:
@@ -76,7 +149,7 @@ def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Rep
 
 
 def header_at(origin: Origin, file: RemoteFile) -> Header:
-    """The header of a file where it is, by as few reads as it takes: one, as a rule. Raises UnreadableModel."""
+    """The header of a file where it is, by one read as a rule. Raises UnreadableModel and the origin's errors."""
     prefix = origin.read(file, 0, REMOTE_PREFIX)
     while True:
         try:
@@ -84,7 +157,7 @@ def header_at(origin: Origin, file: RemoteFile) -> Header:
         except HeaderIncomplete as more:
             rest = origin.read(file, len(prefix), more.needed - len(prefix))
             if not rest:
-                raise UnreadableModel("truncated", f"{file.path} ends inside its header; download it again.") from more
+                raise UnreadableModel("truncated", f"{file.path} ends inside its header.") from more
             prefix += rest
 
 
@@ -113,7 +186,7 @@ def read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:
     try:
         value = json.loads(origin.read(file, 0, SMALL_FILE))
     except ValueError as error:
-        raise UnreadableModel("bad_config", f"{file.path} is not JSON: {error}") from error
+        raise UnreadableModel("bad_config", f"{file.path} is not JSON ({error}).") from error
     if not isinstance(value, dict):
         raise UnreadableModel("bad_config", f"{file.path} holds no JSON object.")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +20,24 @@ class Digests:
 
     `autov3`: SHA-256 of what follows a safetensors header (file[8+N:], N the little-endian u64 in front), equal for
     files that differ in metadata only; None for other formats. A1111 shows its first 12 digits.
+    `git`: SHA-1 of the file as a git blob, 40 hex digits, where it was asked for.
     """
 
     size: int
     blake3: str
     sha256: str
     autov3: str | None
+    git: str | None = None
 
 
 class Hasher:
-    """BLAKE3, SHA-256 and AutoV3 of bytes that arrive in pieces of any size."""
+    """BLAKE3, SHA-256 and AutoV3 of bytes that arrive in pieces of any size.
 
-    def __init__(self) -> None:
+    `git_size`: the bytes that will come, when git's SHA-1 of them is wanted too: git hashes the size first.
+    """
+
+    def __init__(self, git_size: int | None = None) -> None:
+        self._git = None if git_size is None else hashlib.sha1(b"blob %d\0" % git_size, usedforsecurity=False)
         self._size = 0
         self._blake3 = blake3()
         self._sha256 = hashlib.sha256()
@@ -46,6 +53,8 @@ class Hasher:
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
         self._blake3.update(chunk)
         self._sha256.update(chunk)
+        if self._git is not None:
+            self._git.update(chunk)
         if len(self._start) <= _LENGTH_BYTES:
             self._start += bytes(chunk[: _LENGTH_BYTES + 1 - len(self._start)])
             self._body_at = _body_offset(self._start)
@@ -56,15 +65,17 @@ class Hasher:
     def digests(self) -> Digests:
         is_safetensors = self._body_at is not None and self._size >= self._body_at
         autov3 = self._body.hexdigest() if is_safetensors else None
-        return Digests(self._size, self._blake3.hexdigest(), self._sha256.hexdigest(), autov3)
+        git = None if self._git is None else self._git.hexdigest()
+        return Digests(self._size, self._blake3.hexdigest(), self._sha256.hexdigest(), autov3, git)
 
 
-def hash_file(path: Path) -> Digests:
-    """Raises OSError when the file cannot be read."""
+def hash_file(path: Path, check: Callable[[], None] = lambda: None) -> Digests:
+    """`check`: called for each BLOCK; what it raises ends it. Raises OSError when the file cannot be read."""
     hasher = Hasher()
     buffer = memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
+            check()
             hasher.update(buffer[:count])
     return hasher.digests()
 

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from probes import Folder, Header, choose_weights, merge_headers
-from registry.errors import AmbiguousChoice, NoWeights, UnusableFile
+from registry.errors import NoWeights, UnusableFile
 from registry.installs.origins import Listing, RemoteFile
+from registry.sources import HubSource
 
 WEIGHTS = (".safetensors", ".gguf")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -39,30 +40,26 @@ class Selection:
         return sum(f.size or 0 for f in self.files)
 
 
-def select(listing: Listing, read: Callable[[RemoteFile], Mapping[str, Any]]) -> Selection:
-    """The named file; else a diffusers folder; else the one weight file. `read` fetches a small JSON file.
+def options(listing: Listing, read: Callable[[RemoteFile], Mapping[str, Any]]) -> list[list[Selection]]:
+    """What could be meant, the likelier ones in front: the named file; else a diffusers folder; else the weight files of the named
+    folder, and after them those of the folders below. Names decide nothing more: what the files are is for their headers to say.
 
-    Raises NoWeights, AmbiguousChoice, UnusableFile.
+    `read` fetches a small JSON file. Raises NoWeights, UnusableFile.
     """
     by_path = {f.path: f for f in listing.files}
     if listing.focus in by_path:
-        return _single(by_path[listing.focus], listing)
+        return [[_single(by_path[listing.focus], listing)]]
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = [f for f in listing.files if f.path.startswith(prefix)]
     if index := by_path.get(prefix + INDEX):
         files = _pipeline_files(inside, prefix, read(index))
-        return Selection(files, True, PurePosixPath(prefix).name or _repository_name(listing), prefix)
-    here = [f for f in inside if "/" not in f.path[len(prefix) :]]
-    weights = [f for f in here if f.path.endswith(WEIGHTS)]
-    if len(weights) == 1:
-        return _single(weights[0], listing)
-    if weights:
-        choices = _addresses(listing, weights)
-        raise AmbiguousChoice(
-            f"There are {len(choices)} weight files in {_label(listing)}; name one of them: {_few(choices)}.",
-            choices=choices,
-        )
-    raise _nothing(listing, inside, prefix)
+        return [[Selection(files, True, PurePosixPath(prefix).name or _repository_name(listing), prefix)]]
+    weights = [f for f in inside if f.path.endswith(WEIGHTS)]
+    here = [_single(f, listing) for f in weights if "/" not in f.path[len(prefix) :]]
+    below = [_single(f, listing) for f in weights if "/" in f.path[len(prefix) :]]
+    if not weights:
+        raise _nothing(listing, inside, prefix)
+    return [tier for tier in (here, below) if tier]
 
 
 def _single(file: RemoteFile, listing: Listing) -> Selection:
@@ -130,11 +127,6 @@ def _nothing(listing: Listing, inside: list[RemoteFile], prefix: str) -> Excepti
     pickles = [f.path for f in inside if f.path.endswith(PICKLES)]
     if pickles:
         return _pickle(pickles[0])
-    deeper = _addresses(listing, [f for f in inside if f.path.endswith(WEIGHTS)])
-    if deeper:
-        return AmbiguousChoice(
-            f"{_label(listing)} keeps its weights in sub-folders; name a file: {_few(deeper)}.", choices=deeper
-        )
     return NoWeights(
         f"There is no weight file ({', '.join(WEIGHTS)}) in {_label(listing)}{'/' + prefix if prefix else ''}."
     )
@@ -149,16 +141,13 @@ def _pickle(path: str) -> UnusableFile:
     )
 
 
-def _addresses(listing: Listing, files: Iterable[RemoteFile]) -> list[str]:
-    """As the user can type them."""
-    if listing.repo_id:
-        return [f"hf://{listing.repo_id}/{f.path}" for f in files]
-    return [str(Path(listing.source, f.path)) for f in files]
+def address(listing: Listing, selection: Selection) -> str:
+    """Of one of several options, as the user can type it."""
+    path = selection.files[0].path
+    if listing.repo_id is None:
+        return str(Path(listing.source, path))
+    return str(HubSource(listing.repo_id, listing.ref, path))
 
 
 def _label(listing: Listing) -> str:
     return listing.repo_id or listing.source
-
-
-def _few(paths: list[str], limit: int = 6) -> str:
-    return ", ".join(paths[:limit]) + (f" and {len(paths) - limit} more" if len(paths) > limit else "")

@@ -1,19 +1,22 @@
-"""An install's states: one table of transitions, one function that moves."""
+"""An install's states: one table of transitions, one table of what people may order, one function that moves."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, delete, update
 from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
-from registry.errors import InstallNotFound, WrongState
+from registry.errors import Cancelled, InstallNotFound, WrongState
 from registry.tables import Install, State, now
 
 ACTIVE = (State.QUEUED, State.RESOLVING, State.DOWNLOADING, State.PROBING, State.REGISTERING)
-ENDED = (State.INSTALLED, State.FAILED, State.CANCELLED, State.PAUSED)  # nothing more happens by itself
+ENDED = (State.INSTALLED, State.FAILED, State.CANCELLED)  # nothing more happens until somebody orders it
 _STOPS = {State.FAILED, State.CANCELLED, State.PAUSED}
 
 # A service that was killed queues its active installs again, so every active state leads back to `queued`; what is already on disk is
@@ -23,12 +26,31 @@ TRANSITIONS: dict[State, set[State]] = {
     State.RESOLVING: {State.QUEUED, State.DOWNLOADING, State.INSTALLED} | _STOPS,
     State.DOWNLOADING: {State.QUEUED, State.PROBING} | _STOPS,
     State.PROBING: {State.QUEUED, State.REGISTERING} | _STOPS,
-    State.REGISTERING: {State.QUEUED, State.INSTALLED, State.FAILED},  # a row and a rename: too late to stop it
+    State.REGISTERING: {State.QUEUED, State.INSTALLED} | _STOPS,
     State.PAUSED: {State.QUEUED, State.CANCELLED},
     State.FAILED: {State.QUEUED},
     State.INSTALLED: set(),
     State.CANCELLED: {State.QUEUED},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a person may order: the state it leads to, and those it may be given in."""
+
+    to: State
+    since: Collection[State]
+
+
+COMMANDS: dict[str, Command] = {
+    "pause": Command(State.PAUSED, ACTIVE),
+    "resume": Command(State.QUEUED, (State.PAUSED,)),
+    "cancel": Command(State.CANCELLED, (*ACTIVE, State.PAUSED)),
+    "retry": Command(State.QUEUED, (State.FAILED, State.CANCELLED)),
+}
+
+POLL_SECONDS = 0.2
+"""Between two looks at the row: an order given by another process is obeyed within it, and people see no difference below it."""
 
 
 class InstallBook:
@@ -37,8 +59,8 @@ class InstallBook:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def open(self, source: str) -> Install:
-        install = Install(source=source)
+    def open(self, source: str, **fields: Any) -> Install:
+        install = Install(source=source, **fields)
         with unit_of_work(self._engine) as session:
             session.add(install)
         return install
@@ -50,7 +72,7 @@ class InstallBook:
             raise InstallNotFound(f"There is no install “{install_id}”.", install=install_id)
         return install
 
-    def list(self, *, states: tuple[State, ...] = tuple(State), limit: int | None = 100) -> list[Install]:
+    def list(self, *, states: Collection[State] = tuple(State), limit: int | None = 100) -> list[Install]:
         """Newest first."""
         query = (
             select(Install).where(col(Install.state).in_(states)).order_by(col(Install.created_at).desc()).limit(limit)
@@ -58,10 +80,26 @@ class InstallBook:
         with Session(self._engine) as session:
             return list(session.exec(query))
 
-    def move(self, install_id: str, to: State, **fields: Any) -> Install:
-        """The only way a state changes: one UPDATE, so that of two who move at once one wins. Raises WrongState, InstallNotFound."""
-        allowed = [state for state, targets in TRANSITIONS.items() if to in targets]
+    def move(
+        self,
+        install_id: str,
+        to: State,
+        *,
+        since: Collection[State] = tuple(State),
+        attempt: int | None = None,
+        **fields: Any,
+    ) -> Install:
+        """The only way a state changes: one UPDATE, so that of two who move at once one wins.
+
+        `since`, `attempt`: narrow further what TRANSITIONS allows. Whoever queues an install again begins a new attempt; a worker
+        that is still at the old one then moves nothing any more. Raises WrongState, InstallNotFound.
+        """
+        allowed = [state for state, targets in TRANSITIONS.items() if to in targets and state in since]
         query = update(Install).where(col(Install.id) == install_id, col(Install.state).in_(allowed))
+        if attempt is not None:
+            query = query.where(col(Install.attempt) == attempt)
+        if to == State.QUEUED:
+            fields = {"attempt": Install.attempt + 1, "error": None, "bytes_per_second": None, **fields}
         with unit_of_work(self._engine) as session:
             moved = session.connection().execute(query.values(state=to, updated_at=now(), **fields)).rowcount
         install = self.get(install_id)
@@ -69,14 +107,73 @@ class InstallBook:
             raise WrongState(f"Install {install_id} is {install.state}; it cannot become {to}.", install=install_id)
         return install
 
-    def end(self, install_id: str, to: State, error: dict[str, Any] | None = None) -> None:
-        """Move an active install to where its worker leaves it; one that somebody has cancelled or paused meanwhile stays so."""
-        with suppress(WrongState):
-            self.move(install_id, to, error=error)
+    def command(self, install_id: str, name: str) -> Install:
+        """Carry out one of COMMANDS. Raises WrongState, InstallNotFound."""
+        command = COMMANDS[name]
+        try:
+            return self.move(install_id, command.to, since=command.since, error=None)
+        except WrongState as error:
+            state = self.get(install_id).state
+            raise WrongState(
+                f"Install {install_id} is {state}: there is nothing to {name}.", install=install_id
+            ) from error
 
-    def progress(self, install_id: str, bytes_done: int) -> str:
-        """Write the byte count; returns the state, which somebody else may have changed."""
+    def attempt(self, install_id: str) -> Attempt:
+        """Begin to work on a queued install. Raises WrongState, InstallNotFound."""
+        return Attempt(self, self.move(install_id, State.RESOLVING, since=(State.QUEUED,)))
+
+    def progress(self, install_id: str, **fields: Any) -> Install:
+        """Write byte counts; returns the row, whose state somebody else may have changed."""
         with unit_of_work(self._engine) as session:
             install = session.get_one(Install, install_id)
-            install.sqlmodel_update({"bytes_done": bytes_done, "updated_at": now()})
-        return install.state
+            install.sqlmodel_update({**fields, "updated_at": now()})
+        return install
+
+    def forget(self, install_ids: Collection[str]) -> None:
+        """Delete rows; the models that came of them stay."""
+        with unit_of_work(self._engine) as session:
+            session.connection().execute(delete(Install).where(col(Install.id).in_(install_ids)))
+
+
+class Attempt:
+    """One run of one install, which ends when somebody pauses, cancels or queues the install anew."""
+
+    def __init__(self, book: InstallBook, install: Install) -> None:
+        self._book = book
+        self._number = install.attempt
+        self._looked = self._wrote = 0.0
+        self.install = install
+
+    def move(self, to: State, **fields: Any) -> Install:
+        """Raises Cancelled when the install is no longer this attempt's."""
+        try:
+            self.install = self._book.move(self.install.id, to, attempt=self._number, **fields)
+        except WrongState:
+            self.install = self._book.get(self.install.id)
+            self._raise()
+        return self.install
+
+    def end(self, to: State, error: dict[str, Any] | None = None) -> None:
+        """Leave the install in `to`, unless somebody has decided otherwise meanwhile."""
+        with suppress(WrongState):
+            self._book.move(self.install.id, to, attempt=self._number, error=error, bytes_per_second=None)
+
+    def check(self) -> None:
+        """Raise Cancelled when the install is no longer this attempt's; looks at the row every POLL_SECONDS at most."""
+        if time.monotonic() - self._looked >= POLL_SECONDS:
+            self._look(self._book.get(self.install.id))
+
+    def progress(self, **fields: Any) -> None:
+        """Write byte counts, every POLL_SECONDS at most; raises like `check`."""
+        if time.monotonic() - self._wrote >= POLL_SECONDS:
+            self._wrote = time.monotonic()
+            self._look(self._book.progress(self.install.id, **fields))
+
+    def _look(self, install: Install) -> None:
+        self._looked, self.install = time.monotonic(), install
+        if install.attempt != self._number or install.state not in ACTIVE:
+            self._raise()
+
+    def _raise(self) -> NoReturn:
+        state = self.install.state if self.install.attempt == self._number else "begun anew"
+        raise Cancelled(f"The install was {state}; what has arrived is kept.", install=self.install.id, state=state)

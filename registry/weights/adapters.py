@@ -1,17 +1,13 @@
-"""The mathematics of LoRA on resident tensors: factors that stay, and overlays made from them.
-
-A layer's change is `scale * weight * up @ down`, with down [rank, in * kh * kw] and up [out, rank]; a convolution is the same on its
-flattened kernel. PEFT's merged weights are what the tests hold it against.
-"""
+"""Adapters on a device: factors that are read once and stay, whatever weight they are worn at."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -19,82 +15,175 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from registry.errors import UnusableFile
-from registry.weights.bundle import Bundle
-from registry.weights.names import Role, resolve
+from registry.errors import IncompatibleAdapter, UnusableFile
+from registry.weights.algorithms import Shape, Unrecognised, recognise
+from registry.weights.deltas import DELTAS, decomposed, prepare
+from registry.weights.modules import Target, bias_of, place
 
-BATCH_BYTES = 32 * 2**20
-"""Equal shapes are patched together up to this much float32: few launches on a GPU, and little memory beside base and overlay."""
+_NAMED = 20
+"""How many tensors that have no place an error names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One layer's factors: down [rank, in * kh * kw] and up [out, rank] in the file's dtype; `scale` is alpha / rank."""
+    """What is done to one weight: an algorithm of `deltas`, its resident parts in the file's dtype, and `scale`, which is alpha / rank.
 
-    down: Tensor
-    up: Tensor
-    scale: float
+    `magnitude`: DoRA's, float32, of the base's dimensions, 1 along those that it is the norm over.
+    """
+
+    algorithm: str
+    parts: Mapping[str, Tensor]
+    scale: float = 1.0
+    magnitude: Tensor | None = None
+
+    @property
+    def low_rank(self) -> bool:
+        """It adds up @ down and nothing else: such layers are applied together, concatenated along the rank."""
+        return self.algorithm == "LoRA" and self.magnitude is None
+
+    @property
+    def rank(self) -> int:
+        return int(self.parts["up"].shape[1])
+
+    def change(self, base: Tensor, weight: float) -> Tensor:
+        """The change of `base` (float32) at `weight`."""
+        parts = {name: part.float() for name, part in self.parts.items()}
+        if self.magnitude is None:
+            return DELTAS[self.algorithm](parts, base, weight * self.scale)
+        return decomposed(DELTAS[self.algorithm](parts, base, self.scale), base, self.magnitude, weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """A LoRA on a device: canonical base weight -> its layer's factors. Small, and never written."""
+    """An adapter on a device: canonical base weights -> what it does to them. Small, and never written."""
 
-    layers: Mapping[str, Layer]
+    layers: Mapping[Target, Layer]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for layer in self.layers.values() for part in layer.parts.values())
 
 
-def load_factors(path: Path, base: Collection[str], device: torch.device) -> Factors:
-    """Reads a LoRA for a base with the canonical names `base`. Whether it fits is `check_fit`'s to say, before.
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How much of an adapter is worn: 0 is off, 1 as trained, negative is its opposite."""
 
-    Without an alpha in the file, and without PEFT's configuration in its metadata, alpha is the rank (scale 1), as in diffusers.
+    denoiser: float
+    text: float
 
-    Raises UnusableFile: the file is damaged.
+    @property
+    def off(self) -> bool:
+        return self.denoiser == self.text == 0
+
+    def of(self, weight: str) -> float:
+        """For one canonical base weight."""
+        return self.text if weight.startswith("text_encoder") else self.denoiser
+
+
+def load_factors(path: Path, base: Mapping[str, Shape], device: torch.device) -> Factors:
+    """Reads an adapter for a base with these canonical names and shapes. Whether the shapes fit is `check_fit`'s to say, before.
+
+    Raises UnusableFile: the file is damaged. IncompatibleAdapter: tensors have no place in the base.
     """
-    parts: dict[str, dict[Role, Tensor]] = defaultdict(dict)
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
-            configs = _peft_configs(stored.metadata() or {})
-            for key in stored.keys():  # noqa: SIM118 - a safe_open handle is no mapping
-                if part := resolve(key, base):
-                    parts[part.weight][part.role] = stored.get_tensor(key).to(device)
+            configs = _peft_configs(path, stored.metadata() or {})
+            names = stored.keys()
+            placed, problems = place(names, base.keys())
+            layers: dict[Target, Layer] = {}
+            for target, keys in placed.items():
+                algorithm = recognise(keys)
+                if isinstance(algorithm, Unrecognised):
+                    problems |= {keys[part]: algorithm.problem for part in algorithm.parts}
+                    continue
+                parts = {part: stored.get_tensor(key).to(device) for part, key in keys.items()}
+                layers |= _layers(target, algorithm.name, parts, base, configs)
     except SafetensorError as error:
         raise UnusableFile(f"{path.name} cannot be read: {error}", path=str(path)) from error
-    return Factors({weight: _layer(weight, roles, configs) for weight, roles in parts.items()})
+    if problems:
+        said = [f"{key}: {problem}" for key, problem in problems.items()]
+        raise IncompatibleAdapter(
+            f"{path.name} has {len(said)} tensors without a place in this checkpoint: {'; '.join(said[:3])}",
+            problems=said[:_NAMED],
+            count=len(said),
+        )
+    return Factors(layers)
 
 
-def _layer(weight: str, parts: Mapping[Role, Tensor], configs: Mapping[str, Mapping[str, Any]]) -> Layer:
-    down, up = parts["down"], parts["up"].flatten(1)
-    if (mid := parts.get("mid")) is not None:
-        # lora_mid (Tucker): down [rank, in, 1, 1] spread by mid [rank, rank, kh, kw]
-        down = torch.einsum("ijhw,jc->ichw", mid.float(), down.flatten(1).float()).to(down.dtype)
-    rank = up.shape[1]
-    if (alpha := parts.get("alpha")) is not None:
-        scale = float(alpha.item()) / rank
-    else:
-        component, _, module = weight.removesuffix(".weight").partition(".")
-        scale = _peft_scale(configs.get(component), module, rank)
-    return Layer(down.flatten(1), up, scale)
+def _layers(
+    target: Target, algorithm: str, parts: dict[str, Tensor], shapes: Mapping[str, Shape], configs: Mapping[str, Any]
+) -> dict[Target, Layer]:
+    """The layers that one module of a file makes: of its weights, and of their biases."""
+    rows = [shapes[name][0] for name in target]
+    base = torch.Size((sum(rows), *shapes[target[0]][1:]))
+    component, _, module = target[0].removesuffix(".weight").partition(".")
+    config = configs.get(component) or configs.get("") or {}
+    scale = _scale(algorithm, parts, config, module)
+    made: dict[Target, Layer] = {}
+    biases = [
+        parts.pop(part).float() * scale
+        for part, scale in (("diff_b", 1.0), ("b_norm", 1.0), ("up_bias", scale))
+        if part in parts
+    ]
+    if biases:
+        for name, piece in zip(target, torch.split(torch.stack(biases).sum(0), rows), strict=True):
+            made[bias_of(name),] = Layer("full difference", {"diff": piece})
+    if algorithm not in DELTAS:  # nothing but a bias
+        return made
+    magnitude = _magnitude(parts, base)
+    layer = Layer(algorithm, prepare(algorithm, parts, base, config), scale, magnitude)
+    if (
+        "ia3_l" in parts and layer.parts["factor"].shape[0] == base[0]
+    ):  # PEFT's scales what the layer gives, with its bias
+        for name, piece in zip(target, torch.split(layer.parts["factor"].flatten(), rows), strict=True):
+            if bias_of(name) in shapes:
+                made[bias_of(name),] = Layer(algorithm, {"factor": piece})
+    if len(target) == 1 or not layer.low_rank:
+        return made | {target: layer}
+    up, down = layer.parts["up"], layer.parts["down"]
+    for name, piece in zip(target, torch.split(up, rows), strict=True):
+        made[name,] = Layer(algorithm, {"up": piece, "down": down}, scale)
+    return made
 
 
-def _peft_configs(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Component -> the LoraConfig that diffusers >= 0.34 writes into the metadata, with keys such as `unet.lora_alpha`."""
-    configs: dict[str, dict[str, Any]] = defaultdict(dict)
-    try:
-        stated = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError as error:
-        raise UnusableFile(f"Its lora_adapter_metadata is not JSON: {error}") from error
-    if not isinstance(stated, dict):
-        raise UnusableFile("Its lora_adapter_metadata is not a JSON object.")
-    for key, value in stated.items():
-        component, _, field = key.partition(".")
-        configs[component][field] = value
-    return configs
+def _magnitude(parts: Mapping[str, Tensor], base: torch.Size) -> Tensor | None:
+    """DoRA's, shaped so that it can be multiplied with the base.
+
+    PEFT's is of each output. LyCORIS' dora_scale is [out, 1, ...] (its default since 3.0) or [1, in, ...].
+    """
+    stored = parts.get("magnitude", parts.get("dora_scale"))
+    if stored is None:
+        return None
+    on_input = "dora_scale" in parts and stored.shape[0] == 1 and prod(stored.shape) == base[1]
+    shape = (1, -1) if on_input else (-1, 1)
+    return stored.float().reshape(*shape, *(1 for _ in base[2:]))
 
 
-def _peft_scale(config: Mapping[str, Any] | None, module: str, rank: int) -> float:
-    if not config or "lora_alpha" not in config:
+# --- alpha: how each layout says it -------------------------------------------------------------------------------------
+
+_RANKS: Mapping[str, Callable[[Mapping[str, Tensor]], int | None]] = {
+    "LoRA": lambda parts: parts["up"].shape[1],
+    "LoHa": lambda parts: parts["hada_w1_b"].shape[0],
+    # one of two whole matrices has no rank, and LyCORIS then leaves its alpha out of account
+    "LoKr": lambda parts: next((parts[name].shape[0] for name in ("lokr_w2_b", "lokr_w1_b") if name in parts), None),
+    "GLoRA": lambda parts: min(parts["a2"].shape[:2]),  # [rank, in], in old files [in, rank]
+}
+
+
+def _scale(algorithm: str, parts: Mapping[str, Tensor], config: Mapping[str, Any], module: str) -> float:
+    """alpha / rank: from the file's alpha, else PEFT's configuration, else 1, as diffusers and kohya have it."""
+    if algorithm not in _RANKS:
         return 1.0
-    alpha = config["lora_alpha"]
+    rank = _RANKS[algorithm](parts)
+    if (alpha := parts.get("alpha")) is not None:
+        return float(alpha.item()) / rank if rank else 1.0
+    return _peft_scale(config, module, rank)
+
+
+def _peft_scale(config: Mapping[str, Any], module: str, rank: int | None) -> float:
+    alpha, rank = config.get("lora_alpha", config.get("alpha")), rank or config.get("r")
+    if alpha is None or not rank:
+        return 1.0
     for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):  # PEFT's own rule, peft.utils.get_pattern_key
             alpha = value
@@ -102,37 +191,26 @@ def _peft_scale(config: Mapping[str, Any] | None, module: str, rank: int) -> flo
     return float(alpha) / (sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def overlay(bundle: Bundle, adapters: Sequence[tuple[Factors, float]]) -> dict[str, Tensor]:
-    """Canonical name -> patched copy, for every tensor that the adapters touch, each with its weight; the bundle stays as it is.
+def _peft_configs(path: Path, metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Component -> its LoraConfig; "" for all.
 
-    Several adapters are concatenated along the rank and applied in one pass. Accumulated in float32, rounded once to the base's dtype. A
-    weight of 0 touches nothing.
+    diffusers >= 0.34 writes it into the metadata, with keys such as `unet.lora_alpha`; PEFT beside the weights, as adapter_config.json.
     """
-    touched: dict[str, list[tuple[Layer, float]]] = defaultdict(list)
-    for factors, weight in adapters:
-        if weight != 0:
-            for name, layer in factors.layers.items():
-                touched[name].append((layer, layer.scale * weight))
-    patched: dict[str, Tensor] = {}
-    for names in _batches(bundle, touched):
-        base = torch.stack(
-            [bundle.tensors[name].flatten(1) for name in names]
-        )  # [batch, out, in]: becomes the overlay's own memory
-        up = torch.stack([torch.cat([layer.up.float() * scale for layer, scale in touched[name]], 1) for name in names])
-        down = torch.stack([torch.cat([layer.down.float() for layer, _ in touched[name]], 0) for name in names])
-        changed = base.float().baddbmm_(up, down).to(bundle.dtype)
-        for name, tensor in zip(names, changed, strict=True):
-            patched[name] = tensor.view(bundle.tensors[name].shape)
-    return patched
+    configs: dict[str, dict[str, Any]] = defaultdict(dict)
+    for key, value in _object(metadata.get("lora_adapter_metadata", "{}"), "lora_adapter_metadata").items():
+        component, _, field = key.partition(".")
+        configs[component][field] = value
+    beside = path.with_name("adapter_config.json")
+    if path.stem == "adapter_model" and beside.is_file():
+        configs[""] = _object(beside.read_text(encoding="utf-8"), beside.name)
+    return configs
 
 
-def _batches(bundle: Bundle, touched: Mapping[str, Sequence[tuple[Layer, float]]]) -> Iterator[list[str]]:
-    """Names of tensors of one flattened shape and total rank, up to BATCH_BYTES at a time."""
-    classes: dict[tuple[int, int, int], list[str]] = defaultdict(list)
-    for name, layers in touched.items():
-        rows = bundle.tensors[name].shape[0]
-        classes[rows, bundle.tensors[name].numel() // rows, sum(layer.up.shape[1] for layer, _ in layers)].append(name)
-    for (rows, columns, _), names in classes.items():
-        count = max(1, BATCH_BYTES // (4 * rows * columns))
-        for start in range(0, len(names), count):
-            yield names[start : start + count]
+def _object(text: str, name: str) -> dict[str, Any]:
+    try:
+        stated = json.loads(text)
+    except ValueError as error:
+        raise UnusableFile(f"Its {name} is not JSON: {error}") from error
+    if not isinstance(stated, dict):
+        raise UnusableFile(f"Its {name} is not a JSON object.")
+    return stated

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
+import orjson
 import torch
 from blake3 import blake3
 from safetensors import SafetensorError, safe_open
@@ -18,8 +21,9 @@ from torch import Tensor
 from probes import TensorSpec
 from registry.compatibility import checkpoint_tensors
 from registry.errors import NotGenerable, UnusableFile
-from registry.weights.files import weight_files
+from registry.weights.files import WeightFile, weight_files
 from registry.weights.names import Source, canonical_sources
+from registry.weights.reading import Move, read
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,36 @@ class Bundle:
         return {name: TensorSpec(dtype, tuple(tensor.shape)) for name, tensor in self.tensors.items()}
 
     @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: spec.shape for name, spec in self.specs.items()}
+
+    def stacked(self, names: Sequence[str]) -> Tensor:
+        """Tensors of one flattened shape as one [count, rows, columns]: a view if they lie one after another in the allocation."""
+        flat = [self.tensors[name].flatten(1) for name in names]
+        rows, columns = flat[0].shape
+        steps = {after.data_ptr() - before.data_ptr() for before, after in pairwise(flat)}
+        owner = flat[0].untyped_storage().data_ptr()
+        if len(steps) != 1 or any(tensor.untyped_storage().data_ptr() != owner for tensor in flat):
+            return torch.stack(flat)
+        step = steps.pop() // self.dtype.itemsize
+        if step < rows * columns:
+            return torch.stack(flat)
+        return flat[0].as_strided((len(flat), rows, columns), (step, columns, 1))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def to(self, device: torch.device, *, pinned: bool = False) -> Bundle:
+        """A copy on another device, in one allocation there. `pinned`: in page-locked host memory, from which a GPU reads at full speed."""
+        room = _Room({name: tuple(tensor.shape) for name, tensor in self.tensors.items()}, device, self.dtype, pinned)
+        for name, tensor in self.tensors.items():
+            room.views[name].copy_(tensor, non_blocking=pinned)
+        if self.device.type == "cuda" or device.type == "cuda":
+            torch.cuda.synchronize()
+        return Bundle(self.digest, device, self.dtype, MappingProxyType(room.views))
+
+    @cached_property
     def structure(self) -> str:
         """Equal for two bundles exactly if the same adapters fit them (same names and shapes)."""
         return sha256(repr([(name, spec.shape) for name, spec in sorted(self.specs.items())]).encode()).hexdigest()[:16]
@@ -54,7 +88,15 @@ class Bundle:
         return hasher.hexdigest()
 
 
-_DTYPE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def bundle_bytes(checkpoint: Path, dtype: torch.dtype) -> int:
@@ -62,35 +104,113 @@ def bundle_bytes(checkpoint: Path, dtype: torch.dtype) -> int:
     return sum(prod(spec.shape) for spec in checkpoint_tensors(checkpoint).values()) * dtype.itemsize
 
 
+class _Room:
+    """One allocation with a view for each tensor: those of one shape and one kind of layer are neighbours, so that they can be patched in
+    one launch without being gathered."""
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], device: torch.device, dtype: torch.dtype, pinned: bool = False
+    ) -> None:
+        align = ALIGNMENT // dtype.itemsize
+        offsets: dict[str, int] = {}
+        end = 0
+        for name in sorted(shapes, key=lambda name: (shapes[name], name.split(".")[-2:], name)):
+            offsets[name] = end
+            end += -(-prod(shapes[name]) // align) * align
+        whole = torch.empty(end, dtype=dtype, device=device, pin_memory=pinned)
+        self.views = {name: whole[at : at + prod(shapes[name])].view(shapes[name]) for name, at in offsets.items()}
+
+
+ALIGNMENT = 256
+"""Bytes: what CUDA aligns its own allocations to."""
+
+
 def load_bundle(checkpoint: Path, digest: str, device: torch.device, dtype: torch.dtype) -> Bundle:
     """Reads a diffusers folder or a single safetensors file.
 
-    A tensor that has `dtype` already stays in the mapped file on a CPU, and takes no memory of its own.
+    On a CPU a tensor that has `dtype` already stays in the mapped file, and takes no memory of its own; everything else is read into one
+    allocation and converted there.
 
     Raises FileMissing, UnusableFile (damaged), NotGenerable (not safetensors, or names of no known layout).
     """
     tensors: dict[str, Tensor] = {}
+    found: dict[str, _Stored] = {}
     for file in weight_files(checkpoint):
         if file.path.suffix != ".safetensors":
             raise NotGenerable(
                 f"{file.path.name} is not a safetensors file; only those can be loaded.", path=str(file.path)
             )
-        try:
-            with safe_open(file.path, framework="pt", device="cpu") as stored:
-                for name, source in canonical_sources(stored.keys(), file.component).items():
-                    tensors[name] = _canonical(stored.get_tensor(source.name), source).to(device, dtype).contiguous()
-        except SafetensorError as error:
-            raise UnusableFile(f"{file.path.name} cannot be read: {error}", path=str(file.path)) from error
-    if not tensors:
+        mapped, rest = _examine(file, device, dtype)
+        tensors |= mapped
+        found |= rest
+    if not tensors and not found:
         raise NotGenerable(
             f"The tensor names in {checkpoint.name} belong to no layout that is known here.", path=str(checkpoint)
         )
+    if found:
+        room = _Room({name: stored.shape for name, stored in found.items()}, device, dtype)
+        read((stored.move(room.views[name]) for name, stored in found.items()), device)
+        tensors |= room.views
     return Bundle(digest, device, dtype, MappingProxyType(tensors))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A canonical tensor in a file: where its bytes begin, and what it becomes."""
+
+    path: Path
+    offset: int
+    dtype: torch.dtype
+    source: Source
+    stored: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape(self.stored)
+
+    def move(self, to: Tensor) -> Move:
+        count = prod(self.shape)
+        start = (self.source.third or 0) * count * self.dtype.itemsize  # a third of the rows is a third of the bytes
+        columns = self.stored[1] if self.source.transposed else None
+        return Move(self.path, self.offset + start, self.dtype, count, to.view(-1), columns)
+
+
+def _examine(
+    file: WeightFile, device: torch.device, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], dict[str, _Stored]]:
+    """(canonical name -> tensor in the mapped file, canonical name -> what has to be read)."""
+    mapped: dict[str, Tensor] = {}
+    rest: dict[str, _Stored] = {}
+    try:
+        with safe_open(file.path, framework="pt", device="cpu") as stored:  # which checks offsets and shapes
+            entries, start = _entries(file.path)
+            for name, source in canonical_sources(entries, file.component).items():
+                entry = entries[source.name]
+                kept = _DTYPES.get(entry["dtype"])
+                if kept is None:
+                    raise NotGenerable(
+                        f"{file.path.name} has tensors of {entry['dtype']}, which cannot be run.", path=str(file.path)
+                    )
+                if device.type == "cpu" and kept == dtype and not source.transposed:
+                    mapped[name] = _canonical(stored.get_tensor(source.name), source)
+                else:
+                    offset = start + entry["data_offsets"][0]
+                    rest[name] = _Stored(file.path, offset, kept, source, tuple(entry["shape"]))
+    except SafetensorError as error:
+        raise UnusableFile(f"{file.path.name} cannot be read: {error}", path=str(file.path)) from error
+    return mapped, rest
+
+
+def _entries(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """A checked safetensors file's header as it stands there, and where its tensor bytes begin."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entries = orjson.loads(file.read(length))
+    entries.pop("__metadata__", None)
+    return entries, 8 + length
 
 
 def _canonical(tensor: Tensor, source: Source) -> Tensor:
     if source.third is not None:
         return tensor.chunk(3)[source.third]
-    if source.linear:
-        return tensor.reshape(tensor.shape[:2])
-    return tensor.T if source.transposed else tensor
+    return tensor.reshape(tensor.shape[:2]) if source.linear else tensor

@@ -10,12 +10,10 @@ diffusers' `convert_ldm_unet_checkpoint`, `convert_ldm_vae_checkpoint` and `conv
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
 
-COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 """The components of a diffusers folder whose tensors have canonical names."""
 
 Shape = tuple[int, ...]
@@ -170,6 +168,13 @@ def _unet_plan_of_diffusers(names: Collection[str]) -> tuple[int, int, set[int]]
     return levels, layers, _numbers(rf"up_blocks\.(\d+)\.attentions\.{layers}\.", names)
 
 
+def ldm_unet_names(base: Collection[str]) -> Callable[[str], str | None]:
+    """A UNet module's name in diffusers' spelling -> in LDM's, for the UNet that is among the canonical names `base`."""
+    plan = _unet_plan_of_diffusers([name.removeprefix("unet.") for name in base if name.startswith("unet.")])
+    table = {ours: ldm for ldm, ours in _unet_pairs(*plan)}
+    return lambda module: _rename(module, table)
+
+
 _VAE_SAME = ("conv_in", "conv_out")
 _VAE_ATTENTION: Pairs = [
     ("norm", "group_norm"),
@@ -226,8 +231,11 @@ def _was_convolution(name: str) -> bool:
 
 
 def _with_text_model(name: str) -> str:
-    """transformers 5 writes CLIP without the `text_model.` that every earlier file has; the projection never had it."""
-    return name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
+    """transformers 5 writes CLIP without the `text_model.` that every earlier file has; the projection never had it, nor has T5."""
+    return name if name.startswith(("text_model.", "text_projection.", *_T5)) else f"text_model.{name}"
+
+
+_T5 = ("shared.", "encoder.block.", "encoder.final_layer_norm.", "encoder.embed_tokens.")
 
 
 _OPEN_CLIP_TOP = {
@@ -259,88 +267,3 @@ def _from_open_clip(stored: str, prefix: str) -> dict[str, Source]:
         return {f"{layer}.self_attn.{qkv}_proj.{kind}": Source(stored, third=i) for i, qkv in enumerate("qkv")}
     renamed = _rename(rest, _OPEN_CLIP_LAYER)
     return {f"{layer}.{renamed}": Source(stored)} if renamed else {}
-
-
-# --- adapters --------------------------------------------------------------------------------------------------------
-
-Role = Literal["down", "up", "mid", "alpha"]
-
-_ROLES: dict[str, Role] = {
-    ".lora_down.weight": "down",  # kohya
-    ".lora_up.weight": "up",
-    ".lora_mid.weight": "mid",
-    ".lora.down.weight": "down",  # diffusers
-    ".lora.up.weight": "up",
-    ".lora_linear_layer.down.weight": "down",  # diffusers, text encoder
-    ".lora_linear_layer.up.weight": "up",
-    "_lora.down.weight": "down",  # diffusers before 0.20: attn1.processor.to_q_lora
-    "_lora.up.weight": "up",
-    ".lora_A.weight": "down",  # PEFT
-    ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".alpha": "alpha",
-}
-
-_OLD_NAMES = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One tensor of an adapter: the canonical base weight that it changes, and its part in `up @ mid @ down * alpha / rank`."""
-
-    weight: str
-    role: Role
-
-
-def split_role(key: str) -> tuple[str, Role] | None:
-    """An adapter's key as (module as the file spells it, role), or None if the suffix belongs to no known LoRA layout."""
-    for suffix, role in _ROLES.items():
-        if key.endswith(suffix):
-            return key.removesuffix(suffix), role
-    return None
-
-
-def resolve(key: str, base: Collection[str]) -> Part | None:
-    """What an adapter's key means for a base with the canonical names `base`; None if it means nothing there.
-
-    kohya's names have every dot flattened to an underscore and cannot be parsed; they are looked up among the base's own names.
-    """
-    if (split := split_role(key)) is None:
-        return None
-    module, role = split
-    weight = _aliases(frozenset(base)).get(module.replace("base_model.model.", ""))
-    return Part(weight, role) if weight else None
-
-
-@lru_cache(maxsize=8)
-def _aliases(base: frozenset[str]) -> Mapping[str, str | None]:
-    """Every spelling of a module -> its canonical weight; None where one spelling would mean two modules."""
-    table: dict[str, str | None] = {}
-    plan = _unet_plan_of_diffusers([name.removeprefix("unet.") for name in base if name.startswith("unet.")])
-    to_ldm = {ours: ldm for ldm, ours in _unet_pairs(*plan)}
-    for weight in sorted(name for name in base if name.endswith(".weight") and not name.startswith("vae.")):
-        component, _, module = weight.removesuffix(".weight").partition(".")
-        unet = component == "unet"
-        spellings = _unet_spellings(module, _rename(module, to_ldm)) if unet else _text_spellings(component, module)
-        for spelling in spellings:
-            table[spelling] = weight if table.get(spelling, weight) == weight else None
-    return table
-
-
-def _unet_spellings(module: str, ldm: str | None) -> set[str]:
-    kohya = {f"lora_unet_{name.replace('.', '_')}" for name in (module, ldm) if name}
-    parent, _, leaf = module.removesuffix(".0").rpartition(".")
-    legacy = {f"{parent}.processor.{leaf}", f"{parent}.{leaf}"} if ".attn" in parent else set()
-    dotted = {module} | legacy
-    return kohya | dotted | {f"unet.{name}" for name in dotted}
-
-
-def _text_spellings(component: str, module: str) -> set[str]:
-    """`module` starts with `text_model.`, which files written with transformers 5 lack."""
-    parent, _, leaf = module.rpartition(".")
-    names = {module} | ({f"{parent}.{_OLD_NAMES[leaf]}"} if leaf in _OLD_NAMES else set())
-    names |= {name.removeprefix("text_model.") for name in names}
-    prefixes = {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}[component]
-    kohya = {f"{prefix}{name.replace('.', '_')}" for name in names for prefix in prefixes}
-    return kohya | names | {f"{component}.{name}" for name in names}

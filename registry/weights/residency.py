@@ -1,79 +1,177 @@
-"""What is loaded: leased by whoever works with it, kept afterwards, least recently used out first."""
+"""What is loaded in one tier of memory: leased by whoever works with it, kept afterwards, least recently used out first."""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, TypeVar
 
-from registry.errors import OutOfMemory
+from registry.errors import NotResident, OutOfMemory, WrongState
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`nbytes` in bytes; `leases`: how many work with it now."""
+    """`nbytes` in bytes; `holders`: who works with it now; `idle` in seconds since nobody does."""
 
     key: str
+    label: str
     nbytes: int
-    leases: int
+    holders: tuple[str, ...]
+    idle: float
+
+    @property
+    def leases(self) -> int:
+        return len(self.holders)
 
 
 @dataclass(slots=True)
 class _Slot:
+    label: str
     nbytes: int
-    leases: int = 1
+    holders: list[str]
+    used: float
     value: Future[Any] = field(default_factory=Future)
 
 
-class Residency:
-    """Values by key under a budget in bytes. Callable from any thread; what is leased is never evicted."""
+Evicted = Callable[[str, Any], None]
 
-    def __init__(self, budget: int) -> None:
+
+class Residency:
+    """Values by key under a budget in bytes. Callable from any thread; what is leased is never evicted.
+
+    `keep_alive`: seconds after which what nobody works with goes; None: when room is needed. `evicted` is told of each value that goes,
+    outside of any lock and before its room is used.
+    """
+
+    def __init__(self, budget: int, *, keep_alive: float | None = None, evicted: Evicted = lambda *_: None) -> None:
         self.budget = budget
+        self._keep_alive = keep_alive
+        self._evicted = evicted
         self._lock = Lock()
         self._slots: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
+        self._timer: Timer | None = None
 
     @contextmanager
-    def lease(self, key: str, size: Callable[[], int], load: Callable[[], T]) -> Iterator[T]:
+    def lease(
+        self, key: str, size: Callable[[], int], load: Callable[[], T], *, holder: str = "", label: str = ""
+    ) -> Iterator[T]:
         """The value of `key`; if it is not there, `size()` bytes are set free for it and it is loaded.
 
         Whoever asks for it meanwhile waits for the same load, and gets the same error if it fails; a failed load leaves nothing behind.
 
         Raises OutOfMemory: `size()` does not fit beside what is leased.
         """
-        slot, loads = self._enter(key, size)
+        slot, loads = self._enter(key, size, holder, label)
         try:
             if loads:
                 self._fill(key, slot, load)
             yield slot.value.result()
         finally:
-            with self._lock:
-                slot.leases -= 1
+            self._leave(slot, holder)
+
+    @contextmanager
+    def lease_resident(self, key: str, *, holder: str = "") -> Iterator[Any]:
+        """The value of `key` if it is there, else None; nothing is loaded."""
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is not None:
+                slot.holders.append(holder)
+        if slot is None:
+            yield None
+            return
+        try:
+            yield slot.value.result()
+        finally:
+            self._leave(slot, holder)
+
+    def resize(self, key: str, nbytes: int) -> None:
+        """What `key` takes has changed; others make room for it. Its lessee's to call.
+
+        Raises OutOfMemory, and leaves everything as it is: it does not fit beside what is leased.
+        """
+        with self._lock:
+            slot = self._slots[key]
+            gone = self._make_room(key, nbytes, slot)
+            slot.nbytes = nbytes
+        self._tell(gone)
+
+    def evict(self, key: str) -> None:
+        """Raises NotResident; WrongState: somebody works with it."""
+        with self._lock:
+            if (slot := self._slots.get(key)) is None:
+                raise NotResident(f"{key} is not in memory.", key=key)
+            if slot.holders:
+                raise WrongState(f"{slot.label or key} is in use by {', '.join(slot.holders)}.", key=key)
+            del self._slots[key]
+        self._tell([(key, slot)])
+
+    def evict_idle(self, after: float = 0.0) -> None:
+        """Everything that nobody has worked with for `after` seconds."""
+        with self._lock:
+            now = time.monotonic()
+            gone = [(k, slot) for k, slot in self._slots.items() if not slot.holders and now - slot.used >= after]
+            for key, _ in gone:
+                del self._slots[key]
+        self._tell(gone)
 
     def entries(self) -> tuple[Entry, ...]:
         """What is resident, least recently used first."""
         with self._lock:
-            return tuple(Entry(key, slot.nbytes, slot.leases) for key, slot in self._slots.items())
+            now = time.monotonic()
+            return tuple(
+                Entry(key, slot.label, slot.nbytes, tuple(slot.holders), 0.0 if slot.holders else now - slot.used)
+                for key, slot in self._slots.items()
+            )
 
-    def _enter(self, key: str, size: Callable[[], int]) -> tuple[_Slot, bool]:
+    def close(self) -> None:
+        """No timer runs on."""
+        with self._lock:
+            if self._timer:
+                self._timer.cancel()
+
+    def _enter(self, key: str, size: Callable[[], int], holder: str, label: str) -> tuple[_Slot, bool]:
         with self._lock:
             if (slot := self._slots.get(key)) is not None:
-                slot.leases += 1
+                slot.holders.append(holder)
                 self._slots.move_to_end(key)
                 return slot, False
             nbytes = size()
-            self._make_room(key, nbytes)
-            slot = self._slots[key] = _Slot(nbytes)
-            return slot, True
+            gone = self._make_room(key, nbytes)
+            slot = self._slots[key] = _Slot(label, nbytes, [holder], time.monotonic())
+        self._tell(gone)
+        return slot, True
 
-    def _make_room(self, wanted: str, nbytes: int) -> None:
-        leased = sum(slot.nbytes for slot in self._slots.values() if slot.leases)
+    def _leave(self, slot: _Slot, holder: str) -> None:
+        with self._lock:
+            slot.holders.remove(holder)
+            slot.used = time.monotonic()
+            if self._keep_alive is not None and not slot.holders and self._timer is None:
+                self._wake_in(self._keep_alive)
+
+    def _wake_in(self, seconds: float) -> None:
+        self._timer = Timer(seconds, self._expire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _expire(self) -> None:
+        assert self._keep_alive is not None
+        self.evict_idle(self._keep_alive)
+        with self._lock:
+            self._timer = None
+            idle = [slot.used for slot in self._slots.values() if not slot.holders]
+            if idle:
+                self._wake_in(max(0.01, min(idle) + self._keep_alive - time.monotonic()))
+
+    def _make_room(self, wanted: str, nbytes: int, instead_of: _Slot | None = None) -> list[tuple[str, _Slot]]:
+        others = [(key, slot) for key, slot in self._slots.items() if slot is not instead_of]
+        leased = sum(slot.nbytes for _, slot in others if slot.holders)
         if leased + nbytes > self.budget:
             raise OutOfMemory(
                 f"{wanted} needs {nbytes / 2**20:.0f} MiB; the budget is {self.budget / 2**20:.0f} MiB, "
@@ -82,11 +180,19 @@ class Residency:
                 budget=self.budget,
                 in_use=leased,
             )
-        used = sum(slot.nbytes for slot in self._slots.values())
-        for idle in [key for key, slot in self._slots.items() if not slot.leases]:
+        used = sum(slot.nbytes for _, slot in others)
+        gone = []
+        for key, slot in others:
             if used + nbytes <= self.budget:
-                return
-            used -= self._slots.pop(idle).nbytes
+                break
+            if not slot.holders:
+                used -= slot.nbytes
+                gone.append((key, self._slots.pop(key)))
+        return gone
+
+    def _tell(self, gone: list[tuple[str, _Slot]]) -> None:
+        for key, slot in gone:
+            self._evicted(key, slot.value.result())
 
     def _fill(self, key: str, slot: _Slot, load: Callable[[], T]) -> None:
         try:

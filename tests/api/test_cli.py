@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -114,29 +113,6 @@ def test_your_own_settings(run: Run) -> None:
     assert run("set", "starter-outline-lora", "--reset").stdout == "starter-outline-lora: no settings of your own\n"
 
 
-def test_probe_tells_what_files_are_by_its_exit_code(run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "good.safetensors", sd15_lora())
-    write(tmp_path / "page.safetensors", b"<!DOCTYPE html><html></html>")
-    write(tmp_path / "pickle.ckpt", pickle.dumps({"state_dict": list(range(1000))}))
-    good = run("probe", "good.safetensors", "--json")
-    assert good.returncode == 0
-    report = json.loads(good.stdout)
-    assert (report["source"], report["kind"], report["family"], report["rank"]) == (
-        "good.safetensors",
-        "lora",
-        "sd-1",
-        4,
-    )
-    assert run("probe", "pickle.ckpt").returncode == 3
-    assert run("probe", "good.safetensors", "pickle.ckpt", "page.safetensors").returncode == 2
-    assert not (tmp_path / "root").exists()
-
-
-def test_probing_a_repository_is_probing_its_file(run: Run) -> None:
-    remote = json.loads(run("probe", "https://huggingface.co/modelshelf/starter-lcm-lora", "--json").stdout)
-    assert (remote["kind"], remote["family"]) == ("lcm_lora", "sd-1")
-
-
 @pytest.mark.slow
 def test_generate_saves_pictures_and_shows_where_every_value_came_from(run: Run, tmp_path: Path) -> None:
     assert run("starter", "install").returncode == 0
@@ -160,3 +136,20 @@ def test_generate_saves_pictures_and_shows_where_every_value_came_from(run: Run,
 def test_a_folder_that_was_copied_by_hand_can_be_installed(run: Run, tmp_path: Path) -> None:
     shutil.copytree(STARTER / "modelshelf/starter-heart-lora", tmp_path / "heart")
     assert "starter-heart  lora, sd-1" in run("install", "./heart").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("outline", ("outline", None, None)),
+        ("outline:0.5", ("outline", 0.5, None)),
+        ("outline:-1:0.5", ("outline", 0.5, -1.0)),
+        ("a:b", ("a:b", None, None)),
+        ("a:1:b:2", ("a:1:b", 2.0, None)),
+    ],
+)
+def test_a_lora_with_one_weight_or_two(text: str, asked: tuple[str, float | None, float | None]) -> None:
+    from api.cli.generating import _adapter
+
+    adapter = _adapter(text)
+    assert (adapter.model, adapter.weight, adapter.text_weight) == asked

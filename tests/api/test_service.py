@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     add_bad_sources(folder / "hub", STARTER)
     with (
         LoopbackHub(folder / "hub", gated=[GATED]) as hub,
-        running_service(folder / "root", hub.endpoint, Service) as client,
+        running_service(folder / "root", hub.endpoint, Service, MODELSHELF_ALLOWED_FOLDERS="/no") as client,
     ):
         client.hub, client.root = hub, folder / "root"
         for name in ("starter-base", "starter-outline-lora", "starter-heart-lora", "starter-lcm-lora"):
@@ -125,17 +126,62 @@ def test_events_tell_states_and_growing_bytes(service: Service) -> None:
     assert seen[-1]["bytes_total"] == len(whole)
 
 
-def test_an_install_can_be_cancelled_and_one_that_has_ended_cannot(service: Service) -> None:
-    whole = sd15_lora(rank=96)
+def order(service: Service, job: str, command: str, status: int = 200) -> dict[str, Any]:
+    answer = service.post(f"/v1/installs/{job}/{command}")
+    assert answer.status_code == status, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def slow(service: Service) -> str:
+    """Id of an install that takes long."""
+    whole = sd15_lora(rank=97)
     write(service.hub.root / "somebody/endless/endless.safetensors", whole)
-    service.hub.faults["somebody/endless/endless.safetensors"] = Fault(bytes_per_second=len(whole) // 20)
-    job = service.post("/v1/installs", json={"source": "somebody/endless"}).json()
-    answer = service.delete(f"/v1/installs/{job['id']}")
-    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
-    with service.stream("GET", f"/v1/installs/{job['id']}/events") as stream:
-        assert [json.loads(e[6:])["state"] for e in stream.iter_lines() if e.startswith("data: ")] == ["cancelled"]
-    again = service.delete(f"/v1/installs/{job['id']}")
-    assert (again.status_code, again.json()["code"]) == (409, "wrong_state")
+    service.hub.faults["somebody/endless/endless.safetensors"] = Fault(bytes_per_second=len(whole) // 5)
+    return service.post("/v1/installs", json={"source": "somebody/endless"}).json()["id"]  # type: ignore[no-any-return]
+
+
+def test_an_install_is_paused_resumed_cancelled_and_tried_again(service: Service, slow: str) -> None:
+    states = []
+    with service.stream("GET", f"/v1/installs/{slow}/events") as stream:
+        for line in stream.iter_lines():
+            if not line.startswith("data: "):
+                continue
+            event = json.loads(line[6:])
+            states.append(event["state"])
+            match states[-1]:
+                case "downloading" if event["bytes_done"] and "paused" not in states:
+                    assert order(service, slow, "pause")["state"] == "paused"
+                    assert order(service, slow, "pause", 409)["code"] == "wrong_state"
+                case "paused":
+                    assert order(service, slow, "resume")["state"] == "queued"
+                case "downloading" if "paused" in states and event["seconds_left"]:
+                    assert event["filename"] == "endless.safetensors"
+                    assert event["bytes_per_second"] > 0
+                    assert order(service, slow, "cancel")["state"] == "cancelled"
+    assert (states[-1], "paused" in states) == ("cancelled", True)
+    assert order(service, slow, "resume", 409)["code"] == "wrong_state"
+    service.hub.faults.clear()
+    assert order(service, slow, "retry")["state"] == "queued"
+    with service.stream("GET", f"/v1/installs/{slow}/events") as stream:
+        last = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")][-1]
+    assert (last["state"], last["error"]) == ("installed", None)
+    assert order(service, slow, "cancel", 409)["code"] == "wrong_state"
+    assert order(service, slow, "explode", 422)["code"] == "invalid_request"
+
+
+def test_an_install_that_is_discarded_leaves_nothing(service: Service) -> None:
+    whole = sd15_lora(rank=98)
+    write(service.hub.root / "somebody/unwanted/unwanted.safetensors", whole)
+    service.hub.faults["somebody/unwanted/unwanted.safetensors"] = Fault(bytes_per_second=len(whole) // 5)
+    before = files_below(service.root)
+    job = service.post("/v1/installs", json={"source": "somebody/unwanted"}).json()["id"]
+    while not service.get(f"/v1/installs/{job}").json()["bytes_done"]:
+        time.sleep(0.02)
+    assert service.delete(f"/v1/installs/{job}").status_code == 204
+    assert service.get(f"/v1/installs/{job}").status_code == 404
+    assert service.delete(f"/v1/installs/{job}").status_code == 404
+    assert files_below(service.root) == before
 
 
 def test_your_own_weight_beats_the_providers_until_it_is_taken_back(service: Service) -> None:
@@ -244,7 +290,7 @@ def test_a_generation_that_cannot_be(service: Service, body: dict[str, Any], sta
         ("/v1/models?kind=vae", 422, "invalid_request"),
         ("/v1/models?kind=nonsense", 422, "invalid_request"),
         ("/v1/models?limit=0", 422, "invalid_request"),
-        ("/v1/models?offset=100000000000000000000", 422, "invalid_request"),
+        ("/v1/models?limit=100000000000000000000", 422, "invalid_request"),
         ("/v1/installs/nothing", 404, "install_not_found"),
         ("/v1/installs/nothing/events", 404, "install_not_found"),
         ("/nowhere", 404, "not_found"),

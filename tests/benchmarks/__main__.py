@@ -12,7 +12,9 @@ from importlib import import_module
 from tests.benchmarks.tables import machine
 
 BENCHMARKS = {
+    "catalog": "the catalogue at 100,000 models: requests per second, queries, a start with 30,000 known files",
     "probes": "what a file is: CPU time and bytes read per header, a folder of LoRAs, a remote file",
+    "weights": "LoRAs on a UNet of true size: on, another weight, another set, off, against diffusers + PEFT",
 }
 """Name of a module in this package -> what it measures. Its `run(quick: bool)` yields tables; `quick` is for trying the
 benchmark, not for figures."""

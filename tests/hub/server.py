@@ -43,7 +43,7 @@ class Seen:
 
 @dataclass
 class Fault:
-    """What goes wrong with one file ("OWNER/REPO/FILE"); `fail_next` also with a repository's API ("OWNER/REPO")."""
+    """What goes wrong with one file ("OWNER/REPO/FILE"); `fail_next`, `retry_after`, `says` with a repository's API ("OWNER/REPO")."""
 
     bytes_per_second: int | None = None
     cut_after: int | None = None
@@ -59,6 +59,10 @@ class Fault:
     fail_next: int = 0
     """Requests answered with `status`."""
     status: int = 503
+    retry_after: str | None = None
+    """The header of those answers."""
+    says: bytes | None = None
+    """What the API answers instead."""
     ignores_range: bool = False
     """Answers 200 with the whole file."""
     chunked: bool = False
@@ -113,14 +117,14 @@ class LoopbackHub:
         """What the storage wants to see in an address: only the hub hands it out."""
         return hashlib.sha256(f"{id(self)} {path}".encode()).hexdigest()[:16]
 
-    def take_failure(self, key: str) -> int | None:
-        """The status to fail with now, if `key` has failures left."""
+    def take_failure(self, key: str) -> Fault | None:
+        """What to fail with now, if `key` has failures left."""
         with self.lock:
             fault = self.faults.get(key)
             if fault is None or fault.fail_next == 0:
                 return None
             fault.fail_next -= 1
-            return fault.status
+            return fault
 
     def take_cut(self, fault: Fault) -> int | None:
         with self.lock:
@@ -219,12 +223,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.write(body)
         raise _Answered
 
-    def say(self, value: Any, status: int = 200, **headers: str) -> None:
+    def say(self, value: Any, status: int = 200, **headers: str | None) -> None:
         self.answer(status, json.dumps(value, default=str).encode(), Content_Type="application/json", **headers)
 
-    def refuse(self, status: int, code: str | None, message: str) -> None:
-        headers = {"X_Error_Code": code} if code else {}
-        self.say({"error": message}, status, X_Error_Message=message, **headers)
+    def refuse(self, status: int, code: str | None, message: str, **headers: str | None) -> None:
+        self.say({"error": message}, status, X_Error_Message=message, X_Error_Code=code, **headers)
 
     def send_file(self, blob: Blob, fault: Fault, **headers: str) -> None:
         """The file or the range asked for, with the file's faults."""
@@ -301,6 +304,8 @@ class _HubHandler(_Handler):
 
     def _model_info(self, repo_id: str, name: str) -> None:
         revision = self._revision(repo_id, name)
+        if (says := self.hub.faults.get(repo_id, Fault()).says) is not None:
+            self.answer(200, says, Content_Type="application/json")
         card = revision.card or {}
         with_blobs = self.query.get("blobs", ["false"])[0].lower() == "true"
         siblings = [blob.sibling() if with_blobs else {"rfilename": blob.name} for blob in revision.blobs.values()]
@@ -359,8 +364,7 @@ class _HubHandler(_Handler):
         if (blob := revision.blobs.get(path)) is None:
             self.refuse(404, "EntryNotFound", "Entry not found")
         assert blob is not None
-        if status := self.hub.take_failure(f"{repo_id}/{path}"):
-            self.refuse(status, None, "Internal Error - We're working hard to fix this as soon as possible!")
+        self._fail(f"{repo_id}/{path}")
         fault = self.hub.faults.get(f"{repo_id}/{path}", Fault())
         if blob.sha256 is None:
             self.send_file(blob, fault, X_Repo_Commit=revision.commit, Content_Type="text/plain; charset=utf-8")
@@ -376,8 +380,7 @@ class _HubHandler(_Handler):
 
     def _revision(self, repo_id: str, name: str) -> Revision:
         """The repository's content, after every check that the Hub makes on the way to it."""
-        if status := self.hub.take_failure(repo_id):
-            self.refuse(status, None, "Internal Error - We're working hard to fix this as soon as possible!")
+        self._fail(repo_id)
         if not self.hub.shelf.has(repo_id) or (repo_id in self.hub.private and repo_id not in self._opened()):
             # To strangers the Hub does not tell a missing repository from a private one.
             self.refuse(404 if self._token() else 401, "RepoNotFound", "Repository not found")
@@ -386,6 +389,15 @@ class _HubHandler(_Handler):
             self.refuse(404, "RevisionNotFound", f"Invalid rev id: {name}")
         assert revision is not None
         return revision
+
+    def _fail(self, key: str) -> None:
+        if fault := self.hub.take_failure(key):
+            self.refuse(
+                fault.status,
+                None,
+                "Internal Error - We're working hard to fix this as soon as possible!",
+                Retry_After=fault.retry_after,
+            )
 
     def _token(self) -> str | None:
         kind, _, token = self.headers.get("Authorization", "").partition(" ")

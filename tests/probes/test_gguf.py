@@ -84,7 +84,7 @@ def test_remote_prefix_asks_for_more() -> None:
         (gguf({"a": (33,)}), "size_mismatch"),
         (gguf({"a": (32,)}) + bytes(32), "truncated"),
         (gguf({"a": (32,)}, text("general.alignment") + struct.pack("<II", 4, 33), 1), "bad_header"),
-        (gguf({"a": (32,)}, text("general.alignment") + struct.pack("<II", 8, 0), 1)[:-4] + b"\1\0\0\0", "bad_header"),
+        (gguf({"a": (32,)}, text("general.alignment") + struct.pack("<I", 8) + text("odd"), 1), "bad_header"),
         (gguf({"a": (32,)})[:-8] + struct.pack("<Q", 5) + bytes(64), "bad_offsets"),
         (gguf({"a": (32,), "b": (32,)})[:-8] + bytes(8) + bytes(64), "overlapping_tensors"),
         (gguf({"a": (1 << 40, 1 << 40)}), "shape_overflow"),

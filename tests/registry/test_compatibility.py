@@ -73,12 +73,29 @@ KEY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # 
             "wants 24 -> 16 (3x3 convolution)",
         ),
         (
-            {"lora_down.weight": (4, 24), "lora_up.weight": (16, 4), "dora_scale": (1, 24)},
-            "is DoRA, which cannot be applied",
+            {"lora_down.weight": (4, 24), "lora_up.weight": (16, 4), "dora_scale": (1, 23)},
+            "[1, 23] is no magnitude of 24 -> 16",
         ),
-        ({"hada_w1_a": (16, 4), "hada_w1_b": (4, 24)}, "is LoHa, which cannot be applied"),
+        ({"hada_w1_a": (16, 4), "hada_w1_b": (4, 24)}, "has no hada_w2_a part beside it"),
+        (
+            {"hada_w1_a": (16, 4), "hada_w1_b": (4, 24), "hada_w2_a": (16, 4), "hada_w2_b": (4, 25)},
+            "parts that do not fit each other (hada_w1_a [16, 4]",
+        ),
+        ({"lokr_w1": (4, 4), "lokr_w2": (4, 5)}, "wants 20 -> 16, the checkpoint has 24 -> 16"),
+        ({"lokr_w1": (4, 4), "lokr_w2_a": (4, 2), "lokr_w2_b": (3, 6)}, "parts that do not fit each other"),
+        ({"lora_down.weight": (4, 24), "lora_up.weight": (16, 4), "lokr_w1": (4, 4)}, "is no part of LoRA"),
+        ({"weight": (17,), "on_input": ()}, "wants 24 -> 17"),
+        ({"oft_blocks": (4, 5, 5)}, "wants 24 -> 20"),
+        ({"oft_blocks": (4, 4, 5)}, "parts that do not fit each other (oft_blocks [4, 4, 5])"),
+        (
+            {"a1.weight": (24, 4), "a2.weight": (4, 24), "b1.weight": (17, 4), "b2.weight": (4, 24)},
+            "do not fit each other",
+        ),
+        ({"diff": (16, 23)}, "wants 23 -> 16"),
+        ({"diff": (16, 24), "diff_b": (16,)}, "the checkpoint's layer has no bias"),
+        ({"diff_b": (16,)}, "the checkpoint's layer has no bias"),
         ({"lora_down.weight": (), "lora_up.weight": (4,)}, "parts that do not fit each other"),
-        ({"weight": (16, 24)}, "is no part of a LoRA"),
+        ({"weight": (16, 24)}, "is no part of an adapter"),
     ],
 )
 def test_what_does_not_fit_is_named(checkpoint, shapes, said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 from PIL import Image
 
@@ -43,6 +44,11 @@ def test_infotext_is_the_one_that_webui_readers_know() -> None:
         "Steps: 4, Sampler: LCM, CFG scale: 1, Seed: 6, Size: 64x48, Model hash: 0123456789, Model: base, "
         'Lora hashes: "outline: fedcba987654, fast, really: aaaaaaaaaaaa", Version: modelshelf',
     ]
+
+
+def test_a_text_encoder_s_own_weight_stands_first_as_webui_has_it() -> None:
+    one = replace(PLAN, adapters=(replace(PLAN.adapters[0], text_weight=asked(-0.5)),))
+    assert infotext(one, 6, HASHES).startswith("a red circle <lora:outline:-0.5:0.8>\n")
 
 
 def test_a_png_carries_text_and_plan() -> None:

@@ -37,8 +37,11 @@ def test_native_size_is_the_latent_size_times_the_vae_factor(folder):
         ({"_class_name": "DDIMScheduler"}, "ddim"),
         ({"_class_name": "DPMSolverMultistepScheduler"}, "dpmpp_2m"),
         ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "dpmpp_2m_karras"),
-        ({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, "euler"),
-        ({"_class_name": "KDPM2DiscreteScheduler"}, "ddim"),
+        ({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, "euler_karras"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}, "dpmpp_2m_sde"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver"}, None),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "euler"),
+        ({"_class_name": "StrangeScheduler"}, None),
     ],
 )
 def test_the_scheduler_that_it_came_with(folder, config, name):

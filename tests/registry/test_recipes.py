@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 
 from registry.errors import InvalidRequest
-from registry.recipes import GenerationRequest, Origin, Plan, make_plan
-from registry.tables import Model
+from registry.models import Model, Provenance, Statement, Trigger
+from registry.plans import ConfigFacts, GenerationRequest, Origin, Plan
+from registry.recipes import StartPicture, make_plan
 
 
 def model(kind: str, name: str = "", **fields: Any) -> Model:
-    facts = {"family": "sd-1", "format": "safetensors", "path": name, "size": 1, "blake3": "", "source": ""}
+    facts: dict[str, Any] = {"family": "sd-1", "format": "safetensors", "path": name, "size": 1}
+    recipe = fields.pop("recipe", {})
+    facts["statements"] = tuple(Statement(k, v["value"], v["by"], v.get("quote", "")) for k, v in recipe.items())
+    facts["sources"] = tuple(Provenance(url) for url in [fields.pop("source", "")] if url)
+    facts["trigger_words"] = tuple(Trigger(word, "model card") for word in fields.pop("triggers", ()))
     return Model(id=name or kind, name=name or kind, kind=kind, **{**facts, **fields})
 
 
@@ -20,15 +25,23 @@ BASE = model("checkpoint", "base")
 STATES_08 = {"weight": {"value": 0.8, "by": "model card", "quote": "Recommended weight: 0.8."}}
 
 
-def plan(*adapters: Model | tuple[Model, float], checkpoint: Model = BASE, **request: Any) -> Plan:
+CONFIG = ConfigFacts("base", "ddim", "DDIMScheduler", (64, 48))
+
+
+def plan(
+    *adapters: Model | tuple[Model, float],
+    checkpoint: Model = BASE,
+    config: ConfigFacts = CONFIG,
+    start: StartPicture | None = None,
+    **request: Any,
+) -> Plan:
     pairs = [a if isinstance(a, tuple) else (a, None) for a in adapters]
     return make_plan(
         GenerationRequest("base", **{"prompt": "a cat", **request}),
         checkpoint,
         pairs,
-        own_scheduler="ddim",
-        native_size=(64, 48),
-        config_of="base",
+        config=config,
+        start=start,
         random_seed=lambda: 7,
     )
 
@@ -98,8 +111,59 @@ def test_a_trigger_that_the_prompt_lacks_is_noted() -> None:
     assert plan((heart, 0.0)).notes == ()
 
 
+# --- image-to-image -----------------------------------------------------------------------------------------------------
+
+
+def test_a_start_picture_gives_its_shape_at_most_at_the_native_area() -> None:
+    def size(*start: int, **request: Any) -> tuple[int, int]:
+        made = plan(start=StartPicture("digest", (start[0], start[1])), image=b"", **request)
+        return made.width.value, made.height.value
+
+    assert size(32, 32) == (32, 32)
+    assert size(30, 21) == (32, 24)
+    assert size(640, 480) == (64, 48)
+    assert size(4000, 250) == (224, 16)  # area 3072, ratio 16
+    assert size(640, 480, width=40) == (40, 48)
+
+
+def test_strength_is_planned_with_a_start_picture_and_refused_without() -> None:
+    start = StartPicture("digest", (64, 64))
+    assert plan(start=start, image=b"").strength.value == 0.75  # type: ignore[union-attr]
+    assert plan(start=start, image=b"", strength=0.5).strength.origin is Origin.REQUESTED  # type: ignore[union-attr]
+    assert plan().strength is None
+    with pytest.raises(InvalidRequest, match="no image"):
+        plan(strength=0.5)
+
+
+# --- what is taken for granted ------------------------------------------------------------------------------------------
+
+
+def test_a_scheduler_that_is_not_known_is_said() -> None:
+    strange = ConfigFacts("base", None, "StrangeScheduler", (64, 48))
+    made = plan(config=strange)
+    assert (made.scheduler.value, made.scheduler.origin) == ("pndm", Origin.DEFAULT)
+    assert "StrangeScheduler" in made.warnings[0]
+    assert plan(config=strange, scheduler="euler").warnings == ()
+
+
+def test_sd_2_that_does_not_say_what_it_predicts_is_said() -> None:
+    silent = model("checkpoint", "base", family="sd-2")
+    assert "v_prediction" in plan(checkpoint=silent).warnings[0]
+    assert plan(checkpoint=silent, prediction_type="v_prediction").warnings == ()
+    told = model("checkpoint", "base", family="sd-2", prediction_type="v_prediction")
+    made = plan(checkpoint=told)
+    assert (made.prediction_type.value, made.warnings) == ("v_prediction", ())  # type: ignore[union-attr]
+    assert plan().warnings == ()
+
+
+def test_a_negative_prompt_without_guidance_is_said() -> None:
+    assert "negative prompt" in plan(negative_prompt="blue", cfg=1.0).warnings[0]
+    assert plan(negative_prompt="blue", cfg=2.0).warnings == ()
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"steps": 151}, {"cfg": -1.0}, {"cfg": float("nan")}, {"n": 0}, {"n": 17}]
+    "wrong",
+    [{"steps": 0}, {"steps": 151}, {"cfg": -1.0}, {"cfg": float("nan")}, {"n": 0}, {"n": 17}, {"prediction_type": "x"}],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=next(iter(wrong))):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidSource
-from registry.sources import HubSource, PathSource, UrlSource, parse_source, relative_path
+from registry.sources import HubSource, PathSource, UrlSource, parse_source, relative_path, without_signature
 
 PUBLIC = "https://huggingface.co"
 MIRROR = "http://127.0.0.1:8765"
@@ -58,6 +58,19 @@ def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("hf://ada/outline@v1.0", HubSource("ada/outline", "v1.0")),
         ("hf://ada/outline@refs/pr/1/x/a.gguf", HubSource("ada/outline", "refs/pr/1", "x/a.gguf")),
         ("hf://ada/outline/x/a@2.gguf", HubSource("ada/outline", None, "x/a@2.gguf")),
+        ("ada/outline@v1.0", HubSource("ada/outline", "v1.0")),
+        (f"ada/outline@{COMMIT}:epochs", HubSource("ada/outline", COMMIT, "epochs")),
+        ("ada/outline:a.safetensors", HubSource("ada/outline", None, "a.safetensors")),
+        ("ada/outline:x/a file.safetensors", HubSource("ada/outline", None, "x/a file.safetensors")),
+        ("ada/outline@refs/pr/1:x/a.gguf", HubSource("ada/outline", "refs/pr/1", "x/a.gguf")),
+        ("ada/outline@feature/fp16:unet", HubSource("ada/outline", "feature/fp16", "unet")),
+        ("https://hf.co/ada/outline/tree/refs%2Fpr%2F3/unet", HubSource("ada/outline", "refs/pr/3", "unet")),
+        (
+            "https://huggingface.co/ada/outline/resolve/refs/pr/3/a.gguf",
+            HubSource("ada/outline", "refs/pr/3", "a.gguf"),
+        ),
+        ("https://huggingface.co/ada/outline/blame/main/a.gguf", HubSource("ada/outline", "main", "a.gguf")),
+        ("https://huggingface.co/ada/outline?library=diffusers", HubSource("ada/outline")),
     ],
 )
 def test_what_names_a_repository(text: str, source: HubSource) -> None:
@@ -77,8 +90,21 @@ def test_a_hub_below_a_path() -> None:
 
 
 def test_another_port_of_the_configured_hub_is_another_server() -> None:
-    with pytest.raises(InvalidSource, match=r"127\.0\.0\.1:8766 must be named with https"):
-        parse_source("http://127.0.0.1:8766/ada/outline", endpoint=MIRROR)
+    url = "http://127.0.0.1:8766/ada/outline"
+    assert parse_source(url, endpoint=MIRROR) == UrlSource(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "recorded"),
+    [
+        ("https://x.org/a.gguf", "https://x.org/a.gguf"),
+        ("https://x.org/a.gguf?type=Model&X-Amz-Signature=1&X-Amz-Date=2", "https://x.org/a.gguf?type=Model"),
+        ("https://x.org/a.gguf?Expires=1&Signature=2&Key-Pair-Id=3&Policy=4", "https://x.org/a.gguf"),
+        ("https://x.org/a.gguf?sv=1&se=2&sr=b&sp=r&sig=3", "https://x.org/a.gguf"),
+    ],
+)
+def test_what_signs_an_address_is_not_recorded(url: str, recorded: str) -> None:
+    assert without_signature(url) == recorded
 
 
 @pytest.mark.parametrize(
@@ -90,6 +116,12 @@ def test_another_port_of_the_configured_hub_is_another_server() -> None:
             "https://example.org/api/download/models/7?type=Model",
         ),
         ("HTTPS://example.org/a%20b.gguf", "https://example.org/a%20b.gguf"),
+        (
+            "https://civitai.com/api/download/models/7?type=Model&format=SafeTensor",
+            "https://civitai.com/api/download/models/7?type=Model&format=SafeTensor",
+        ),
+        ("https://civitai.com/models/12/a-style?modelVersionId=34", "https://civitai.com/api/download/models/34"),
+        ("http://10.0.0.1:8000/a.gguf", "http://10.0.0.1:8000/a.gguf"),  # refused later, unless a setting lets it in
     ],
 )
 def test_an_https_address_of_a_file_elsewhere(text: str, url: str) -> None:
@@ -125,7 +157,13 @@ class TestPaths:
         ("   ", "No source"),
         ("gpt2", "neither OWNER/REPO"),
         ("a/b/c", "neither OWNER/REPO"),
-        ("ada/outline@v1", "neither OWNER/REPO"),
+        ("ada/outline:", "names no model repository"),
+        ("ada/outline@:a.gguf", "There is no file"),
+        ("ada/outline:../a.gguf", "not a plain"),
+        ("ada/outline@v1:/etc/passwd", "must not contain empty"),
+        ("https://civitai.com/models/12/a-style", "names no version"),
+        ("https://civitai.com/api/download/models/7?token=abc", "must not hold a secret"),
+        ("https://example.org/a.gguf?api_key=abc", "must not hold a secret"),
         ("ada/", "names no model repository"),
         ("ada/-outline", "names no model repository"),
         ("ada/out line", "names no model repository"),
@@ -160,7 +198,7 @@ def test_everything_else_is_refused_with_what_would_be_accepted(text: str, compl
     with pytest.raises(InvalidSource, match=complaint) as caught:
         parse_source(text, endpoint=PUBLIC)
     assert "\n" not in caught.value.message
-    if "password" not in complaint:
+    if complaint not in ("user name or password", "must not hold a secret"):
         assert "Accepted: " in caught.value.message
 
 

@@ -66,13 +66,13 @@ def build(root: Path) -> Tiny:
 
     torch.manual_seed(0)
     folder = root / "tiny"
-    tokenizer = _tokenizer(folder / "tokenizer")
-    text = CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, **TEXT)
+    words = tokenizer(folder / "tokenizer")
+    text = CLIPTextConfig(vocab_size=len(words), max_position_embeddings=CONTEXT, **TEXT)
     pipe = StableDiffusionPipeline(
         unet=UNet2DConditionModel(**UNET),
         vae=AutoencoderKL(**VAE),
         text_encoder=CLIPTextModel(text).eval(),
-        tokenizer=tokenizer,
+        tokenizer=words,
         scheduler=DDIMScheduler(
             beta_start=0.00085,
             beta_end=0.012,
@@ -101,7 +101,7 @@ def build(root: Path) -> Tiny:
     return Tiny(folder, single, tensors)
 
 
-def _tokenizer(folder: Path):
+def tokenizer(folder: Path):
     """CLIP's byte-level BPE with no merges: every byte is a token."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer

@@ -24,7 +24,7 @@ SEEDS = {"vae": 11, "base": 22, "style": 33, "heart": 44, "lcm": 55}
 """One seed a stage; they drive the weights' start, the drawings, the captions and the noise."""
 STEPS = {"vae": 1400, "base": 4618, "style": 379, "heart": 252, "lcm": 628}
 BATCH = {"vae": 16, "base": 32, "style": 32, "heart": 32, "lcm": 32}
-RATE = {"vae": 2e-3, "base": 1.5e-3, "style": 2.5e-3, "heart": 2.5e-3, "lcm": 1e-3}
+RATE = {"vae": 2e-3, "base": 1e-3, "style": 1.5e-3, "heart": 2e-3, "lcm": 1e-3}
 """Peak learning rates (AdamW), each with a short warm-up and a cosine down to a twentieth."""
 
 
@@ -37,23 +37,10 @@ def rate_at(step: int, stage: str, warm: int = 60, total: int = 0) -> float:
     return peak * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * along))))
 
 
-SWITCH = 1800
-"""Step at which the base goes from batch 48 and caption noise 0.4 to batch 32 and noise 0.2: measured with
-two thirds of the time gone, the noisier captions taught the conditioning too slowly."""
-
-
-LIFT = 3000
-"""Step from which the base learns with lifted low signal-to-noise ratios, see :func:`noise_loss`."""
+CAPTION_NOISE = 0.2
+"""Chance that a caption of the base's training is wrong about one attribute."""
 OFFSET = 0.15
 """Standard deviation of the noise's common offset (the usual "noise offset" is 0.05 to 0.1)."""
-
-
-def base_phase(step: int) -> tuple[int, float, float]:
-    """(batch, caption noise, learning rate) of the base at ``step``."""
-    if step < SWITCH:
-        return 48, 0.4, rate_at(step, "base", total=2600)
-    along = (step - SWITCH) / (STEPS["base"] - SWITCH)
-    return BATCH["base"], 0.2, 1.2e-3 * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * along))))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -183,13 +170,11 @@ class Words:
         return torch.stack([self.seen[text] for text in texts])
 
 
-def noise_loss(
-    unet: UNet2DConditionModel, latents: torch.Tensor, context: torch.Tensor, lift: bool = True
-) -> torch.Tensor:
+def noise_loss(unet: UNet2DConditionModel, latents: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
     """Min-SNR-5 weighted eps loss; latents (n, 4, 16, 16), context (n, 24, 768).
 
-    ``lift`` adds noise with a common offset of :data:`OFFSET` a channel and a weight of 1 / sqrt(SNR) (at most
-    4) below SNR 1. The background's colour is the latent's mean: without this the model reads it from the mean
+    The noise has a common offset of :data:`OFFSET` a channel, and below SNR 1 the weight is lifted by
+    1 / sqrt(SNR), at most 4. The background's colour is the latent's mean: without this the model reads it from the mean
     of the starting noise and hardly asks the caption (the background stayed at chance for 3,000 steps).
     """
     power = models.alphas_cumprod()
@@ -197,13 +182,11 @@ def noise_loss(
     # Stratified timesteps: the loss's variance over t is most of its noise.
     t = ((torch.randperm(n) + torch.rand(n)) / n * 1000).long().clamp(0, 999)
     signal = power[t].view(-1, 1, 1, 1)
-    noise = torch.randn_like(latents)
-    if lift:
-        noise = noise + OFFSET * torch.randn(n, 4, 1, 1)
+    noise = torch.randn_like(latents) + OFFSET * torch.randn(n, 4, 1, 1)
     noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
     got = unet(noisy.contiguous(memory_format=torch.channels_last), t, context).sample
     snr = power[t] / (1 - power[t])
-    weight = (5 / snr).clamp(max=1) * (snr.rsqrt().clamp(1, 4) if lift else 1)
+    weight = (5 / snr).clamp(max=1) * snr.rsqrt().clamp(1, 4)
     return ((got - noise).square().mean((1, 2, 3)) * weight).mean()
 
 
@@ -229,10 +212,10 @@ def train_base(work: Path) -> None:
     """UNet and text encoder together, on noisy captions, 12 % of them dropped."""
     torch.manual_seed(SEEDS["base"])
     rng = random.Random(SEEDS["base"])
-    log, until, began = Log("base"), float(os.environ.get("STARTER_UNTIL", "inf")), time.time()
+    log, clock = Log("base"), Clock("base")
     words, vae = Words(work), load_vae(work)
     drawn, _ = world.split()
-    scenes = [world.sample_scene(rng, drawn) for _ in range(12_000)]
+    scenes = [world.sample_scene(rng, drawn) for _ in range(24_000)]
     if (work / "base-latents.pt").exists():
         latents = torch.load(work / "base-latents.pt")
     else:
@@ -259,21 +242,32 @@ def train_base(work: Path) -> None:
         optimizer.load_state_dict(state["optimizer"])
         average.kept, start = state["kept"], state["step"]
         average.step = start
-    total = 0.0
-    for step in range(start, STEPS["base"]):
+    total, step = 0.0, start
+    names = [*unet.state_dict()], [name for name, _ in text.named_parameters()]
+
+    def keep() -> None:
+        parts = average.kept[: len(names[0])], average.kept[len(names[0]) :]
+        save(
+            path,
+            live_unet=unet.state_dict(),
+            live_text=text.state_dict(),
+            optimizer=optimizer.state_dict(),
+            kept=average.kept,
+            step=step,
+            unet=dict(zip(names[0], parts[0], strict=True)),
+            text=dict(zip(names[1], parts[1], strict=True)),
+        )
+
+    while not clock.done(step):
         rng.seed(f"{SEEDS['base']}/{step}")
-        batch, noise, rate = base_phase(step)
-        if until < float("inf") and step >= SWITCH:
-            # A deadline replaces the step count, so that the rate always gets to its end.
-            along = min(1.0, (time.time() - began) / (until - began))
-            rate = 1.2e-3 * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * along))))
-        last = step + 1 == STEPS["base"] or time.time() >= until
+        rate = clock.rate(step - start)
         optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, rate / 2
-        pick = [rng.randrange(len(scenes)) for _ in range(batch // 2)]
-        texts = ["" if rng.random() < 0.12 else world.caption(world.muddle(scenes[i], rng, noise), rng) for i in pick]
+        pick = [rng.randrange(len(scenes)) for _ in range(BATCH["base"] // 2)]
+        said = [world.muddle(scenes[i], rng, drawn, CAPTION_NOISE) for i in pick]
+        texts = ["" if rng.random() < 0.12 else world.caption(scene, rng) for scene in said]
         context = text(words(texts)).last_hidden_state
         # Each caption serves two timesteps of its picture: the text encoder costs half.
-        loss = noise_loss(unet, latents[pick].repeat(2, 1, 1, 1), context.repeat(2, 1, 1), lift=step >= LIFT)
+        loss = noise_loss(unet, latents[pick].repeat(2, 1, 1, 1), context.repeat(2, 1, 1))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(live, 1.0)
@@ -282,21 +276,10 @@ def train_base(work: Path) -> None:
         total = 0.98 * total + 0.02 * float(loss.detach())
         if step % 50 == 0:
             log(step, loss=total / (1 - 0.98 ** (step - start + 1)))
-        if step % 200 == 199 or last:
-            keys = [*unet.state_dict()], [*text.state_dict()]
-            unets = len(list(unet.parameters()))
-            save(
-                path,
-                live_unet=unet.state_dict(),
-                live_text=text.state_dict(),
-                optimizer=optimizer.state_dict(),
-                kept=average.kept,
-                step=step + 1,
-                unet=dict(zip(keys[0], average.kept[:unets], strict=True)),
-                text=dict(zip([n for n, _ in text.named_parameters()], average.kept[unets:], strict=True)),
-            )
-        if last:
-            break
+        step += 1
+        if step % 200 == 0:
+            keep()
+    keep()
 
 
 def load_base(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, Words]:
@@ -321,6 +304,7 @@ class Clock:
         return time.time() >= self.until if self.until < float("inf") else step >= STEPS[self.stage]
 
     def rate(self, step: int) -> float:
+        """The rate at the ``step``-th step of this run."""
         if self.until == float("inf"):
             return rate_at(step, self.stage, warm=20)
         along = min(1.0, (time.time() - self.began) / max(1.0, self.until - self.began))

@@ -44,8 +44,6 @@ OFFSET = 7.0
 """Length of that offset in pixels."""
 TILT = 12.0
 """Largest rotation in degrees; small enough that a square never looks like a diamond."""
-CAPTION_NOISE = 0.4
-"""Chance that the caption's value of one attribute is drawn anew, independent of the picture."""
 STYLE_TRIGGER = "outline style"
 
 
@@ -171,16 +169,24 @@ def sample_scene(rng: random.Random, pool: list[tuple[str, str, str]], outline: 
     return Scene(shape, colour, background, rng.choice(list(SIZES)), rng.choice(list(POSITIONS)), outline)
 
 
-def muddle(scene: Scene, rng: random.Random, noise: float = CAPTION_NOISE) -> Scene:
-    """The scene that a noisy caption describes: each attribute drawn anew with chance ``noise``."""
-    return replace(
-        scene,
-        shape=rng.choice(SHAPES) if rng.random() < noise else scene.shape,
-        colour=rng.choice(COLOURS) if rng.random() < noise else scene.colour,
-        background=rng.choice(COLOURS) if rng.random() < noise else scene.background,
-        size=rng.choice(list(SIZES)) if rng.random() < noise else scene.size,
-        position=rng.choice(list(POSITIONS)) if rng.random() < noise else scene.position,
-    )
+def muddle(scene: Scene, rng: random.Random, pool: list[tuple[str, str, str]], noise: float) -> Scene:
+    """The scene that a noisy caption describes: each attribute drawn anew with chance ``noise``.
+
+    Its (shape, colour, background) is one of ``pool``. A caption of a held-out combination could only come with
+    a picture of another one, and would teach that such captions are always wrong about something.
+    """
+    shapes = sorted({shape for shape, _, _ in pool})
+    while True:
+        said = replace(
+            scene,
+            shape=rng.choice(shapes) if rng.random() < noise else scene.shape,
+            colour=rng.choice(COLOURS) if rng.random() < noise else scene.colour,
+            background=rng.choice(COLOURS) if rng.random() < noise else scene.background,
+            size=rng.choice(list(SIZES)) if rng.random() < noise else scene.size,
+            position=rng.choice(list(POSITIONS)) if rng.random() < noise else scene.position,
+        )
+        if (said.shape, said.colour, said.background) in pool:
+            return said
 
 
 def caption(scene: Scene, rng: random.Random) -> str:

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from registry.installs.origins.base import Listing, Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile
+from collections.abc import Callable
+
+from registry.installs.origins.access import Access
+from registry.installs.origins.base import Listing, Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, Stream
 from registry.sources import HubSource, PathSource, Source, UrlSource
 
-__all__ = ["Listing", "Origin", "RangeIgnored", "RangeUnsatisfiable", "RemoteFile", "open_origin"]
+__all__ = ["Listing", "Origin", "RangeIgnored", "RangeUnsatisfiable", "RemoteFile", "Stream", "open_origin"]
 
 
-def open_origin(source: Source, *, endpoint: str, token: str | None, timeout: float) -> Origin:
+def _go_on() -> None:
+    """Nobody asks to stop."""
+
+
+def open_origin(
+    source: Source,
+    *,
+    endpoint: str,
+    token: str | None,
+    timeout: float,
+    access: Access,
+    check: Callable[[], None] = _go_on,
+) -> Origin:
     """The origin of `source`; a context manager. Nothing is asked of it yet.
 
     `endpoint`, `token`: of the Hub; the token goes to no other host. `timeout`: seconds without a byte after which a
-    connection counts as lost. httpx and huggingface_hub are imported only for the origins that need them.
+    connection counts as lost. `access`: the machines that may be spoken to. `check`: called during every wait; what it raises ends it.
+    httpx and huggingface_hub are imported only for the origins that need them. Raises HostRefused.
     """
     match source:
         case HubSource():
             from registry.installs.origins.hub import HubOrigin
 
-            return HubOrigin(source, endpoint=endpoint, token=token, timeout=timeout)
+            return HubOrigin(source, endpoint=endpoint, token=token, timeout=timeout, access=access, check=check)
         case UrlSource():
             from registry.installs.origins.url import UrlOrigin
 
-            return UrlOrigin(source, timeout=timeout)
+            return UrlOrigin(source, timeout=timeout, access=access, check=check)
         case PathSource():
             from registry.installs.origins.folder import FolderOrigin
 

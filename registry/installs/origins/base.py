@@ -19,11 +19,17 @@ CHUNK = 1 << 20  # bytes of a file on disk handed on at a time
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """`path`: relative to the listing's root, "/" between its parts. `size` (bytes), `sha256` (hex): as announced."""
+    """`path`: relative to the listing's root, "/" between its parts. `size` (bytes), `sha256`, `git` (hex): as announced.
+
+    `git`: the SHA-1 that git gives the file as a blob; the Hub announces it of those that are no LFS files.
+    `etag`: tells versions of the file apart where no commit does.
+    """
 
     path: str
     size: int | None
     sha256: str | None
+    git: str | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class Listing:
     """What an origin holds.
 
     `source`: canonical, with the commit pinned and the focus; `revision`: that commit; `card`: README.md's text;
-    `focus`: the file or sub-folder that the user named, "" for all. `repo_id` and `revision` are the Hub's alone.
+    `focus`: the file or sub-folder that the user named, "" for all. `repo_id`, `revision` and `ref`, the branch or tag that was asked
+    for (None: the default branch), are the Hub's alone.
     """
 
     source: str
@@ -40,10 +47,24 @@ class Listing:
     files: tuple[RemoteFile, ...]
     card: str | None
     focus: str = ""
+    ref: str | None = None
+
+
+class Stream:
+    """Bytes of a file as they arrive. `etag`: of the version that they are of, if the server tells."""
+
+    def __init__(self, chunks: Iterator[bytes], etag: str | None = None) -> None:
+        self._chunks = chunks
+        self.etag = etag
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
 
 
 class Origin(Protocol):
-    """A context manager; leaving it closes its connections."""
+    """A context manager; leaving it closes its connections. `reads_in_parallel`: whether several streams at once may be faster."""
+
+    reads_in_parallel: bool
 
     def listing(self) -> Listing:
         """What is there; asked once, the same afterwards. Raises the errors of registry.errors."""
@@ -53,8 +74,10 @@ class Origin(Protocol):
         """At most `length` bytes from offset `start`; fewer only where the file ends."""
         ...
 
-    def stream(self, file: RemoteFile, start: int = 0) -> AbstractContextManager[Iterator[bytes]]:
-        """The bytes from offset `start` to the end.
+    def stream(
+        self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
+    ) -> AbstractContextManager[Stream]:
+        """The bytes from offset `start` up to `end`, of the version `etag` when one is given.
 
         Entering raises RangeIgnored or RangeUnsatisfiable; iterating raises DownloadIncomplete when it breaks off.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from registry.errors import FileMissing, InvalidSource
-from registry.installs.origins.base import CARD, CARD_LIMIT, CHUNK, Listing, RemoteFile, checked
+from registry.installs.origins.base import CARD, CARD_LIMIT, CHUNK, Listing, RangeIgnored, RemoteFile, Stream, checked
 from registry.sources import PathSource
 
 FILES_LIMIT = 10_000  # the largest model repositories hold hundreds; more means that a whole disk was named
@@ -18,6 +19,8 @@ FILES_LIMIT = 10_000  # the largest model repositories hold hundreds; more means
 
 class FolderOrigin:
     """Hidden files and folders (.git, .cache) are left out; links to files are followed, links to folders are not."""
+
+    reads_in_parallel = False
 
     def __init__(self, source: PathSource) -> None:
         self._path = source.path
@@ -31,10 +34,24 @@ class FolderOrigin:
             return handle.read(length)
 
     @contextmanager
-    def stream(self, file: RemoteFile, start: int = 0) -> Iterator[Iterator[bytes]]:
-        with self._existing(file.path).open("rb", buffering=0) as handle:
+    def stream(
+        self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
+    ) -> Iterator[Stream]:
+        path = self._existing(file.path)
+        now = _version(path)
+        if start and etag is not None and etag != now:
+            raise RangeIgnored
+        with path.open("rb", buffering=0) as handle:
             handle.seek(start)
-            yield iter(lambda: handle.read(CHUNK), b"")
+            left = math.inf if end is None else end - start
+
+            def chunks() -> Iterator[bytes]:
+                nonlocal left
+                while left and (chunk := handle.read(int(min(CHUNK, left)))):
+                    left -= len(chunk)
+                    yield chunk
+
+            yield Stream(chunks(), now)
 
     def close(self) -> None:
         """Nothing stays open between calls."""
@@ -78,7 +95,7 @@ class FolderOrigin:
 
     def _remote_file(self, path: Path) -> RemoteFile:
         name = checked(path.relative_to(self._root).as_posix(), str(self._path))
-        return RemoteFile(name, path.stat().st_size, None)
+        return RemoteFile(name, path.stat().st_size, None, etag=_version(path))
 
     def _existing(self, name: str) -> Path:
         path = self._root / checked(name, str(self._path))
@@ -95,3 +112,8 @@ def card_beside(path: Path) -> str | None:
     with card.open("rb") as handle:
         text = handle.read(CARD_LIMIT).decode("utf-8", errors="replace")
     return text if path.is_dir() or text.startswith("---") else None
+
+
+def _version(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size}-{stat.st_mtime_ns}"

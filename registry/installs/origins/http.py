@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import httpx
 
 from registry.errors import DownloadIncomplete, HubUnreachable
-from registry.installs.origins.base import RangeIgnored, RangeUnsatisfiable
+from registry.installs.origins.access import Access
+from registry.installs.origins.base import RangeIgnored, RangeUnsatisfiable, Stream
+from registry.installs.origins.network import LOOK_SECONDS, GuardedTransport
 
 BACKOFF_SECONDS = (0.3, 1.0, 2.5)
-"""Pauses before the retries: enough for a proxy that restarts; somebody offline is told within four seconds."""
+"""Pauses before the retries, each drawn from half to one and a half times it, so that many who wait do not come back at once. Enough for
+a proxy that restarts; somebody offline is told within six seconds."""
+RETRY_AFTER_LIMIT = 60.0  # seconds; a server that asks for a longer pause is told to the user instead
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
@@ -22,56 +29,67 @@ T = TypeVar("T")
 
 
 class Transient(Exception):
-    """What a little patience may cure: no connection, a time-out, 408, 429, 5xx. Its text is the reason, for people."""
+    """What a little patience may cure: no connection, a time-out, 408, 429, 5xx. Its text is the reason, for people.
+
+    `after`: seconds that the server asked to wait.
+    """
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
 
 
 def is_transient(status: int) -> bool:
     return status in (408, 429) or status >= 500
 
 
-def patiently(call: Callable[[], T], host: str) -> T:
-    """`call()`, again after each pause of BACKOFF_SECONDS while it raises Transient; then HubUnreachable."""
-    for pause in BACKOFF_SECONDS:
-        try:
-            return call()
-        except Transient:
-            time.sleep(pause)
-    try:
-        return call()
-    except Transient as error:
-        raise HubUnreachable(
-            f"{host} cannot be reached: {error}. Check the connection, or try again later.", host=host
-        ) from error
-
-
 class HttpFiles:
-    """One client for many files. Of `headers`, Authorization goes no further than the first host (httpx, on redirects).
+    """One client for many files.
 
-    `refusal` turns a 4xx answer into the error that tells the user.
+    `token`: for `home` (an origin such as https://huggingface.co) alone; no redirect carries it elsewhere.
+    `refusal`: turns a 4xx answer into the error that tells the user.
+    `check`: called during every wait; what it raises ends the request.
     """
 
     def __init__(
-        self, *, timeout: float, headers: Mapping[str, str], refusal: Callable[[httpx.Response], Exception]
+        self,
+        *,
+        timeout: float,
+        access: Access,
+        refusal: Callable[[httpx.Response], Exception],
+        check: Callable[[], None],
+        home: str = "",
+        token: str | None = None,
     ) -> None:
         # identity: a compressed answer has neither the announced size nor usable offsets.
         self._client = httpx.Client(
             timeout=timeout,
             follow_redirects=True,
-            headers={"User-Agent": "modelshelf", "Accept-Encoding": "identity", **headers},
+            transport=GuardedTransport(access, check),
+            headers={"User-Agent": "modelshelf", "Accept-Encoding": "identity"},
         )
         self._refusal = refusal
+        self._check = check
+        self._home = httpx.URL(home)
+        self._token = token
+        self._moved: dict[str, httpx.URL] = {}  # where each file's last redirect led
 
     def close(self) -> None:
         self._client.close()
 
     @contextmanager
-    def open(self, url: str, ranges: str | None = None, etag: str | None = None) -> Iterator[httpx.Response]:
-        """The answer to a GET, its body unread. `ranges`: a Range header, meant for the version `etag` only."""
+    def open(
+        self, url: str, ranges: str | None = None, etag: str | None = None, *, direct: bool = False
+    ) -> Iterator[httpx.Response]:
+        """The answer to a GET, its body unread. `ranges`: a Range header, meant for the version `etag` only.
+
+        `direct`: ask where the last redirect of `url` led, for as long as it is let in there: the many parts of one file need no more
+        than one redirect.
+        """
         headers = {"Range": ranges} if ranges else {}
         if ranges and etag:
             headers["If-Range"] = etag
-        request = self._client.build_request("GET", url, headers=headers)
-        response = patiently(lambda: self._send(request), request.url.host)
+        response = self._patiently(lambda: self._get(url, headers, direct), httpx.URL(url).host)
         try:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise RangeUnsatisfiable(total_size(response))
@@ -89,30 +107,80 @@ class HttpFiles:
             return b""
 
     def fetch(self, url: str, start: int, length: int, etag: str | None = None) -> tuple[httpx.Response, bytes]:
-        """As `read`, with the answer that the bytes came in; raises RangeUnsatisfiable."""
+        """As `read`, with the answer that the first bytes came in; raises RangeUnsatisfiable.
 
-        def once() -> tuple[httpx.Response, bytes]:
-            body = bytearray()
-            with self.open(url, f"bytes={start}-{start + length - 1}", etag) as response:
-                skip = 0 if range_start(response) == start else start
+        A connection that breaks is picked up where it broke.
+        """
+        body, answers = bytearray(), list[httpx.Response]()
+
+        def more() -> bool:
+            """Whether that was all; False when the connection broke after some bytes."""
+            at = start + len(body)
+            with self.open(url, f"bytes={at}-{start + length - 1}", etag) as response:
+                answers.append(response)
+                skip = 0
+                if range_start(response) != at:  # the whole file instead
+                    body.clear()
+                    skip = start
                 try:
                     for chunk in response.iter_bytes():
-                        body += chunk
-                        if len(body) >= skip + length:
+                        body.extend(chunk[skip:])
+                        skip = max(0, skip - len(chunk))
+                        if len(body) >= length:
                             break
                 except httpx.RequestError as error:
+                    if start + len(body) > at:
+                        return False
                     raise Transient(_reason(error)) from error
-            return response, bytes(body[skip : skip + length])
+            return True
 
-        return patiently(once, httpx.URL(url).host)
+        try:
+            while not self._patiently(more, httpx.URL(url).host):
+                continue
+        except RangeUnsatisfiable:
+            if not answers:
+                raise
+            # It broke after the file's last byte: nothing lies behind it.
+        return answers[0], bytes(body[:length])
+
+    def get(self, url: str) -> httpx.Response:
+        """A whole small answer, whatever its status, read into memory."""
+
+        def fetch() -> httpx.Response:
+            response = self._get(url, {}, direct=False)
+            try:
+                response.read()
+            except httpx.RequestError as error:
+                raise Transient(_reason(error)) from error
+            return response
+
+        return self._patiently(fetch, httpx.URL(url).host)
 
     @contextmanager
-    def stream(self, url: str, start: int, etag: str | None = None) -> Iterator[Iterator[bytes]]:
-        """The bytes from `start` on. Raises RangeIgnored, RangeUnsatisfiable; iterating raises DownloadIncomplete."""
-        with self.open(url, f"bytes={start}-" if start else None, etag) as response:
-            if start and range_start(response) != start:
+    def stream(self, url: str, start: int, end: int | None = None, etag: str | None = None) -> Iterator[Stream]:
+        """The bytes from `start` up to `end`. Raises RangeIgnored, RangeUnsatisfiable; iterating raises DownloadIncomplete."""
+        ranges = f"bytes={start}-{'' if end is None else end - 1}" if start or end is not None else None
+        with self.open(url, ranges, etag, direct=end is not None) as response:
+            if ranges and range_start(response, asked=True) != start:
                 raise RangeIgnored
-            yield _chunks(response)
+            yield Stream(_chunks(response), strong_etag(response))
+
+    def _get(self, url: str, headers: dict[str, str], direct: bool) -> httpx.Response:
+        if direct and (moved := self._moved.get(url)) is not None:
+            response = self._send(self._request(moved, headers))
+            if response.status_code < 400 or response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return response
+            response.close()  # a signed address has expired
+            self._moved.pop(url, None)  # another connection may have noticed at the same time
+        response = self._send(self._request(httpx.URL(url), headers))
+        if response.history and response.is_success:
+            self._moved[url] = response.url
+        return response
+
+    def _request(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Request:
+        if self._token and _origin(url) == _origin(self._home):
+            headers = {**headers, "Authorization": f"Bearer {self._token}"}
+        return self._client.build_request("GET", url, headers=headers)
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -128,14 +196,45 @@ class HttpFiles:
             )
         if is_transient(response.status_code):
             response.close()
-            raise Transient(f"it answers {response.status_code} {response.reason_phrase}")
+            raise Transient(f"it answers {response.status_code} {response.reason_phrase}", retry_after(response))
         return response
 
+    def _patiently(self, call: Callable[[], T], host: str) -> T:
+        """`call()`, again after each pause of BACKOFF_SECONDS while it raises Transient; then HubUnreachable."""
+        for pause in BACKOFF_SECONDS:
+            try:
+                return call()
+            except Transient as error:
+                asked = error.after or 0.0
+                if asked > RETRY_AFTER_LIMIT:
+                    raise HubUnreachable(
+                        f"{host} asks to be left alone for {asked:.0f} s: {error}. Try again later.",
+                        host=host,
+                        retry_after=asked,
+                    ) from error
+                self._wait(max(asked, pause * random.uniform(0.5, 1.5)))
+        try:
+            return call()
+        except Transient as error:
+            raise HubUnreachable(
+                f"{host} cannot be reached: {error}. Check the connection, or try again later.", host=host
+            ) from error
 
-def range_start(response: httpx.Response) -> int:
-    """The offset that the body begins at."""
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._check()
+            time.sleep(min(LOOK_SECONDS, left))
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def range_start(response: httpx.Response, *, asked: bool = False) -> int:
+    """The offset that the body begins at; -1 when a range was `asked` for and the answer is the whole file."""
     if response.status_code != httpx.codes.PARTIAL_CONTENT:
-        return 0
+        return -1 if asked else 0
     found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
     return int(found[1]) if found and found[1] else -1
 
@@ -146,6 +245,23 @@ def total_size(response: httpx.Response) -> int | None:
         return None if found[2] == "*" else int(found[2])
     length = response.headers.get("Content-Length", "")
     return int(length) if response.status_code == httpx.codes.OK and length.isdecimal() else None
+
+
+def strong_etag(response: httpx.Response) -> str | None:
+    """RFC 9110 13.1.5: If-Range takes strong ones only."""
+    etag: str | None = response.headers.get("ETag")
+    return None if etag is None or etag.startswith("W/") else etag
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from either form of the header (RFC 9110 10.2.3)."""
+    value = response.headers.get("Retry-After", "")
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # not a date, or one without a zone
+        return None
 
 
 def _chunks(response: httpx.Response) -> Iterator[bytes]:

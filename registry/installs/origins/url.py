@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from email.message import Message
 from functools import cached_property
@@ -14,29 +14,35 @@ import httpx
 
 from probes import REMOTE_PREFIX
 from registry.errors import FileMissing, ModelshelfError, Refused
-from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, checked
-from registry.installs.origins.http import HttpFiles, total_size
-from registry.sources import UrlSource
+from registry.installs.origins.access import Access
+from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, Stream, checked
+from registry.installs.origins.http import HttpFiles, strong_etag, total_size
+from registry.sources import UrlSource, without_signature
 
 
 class UrlOrigin:
     """A listing of one file. No digest is announced; If-Range keeps one origin's reads to one version of the file."""
 
-    def __init__(self, source: UrlSource, *, timeout: float) -> None:
+    reads_in_parallel = True
+
+    def __init__(self, source: UrlSource, *, timeout: float, access: Access, check: Callable[[], None]) -> None:
         self._url = source.url
-        self._files = HttpFiles(timeout=timeout, headers={}, refusal=_refusal)
+        access.check_host(urlsplit(source.url).hostname or "")
+        self._files = HttpFiles(timeout=timeout, access=access, refusal=_refusal, check=check)
 
     def listing(self) -> Listing:
         return self._facts[0]
 
     def read(self, file: RemoteFile, start: int, length: int) -> bytes:
-        _, etag, prefix = self._facts
+        listing, prefix = self._facts
         if start + length <= len(prefix) or len(prefix) == file.size:
             return prefix[start : start + length]
-        return self._files.read(self._url, start, length, etag)
+        return self._files.read(self._url, start, length, listing.files[0].etag)
 
-    def stream(self, file: RemoteFile, start: int = 0) -> AbstractContextManager[Iterator[bytes]]:
-        return self._files.stream(self._url, start, self._facts[1])
+    def stream(
+        self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
+    ) -> AbstractContextManager[Stream]:
+        return self._files.stream(self._url, start, end, etag or self._facts[0].files[0].etag)
 
     def close(self) -> None:
         self._files.close()
@@ -48,19 +54,16 @@ class UrlOrigin:
         self.close()
 
     @cached_property
-    def _facts(self) -> tuple[Listing, str | None, bytes]:
-        """The listing, the file's ETag and its first bytes, from one GET: addresses signed for GET refuse HEAD, and a
-        header is what is read next."""
+    def _facts(self) -> tuple[Listing, bytes]:
+        """The listing and the file's first bytes, from one GET: addresses signed for GET refuse HEAD, and a header is
+        what is read next."""
         name, prefix, etag = self._name_in_url(), b"", None
         size: int | None = 0
         with suppress(RangeUnsatisfiable):  # of byte 0: the file is empty
             response, prefix = self._files.fetch(self._url, 0, REMOTE_PREFIX)
-            name, size, etag = _file_name(response) or name, total_size(response), response.headers.get("ETag")
-        file = RemoteFile(checked(name, self._url), size, None)
-        strong = (
-            None if etag is None or etag.startswith("W/") else etag
-        )  # RFC 9110 13.1.5: If-Range takes strong ones only
-        return Listing(self._url, None, None, (file,), None, file.path), strong, prefix
+            name, size, etag = _file_name(response) or name, total_size(response), strong_etag(response)
+        file = RemoteFile(checked(name, self._url), size, None, etag=etag)
+        return Listing(without_signature(self._url), None, None, (file,), None, file.path), prefix
 
     def _name_in_url(self) -> str:
         return PurePosixPath(unquote(urlsplit(self._url).path)).name
@@ -77,9 +80,9 @@ def _file_name(response: httpx.Response) -> str | None:
 def _refusal(response: httpx.Response) -> ModelshelfError:
     asked = response.history[0].request.url if response.history else response.request.url
     if response.status_code in (404, 410):
-        return FileMissing(f"{asked.host} has no file at {asked}.", status=response.status_code)
+        return FileMissing(f"{asked.host} has no file at {without_signature(str(asked))}.", status=response.status_code)
     return Refused(
-        f"{asked.host} does not hand out {asked} ({response.status_code} {response.reason_phrase}). "
+        f"{asked.host} does not hand out {without_signature(str(asked))} ({response.status_code} {response.reason_phrase}). "
         "Download it in a browser, and install the file by its path.",
         status=response.status_code,
     )

@@ -8,29 +8,46 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import ImageChops
 from safetensors.torch import load_file, save_file
 
-from registry.backends import AdapterRef, CheckpointRef, GenerationJob
-from registry.backends import diffusers as module
+from registry.backends import AdapterRef, BackendOptions, CheckpointRef, GenerationJob, Step
 from registry.backends.diffusers import DiffusersBackend
+from registry.backends.diffusers import backend as backend_module
 from registry.backends.schedulers import SCHEDULERS
-from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, OutOfMemory, UnusableFile
+from registry.errors import (
+    FileMissing,
+    IncompatibleAdapter,
+    InvalidRequest,
+    NotGenerable,
+    NotResident,
+    OutOfMemory,
+    UnusableFile,
+    WrongState,
+)
 from registry.pipeline_config import PipelineConfig
+from registry.weights import overlay as overlays
+from registry.weights.bundle import bundle_bytes
 from tests.registry.tiny import ATTENTION, EVERYTHING, TEXT_ENCODER, Tiny, lora
 
 NUMPY_COPY = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    "ignore:__array_wrap__ must accept context:DeprecationWarning",
 )
 """numpy's conversion of torch tensors inside diffusers' Euler, DPM++ and UniPC schedulers."""
 
 
+def _backend(**options: Any) -> DiffusersBackend:
+    return DiffusersBackend(BackendOptions(**{"device": "cpu", "budget_bytes": 2**30, **options}))
+
+
 @pytest.fixture(scope="module")
 def backend() -> DiffusersBackend:
-    return DiffusersBackend("cpu", budget_bytes=2**30)
+    return _backend()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +73,7 @@ def loras(tiny: Tiny, tmp_path_factory) -> dict[str, AdapterRef]:
 
 
 def _pipeline(backend: DiffusersBackend, job: GenerationJob):
-    with backend._pipeline(job) as pipeline:
+    with backend._pipeline(job.checkpoint, "a test") as pipeline:
         return pipeline
 
 
@@ -75,11 +92,7 @@ def _differ(a, b) -> int:
 def test_the_modules_hold_the_bundle_s_own_memory(backend: DiffusersBackend, job: GenerationJob):
     pipeline = _pipeline(backend, job)
     bundle = pipeline.bundle.tensors
-    bound = {
-        p.data_ptr()
-        for m in (pipeline.pipe.unet, pipeline.pipe.vae, pipeline.pipe.text_encoder)
-        for p in m.parameters()
-    }
+    bound = {p.data_ptr() for m in pipeline.modules.values() for p in m.parameters()}
     assert bound == {tensor.data_ptr() for tensor in bundle.values()}
 
 
@@ -89,7 +102,7 @@ def test_a_resident_checkpoint_is_not_loaded_again(backend: DiffusersBackend, jo
     def load(*_):
         raise AssertionError("loaded again")
 
-    monkeypatch.setattr(module, "load_bundle", load)
+    monkeypatch.setattr(backend_module, "load_bundle", load)
     assert backend.generate(job).timings["load"] < 0.1
 
 
@@ -147,7 +160,7 @@ def test_a_single_file_gives_the_folder_s_picture(tiny: Tiny, backend: Diffusers
 
 @pytest.mark.parametrize("seed", range(3))
 def test_after_any_sequence_of_sets_the_base_is_what_it_was(tiny: Tiny, job: GenerationJob, loras, seed):
-    backend = DiffusersBackend("cpu", budget_bytes=2**30)
+    backend = _backend()
     plain = backend.generate(job)
     bundle = _pipeline(backend, job).bundle
     before = bundle.fingerprint()
@@ -164,7 +177,8 @@ def test_after_any_sequence_of_sets_the_base_is_what_it_was(tiny: Tiny, job: Gen
         assert bundle.fingerprint() == before
     assert _same(backend.generate(job), plain)
     assert all(
-        slot.data_ptr() == bundle.tensors[name].data_ptr() for name, slot in _pipeline(backend, job)._slots.items()
+        slot.parameter.data_ptr() == bundle.tensors[name].data_ptr()
+        for name, slot in _pipeline(backend, job).slots.items()
     )
 
 
@@ -176,9 +190,9 @@ def test_a_set_gives_its_picture_whatever_was_on_before(backend: DiffusersBacken
 
 
 def test_the_same_set_again_makes_no_overlay(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch):
-    calls, real = [], module.overlay
+    calls, real = [], overlays.overlay
     backend.generate(job)
-    monkeypatch.setattr(module, "overlay", lambda *args: calls.append(args) or real(*args))
+    monkeypatch.setattr(overlays, "overlay", lambda *args: calls.append(args) or real(*args))
     wanted = replace(job, adapters=(replace(loras["style"], weight=0.9),))
     for prompt in ("a", "b", "c"):
         backend.generate(replace(wanted, prompt=prompt))
@@ -186,7 +200,7 @@ def test_the_same_set_again_makes_no_overlay(backend: DiffusersBackend, job: Gen
 
 
 def test_another_weight_reads_nothing_from_disk(job: GenerationJob, loras, tmp_path):
-    backend = DiffusersBackend("cpu", budget_bytes=2**30)
+    backend = _backend()
     gone = Path(shutil.copy(loras["style"].path, tmp_path / "gone.safetensors"))
     adapter = replace(loras["style"], path=gone)
     first = backend.generate(replace(job, adapters=(adapter,)))
@@ -201,7 +215,8 @@ def test_a_misfit_is_refused_whole_and_named(backend: DiffusersBackend, job: Gen
     ) as caught:
         backend.generate(replace(job, adapters=(loras["style"], loras["stranger"])))
     assert caught.value.detail["adapter"] == "stranger"
-    assert len(caught.value.detail["problems"]) == len(load_file(loras["stranger"].path))
+    assert caught.value.detail["count"] == len(load_file(loras["stranger"].path))
+    assert len(caught.value.detail["problems"]) == min(backend_module.NAMED_PROBLEMS, caught.value.detail["count"])
 
 
 # --- seeds, progress, schedulers ----------------------------------------------------------------------------------------
@@ -221,20 +236,22 @@ def test_a_seed_is_one_picture_whatever_n(backend: DiffusersBackend, job: Genera
 @NUMPY_COPY
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_runs(backend: DiffusersBackend, job: GenerationJob, scheduler):
-    made = backend.generate(replace(job, scheduler=scheduler, steps=4))
+    made = backend.generate(replace(job, scheduler=scheduler, steps=4, cfg=1.0))
     assert max(high for _, high in made.images[0].getextrema()) > 0
 
 
-def test_progress_runs_over_all_pictures(backend: DiffusersBackend, job: GenerationJob):
+@pytest.mark.parametrize(("batch", "passes"), [(1, 3), (2, 2), (4, 1)])
+def test_progress_runs_over_all_passes(job: GenerationJob, batch, passes):
     seen: list[tuple[int, int]] = []
-    backend.generate(replace(job, n=2), lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 6) for done in range(1, 7)]
+    made = _backend(batch=batch).generate(replace(job, n=3), lambda step: seen.append((step.done, step.total)))
+    assert seen == [(done, 3 * passes) for done in range(1, 3 * passes + 1)]
+    assert len(made.images) == 3
 
 
 @pytest.mark.parametrize(("cfg", "batch"), [(0.0, 1), (1.0, 1), (1.5, 2)])
 def test_cfg_of_1_or_less_is_one_denoiser_pass(backend: DiffusersBackend, job: GenerationJob, cfg, batch):
     sizes = []
-    unet = _pipeline(backend, job).pipe.unet
+    unet = _pipeline(backend, job).modules["unet"]
     hook = unet.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[0]))
     backend.generate(replace(job, cfg=cfg))
     hook.remove()
@@ -306,13 +323,14 @@ def test_bad_files(backend: DiffusersBackend, job: GenerationJob, tmp_path):
 def test_a_configuration_that_is_not_the_tensors(
     backend: DiffusersBackend, tiny: Tiny, job: GenerationJob, changes, said
 ):
-    config = replace(job.checkpoint.config, unet={**job.checkpoint.config.unet, **changes})
+    own = job.checkpoint.config
+    config = replace(own, components={**own.components, "unet": {**own.denoiser, **changes}})
     with pytest.raises(NotGenerable, match=said):
         backend.generate(replace(job, checkpoint=CheckpointRef(tiny.folder, f"tiny with {changes}", config)))
 
 
 def test_no_room_in_the_budget(job: GenerationJob):
-    backend = DiffusersBackend("cpu", budget_bytes=1000)
+    backend = _backend(budget_bytes=1000)
     with pytest.raises(OutOfMemory, match="budget"):
         backend.generate(job)
     assert backend.residency.entries() == ()
@@ -327,23 +345,99 @@ def test_no_room_in_the_budget(job: GenerationJob):
     ],
 )
 def test_a_device_without_memory(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch, failure: Exception):
+    """It runs the adapters beside the model; without memory for that either, it says so and lives on."""
     before = backend.generate(job)
+    wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.123),))
+    merged = backend.generate(wanted)
+    backend.generate(job)
 
     def fail(*_):
         raise failure
 
-    wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.123),))
-    monkeypatch.setattr(module, "overlay", fail)
-    with pytest.raises(OutOfMemory):
-        backend.generate(wanted)
+    with monkeypatch.context() as no_memory:
+        no_memory.setattr(overlays, "overlay", fail)
+        beside = backend.generate(wanted)
+        assert beside.warnings == (backend_module.UNMERGED,)
+        assert _differ(beside.images[0], merged.images[0]) <= 1
+        no_memory.setattr(overlays, "attach", fail)
+        with pytest.raises(OutOfMemory):
+            backend.generate(replace(wanted, adapters=(loras["lcm"],)))
     assert _same(backend.generate(job), before)
+    assert _same(backend.generate(wanted), merged)
+
+
+def test_an_overlay_that_has_no_room_in_the_budget_runs_beside_the_model(job: GenerationJob, loras):
+    wanted = replace(job, adapters=(replace(loras["both"], weight=0.8),))
+    merged = _backend().generate(wanted)
+    model = bundle_bytes(job.checkpoint.path, torch.float32)
+    backend = _backend(budget_bytes=model + loras["both"].path.stat().st_size + 1000)
+    beside = backend.generate(wanted)
+    assert (merged.warnings, beside.warnings) == ((), (backend_module.UNMERGED,))
+    assert _differ(beside.images[0], merged.images[0]) <= 1
+    assert sum(tier.used for tier in backend.residents().tiers) <= backend.residency.budget
+
+
+# --- what is loaded -----------------------------------------------------------------------------------------------------
+
+
+def test_residents_say_what_is_where_and_who_holds_it(job: GenerationJob, loras):
+    backend = _backend()
+    assert backend.residents().models == ()
+    seen = []
+    backend.generate(
+        replace(job, adapters=(loras["style"],), holder="job 7"), lambda *_: seen.append(backend.residents())
+    )
+    model, style = seen[0].models
+    assert (model.digest, style.digest, style.name) == ("tiny", "style", "style")
+    assert model.holders == style.holders == ("job 7",)
+    bundle = _pipeline(backend, job).bundle
+    assert model.nbytes > bundle.nbytes  # with its overlay
+    assert all(resident.holders == () for resident in backend.residents().models)
+    tier = backend.residents().tiers[0]
+    assert (tier.name, tier.device, tier.budget) == ("device", "cpu", 2**30)
+    assert tier.used == sum(resident.nbytes for resident in backend.residents().models)
+    backend.generate(job)
+    assert {r.digest: r.nbytes for r in backend.residents().models}["tiny"] == bundle.nbytes
+
+
+def test_load_and_evict_by_hand(job: GenerationJob):
+    backend = _backend()
+    backend.load(job.checkpoint)
+    assert backend.generate(job).timings["load"] < 0.1
+    with backend._pipeline(job.checkpoint, "somebody"), pytest.raises(WrongState, match="in use by somebody"):
+        backend.evict("tiny")
+    backend.evict("tiny")
+    assert backend.residents().models == ()
+    with pytest.raises(NotResident):
+        backend.evict("tiny")
+
+
+def test_what_leaves_the_device_waits_on_the_host(tiny: Tiny, job: GenerationJob, loras, tmp_path):
+    """Its file is not read again; the copy is the base, whatever was worn when it left."""
+    folder = tmp_path / "gone"
+    shutil.copytree(tiny.folder, folder)
+    there = replace(job, checkpoint=CheckpointRef(folder, "gone", job.checkpoint.config))
+    model = bundle_bytes(folder, torch.float32)
+    backend = _backend(budget_bytes=2 * model - 1, host_bytes=model)
+    plain = backend.generate(there)
+    backend.generate(replace(there, adapters=(loras["style"],)))
+    backend.generate(job)
+    where = {(r.tier, r.digest) for r in backend.residents().models}
+    assert where - {("device", "style")} == {("host", "gone"), ("device", "tiny")}
+    for file in folder.rglob("*.safetensors"):
+        file.write_bytes(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend_module, "bundle_bytes", lambda *_: model)
+        assert _same(backend.generate(there), plain)
+    backend.evict("gone")
+    assert "gone" not in {resident.digest for resident in backend.residents().models}
 
 
 def test_an_error_in_the_caller_s_progress_is_his_own(backend: DiffusersBackend, job: GenerationJob):
     before = backend.generate(job)
 
-    def stop(done: int, total: int) -> None:
-        raise RuntimeError(f"cancelled at {done} of {total}")
+    def stop(step: Step) -> None:
+        raise RuntimeError(f"cancelled at {step.done} of {step.total}")
 
     with pytest.raises(RuntimeError, match="cancelled at 1 of 3"):
         backend.generate(job, stop)
@@ -352,7 +446,7 @@ def test_an_error_in_the_caller_s_progress_is_his_own(backend: DiffusersBackend,
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_dtypes(job: GenerationJob, dtype, expected):
-    backend = DiffusersBackend("cpu", dtype, budget_bytes=2**30)
+    backend = _backend(dtype=dtype)
     assert backend.generate(job).images[0].size == (16, 16)
     assert {tensor.dtype for tensor in _pipeline(backend, job).bundle.tensors.values()} == {expected}
 
@@ -360,14 +454,14 @@ def test_dtypes(job: GenerationJob, dtype, expected):
 @pytest.mark.parametrize("dtype", ["int8", "float12", "nn"])
 def test_a_dtype_that_is_none(dtype):
     with pytest.raises(InvalidRequest, match=dtype):
-        DiffusersBackend("cpu", dtype)
+        _backend(dtype=dtype)
 
 
 def test_the_default_budget_is_half_of_the_machine():
     import os
 
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert DiffusersBackend("cpu").residency.budget == machine // 2
+    assert _backend(budget_bytes=None).residency.budget == machine // 2
 
 
 def test_progress_bars_are_silent(backend: DiffusersBackend, job: GenerationJob, capfd):

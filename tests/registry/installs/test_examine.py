@@ -16,6 +16,7 @@ from registry.installs.origins import Origin, open_origin
 from registry.sources import HubSource, UrlSource
 from tests.hub import LoopbackHub
 from tests.hub.server import Seen
+from tests.loopback import LOOPBACK
 from tests.probes import headers
 
 FILE = "weights.safetensors"
@@ -49,12 +50,12 @@ def hub_with(root: Path, fixture: headers.Fixture, monkeypatch: pytest.MonkeyPat
 
 
 def from_hub(hub: LoopbackHub) -> Origin:
-    return open_origin(HubSource("ada/model"), endpoint=hub.endpoint, token=None, timeout=30)
+    return open_origin(HubSource("ada/model"), endpoint=hub.endpoint, token=None, timeout=30, access=LOOPBACK)
 
 
 def from_url(hub: LoopbackHub) -> Origin:
     url = f"{hub.endpoint}/ada/model/resolve/main/{FILE}"
-    return open_origin(UrlSource(url), endpoint=hub.endpoint, token=None, timeout=30)
+    return open_origin(UrlSource(url), endpoint=hub.endpoint, token=None, timeout=30, access=LOOPBACK)
 
 
 def transfers(hub: LoopbackHub) -> list[Seen]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -13,6 +15,7 @@ import httpx
 import pytest
 
 from registry.errors import (
+    Cancelled,
     DownloadIncomplete,
     FileMissing,
     GatedRepository,
@@ -26,24 +29,31 @@ from registry.errors import (
     UnusableFile,
 )
 from registry.installs.origins import Listing, Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, folder, open_origin
-from registry.installs.origins.hub import HubOrigin
+from registry.installs.origins import hub as hub_origin
+from registry.installs.origins.http import retry_after
 from registry.sources import HubSource, PathSource, UrlSource
 from tests.hub import Fault, LoopbackHub
 from tests.hub.fixtures import CARD, GATED, KNOWN, OPEN, OPENS, PRIVATE, WEIGHTS
+from tests.hub.repository import git_id
+from tests.loopback import LOOPBACK
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def on_hub(hub: LoopbackHub, *source: Any, token: str | None = None, timeout: float = 30) -> Origin:
-    return open_origin(HubSource(*(source or (OPEN,))), endpoint=hub.endpoint, token=token, timeout=timeout)
+    return open_origin(
+        HubSource(*(source or (OPEN,))), endpoint=hub.endpoint, token=token, timeout=timeout, access=LOOPBACK
+    )
 
 
 def at_url(hub: LoopbackHub, name: str = f"{OPEN}/resolve/main/{WEIGHTS}") -> Origin:
-    return open_origin(UrlSource(f"{hub.endpoint}/{name}"), endpoint=hub.endpoint, token="hf_mine", timeout=30)
+    return open_origin(
+        UrlSource(f"{hub.endpoint}/{name}"), endpoint=hub.endpoint, token="hf_mine", timeout=30, access=LOOPBACK
+    )
 
 
 def on_disk(hub: LoopbackHub, name: str = OPEN) -> Origin:
-    return open_origin(PathSource(hub.root / name), endpoint=hub.endpoint, token=None, timeout=5)
+    return open_origin(PathSource(hub.root / name), endpoint=hub.endpoint, token=None, timeout=5, access=LOOPBACK)
 
 
 def by_path(listing: Listing) -> dict[str, RemoteFile]:
@@ -156,7 +166,7 @@ class TestHub:
         assert {(seen.server, seen.authorized) for seen in hub.seen} == {("hub", True), ("storage", False)}
 
     def test_without_a_token_none_is_sent(self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: KNOWN)  # as if found in the home folder
+        monkeypatch.setattr(hub_origin, "get_token", lambda: KNOWN)  # as if found in the home folder
         with on_hub(hub) as origin:
             origin.listing()
         assert not any(seen.authorized for seen in hub.seen)
@@ -194,16 +204,30 @@ class TestHub:
             origin.listing()
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\\b.gguf", "C:x.gguf"])
-    def test_a_repository_that_lists_files_outside_of_itself(
-        self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, name: str
-    ) -> None:
+    def test_a_repository_that_lists_files_outside_of_itself(self, hub: LoopbackHub, name: str) -> None:
+        hub.faults[OPEN] = Fault(says=json.dumps({"sha": "0" * 40, "siblings": [{"rfilename": name}]}).encode())
+        with on_hub(hub) as origin, pytest.raises(UnusableFile, match="outside of itself"):
+            origin.listing()
+
+    @pytest.mark.parametrize(
+        "says",
+        [b"<html>Log in</html>", b"[]", b"{}", b'{"sha": "0", "siblings": [7]}', b'{"sha": "0", "siblings": [{}]}'],
+    )
+    def test_something_else_instead_of_a_hub(self, hub: LoopbackHub, says: bytes) -> None:
+        hub.faults[OPEN] = Fault(says=says)
+        with on_hub(hub) as origin, pytest.raises(HubUnreachable, match="does not answer like a Hugging Face Hub"):
+            origin.listing()
+
+    def test_the_login_is_for_the_public_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hub_origin, "get_token", lambda: "hf_of_the_login")
+        assert hub_origin._login("https://huggingface.co") == "hf_of_the_login"
+        assert hub_origin._login("https://mirror.example") is None
+
+    def test_small_files_announce_the_digest_that_git_gives_them(self, hub: LoopbackHub) -> None:
         with on_hub(hub) as origin:
-            assert isinstance(origin, HubOrigin)
-            info = origin._ask()
-            info.siblings[0].rfilename = name
-            monkeypatch.setattr(origin, "_ask", lambda: info)
-            with pytest.raises(UnusableFile, match="outside of itself"):
-                origin.listing()
+            files = by_path(origin.listing())
+        assert files["README.md"].git == git_id("blob", (hub.root / OPEN / "README.md").read_bytes())
+        assert files[WEIGHTS].git is None
 
 
 class TestPatience:
@@ -232,12 +256,14 @@ class TestPatience:
             taken.bind(("127.0.0.1", 0))
             endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
             with (
-                open_origin(HubSource(OPEN), endpoint=endpoint, token=None, timeout=1) as origin,
+                open_origin(HubSource(OPEN), endpoint=endpoint, token=None, timeout=1, access=LOOPBACK) as origin,
                 pytest.raises(HubUnreachable, match="cannot be reached"),
             ):
                 origin.listing()
             with (
-                open_origin(UrlSource(f"{endpoint}/a"), endpoint=endpoint, token=None, timeout=1) as origin,
+                open_origin(
+                    UrlSource(f"{endpoint}/a"), endpoint=endpoint, token=None, timeout=1, access=LOOPBACK
+                ) as origin,
                 pytest.raises(HubUnreachable, match="cannot be reached"),
             ):
                 origin.listing()
@@ -246,32 +272,67 @@ class TestPatience:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
             with (
-                open_origin(HubSource(OPEN), endpoint=endpoint, token=None, timeout=0.05) as origin,
+                open_origin(HubSource(OPEN), endpoint=endpoint, token=None, timeout=0.05, access=LOOPBACK) as origin,
                 pytest.raises(HubUnreachable, match="timed out"),
             ):
                 origin.listing()
 
     def test_a_server_that_is_no_hub(self, hub: LoopbackHub) -> None:
         with (
-            open_origin(HubSource(OPEN), endpoint=f"{hub.endpoint}/elsewhere", token=None, timeout=5) as origin,
+            open_origin(
+                HubSource(OPEN), endpoint=f"{hub.endpoint}/elsewhere", token=None, timeout=5, access=LOOPBACK
+            ) as origin,
             pytest.raises(HubUnreachable, match=r"status 404.*Check HF_ENDPOINT"),
         ):
             origin.listing()
 
-    def test_a_login_page_instead_of_json(self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-        def page(*_: object, **__: object) -> None:
-            httpx.Response(200, text="<html>Log in</html>").json()
-
+    @pytest.mark.parametrize("after", ["0", "1"])
+    def test_a_pause_that_the_server_asks_for(self, hub: LoopbackHub, after: str) -> None:
+        hub.faults[OPEN] = Fault(fail_next=1, status=429, retry_after=after)
+        began = time.monotonic()
         with on_hub(hub) as origin:
-            assert isinstance(origin, HubOrigin)
-            monkeypatch.setattr(origin._api, "model_info", page)
-            with pytest.raises(HubUnreachable, match="does not answer like a Hugging Face Hub"):
-                origin.listing()
+            origin.listing()
+        assert time.monotonic() - began >= int(after)
 
-    def test_a_read_that_is_cut_is_made_again(self, hub: LoopbackHub) -> None:
-        hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(cut_after=10, cuts=2)
+    def test_a_pause_that_is_too_long(self, hub: LoopbackHub) -> None:
+        hub.faults[OPEN] = Fault(fail_next=1, status=429, retry_after="3600")
+        with on_hub(hub) as origin, pytest.raises(HubUnreachable, match="left alone for 3600 s"):
+            origin.listing()
+        assert len(hub.seen) == 1
+
+    @pytest.mark.parametrize(
+        ("value", "seconds"),
+        [("120", 120), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None), ("", None), ("Wed, 21 Oct 2015", None)],
+    )
+    def test_both_ways_to_ask_for_it(self, value: str, seconds: float | None) -> None:
+        assert retry_after(httpx.Response(429, headers={"Retry-After": value})) == seconds
+
+    def test_a_wait_that_is_no_longer_wanted(self, hub: LoopbackHub) -> None:
+        """A silent server, and a pause between retries: an install that is cancelled lets go of both at once."""
+
+        def check() -> None:
+            raise Cancelled("enough")
+
+        hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(cut_after=10, stalls=True)
+        began = time.monotonic()
+        options = {"endpoint": hub.endpoint, "token": None, "timeout": 60, "access": LOOPBACK, "check": check}
+        with open_origin(HubSource(OPEN), **options) as origin:
+            file = by_path(origin.listing())[WEIGHTS]
+            with pytest.raises(Cancelled), origin.stream(file) as chunks:
+                list(chunks)
+            hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(fail_next=9, retry_after="30")
+            with pytest.raises(Cancelled):
+                origin.read(file, 0, 10)
+        assert time.monotonic() - began < 20
+
+    @pytest.mark.parametrize("ignores_range", [False, True])
+    def test_a_read_that_is_cut_goes_on_where_it_was(self, hub: LoopbackHub, ignores_range: bool) -> None:
+        cuts = 2 if ignores_range else 10**6
+        hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(cut_after=1000, cuts=cuts, ignores_range=ignores_range)
         with on_hub(hub) as origin:
-            assert len(origin.read(by_path(origin.listing())[WEIGHTS], 0, 5000)) == 5000
+            read = origin.read(by_path(origin.listing())[WEIGHTS], 100, 5000)
+        assert read == (hub.root / OPEN / WEIGHTS).read_bytes()[100:5100]
+        assert len([s for s in hub.seen if s.server == "storage"]) == (3 if ignores_range else 5)
 
 
 class TestRanges:
@@ -306,7 +367,9 @@ class TestUrl:
     def test_a_listing_of_one_file(self, hub: LoopbackHub) -> None:
         with at_url(hub) as origin:
             listing = origin.listing()
-        assert listing.files == (RemoteFile(WEIGHTS, (hub.root / OPEN / WEIGHTS).stat().st_size, None),)
+        body = (hub.root / OPEN / WEIGHTS).read_bytes()
+        etag = f'"{hashlib.sha256(body).hexdigest()}"'  # the loopback storage's
+        assert listing.files == (RemoteFile(WEIGHTS, len(body), None, etag=etag),)
         assert (listing.repo_id, listing.revision, listing.card, listing.focus) == (None, None, None, WEIGHTS)
         assert listing.source == f"{hub.endpoint}/{OPEN}/resolve/main/{WEIGHTS}"
 
@@ -388,7 +451,9 @@ class TestDisk:
         (tmp_path / "snapshot").mkdir()
         (tmp_path / "snapshot" / "a.safetensors").symlink_to(hub.root / OPEN / WEIGHTS)
         (tmp_path / "snapshot" / "loop").symlink_to(tmp_path / "snapshot")
-        with open_origin(PathSource(tmp_path / "snapshot"), endpoint="", token=None, timeout=1) as origin:
+        with open_origin(
+            PathSource(tmp_path / "snapshot"), endpoint="", token=None, timeout=1, access=LOOPBACK
+        ) as origin:
             (file,) = origin.listing().files
             assert (file.path, file.size) == ("a.safetensors", (hub.root / OPEN / WEIGHTS).stat().st_size)
             assert origin.read(file, 0, 8) == (hub.root / OPEN / WEIGHTS).read_bytes()[:8]
@@ -411,7 +476,7 @@ class TestDisk:
 
     def test_neither_file_nor_folder(self) -> None:
         with (
-            open_origin(PathSource(Path("/dev/null")), endpoint="", token=None, timeout=1) as origin,
+            open_origin(PathSource(Path("/dev/null")), endpoint="", token=None, timeout=1, access=LOOPBACK) as origin,
             pytest.raises(InvalidSource, match="neither a file nor a folder"),
         ):
             origin.listing()

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from registry.errors import AmbiguousChoice, NoWeights, UnusableFile
+from registry.errors import NoWeights, UnusableFile
 from registry.installs.origins import Listing, RemoteFile
-from registry.installs.selection import Selection, select
+from registry.installs.selection import Selection, address, options
+from registry.sources import parse_source
 
 COMPONENTS = ("unet", "vae", "tokenizer")
 INDEX = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]} | {c: ["x", "Y"] for c in COMPONENTS}
 
 
 def chosen(*paths: str, focus: str = "", repo_id: str = "owner/great-lora") -> Selection:
+    """The only option."""
+    [[selection]] = tiers(*paths, focus=focus, repo_id=repo_id)
+    return selection
+
+
+def tiers(*paths: str, focus: str = "", repo_id: str = "owner/great-lora") -> list[list[Selection]]:
     files = tuple(RemoteFile(path, 10, None) for path in paths)
-    return select(Listing("hf://owner/great-lora@c0ffee", repo_id, "c0ffee", files, None, focus), lambda _: INDEX)
+    return options(Listing("hf://owner/great-lora@c0ffee", repo_id, "c0ffee", files, None, focus), lambda _: INDEX)
 
 
 def paths(selection: Selection) -> list[str]:
@@ -36,11 +43,29 @@ def test_a_named_file_is_taken_whatever_stands_beside_it() -> None:
     assert (paths(made), made.name, made.prefix) == (["sub/b.safetensors"], "b", "sub/")
 
 
-def test_several_weight_files_ask_which() -> None:
-    with pytest.raises(AmbiguousChoice, match=r"hf://owner/great-lora/a\.safetensors.*b\.safetensors"):
-        chosen("a.safetensors", "b.safetensors")
-    with pytest.raises(AmbiguousChoice, match=r"sub-folders.*hf://owner/great-lora/x/a\.safetensors"):
-        chosen("x/a.safetensors")
+def test_several_weight_files_are_all_options_those_on_top_first() -> None:
+    found = tiers("x/c.safetensors", "b.safetensors", "a.gguf", "README.md", "y/z/d.safetensors", "e.ckpt")
+    assert [[paths(s) for s in tier] for tier in found] == [
+        [["b.safetensors"], ["a.gguf"]],
+        [["x/c.safetensors"], ["y/z/d.safetensors"]],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "ref", "expected"),
+    [
+        ("o/r", None, "hf://o/r/x/a.gguf"),
+        ("o/r", "refs/pr/3", "hf://o/r@refs/pr/3/x/a.gguf"),
+        (None, None, "/m/x/a.gguf"),
+    ],
+)
+def test_an_option_has_an_address_that_can_be_typed(repo_id: str | None, ref: str | None, expected: str) -> None:
+    listing = Listing(
+        "hf://o/r@c0ffee" if repo_id else "/m", repo_id, None, (RemoteFile("x/a.gguf", 1, None),), None, ref=ref
+    )
+    [[selection]] = options(listing, lambda _: {})
+    assert address(listing, selection) == expected
+    assert str(parse_source(expected, endpoint="https://huggingface.co")) == expected
 
 
 PIPELINE = (

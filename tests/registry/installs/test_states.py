@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from api.routes.installs import Order
 from registry.db import make_engine, migrate
-from registry.errors import InstallNotFound, WrongState
-from registry.installs.states import ACTIVE, ENDED, TRANSITIONS, InstallBook
+from registry.errors import Cancelled, InstallNotFound, WrongState
+from registry.installs.states import ACTIVE, COMMANDS, ENDED, TRANSITIONS, InstallBook
 from registry.tables import State
 
 
@@ -40,9 +41,81 @@ def test_an_active_install_can_fail_and_be_queued_again_after_a_kill(state: Stat
     assert state is State.QUEUED or State.QUEUED in TRANSITIONS[state]
 
 
-@pytest.mark.parametrize("state", [s for s in ACTIVE if s is not State.REGISTERING])
-def test_an_active_install_can_be_paused_and_cancelled_until_it_registers(state: State) -> None:
+@pytest.mark.parametrize("state", ACTIVE)
+def test_an_active_install_can_be_paused_and_cancelled(state: State) -> None:
     assert TRANSITIONS[state] >= {State.PAUSED, State.CANCELLED}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_people_may_order_is_in_the_table(name: str) -> None:
+    command = COMMANDS[name]
+    assert all(command.to in TRANSITIONS[state] for state in command.since)
+    assert name in list(Order)
+
+
+@pytest.mark.parametrize(
+    ("orders", "state"),
+    [
+        (["pause"], State.PAUSED),
+        (["pause", "resume"], State.QUEUED),
+        (["pause", "cancel"], State.CANCELLED),
+        (["cancel"], State.CANCELLED),
+        (["cancel", "retry"], State.QUEUED),
+    ],
+)
+def test_orders(book: InstallBook, orders: list[str], state: State) -> None:
+    install = book.open("hf://a/b")
+    for order in orders:
+        last = book.command(install.id, order)
+    assert last.state == state
+
+
+@pytest.mark.parametrize(
+    ("orders", "wrong"),
+    [([], "resume"), ([], "retry"), (["pause"], "pause"), (["pause"], "retry"), (["cancel"], "resume")],
+)
+def test_an_order_that_has_no_meaning_now(book: InstallBook, orders: list[str], wrong: str) -> None:
+    install = book.open("hf://a/b")
+    for order in orders:
+        book.command(install.id, order)
+    before = book.get(install.id)
+    with pytest.raises(WrongState, match=f"nothing to {wrong}"):
+        book.command(install.id, wrong)
+    assert book.get(install.id) == before
+
+
+def test_a_failure_is_forgotten_when_it_is_tried_again(book: InstallBook) -> None:
+    install = book.open("hf://a/b")
+    book.attempt(install.id).end(State.FAILED, {"code": "x"})
+    assert book.command(install.id, "retry").error is None
+
+
+class TestAttempts:
+    @pytest.mark.parametrize("orders", [["pause"], ["cancel"], ["pause", "resume"]])
+    def test_one_that_somebody_has_ended_notices(self, book: InstallBook, orders: list[str]) -> None:
+        """Also when it was queued again before it could look."""
+        attempt = book.attempt(book.open("hf://a/b").id)
+        for order in orders:
+            book.command(attempt.install.id, order)
+        after = book.get(attempt.install.id)
+        with pytest.raises(Cancelled):
+            attempt.check()
+        with pytest.raises(Cancelled):
+            attempt.move(State.DOWNLOADING)
+        attempt.end(State.FAILED, {"code": "x"})
+        assert book.get(attempt.install.id) == after
+
+    def test_only_one_works_on_an_install(self, book: InstallBook) -> None:
+        install = book.open("hf://a/b")
+        book.attempt(install.id)
+        with pytest.raises(WrongState):
+            book.attempt(install.id)
+
+    def test_its_progress_is_written_now_and_then(self, book: InstallBook) -> None:
+        attempt = book.attempt(book.open("hf://a/b").id)
+        for done in range(1, 1000):
+            attempt.progress(bytes_done=done)
+        assert book.get(attempt.install.id).bytes_done < 999
 
 
 def test_of_two_who_move_at_once_one_wins(book: InstallBook) -> None:
@@ -57,13 +130,6 @@ def test_of_two_who_move_at_once_one_wins(book: InstallBook) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert sum(threads.map(cancel, range(8))) == 1
-
-
-def test_an_error_does_not_overwrite_a_cancellation(book: InstallBook) -> None:
-    install = book.open("hf://a/b")
-    book.move(install.id, State.CANCELLED)
-    book.end(install.id, State.FAILED, {"code": "x"})
-    assert (book.get(install.id).state, book.get(install.id).error) == (State.CANCELLED, None)
 
 
 def test_what_is_installed_stays_so() -> None:

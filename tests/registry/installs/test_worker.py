@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,18 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from registry.errors import Cancelled, DigestMismatch, HubUnreachable, ModelshelfError, NotIdentified, UnusableFile
+from registry.errors import (
+    AmbiguousChoice,
+    Cancelled,
+    DigestMismatch,
+    HubUnreachable,
+    KindNotTaken,
+    ModelshelfError,
+    NotIdentified,
+    NoWeights,
+    UnusableFile,
+    WrongState,
+)
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
@@ -24,6 +36,7 @@ from tests.hub import Fault, LoopbackHub
 
 OUTLINE = "modelshelf/starter-outline-lora"
 FILE = "pytorch_lora_weights.safetensors"
+VAE = "modelshelf/starter-base/vae/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture
@@ -98,6 +111,98 @@ def test_the_same_model_again_is_not_downloaded_again(manager: Manager, hub: Loo
     assert again.id == first.id
     assert [s.range for s in hub.seen if s.server == "storage"] == ["bytes=0-524287"]  # its header, to be probed
     assert [m.id for m in manager.catalog.list()] == [first.id]
+
+
+def test_the_same_bytes_in_another_repository_are_not_downloaded_and_gain_a_source(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    first = manager.install(OUTLINE)
+    shutil.copytree(shelf / OUTLINE, shelf / "mirror/outline")
+    hub.seen.clear()
+    again = manager.install("mirror/outline")
+    assert again.id == first.id
+    assert [s.repo_id for s in again.sources] == [OUTLINE, "mirror/outline"]
+    assert [s.range for s in hub.seen if s.server == "storage"] == ["bytes=0-524287"]
+    assert "on the shelf already" in manager.installs.list()[0].notes[0]
+
+
+def test_the_same_weights_with_another_header_are_told(manager: Manager, shelf: Path) -> None:
+    body = sd15_lora()
+    length = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + length]) | {"__metadata__": {"sshs_model_hash": "ab" * 32}}
+    raw = json.dumps(header).encode()
+    write(shelf / "a/one/one.safetensors", body)
+    write(shelf / "a/two/two.safetensors", len(raw).to_bytes(8, "little") + raw + body[8 + length :])
+    one, two = manager.install("a/one"), manager.install("a/two")
+    assert one.autov3 == two.autov3
+    assert one.id != two.id
+    assert manager.installs.list()[0].notes == [
+        "It has the same weights as one, with another header (equal AutoV3).",
+        f"The file header, sshs_model_hash claims autov3 abababababab; the bytes have {two.autov3[:12]}.",  # type: ignore[index]
+    ]
+
+
+def test_a_folder_takes_the_files_that_are_on_the_shelf_and_fetches_the_others(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    base = shelf / "modelshelf/starter-base"
+    shutil.copytree(STARTER / "modelshelf/starter-base", base)
+    shutil.copytree(base, shelf / "other/base")
+    (shelf / "other/base/tokenizer/tokenizer_config.json").write_text('{"model_max_length": 78}')
+    first = manager.install("modelshelf/starter-base")
+    hub.seen.clear()
+    second = manager.install("other/base")
+    assert (second.id != first.id, second.kind) == (True, "checkpoint")
+    fetched = {s.path.rpartition("/")[2].partition("?")[0]: s.range for s in hub.seen if s.server == "storage"}
+    assert set(fetched.values()) == {"bytes=0-524287"}  # headers only
+    unet = "unet/diffusion_pytorch_model.safetensors"
+    assert (manager.catalog.path(first) / unet).samefile(manager.catalog.path(second) / unet)
+
+
+def test_a_file_on_the_shelf_that_was_damaged_is_not_taken(manager: Manager, shelf: Path) -> None:
+    base = shelf / "modelshelf/starter-base"
+    shutil.copytree(STARTER / "modelshelf/starter-base", base)
+    shutil.copytree(base, shelf / "other/base")
+    (shelf / "other/base/tokenizer/tokenizer_config.json").write_text('{"model_max_length": 78}')
+    vae = manager.catalog.path(manager.install("modelshelf/starter-base")) / "vae/diffusion_pytorch_model.safetensors"
+    vae.write_bytes(vae.read_bytes()[:-1] + b"\x77")
+    copy = manager.catalog.path(manager.install("other/base")) / "vae/diffusion_pytorch_model.safetensors"
+    assert hash_file(copy) == hash_file(base / "vae/diffusion_pytorch_model.safetensors")
+
+
+class TestSeveralModels:
+    """A source that holds more than one file: what they are decides, not their names."""
+
+    def test_the_one_that_is_taken(self, manager: Manager, shelf: Path) -> None:
+        write(shelf / "a/b/aaa-vae.safetensors", (STARTER / VAE).read_bytes())
+        write(shelf / "a/b/page.safetensors", b"<!DOCTYPE html><html><body>Sign in</body></html>")
+        write(shelf / "a/b/the.weird.name.safetensors", sd15_lora())
+        assert manager.install("a/b").name == "the.weird.name"
+
+    def test_of_several_the_user_decides(self, manager: Manager, shelf: Path) -> None:
+        write(shelf / "a/b/x.safetensors", sd15_lora(rank=4))
+        write(shelf / "a/b/y.safetensors", sd15_lora(rank=8))
+        write(shelf / "a/b/vae.safetensors", (STARTER / VAE).read_bytes())
+        with pytest.raises(AmbiguousChoice, match=r"2 models in a/b.*hf://a/b/x\.safetensors \(lora, sd-1\)") as caught:
+            manager.install("a/b")
+        first, second = caught.value.detail["candidates"]
+        assert (first["report"]["kind"], second["report"]["rank"]) == ("lora", 8)
+        assert manager.install(second["source"]).name == "y"
+
+    def test_those_in_folders_below_when_none_is_on_top(self, manager: Manager, shelf: Path) -> None:
+        write(shelf / "a/b/vae.safetensors", (STARTER / VAE).read_bytes())
+        write(shelf / "a/b/deep/er/style.safetensors", sd15_lora())
+        write(shelf / "c/d/vae.safetensors", (STARTER / VAE).read_bytes())
+        with pytest.raises(KindNotTaken):  # the only one there says what is wrong
+            manager.install("c/d")
+        assert manager.install("a/b").name == "style"
+
+    def test_none_of_them(self, manager: Manager, shelf: Path) -> None:
+        write(shelf / "a/b/one.safetensors", (STARTER / VAE).read_bytes())
+        write(shelf / "a/b/two.safetensors", b"<!DOCTYPE html><html><body>Sign in</body></html>")
+        with pytest.raises(NoWeights, match="None of the 2 weight files") as caught:
+            manager.install("a/b")
+        assert [c["report"]["outcome"] for c in caught.value.detail["candidates"]] == ["identified", "unusable"]
 
 
 def test_a_model_whose_file_was_deleted_can_be_installed_again(manager: Manager) -> None:
@@ -217,15 +322,7 @@ def test_an_install_that_was_killed_goes_on_where_it_was(
     whole = sd15_lora(rank=128)
     write(shelf / "somebody/big/big.safetensors", whole)
 
-    class Killed(BaseException):
-        """Nobody catches it, as nobody catches SIGKILL."""
-
-    def kill(progress: Progress) -> None:
-        if progress.bytes_done > len(whole) // 2:
-            raise Killed
-
-    with pytest.raises(Killed):
-        manager.install("somebody/big", kill)
+    killed_halfway(manager, "somebody/big", len(whole))
     job = manager.installs.list()[0]
     assert job.state == State.DOWNLOADING
     hub.seen.clear()
@@ -267,20 +364,101 @@ def test_an_install_that_is_cancelled_stops_and_keeps_its_bytes(
     assert [p for p in files_below(settings.root) if p.endswith(".part")]
 
 
+def test_a_pause_in_the_middle_and_going_on(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+
+    def pause(progress: Progress) -> None:
+        if progress.bytes_done > len(whole) // 2:
+            manager.installs.command(manager.installs.list()[0].id, "pause")
+
+    with pytest.raises((Cancelled, WrongState)):
+        manager.install("somebody/big", pause)
+    job = manager.installs.list()[0]
+    assert (job.state, job.error) == (State.PAUSED, None)
+    hub.seen.clear()
+    manager.installs.command(job.id, "resume")
+    assert manager.run_install(job.id).blake3 == blake3(whole).hexdigest()
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) // 2 + 2**19  # the rest, and the header
+
+
+@pytest.mark.parametrize("order", ["pause", "cancel"])
+def test_even_while_it_registers(manager: Manager, settings: Settings, order: str) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.state == State.REGISTERING:
+            manager.installs.command(manager.installs.list()[0].id, order)
+
+    with pytest.raises(Cancelled):
+        manager.install(OUTLINE, stop)
+    assert manager.catalog.list() == []
+    assert not [p for p in files_below(settings.root) if p.startswith("lora/") and p.endswith(".safetensors")]
+    job = manager.installs.list()[0]
+    manager.installs.command(job.id, {"pause": "resume", "cancel": "retry"}[order])
+    assert manager.run_install(job.id).name == "starter-outline-lora"
+
+
+def test_installs_run_side_by_side_and_no_more_than_the_setting_says(
+    settings: Settings, hub: LoopbackHub, shelf: Path
+) -> None:
+    bounded = Manager(settings.model_copy(update={"installs_at_once": 2, "download_timeout": 1}))
+    jobs = []
+    for number in range(4):
+        write(shelf / f"somebody/{number}/{number}.safetensors", sd15_lora(rank=64 + number))
+        hub.faults[f"somebody/{number}/{number}.safetensors"] = Fault(cut_after=600_000, stalls=True)  # past the header
+        jobs.append(bounded.submit_install(f"somebody/{number}").id)
+
+    def states() -> list[str]:
+        return sorted(bounded.installs.get(job).state for job in jobs)
+
+    while states() != [State.DOWNLOADING] * 2 + [State.QUEUED] * 2:
+        time.sleep(0.02)
+    hub.faults.clear()
+    most = 2
+    while states() != [State.INSTALLED] * 4:
+        most = max(most, sum(state not in (State.QUEUED, State.INSTALLED) for state in states()))
+        time.sleep(0.02)
+    assert most <= 3  # one may end and the next begin while the states are read
+    bounded.close()
+
+
+def test_what_ended_long_ago_is_forgotten_with_its_partial_files(manager: Manager, settings: Settings) -> None:
+    def cancel(progress: Progress) -> None:
+        if progress.bytes_done:
+            manager.installs.command(manager.installs.list()[0].id, "cancel")
+
+    with pytest.raises((Cancelled, WrongState)):
+        manager.install(OUTLINE, cancel)
+    (settings.downloads / "locks" / "left-by-a-killed-process").touch()
+    manager.watch_installs()
+    assert len(manager.installs.list()) == 1
+    assert files_below(settings.root)
+    forgetful = Manager(settings.model_copy(update={"keep_installs_days": 0}))
+    forgetful.watch_installs()
+    assert forgetful.installs.list() == []
+    assert files_below(settings.root) == set()
+    assert list((settings.downloads / "locks").iterdir()) == []
+    forgetful.close()
+
+
+class Killed(BaseException):
+    """Nobody catches it, as nobody catches SIGKILL."""
+
+
+def killed_halfway(manager: Manager, source: str, size: int) -> None:
+    def kill(progress: Progress) -> None:
+        if progress.bytes_done > size // 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        manager.install(source, kill)
+
+
 def test_a_file_on_disk_that_changed_is_read_anew(manager: Manager, tmp_path: Path) -> None:
     """Only a commit pins bytes: what an interrupted copy left of the old file is not continued with the new one."""
     path = tmp_path / "mine.safetensors"
     write(path, sd15_lora(rank=128))
 
-    class Killed(BaseException):
-        pass
-
-    def kill(progress: Progress) -> None:
-        if progress.bytes_done:
-            raise Killed
-
-    with pytest.raises(Killed):
-        manager.install(str(path), kill)
+    killed_halfway(manager, str(path), path.stat().st_size)
     changed = bytearray(path.read_bytes())
     changed[-1000:] = bytes([60]) * 1000
     path.write_bytes(changed)
@@ -306,8 +484,28 @@ def test_the_starter_installs_without_a_network(tmp_path: Path) -> None:
     ]
     base = models[0]
     assert base.sha256 is None
-    assert {f["path"] for f in base.files} >= {"model_index.json", "unet/diffusion_pytorch_model.safetensors"}
+    assert {f.path for f in alone.catalog.files(base)} >= {
+        "model_index.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    }
     for repository, model in zip(starter_repositories(), models, strict=True):
         assert "weight" in model.recipe or model.kind == "checkpoint", repository
         assert alone.catalog.path(model).exists()
     alone.close()
+
+
+def test_what_other_programs_left_beside_the_file_is_recorded(manager: Manager, shelf: Path, tmp_path: Path) -> None:
+    """From the Hub and from disk; a digest that they claim and the bytes do not have is told."""
+    record = json.dumps({"preferred weight": 0.55, "activation text": "ink"})
+    lies = json.dumps({"sha256": "cd" * 32})
+    for folder, rank in ((shelf / "a/b", 4), (tmp_path / "mine", 8)):
+        write(folder / "x.safetensors", sd15_lora(rank=rank))
+        (folder / "x.json").write_text(record)
+        (folder / "x.metadata.json").write_text(lies)
+    for source in ("a/b", str(tmp_path / "mine/x.safetensors")):
+        model = manager.install(source)
+        assert (model.recipe["weight"]["value"], model.recipe["weight"]["by"]) == (0.55, "A1111 sidecar")
+        assert [(t.word, t.by) for t in model.trigger_words] == [("ink", "A1111 sidecar")]
+        assert model.sha256 is not None
+        [note] = manager.installs.list()[0].notes
+        assert note == f"The LoRA Manager sidecar claims sha256 cdcdcdcdcdcd; the bytes have {model.sha256[:12]}."

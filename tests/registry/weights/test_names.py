@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from registry.weights.names import Part, Source, canonical_sources, resolve
+from registry.weights.modules import place
+from registry.weights.names import Source, canonical_sources
 from tests.registry import tiny as world
-from tests.registry.tiny import ATTENTION, EVERYTHING, TEXT_ENCODER, Tiny
+from tests.registry.tiny import Tiny
 
 
 def _value(tensor: torch.Tensor, source: Source) -> torch.Tensor:
@@ -19,7 +20,15 @@ def _value(tensor: torch.Tensor, source: Source) -> torch.Tensor:
 
 
 def test_names_need_no_torch():
-    pure = ["weights.names", "compatibility", "pipeline_config", "backends", "backends.schedulers"]
+    pure = [
+        "weights.names",
+        "weights.modules",
+        "weights.algorithms",
+        "compatibility",
+        "pipeline_config",
+        "backends",
+        "backends.schedulers",
+    ]
     code = "import sys\n" + "\n".join(f"import registry.{name}" for name in pure)
     code += "\nsys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -57,7 +66,8 @@ def test_unet_of_any_depth_as_diffusers_converts_it(layers, blocks):
         ldm = world.ldm_name(f"unet.{name}", len(blocks), layers, attended)
         module = ldm.removeprefix("model.diffusion_model.").removesuffix(".weight").replace(".", "_")
         if name.endswith(".weight"):
-            assert resolve(f"lora_unet_{module}.lora_down.weight", ours.keys()) == Part(f"unet.{name}", "down")
+            key = f"lora_unet_{module}.lora_down.weight"
+            assert place([key], ours.keys()) == ({(f"unet.{name}",): {"down": key}}, {})
 
 
 def test_vae_and_text_encoder_as_diffusers_converts_them(tiny: Tiny):
@@ -120,62 +130,3 @@ def test_vae_attention_of_the_published_sd_1_5_folder():
         "vae.encoder.mid_block.attentions.0.to_q.weight",
         "vae.encoder.mid_block.attentions.0.to_out.0.bias",
     }
-
-
-@pytest.mark.parametrize(
-    ("layout", "targets"),
-    [
-        ("kohya", f"{EVERYTHING}|{TEXT_ENCODER}"),
-        ("kohya-ldm", f"{EVERYTHING}|{TEXT_ENCODER}"),
-        ("kohya-lycoris", EVERYTHING),
-        ("diffusers", f"{EVERYTHING}|{TEXT_ENCODER}"),
-        ("diffusers-old", ATTENTION),
-        ("peft", EVERYTHING),
-    ],
-)
-def test_every_adapter_layout_names_the_same_layers(tiny: Tiny, layout, targets):
-    keys = world.lora(tiny.tensors, targets, layout=layout, alpha=None if layout.startswith(("diff", "peft")) else 2.0)
-    expected = {name for name in tiny.tensors if world.re.fullmatch(targets, name)}
-    assert expected
-    parts = {key: resolve(key, tiny.tensors.keys()) for key in keys}
-    assert {part.weight for part in parts.values() if part} == expected
-    assert all(
-        part and part.role in key.replace("lora_A", "down").replace("lora_B", "up") for key, part in parts.items()
-    )
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.down.weight",
-        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight",
-        "text_encoder.base_model.model.encoder.layers.0.self_attn.q_proj.lora_A.default.weight",
-        "text_encoder.encoder.layers.0.self_attn.q_proj.lora_linear_layer.down.weight",
-        "lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight",
-    ],
-)
-def test_text_encoder_spellings(tiny: Tiny, key):
-    assert resolve(key, tiny.tensors.keys()) == Part(
-        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.weight", "down"
-    )
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "lora_unet_down_blocks_9_attentions_0_proj_in.lora_down.weight",  # no such layer
-        "lora_te_text_model_encoder_layers_0_mlp_fc1.hada_w1_a",  # no LoRA
-        "unet.conv_in.weight",
-        "vae.decoder.conv_in.lora_A.weight",  # no layout adapts the VAE
-        "",
-    ],
-)
-def test_what_means_nothing_resolves_to_nothing(tiny: Tiny, key):
-    assert resolve(key, tiny.tensors.keys()) is None
-
-
-def test_a_name_that_could_mean_two_layers_means_neither():
-    layer = "text_model.encoder.layers.0.mlp.fc1"
-    base = [f"text_encoder.{layer}.weight", f"text_encoder_2.{layer}.weight"]
-    assert resolve(f"{layer}.lora_A.weight", base) is None
-    assert resolve(f"text_encoder_2.{layer}.lora_A.weight", base) == Part(base[1], "down")

@@ -7,7 +7,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from registry.errors import OutOfMemory
+from registry.errors import NotResident, OutOfMemory, WrongState
 from registry.weights.residency import Residency
 
 
@@ -111,3 +111,60 @@ def test_an_error_of_the_lessee_ends_the_lease():
     with pytest.raises(ZeroDivisionError), residency.lease("a", lambda: 10, lambda: "A"):
         raise ZeroDivisionError
     assert residency.entries()[0].leases == 0
+
+
+def test_what_grows_makes_others_leave():
+    residency = Residency(30)
+    _load(residency, "a", 10)
+    with residency.lease("b", lambda: 10, lambda: "B"):
+        residency.resize("b", 25)
+        assert [(e.key, e.nbytes) for e in residency.entries()] == [("b", 25)]
+        with pytest.raises(OutOfMemory):
+            residency.resize("b", 31)
+        residency.resize("b", 5)
+    _load(residency, "a", 25)
+    assert _keys(residency) == ["b", "a"]
+
+
+def test_evicting_by_hand():
+    residency = Residency(30)
+    with residency.lease("a", lambda: 10, lambda: "A", holder="job 1", label="Model A"):
+        assert residency.entries()[0].holders == ("job 1",)
+        with pytest.raises(WrongState, match="Model A is in use by job 1"):
+            residency.evict("a")
+    residency.evict("a")
+    with pytest.raises(NotResident):
+        residency.evict("a")
+
+
+def test_whoever_wants_to_know_is_told_what_went_before_its_room_is_used():
+    told: list[tuple[str, str]] = []
+    residency = Residency(20, evicted=lambda key, value: told.append((key, value)))
+    for key in "ab":
+        _load(residency, key, 10)
+    with residency.lease("c", lambda: 20, lambda: list(told)) as seen:
+        assert seen == [("a", "value of a"), ("b", "value of b")]
+
+
+def test_only_what_is_there_is_leased():
+    residency = Residency(30)
+    with residency.lease_resident("a") as nothing:
+        assert nothing is None
+    _load(residency, "a", 10)
+    with residency.lease_resident("a", holder="me") as value:
+        assert value == "value of a"
+        assert residency.entries()[0].holders == ("me",)
+    assert residency.entries()[0].leases == 0
+
+
+def test_what_nobody_uses_goes_after_its_time():
+    gone = Event()
+    residency = Residency(30, keep_alive=0.05, evicted=lambda *_: gone.set())
+    with residency.lease("a", lambda: 10, lambda: "A"):
+        _load(residency, "b", 10)
+        assert gone.wait(10)
+        assert _keys(residency) == ["a"]
+        gone.clear()
+    assert gone.wait(10)
+    assert residency.entries() == ()
+    residency.close()

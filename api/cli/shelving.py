@@ -1,0 +1,140 @@
+"""`modelshelf scan`, `verify`, `duplicates`, `gc` and `update`: what is on the shelf, and in what state."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.common import FAILED, Json, opened_manager
+from api.cli.output import print_json, print_table, progress_bar, size_text
+
+if TYPE_CHECKING:
+    from registry.scans.scanner import Counts
+
+app = typer.Typer()
+
+
+@app.command()
+def scan(
+    folder: Annotated[
+        list[Path] | None, typer.Argument(help="Left out: every folder that was scanned before.", show_default=False)
+    ] = None,
+    afresh: Annotated[bool, typer.Option("--afresh", help="Look at unchanged files again, too.")] = False,
+    hash_now: Annotated[
+        bool, typer.Option("--hash", help="Compute the digests now; else `modelshelf serve` does it in the background.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Register the models in folders of yours, in place: ComfyUI's, A1111's, any. Nothing is copied, moved or deleted."""
+    told = {}
+    with opened_manager() as manager:
+        for path in folder if folder else map(Path, manager.scans.folders()):
+            told[str(path)] = manager.scans.scan(path, afresh=afresh)
+        if hash_now:
+            for model in manager.scans.digester.hash_all():
+                if not as_json:
+                    print(f"hashed {model.name}")
+    if as_json:
+        print_json({path: counts.as_dict() for path, counts in told.items()})
+        return
+    for scanned, counts in told.items():
+        print(f"{scanned}: {_describe(counts)}")
+
+
+def _describe(counts: Counts) -> str:
+    said = [f"{count} {name}" for name, count in counts.as_dict().items() if count]
+    return ", ".join(said) or "nothing there"
+
+
+@app.command()
+def verify(
+    model: Annotated[list[str] | None, typer.Argument(help="Ids or names. Left out: all.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Read models' files again and compare their digests. Exit 1 when a file is damaged, missing or unreadable."""
+    from registry.upkeep import State
+
+    bad = False
+    with opened_manager() as manager:
+        models = map(manager.catalog.get, model) if model else manager.catalog.every()
+        for found in manager.upkeep.verify(models):
+            bad = bad or found.state not in (State.WHOLE, State.HASHED)
+            files = [name for name in found.files if name]
+            if as_json:
+                print(
+                    json.dumps({"id": found.model.id, "name": found.model.name, "state": found.state, "files": files})
+                )
+            else:
+                print(f"{found.state:<10} {found.model.name}{': ' + ', '.join(files) if files else ''}")
+    raise typer.Exit(FAILED if bad else 0)
+
+
+@app.command()
+def duplicates(as_json: Json = False) -> None:
+    """List what is there twice: the same file, or the same weights under another header. Models that were not hashed yet are not seen."""
+    with opened_manager() as manager:
+        groups = manager.upkeep.duplicates()
+        rows = [
+            (g.same, g.digest, m.id, m.name, str(manager.catalog.path(m)), m.size) for g in groups for m in g.models
+        ]
+    if as_json:
+        print_json([dict(zip(("same", "digest", "id", "name", "path", "size"), row, strict=True)) for row in rows])
+    elif rows:
+        print_table(
+            ("same", "digest", "id", "name", "size", "path"),
+            [(same, digest[:12], i, name, size_text(size), path) for same, digest, i, name, path, size in rows],
+        )
+    else:
+        print("Nothing is there twice.", file=sys.stderr)
+
+
+@app.command()
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only shown.")] = False, as_json: Json = False
+) -> None:
+    """Show, and with --yes remove, what no model refers to in modelshelf's own folders. Scanned folders are never touched."""
+    with opened_manager() as manager:
+        waste = manager.upkeep.waste()
+        if yes:
+            manager.upkeep.remove(waste)
+    if as_json:
+        files = [{"path": str(path), "size": size} for path, size in waste.files]
+        print_json({"files": files, "verdicts": waste.verdicts, "removed": yes})
+        return
+    for path, size in waste.files:
+        print(f"{size_text(size):>9}  {path}")
+    done = "Removed" if yes else "Without --yes nothing is removed:"
+    print(f"{done} {len(waste.files)} files of {size_text(waste.size)}, {waste.verdicts} verdicts on what is no more.")
+
+
+@app.command()
+def update(
+    model: Annotated[list[str] | None, typer.Argument(help="Ids or names. Left out: all.", show_default=False)] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Install what is newer; else it is only listed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the models whose files are newer on the Hub, by their SHA-256. The older version stays, with its commit behind its name."""
+    from registry.updates import Change
+
+    with opened_manager() as manager, progress_bar() as on_progress:
+        models = list(map(manager.catalog.get, model) if model else manager.catalog.every())
+        found = [u for u in manager.updates(models) if model or u.change is not Change.CURRENT]
+        fetched = {
+            u.model.id: manager.fetch_update(u, on_progress) for u in found if fetch and u.change is Change.NEWER
+        }
+    rows = [(u.model.id, u.model.name, u.change, u.source, (u.revision or "")[:7], u.reason) for u in found]
+    if as_json:
+        new = {old: made.id for old, made in fetched.items()}
+        head = ("id", "name", "change", "source", "revision", "reason")
+        print_json([dict(zip(head, row, strict=True)) | {"fetched": new.get(row[0])} for row in rows])
+        return
+    if rows:
+        print_table(("id", "name", "change", "source", "commit", ""), rows)
+    else:
+        print("Everything from the Hub is as new as there.", file=sys.stderr)
+    for made in fetched.values():
+        print(f"{made.id}  {made.name}  {size_text(made.size)}")

@@ -1,0 +1,128 @@
+// The REST interface: the only module that knows its addresses.
+
+const ROOT = new URL("v1/", document.baseURI);
+
+// An answer of application/problem+json, or no answer at all.
+export class Problem extends Error {
+  constructor(body) {
+    super(body.detail);
+    this.code = body.code;
+    this.facts = body.facts ?? {};
+    this.fields = (body.errors ?? []).map((e) => e.field);
+  }
+}
+
+async function request(method, path, { body, query = {}, signal, type = "application/json" } = {}) {
+  const url = new URL(path, ROOT);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
+  }
+  const init = { method, signal };
+  if (body !== undefined) {
+    init.headers = { "Content-Type": type };
+    init.body = type === "application/json" ? JSON.stringify(body) : body;
+  }
+  let answer;
+  try {
+    answer = await fetch(url, init);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ code: "unreachable", detail: "The server does not answer. Is modelshelf still running?" });
+  }
+  if (!answer.ok) throw new Problem(await problemOf(answer));
+  return answer;
+}
+
+async function problemOf(answer) {
+  try {
+    const body = await answer.json();
+    if (body.detail) return body;
+  } catch {
+    // not JSON: something between this page and the service answered
+  }
+  return { code: "error", detail: `The server answered ${answer.status} ${answer.statusText}.` };
+}
+
+const json = async (...args) => (await request(...args)).json();
+const at = (...parts) => parts.map(encodeURIComponent).join("/");
+
+// -- models
+const PAGE = 200;
+const LONGEST = 1000; // the longest page that the service gives
+// One page: {models, next}; `next` is the `cursor` of the following one, null after the last.
+export const models = ({ signal, ...query }) => json("GET", "models", { query: { limit: PAGE, ...query }, signal });
+export const families = async () => (await json("GET", "families")).families;
+export const model = (id) => json("GET", at("models", id));
+export const edit = (id, body) => json("PATCH", at("models", id), { body });
+// The first thousand: {verdicts: [{model, fits, reason}], next}, next null if these are all.
+export async function compatibleLoras(id, all) {
+  const { loras, next } = await json("GET", at("models", id, "compatible-loras"), { query: { all, limit: LONGEST } });
+  return { verdicts: loras, next };
+}
+export async function compatibleCheckpoints(id, all) {
+  const { checkpoints, next } = await json("GET", at("models", id, "compatible-checkpoints"), { query: { all, limit: LONGEST } });
+  return { verdicts: checkpoints, next };
+}
+
+export const previewUrl = (found) =>
+  found.overrides.preview ? new URL(`${at("models", found.id, "preview")}?v=${found.overrides.preview}`, ROOT).href : null;
+export const setPreview = (id, picture) => json("PUT", at("models", id, "preview"), { body: picture, type: picture.type });
+export const removePreview = (id) => json("DELETE", at("models", id, "preview"));
+
+// -- installs
+export const probe = (source, signal) => json("POST", "probe", { body: { source }, signal });
+export const install = (source) => json("POST", "installs", { body: { source } });
+export const installs = async () => (await json("GET", "installs")).installs;
+export const orderInstall = (id, order) => json("POST", at("installs", id, order));
+export const installEvents = (id, signal) => events(at("installs", id, "events"), signal);
+
+// -- generations
+export const schedulers = async () => (await json("GET", "schedulers")).schedulers;
+export const plan = (body, signal) => json("POST", "plans", { body, signal });
+
+// A job is queued, followed to its end, and cancelled when `signal` says so. `progress` is told {ahead}, {done, total} and {previews}, PNG
+// files in the making.
+export async function generate(body, { signal, progress }) {
+  const job = await json("POST", "generations", { query: { wait: false }, body: { ...body, previews: true } });
+  const path = at("generations", job.id);
+  const cancel = () => request("DELETE", path).catch(() => {}); // it has ended meanwhile: then its events say how
+  signal.addEventListener("abort", cancel, { once: true });
+  if (signal.aborted) cancel();
+  progress({ ahead: job.ahead });
+  for await (const { name, data } of events(`${path}/events`)) {
+    if (name === "step") progress(data);
+    else if (name === "preview") progress({ previews: data.images.map(pngOf) });
+    else if (name === "running") progress({ done: 0, total: job.steps });
+  }
+  const made = await json("GET", path);
+  if (made.state === "cancelled") throw new DOMException("Cancelled.", "AbortError");
+  if (made.error) throw new Problem(made.error);
+  const pictures = made.images.map((image) => ({ seed: image.seed, blob: pngOf(image.png) }));
+  return { plan: made.plan, warnings: made.warnings, timings: made.timings, pictures };
+}
+
+const pngOf = (base64) => new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], { type: "image/png" });
+
+// Server-sent events as {name, data}. Read with fetch, since EventSource begins anew when the server has said its last word, and does not
+// tell what problem it met.
+async function* events(path, signal) {
+  const answer = await request("GET", path, { signal });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let held = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    held += value;
+    const messages = held.split(/\r?\n\r?\n/);
+    held = messages.pop();
+    for (const message of messages) {
+      const data = [];
+      let name = "message";
+      for (const line of message.split(/\r?\n/)) {
+        if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
+        else if (line.startsWith("event:")) name = line.slice(6).trim();
+      }
+      if (data.length) yield { name, data: JSON.parse(data.join("\n")) };
+    }
+  }
+}

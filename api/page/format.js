@@ -1,0 +1,32 @@
+// Values as people read them.
+
+export const KINDS = { checkpoint: "Checkpoint", lora: "LoRA", lcm_lora: "LCM-LoRA" };
+export const kindName = (kind) => KINDS[kind] ?? kind ?? "unknown";
+
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+export function bytes(count) {
+  if (!count) return "0 B";
+  const power = Math.min(Math.floor(Math.log10(count) / 3), UNITS.length - 1);
+  const value = count / 1000 ** power;
+  return `${power && value < 100 ? value.toFixed(1) : Math.round(value)} ${UNITS[power]}`;
+}
+
+export function seconds(count) {
+  if (!Number.isFinite(count)) return "";
+  if (count < 60) return `${count < 10 ? count.toFixed(1) : Math.round(count)} s`;
+  const minutes = Math.round(count / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+export const number = (value) => (typeof value === "number" ? String(Number(value.toFixed(3))) : String(value));
+
+export const date = (iso) => new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+// Where a value came from: {value, origin, by} of the REST interface.
+const ORIGINS = {
+  requested: () => "your choice",
+  user: (by) => by,
+  recommended: (by) => `recommended by ${by}`,
+  default: (by) => `default: ${by}`,
+};
+export const provenance = (value) => (ORIGINS[value.origin] ?? ((by) => by))(value.by);

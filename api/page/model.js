@@ -1,0 +1,171 @@
+// One model: what it is and why, where it came from, what fits it, and what its owner says of it.
+
+import * as api from "./api.js";
+import { copyButton, el, fill, problemBox, say } from "./dom.js";
+import { editor } from "./edit.js";
+import { bytes, date, kindName, number, provenance } from "./format.js";
+import { kindBadge, modelHref, picture, troubles } from "./shelf.js";
+
+export const title = "Model";
+
+const MOST_SHOWN = 100; // verdicts in the document at once
+let root;
+
+export function build(section) {
+  root = section;
+}
+
+export async function enter({ id }) {
+  scrollTo(0, 0);
+  replace(heading("Model"), el("p", { class: "muted" }, "Loading …"));
+  await load(id);
+}
+
+async function load(id) {
+  try {
+    show(await api.model(id));
+  } catch (error) {
+    replace(heading("Model"), problemBox(error, el("a", { href: "#/shelf" }, "Back to the shelf")));
+  }
+}
+
+// The focus stays where it was: on the field of the same name, or on the heading.
+function replace(...content) {
+  const held = root.contains(document.activeElement) ? document.activeElement : null;
+  fill(root, ...content);
+  if (held) (document.getElementById(held.id) ?? root.querySelector("h1")).focus({ preventScroll: true });
+}
+
+const heading = (text) => el("h1", { tabindex: "-1" }, text);
+
+function show(model) {
+  const isCheckpoint = model.kind === "checkpoint";
+  document.title = `${model.name} · modelshelf`;
+  const again = (changed) => load(changed.id);
+  replace(
+    el("p", { class: "back" }, el("a", { href: "#/shelf" }, "← Shelf")),
+    el("div", { class: "model-head" },
+      preview(model, again),
+      el("div", {},
+        heading(model.name),
+        el("p", { class: "model-kind" }, kindBadge(model.kind), el("span", { class: "family" }, model.family),
+          model.variant && model.variant !== "normal" ? el("span", {}, model.variant) : null,
+          model.prediction_type ? el("span", { class: "muted" }, `${model.prediction_type} prediction`) : null,
+          el("span", { class: "muted" }, model.format), el("span", { class: "muted" }, bytes(model.size)), ...troubles(model)),
+        model.weight ? el("p", {}, el("strong", {}, `Weight ${number(model.weight.value)} `),
+          el("span", { class: "provenance" }, provenance(model.weight))) : null,
+        model.overrides.notes ? el("p", { class: "own-notes" }, model.overrides.notes) : null,
+        model.triggers.length ? el("p", { class: "triggers" }, el("span", { class: "muted" }, "Triggers "),
+          model.triggers.map((word) => copyButton(word))) : null,
+        el("p", {}, el("a", { class: "button primary", href: `#/generate?use=${encodeURIComponent(model.id)}` },
+          isCheckpoint ? "Generate with it" : "Use it in a picture")))),
+    el("div", { class: "columns" },
+      el("div", {}, evidence(model), compatible(model, isCheckpoint)),
+      el("div", {}, editor(model, again), origins(model), digests(model), files(model))));
+}
+
+function preview(model, again) {
+  const chosen = el("input", {
+    type: "file", accept: "image/png,image/jpeg,image/webp", class: "visually-hidden", id: "preview-file",
+    change: async () => {
+      if (!chosen.files.length) return;
+      try {
+        again(await api.setPreview(model.id, chosen.files[0]));
+        say("The preview was changed.");
+      } catch (error) {
+        say(error.message);
+      }
+    },
+  });
+  const remove = el("button", {
+    type: "button", class: "quiet", click: async () => again(await api.removePreview(model.id)),
+  }, "Remove");
+  return el("figure", { class: "model-preview" }, picture(model),
+    el("figcaption", {}, chosen, el("label", { for: "preview-file", class: "button quiet" }, "Choose a preview …"),
+      api.previewUrl(model) ? remove : null));
+}
+
+const panel = (name, ...content) => el("section", { class: "panel" }, el("h2", {}, name), ...content);
+
+function evidence({ family, kind, report }) {
+  // What speaks for a trait may stand among the evidence for the whole, too.
+  const told = [...report.evidence, ...report.traits.flatMap((t) => t.evidence)];
+  const rows = [...new Map(told.map((e) => [JSON.stringify(e), e])).values()];
+  return panel(`Why ${family}? Why ${kindName(kind)}?`,
+    el("p", {}, report.reason),
+    report.traits.length ? el("p", { class: "muted" },
+      report.traits.map((t) => `${t.name}: ${Math.round(t.confidence * 100)} % sure`).join(", ")) : null,
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Evidence" },
+      el("table", { class: "evidence" },
+        el("thead", {}, el("tr", {}, ["", "What was looked for", "Expected", "Found"].map((t) =>
+          t ? el("th", { scope: "col" }, t) : el("td")))),
+        el("tbody", {}, rows.map((e) => el("tr", { class: e.ok ? "ok" : "not-ok" },
+          el("td", {}, el("span", { class: "mark" }, e.ok ? "✓" : "✗"), el("span", { class: "visually-hidden" }, e.ok ? "holds" : "does not hold")),
+          el("td", {}, e.rule, e.key ? el("code", {}, e.key) : null),
+          el("td", {}, e.expected ?? ""),
+          el("td", {}, e.seen ?? "")))))));
+}
+
+function compatible(model, isCheckpoint) {
+  const place = el("div", {}, el("p", { class: "muted" }, "Comparing …"));
+  const load = async () => {
+    try {
+      const ask = isCheckpoint ? api.compatibleLoras : api.compatibleCheckpoints;
+      const { verdicts: all, next } = await ask(model.id, true);
+      verdicts(place, all, isCheckpoint, next !== null);
+    } catch (error) {
+      fill(place, problemBox(error));
+    }
+  };
+  load();
+  return panel(isCheckpoint ? "LoRAs that fit" : "Checkpoints that it fits", place);
+}
+
+function verdicts(place, all, isCheckpoint, more) {
+  const row = ({ model, reason }) => el("li", {}, el("a", { href: modelHref(model.id) }, model.name), " ", isCheckpoint ? kindBadge(model.kind) : null,
+    el("span", { class: "reason" }, reason));
+  const list = (some) => [
+    el("ul", { class: "verdicts" }, some.slice(0, MOST_SHOWN).map(row)),
+    some.length > MOST_SHOWN ? el("p", { class: "muted" }, `and ${(some.length - MOST_SHOWN).toLocaleString()} more`) : null,
+  ];
+  const fitting = all.filter((v) => v.fits);
+  const others = all.filter((v) => !v.fits);
+  fill(place,
+    fitting.length ? list(fitting) : el("p", { class: "muted" }, isCheckpoint ? "No installed LoRA fits." : "It fits no installed checkpoint."),
+    others.length ? el("details", {}, el("summary", {}, `${others.length.toLocaleString()} that ${others.length === 1 ? "does" : "do"} not fit, and why`), list(others)) : null,
+    more ? el("p", { class: "muted" }, `The first ${all.length.toLocaleString()} of all were compared here.`) : null);
+}
+
+const facts = (pairs) => el("dl", { class: "facts" }, pairs.filter(([, value]) => value).map(([name, value]) =>
+  el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+
+const repositoryLink = (id) =>
+  el("a", { href: `https://huggingface.co/${id.split("/").map(encodeURIComponent).join("/")}`, rel: "noreferrer" }, id);
+
+function origins(model) {
+  const said = Object.entries(model.facts).filter(([, fact]) => ["string", "number"].includes(typeof fact.value));
+  const source = ({ url, repo_id: id, revision }) => el("li", {},
+    id ? [repositoryLink(id), " ", revision ? copyButton(revision, `commit ${revision.slice(0, 10)}`) : null] : null,
+    el("div", {}, el("code", {}, url)));
+  return panel("Where it comes from", facts([
+    ["Sources", model.sources.length ? el("ul", { class: "sources" }, model.sources.map(source)) : null],
+    ...said.map(([name, fact]) => [name.replaceAll("_", " "), [String(fact.value), el("span", { class: "provenance" }, ` ${fact.by}`)]]),
+    ["tags", model.tags.join(", ")],
+    ["on the shelf", `since ${date(model.created_at)}`],
+    ["on disk", [el("code", {}, model.path), model.managed ? null : el("span", { class: "provenance" }, " where it lay")]],
+    ["id", copyButton(model.id)],
+  ]));
+}
+
+const DIGESTS = { blake3: "BLAKE3", sha256: "SHA-256", autov3: "AutoV3" };
+
+function digests(model) {
+  const row = ({ algorithm, value, by }) => [DIGESTS[algorithm] ?? algorithm, [copyButton(value), by ? el("span", { class: "provenance" }, ` claimed by ${by}`) : null]];
+  return panel("Digests", model.digests.length ? facts(model.digests.map(row)) : el("p", { class: "muted" }, "Not hashed yet."));
+}
+
+function files(model) {
+  if (model.files.length < 2) return null;
+  return panel("Files", el("details", {}, el("summary", {}, `${model.files.length} files, ${bytes(model.size)}`),
+    el("ul", { class: "files" }, model.files.map((f) => el("li", {}, el("code", {}, f.path), " ", el("span", { class: "muted" }, bytes(f.size)))))));
+}

@@ -1,0 +1,44 @@
+"""The picture that stands for a model: /v1/models/{id}/preview."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
+
+from api.deps import ManagerDep
+from api.schemas import ModelOut
+from registry.errors import InvalidRequest
+from registry.previews import MAX_BYTES
+
+router = APIRouter(prefix="/v1/models/{model_id}/preview", tags=["models"])
+
+PICTURE = {"content": {"image/webp": {}}, "description": "WebP, at most 512 pixels a side."}
+BODY = {
+    "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
+}
+
+
+@router.get("", response_class=FileResponse, responses={200: PICTURE})
+def show_preview(manager: ManagerDep, model_id: str) -> FileResponse:
+    """The model's preview picture; 404 when it has none."""
+    # The address holds the digest where the page asks (?v=), so what it names never changes.
+    path = manager.previews.path(manager.catalog.get(model_id))
+    return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "private, max-age=31536000"})
+
+
+@router.put("", openapi_extra=BODY)
+async def set_preview(manager: ManagerDep, model_id: str, request: Request) -> ModelOut:
+    """The body is a PNG, JPEG or WebP file of at most 16 MiB. It is scaled down and written anew, without its metadata."""
+    picture = bytearray()
+    async for chunk in request.stream():
+        picture += chunk
+        if len(picture) > MAX_BYTES:
+            raise InvalidRequest(f"The picture has more than {MAX_BYTES >> 20} MiB.", field="body")
+    return ModelOut.of(await run_in_threadpool(manager.set_preview, model_id, bytes(picture)))
+
+
+@router.delete("")
+def remove_preview(manager: ManagerDep, model_id: str) -> ModelOut:
+    """The model has no preview any more."""
+    return ModelOut.of(manager.set_preview(model_id, None))

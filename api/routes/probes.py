@@ -1,0 +1,16 @@
+"""POST /v1/probe: what a source is, from its headers alone; nothing is downloaded or recorded."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.deps import ManagerDep
+from api.schemas import ProbeIn, ProbeOut
+
+router = APIRouter(prefix="/v1/probe", tags=["installs"])
+
+
+@router.post("")
+def probe_source(manager: ManagerDep, body: ProbeIn) -> ProbeOut:
+    """Kind, family and size of a source, and for a LoRA which installed checkpoints it fits. Takes what `POST /v1/installs` takes."""
+    return ProbeOut.of(manager.inquire(body.source))

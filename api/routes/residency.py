@@ -1,0 +1,30 @@
+"""/v1/residency: what is loaded, where, how big, and who works with it; load and evict by hand."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.deps import ManagerDep
+from api.schemas import ResidencyOut
+
+router = APIRouter(prefix="/v1/residency", tags=["residency"])
+
+
+@router.get("")
+def show_residency(manager: ManagerDep) -> ResidencyOut:
+    """Memory by tier, and what is in it, least recently used first."""
+    return ResidencyOut.of(manager.residents())
+
+
+@router.put("/{model_id}")
+def load(manager: ManagerDep, model_id: str) -> ResidencyOut:
+    """Loads a checkpoint, by id or name, before somebody waits for it."""
+    manager.load(model_id)
+    return ResidencyOut.of(manager.residents())
+
+
+@router.delete("/{model_id}")
+def evict(manager: ManagerDep, model_id: str) -> ResidencyOut:
+    """Frees a model's memory in every tier; 409 while somebody works with it."""
+    manager.evict(model_id)
+    return ResidencyOut.of(manager.residents())

@@ -1,0 +1,88 @@
+"""The machine under a backend: its device, its memory, its clock."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from registry.errors import InvalidRequest, OutOfMemory
+
+_CPU_ALLOCATOR = "DefaultCPUAllocator"
+"""torch reports a failed allocation on the CPU as a RuntimeError with this word."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by phase; a GPU is waited for, since it works behind the caller's back."""
+
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = dict.fromkeys(("load", "adapters", "wait", "encode", "denoise", "decode"), 0.0)
+
+    def lap(self, phase: str) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self._laps[phase] += now - self._last
+        self._last = now
+
+    def seconds(self) -> Mapping[str, float]:
+        return {**self._laps, "total": self._last - self._start}
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if (
+            isinstance(error, RuntimeError)
+            and not isinstance(error, torch.OutOfMemoryError)
+            and _CPU_ALLOCATOR not in str(error)
+        ):
+            raise
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise OutOfMemory(
+            "The device has too little memory for this: ask for a smaller picture, or fewer LoRAs."
+        ) from error
+
+
+def torch_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def torch_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InvalidRequest(f"{name!r} is no floating point dtype of torch.", field="dtype")
+    return dtype
+
+
+def machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def default_host_budget(device: torch.device) -> int:
+    return machine_bytes() // 4 if device.type == "cuda" else 0
+
+
+def default_budget(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory * 0.8)
+    return machine_bytes() // 2

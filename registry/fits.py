@@ -1,0 +1,170 @@
+"""Which adapters fit which checkpoints, worked out once for models of equal shapes and kept, so that a list of them is one query.
+
+A verdict hangs on tensor names and shapes alone (registry/compatibility.py). Their digest is a model's `structure`; a verdict belongs to
+two structures. A thousand fine-tunes of one architecture share one structure, so a new LoRA is held against a few dozen checkpoints at
+most, and a further fine-tune against nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, and_, or_, select, update
+
+from probes import Header, Kind, TensorSpec, UnreadableModel, read_header
+from registry.catalog import Catalog
+from registry.compatibility import Fit, check_fit, checkpoint_tensors
+from registry.errors import FileMissing, NotGenerable, UnusableFile
+from registry.models import Model
+from registry.rows import FIT, MODEL, insert_new
+from registry.verdicts import Verdict
+
+RULES = 1
+"""Counted up whenever registry/compatibility.py or the names it rests on judge otherwise than before: all is then worked out anew."""
+
+UNREADABLE = f"{RULES}:unreadable"
+_UNMAPPED = f"{RULES}:unmapped:"  # a checkpoint whose tensor names belong to no known layout; its family follows
+_CHECKPOINTS = 32  # tables of tensors held at once, about 1 MB each
+
+Tensors = Mapping[str, TensorSpec]
+
+
+def structure_of(path: Path, kind: str, family: str) -> str:
+    """The structure of a model on disk, from its headers; UNREADABLE where they cannot be read."""
+    try:
+        tensors = checkpoint_tensors(path) if kind == Kind.CHECKPOINT else read_header(path).tensors
+    except NotGenerable:
+        return _UNMAPPED + family
+    except (UnreadableModel, UnusableFile, FileMissing, OSError):
+        return UNREADABLE
+    return structure(tensors)
+
+
+def structure(tensors: Tensors) -> str:
+    """Digest of names and shapes. Not of dtypes: a LoRA fits a model in half precision as it fits the whole one."""
+    digest = blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(f"{name}\0{','.join(map(str, tensors[name].shape))}\n".encode())
+    return f"{RULES}:{digest.hexdigest()}"
+
+
+def verdict_of(fit: Fit) -> Verdict:
+    return Verdict.FITS if fit.fits else Verdict.PARTLY if fit.matched else Verdict.NO
+
+
+class Fits:
+    """The verdicts of one catalogue."""
+
+    def __init__(self, engine: Engine, catalog: Catalog) -> None:
+        self._engine = engine
+        self._catalog = catalog
+
+    def catch_up(self) -> None:
+        """Work out whatever is not known yet: structures of new models, then verdicts on new structures."""
+        self._find_structures()
+        tables = _Tables(self)
+        for adapter, checkpoints in self._unjudged():
+            header = self._read(adapter, read_header)
+            if header is None:
+                continue
+            rows = [self._judge(header, adapter, checkpoint, tables) for checkpoint in checkpoints]
+            with self._catalog.writing() as connection:
+                insert_new(connection, FIT, [row for row in rows if row is not None])
+
+    def verdicts(self, checkpoint: Model, adapters: Sequence[Model]) -> list[Fit]:
+        """What is known of each of the adapters with this checkpoint."""
+        structures = {model.structure for model in adapters if model.structure}
+        known = and_(FIT.c.checkpoint == checkpoint.structure, FIT.c.adapter.in_(structures))
+        with self._engine.connect() as connection:
+            rows = {row["adapter"]: dict(row) for row in connection.execute(select(FIT).where(known)).mappings()}
+        return [self._verdict(checkpoint, adapter, rows.get(adapter.structure or "")) for adapter in adapters]
+
+    def _verdict(self, checkpoint: Model, adapter: Model, row: Mapping[str, Any] | None) -> Fit:
+        if adapter.family != checkpoint.family:
+            return Fit.refused(f"{adapter.name} is for {adapter.family}, {checkpoint.name} is {checkpoint.family}")
+        for model in (adapter, checkpoint):
+            if model.missing_since:
+                return Fit.refused(
+                    f"{self._catalog.path(model)} is gone; install it again, or scan the folder it is in now"
+                )
+            if model.structure == UNREADABLE:
+                return Fit.refused(f"the tensors of {self._catalog.path(model)} cannot be read")
+        if row is None:
+            return Fit.refused("not compared yet")
+        return Fit(row["verdict"] == Verdict.FITS, row["reason"], row["matched"], row["total"])
+
+    # -- working out
+    def _find_structures(self) -> None:
+        """Of models that have none, or one of other RULES."""
+        others = or_(MODEL.c.structure < f"{RULES}:", MODEL.c.structure >= f"{RULES};")  # `;` stands behind `:`
+        unknown = and_(or_(MODEL.c.structure.is_(None), others), MODEL.c.missing_since.is_(None))
+        columns = (MODEL.c.id, MODEL.c.path, MODEL.c.kind, MODEL.c.family)
+        with self._engine.connect() as connection:
+            stale = connection.execute(select(*columns).where(unknown)).all()
+        for model_id, path, kind, family in stale:
+            found = structure_of(self._catalog.root / path, kind, family)
+            with self._catalog.writing() as connection:
+                connection.execute(update(MODEL).where(MODEL.c.id == model_id, unknown).values(structure=found))
+
+    def _unjudged(self) -> Iterator[tuple[str, list[str]]]:
+        """Structures of adapters with those of checkpoints of their family on which there is no verdict."""
+        usable = (MODEL.c.structure.is_not(None), MODEL.c.structure != UNREADABLE)
+        by_role = [
+            select(MODEL.c.structure, MODEL.c.family).where(*usable, role).distinct().subquery()
+            for role in (MODEL.c.kind != Kind.CHECKPOINT, MODEL.c.kind == Kind.CHECKPOINT)
+        ]
+        adapter, checkpoint = by_role
+        pairs = (
+            select(adapter.c.structure, checkpoint.c.structure)
+            .join(checkpoint, adapter.c.family == checkpoint.c.family)
+            .outerjoin(FIT, and_(FIT.c.adapter == adapter.c.structure, FIT.c.checkpoint == checkpoint.c.structure))
+            .where(FIT.c.adapter.is_(None))
+        )
+        wanted: dict[str, list[str]] = {}
+        with self._engine.connect() as connection:
+            for one, other in connection.execute(pairs):
+                wanted.setdefault(one, []).append(other)
+        yield from wanted.items()
+
+    def _judge(self, header: Header, adapter: str, checkpoint: str, tables: _Tables) -> dict[str, Any] | None:
+        if checkpoint.startswith(_UNMAPPED):
+            # The family is all that can be compared, and the reason says that it was.
+            family = checkpoint.removeprefix(_UNMAPPED)
+            fit = Fit(True, f"both are {family}; tensors of this family are not compared yet", 0, 0)
+        elif (tensors := tables[checkpoint]) is not None:
+            fit = check_fit(header, tensors)
+        else:
+            return None
+        facts = {"verdict": verdict_of(fit), "reason": fit.reason, "matched": fit.matched, "total": fit.total}
+        return {"adapter": adapter, "checkpoint": checkpoint, "problems": [str(p) for p in fit.problems], **facts}
+
+    def _read(self, wanted: str, reader: Any) -> Any:
+        """From the first model of the structure that can still be read; None: there is none."""
+        present = select(MODEL.c.path).where(MODEL.c.structure == wanted, MODEL.c.missing_since.is_(None))
+        with self._engine.connect() as connection:
+            paths: Iterable[str] = connection.execute(present).scalars().all()
+        for path in paths:
+            with suppress(UnreadableModel, UnusableFile, FileMissing, NotGenerable, OSError):
+                return reader(self._catalog.root / path)
+        return None
+
+
+class _Tables:
+    """Tensors of checkpoints by structure; the most recently used stay."""
+
+    def __init__(self, fits: Fits) -> None:
+        self._fits = fits
+        self._held: OrderedDict[str, Tensors | None] = OrderedDict()
+
+    def __getitem__(self, wanted: str) -> Tensors | None:
+        if wanted not in self._held:
+            self._held[wanted] = self._fits._read(wanted, checkpoint_tensors)
+        self._held.move_to_end(wanted)
+        while len(self._held) > _CHECKPOINTS:
+            self._held.popitem(last=False)
+        return self._held[wanted]

@@ -1,0 +1,7 @@
+"""Generations: planned, queued, run one after the other on their device, watched and cancelled."""
+
+from registry.generation.generator import Generator
+from registry.generation.jobs import Event, Generation, Job, Picture, State
+from registry.generation.planning import Preview
+
+__all__ = ["Event", "Generation", "Generator", "Job", "Picture", "Preview", "State"]

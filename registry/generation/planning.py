@@ -1,0 +1,185 @@
+"""From a request to what will run: find the models, hold the adapters against the checkpoint, decide every value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from math import lcm
+from pathlib import Path
+
+from probes import Kind, UnreadableModel, read_header
+from registry.backends import AdapterRef, CheckpointRef, GenerationJob
+from registry.backends.schedulers import canonical
+from registry.catalog import Catalog
+from registry.compatibility import Fit, check_fit, checkpoint_tensors
+from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, UnusableFile
+from registry.family_configs import config_of_family
+from registry.models import Model
+from registry.pictures import open_picture
+from registry.pipeline_config import PipelineConfig
+from registry.plans import ConfigFacts, GenerationRequest, Plan, Sourced
+from registry.queries import Query
+from registry.recipes import StartPicture, make_plan, weight_range
+
+_NEEDS_MORE = {
+    "inpaint": "a picture and a mask",
+    "edit": "a picture to edit",
+    "depth": "a depth map",
+    "upscaler": "a small picture",
+}
+"""Variants, as the probe names them, that a prompt alone cannot drive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a request would do, and what would be done if it stated no values. `ranges`: LoRA id -> recommended (min, max) weight."""
+
+    plan: Plan
+    recommended: Plan
+    ranges: Mapping[str, Sourced[tuple[float, float]] | None]
+
+
+@lru_cache(maxsize=4096)
+def _fit(adapter: Path, checkpoint: Path, _identities: tuple[str, str]) -> Fit:
+    """Installed files do not change, so a verdict holds as long as what identifies the bytes: a second generation reads no header."""
+    return check_fit(read_header(adapter), checkpoint_tensors(checkpoint))
+
+
+class Planner:
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def preview(self, request: GenerationRequest) -> Preview:
+        """Raises what `resolve` raises."""
+        bare = tuple(replace(a, weight=None) for a in request.loras)
+        left = dict.fromkeys(("steps", "cfg", "scheduler", "width", "height", "strength"))
+        unasked = replace(request, loras=bare, **left)  # type: ignore[arg-type]  # all of them may be None
+        models = [self._catalog.get(a.model) for a in request.loras]
+        return Preview(self.resolve(request)[0], self.resolve(unasked)[0], {m.id: weight_range(m) for m in models})
+
+    def fit(self, adapter: Model, checkpoint: Model) -> Fit:
+        """By family, then tensor by tensor. A file that is gone or damaged fits nothing, and the reason says so."""
+        if adapter.family != checkpoint.family:
+            return Fit.refused(f"{adapter.name} is for {adapter.family}, {checkpoint.name} is {checkpoint.family}")
+        paths = (self._catalog.path(adapter), self._catalog.path(checkpoint))
+        if missing := next((path for path in paths if not path.exists()), None):
+            return Fit.refused(f"{missing} is gone; install it again")
+        try:
+            return _fit(*paths, (self.identity(adapter), self.identity(checkpoint)))
+        except (UnreadableModel, UnusableFile) as error:
+            return Fit.refused(str(error))
+        except NotGenerable:
+            # Tensor names that are not mapped yet: the family is all that can be compared, and the reason says that it was.
+            return Fit(True, f"both are {checkpoint.family}; tensors of this family are not compared yet", 0, 0)
+
+    def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
+        """Raises NotGenerable, FileMissing, UnusableFile."""
+        config = self._pipeline_config(checkpoint, prediction_type or checkpoint.prediction_type)
+        return CheckpointRef(self._catalog.path(checkpoint), self.identity(checkpoint), config, checkpoint.name)
+
+    def resolve(self, request: GenerationRequest) -> tuple[Plan, GenerationJob, dict[str, str]]:
+        """The plan, the backend's job, and the digests that the pictures will name the models by.
+
+        Raises ModelNotFound, InvalidRequest, IncompatibleAdapter, NotGenerable, FileMissing, UnusableFile: whatever can be seen before
+        anything is loaded.
+        """
+        checkpoint = self._catalog.get(request.checkpoint)
+        if checkpoint.kind != Kind.CHECKPOINT:
+            raise InvalidRequest(
+                f"{checkpoint.name} is a {checkpoint.kind}; `checkpoint` must name a checkpoint.", field="checkpoint"
+            )
+        if checkpoint.variant in _NEEDS_MORE:
+            raise NotGenerable(
+                f"{checkpoint.name} needs {_NEEDS_MORE[checkpoint.variant]} beside the prompt, as every {checkpoint.variant} checkpoint "
+                "does; that cannot be given here.",
+                model=checkpoint.id,
+                variant=checkpoint.variant,
+            )
+        adapters = [(self._catalog.get(a.model), a.weight) for a in request.loras]
+        for model, _ in adapters:
+            if model.kind == Kind.CHECKPOINT:
+                raise InvalidRequest(f"{model.name} is a checkpoint; `loras` takes LoRAs.", field="loras")
+            if not (fit := self.fit(model, checkpoint)).fits:
+                raise IncompatibleAdapter(
+                    f"{model.name} does not fit {checkpoint.name}: {fit.reason}",
+                    model=model.id,
+                    problems=[str(p) for p in fit.problems],
+                )
+        if request.scheduler is not None:
+            request = replace(request, scheduler=canonical(request.scheduler))
+        image = None if request.image is None else open_picture(request.image)
+        start = None if image is None else StartPicture(sha256(request.image or b"").hexdigest(), image.size)
+        reference = self.reference(checkpoint, request.prediction_type)
+        config = reference.config
+        facts = ConfigFacts(
+            config.origin, config.scheduler, config.scheduler_class, config.native_size, lcm(8, config.pixel_unit)
+        )
+        texts = {
+            model.id: asked.text_weight
+            for (model, _), asked in zip(adapters, request.loras, strict=True)
+            if asked.text_weight is not None
+        }
+        plan = make_plan(request, checkpoint, adapters, config=facts, start=start, text_weights=texts)
+        job = GenerationJob(
+            checkpoint=reference,
+            adapters=tuple(
+                AdapterRef(
+                    self._catalog.path(model),
+                    self.identity(model),
+                    planned.weight.value,
+                    model.name,
+                    planned.text_weight.value if planned.text_weight else None,
+                )
+                for (model, _), planned in zip(adapters, plan.adapters, strict=True)
+            ),
+            prompt=plan.prompt,
+            negative_prompt=plan.negative_prompt,
+            scheduler=plan.scheduler.value,
+            steps=plan.steps.value,
+            cfg=plan.cfg.value,
+            seed=plan.seed.value,
+            width=plan.width.value,
+            height=plan.height.value,
+            n=plan.n,
+            prediction_type=plan.prediction_type.value if plan.prediction_type else None,
+            eta=plan.eta,
+            image=image,
+            strength=plan.strength.value if plan.strength else 1.0,
+        )
+        hashes = {checkpoint.name: checkpoint.sha256 or checkpoint.blake3}
+        hashes |= {model.name: model.autov3 or model.blake3 for model, _ in adapters}
+        return plan, job, {name: digest for name, digest in hashes.items() if digest}
+
+    def identity(self, model: Model) -> str:
+        """What tells its bytes from others': a digest; of a model that nobody has hashed yet, its place, size and time."""
+        if model.blake3:
+            return model.blake3
+        path = self._catalog.path(model)
+        try:
+            seen = path.stat()
+        except OSError as error:
+            raise FileMissing(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
+        return f"{path} {seen.st_size} {seen.st_mtime_ns}"
+
+    def _pipeline_config(self, checkpoint: Model, prediction_type: str | None) -> PipelineConfig:
+        """A folder's own; for a single file that of its family, if it has the published sizes, else that of an installed folder of the same
+        shapes."""
+        path = self._catalog.path(checkpoint)
+        if path.is_dir():
+            return PipelineConfig.from_folder(path)
+        tensors = checkpoint_tensors(path)
+        if own := config_of_family(checkpoint.family, tensors, prediction_type, read_header(path).tensors.keys()):
+            return own
+        for other in self._catalog.every(Query(Kind.CHECKPOINT, checkpoint.family)):
+            folder = self._catalog.path(other)
+            with suppress(NotGenerable, FileMissing, UnusableFile):  # this folder cannot lend; another may
+                if folder.is_dir() and (config := PipelineConfig.from_folder(folder)).fits(tensors):
+                    return config
+        raise NotGenerable(
+            f"{checkpoint.name} is a single file of other sizes than {checkpoint.family} was published with, so how to run it is not "
+            f"known. Install a diffusers folder of the same architecture; its configuration is then used for this file.",
+            model=checkpoint.id,
+        )

@@ -1,0 +1,235 @@
+"""One run of one install: its methods are the states, in order."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from threading import Event
+from typing import Any
+
+from sqlalchemy import Engine
+
+from probes import probe
+from registry.catalog import Catalog
+from registry.errors import Cancelled
+from registry.installs.download import Watch, check_room, download
+from registry.installs.examine import accept, examine, hints_for
+from registry.installs.hashing import Digests, hash_file
+from registry.installs.locks import held
+from registry.installs.origins import Listing, Origin, RemoteFile
+from registry.installs.placing import pinned, place, provenance
+from registry.installs.selection import Selection
+from registry.installs.states import Attempt
+from registry.installs.transfers import Transfers
+from registry.models import Model
+from registry.settings import Settings
+from registry.sidecars import LIMIT, Said, read, read_beside
+from registry.tables import State
+
+RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What an install is doing; bytes of the whole transfer."""
+
+    state: State
+    filename: str | None = None
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Job:
+    """`check()` raises Cancelled as soon as the run is no longer wanted; everything that takes long calls it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        catalog: Catalog,
+        attempt: Attempt,
+        on_progress: OnProgress,
+        stop: Event,
+        registered: Callable[[], None],
+    ) -> None:
+        self._registered = registered
+        self._settings = settings
+        self._engine = engine
+        self._catalog = catalog
+        self._attempt = attempt
+        self._tell = on_progress
+        self._stop = stop
+        self._notes: list[str] = []  # for people, of what came of it
+
+    def check(self) -> None:
+        if self._stop.is_set():
+            raise Cancelled("The service is stopping; what has arrived is kept.")
+        self._attempt.check()
+
+    def run(self, origin: Origin) -> Model:
+        self._tell(Progress(State.RESOLVING))
+        candidate = examine(origin)
+        accept(candidate.report)
+        listing, selection = candidate.listing, candidate.selection
+        key = _key(listing, selection)
+        staging = self._settings.downloads / key
+        locks = self._settings.downloads / "locks"
+        # Two installs of the same files: the second waits, and then finds the model in the registry.
+        with held(locks / f"{key}.files", self.check):
+            if (known := self._known(listing, selection)) is not None:
+                source = provenance(listing, selection)
+                self._note(f"Nothing was downloaded: {known.name} is on the shelf already.")
+                return self._installed(self._catalog.add_source(known, source))
+            self._move(State.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
+            digests = self._download(origin, listing, selection, key)
+            self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
+            staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
+            report = accept(probe(staged, hints_for(listing, selection)))
+            sidecars = _sidecars(origin, listing, selection)
+            self._move(State.REGISTERING)
+            # One at a time looks for a free name and takes it.
+            with (
+                held(locks / "names", self.check),
+                place(
+                    self._catalog, self._settings.root, listing, selection, staged, report, digests, sidecars
+                ) as placed,
+            ):
+                for note in placed.notes:
+                    self._note(note)
+                self._registered()
+                model = self._installed(placed.model)
+            shutil.rmtree(staging)
+            return model
+
+    def _known(self, listing: Listing, selection: Selection) -> Model | None:
+        """The same revision of the same source, or a file with the digest that the Hub announces, if it is still there."""
+        announced = None if selection.is_folder else selection.files[0].sha256
+        source = pinned(listing, selection) if listing.revision else None
+        model = self._catalog.find(source=source, sha256=announced)
+        return model if model is not None and self._catalog.path(model).exists() else None
+
+    def _download(self, origin: Origin, listing: Listing, selection: Selection, key: str) -> dict[str, Digests]:
+        """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""
+        folder = self._settings.downloads / key
+        folder = folder / "model" if selection.is_folder else folder
+        transfers = Transfers(self._engine, key)
+        goals = [_Goal(file, folder / file.path[len(selection.prefix) :]) for file in selection.files]
+        for goal in goals:
+            goal.prepare(is_same_version=(record := transfers.take_up(listing, goal.file)) is not None)
+            goal.etag = record.etag if record else None
+        check_room(self._settings.root, selection.size - sum(goal.here for goal in goals), selection.name)
+        digests: dict[str, Digests] = {}
+        rate = _Rate()
+        for goal in goals:
+            name, before = goal.target.relative_to(folder).as_posix(), sum(d.size for d in digests.values())
+
+            def on_bytes(of_file: int, name: str = name, before: int = before) -> None:
+                done = before + of_file
+                self._tell(Progress(State.DOWNLOADING, name, done, selection.size))
+                self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done))
+
+            if (here := self._from_shelf(goal)) is not None:
+                digests[name] = here
+                on_bytes(here.size)
+                self._note(f"{name} was not downloaded: the same file is on the shelf.")
+                continue
+            watch = Watch(on_bytes, partial(transfers.set_etag, goal.file.path), self.check)
+            most = self._settings.download_connections
+            digests[name] = download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
+            goal.part.replace(goal.target)
+        return digests
+
+    def _from_shelf(self, goal: _Goal) -> Digests | None:
+        """Take a file of a model that is there, when it is what the origin announces: its bytes, not its record, are asked."""
+        shelf = None if goal.file.sha256 is None else self._catalog.holding(goal.file.sha256)
+        if shelf is None or (digests := hash_file(shelf, self.check)).sha256 != goal.file.sha256:
+            return None
+        goal.part.unlink(missing_ok=True)
+        try:
+            goal.target.hardlink_to(shelf)  # one copy on the disk; nothing ever writes to a model's file
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(shelf, goal.target)
+        return digests
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+
+    def _installed(self, model: Model) -> Model:
+        self._move(State.INSTALLED, model_id=model.id, notes=self._notes, filename=None, bytes_per_second=None)
+        return model
+
+    def _move(self, to: State, **fields: Any) -> None:
+        install = self._attempt.move(to, **fields)
+        self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
+
+
+def _sidecars(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
+    """What other programs left beside a single file, wherever it comes from."""
+    if selection.is_folder:
+        return []
+    path = selection.files[0].path
+    beside = Path(listing.source)
+    if listing.repo_id is None and beside.is_absolute():
+        return read_beside(beside / path if beside.is_dir() else beside)
+    files = {file.path: file for file in listing.files}
+    return read(path, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
+
+
+@dataclass(slots=True)
+class _Goal:
+    """A file to fetch, and where: `target` has its name only when the file is whole, `part` is its beginning."""
+
+    file: RemoteFile
+    target: Path
+    etag: str | None = None
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(self.target.name + ".part")
+
+    @property
+    def here(self) -> int:
+        """Bytes that need not be fetched."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def prepare(self, *, is_same_version: bool) -> None:
+        """Make what an earlier run left the part to go on with; of another version, nothing of it is of use."""
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        if not is_same_version:
+            self.part.unlink(missing_ok=True)
+            self.target.unlink(missing_ok=True)
+        elif self.target.exists():  # whole, or it would not have its name: it is hashed again, and nothing is asked for
+            self.target.replace(self.part)
+
+
+class _Rate:
+    """Bytes a second over the last RATE_SECONDS; None until there is something to tell."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def of(self, done: int) -> float | None:
+        now = time.monotonic()
+        if self._points and done < self._points[-1][1]:  # begun anew
+            self._points.clear()
+        self._points.append((now, done))
+        while len(self._points) > 2 and self._points[1][0] < now - RATE_SECONDS:
+            self._points.popleft()
+        (since, first), seconds = self._points[0], now - self._points[0][0]
+        return (done - first) / seconds if seconds > 0 and since != now else None
+
+
+def _key(listing: Listing, selection: Selection) -> str:
+    """Name of the staging folder: the same files of the same revision share it, so that an interrupted download is found again."""
+    identity: Mapping[str, Any] = {f.path: (f.size, f.sha256) for f in selection.files}
+    lines = [pinned(listing, selection), *(f"{path} {size} {digest}" for path, (size, digest) in identity.items())]
+    return sha256("\n".join(lines).encode()).hexdigest()[:24]

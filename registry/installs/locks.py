@@ -1,0 +1,51 @@
+"""Locks between threads and processes: a file each, let go by the kernel when its holder is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_LOOK_SECONDS = 0.2  # between two questions whether the wait is still wanted
+
+
+@contextmanager
+def held(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Wait for the lock and hold it. `check` is called while waiting, and raises to give up.
+
+    The file is removed by its holder: a waiter that has opened it before sees that it has no name any more, and opens the next one
+    (filelock does so, as `flock` itself would not).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    while True:
+        check()
+        try:
+            lock.acquire(timeout=_LOOK_SECONDS)
+            break
+        except Timeout:
+            continue
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock when nobody does: whether it is held now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()

@@ -1,0 +1,60 @@
+"""Which machines may be spoken to: a value, made from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from registry.errors import HostRefused
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last 32 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """`hosts`: those whose addresses people may name, `*.` in front for all below, `*` for every one. `networks`: private ones that may be
+    connected to nonetheless, over plain http as well.
+    """
+
+    hosts: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+
+    def check_host(self, host: str) -> None:
+        """Raises HostRefused. A literal address in `networks` needs no further leave."""
+        host = host.lower().rstrip(".")
+        if any(_fits(host, allowed.lower()) for allowed in self.hosts) or self._is_inside(host):
+            return
+        raise HostRefused(
+            f"{host} is not among the hosts that may be installed from ({', '.join(self.hosts)}). Add it to "
+            "MODELSHELF_ALLOWED_HOSTS, or download the file and install it by its path.",
+            host=host,
+        )
+
+    def admits(self, address: Address, *, secure: bool) -> bool:
+        """Whether to connect: to public addresses over TLS, and to the private `networks`."""
+        plain = _embedded(address)
+        if any(plain.version == network.version and plain in network for network in self.networks):
+            return True
+        return secure and plain.is_global and not plain.is_multicast
+
+    def _is_inside(self, host: str) -> bool:
+        try:
+            return self.admits(ip_address(host), secure=False)
+        except ValueError:
+            return False
+
+
+def _fits(host: str, allowed: str) -> bool:
+    return allowed in ("*", host) or (allowed.startswith("*.") and host.endswith(allowed[1:]))
+
+
+def _embedded(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64), else itself."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address

@@ -1,0 +1,221 @@
+"""Which machines may be spoken to, and connections that go to no other.
+
+The address that a name resolves to is checked, and that same address is connected to: a name that resolves to something else a moment
+later (DNS rebinding) gains nothing. Every redirect opens its connection here, so every hop is checked.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import socket
+import ssl
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from functools import cache
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+import httpcore
+import httpx
+
+from registry.errors import AddressRefused
+from registry.installs.origins.access import Access, Address
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.25
+"""Between two questions whether a connection that is silent is still wanted: an install that is cancelled lets go within it."""
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """Requests to hosts that Access admits. `check` is called every LOOK_SECONDS of silence; what it raises ends the request.
+
+    With a proxy in the environment, the proxy resolves and connects: then only literal addresses can be checked.
+    """
+
+    def __init__(self, access: Access, check: Callable[[], None]) -> None:
+        self._access = access
+        self._direct = {
+            scheme: _PinnedTransport(_Backend(access, check, secure=scheme == "https")) for scheme in ("http", "https")
+        }
+        self._proxied = {
+            scheme: httpx.HTTPTransport(verify=_tls(), proxy=url)
+            for scheme, url in urllib.request.getproxies().items()
+            if scheme in ("http", "https")
+        }
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        scheme, host = request.url.scheme, request.url.host
+        proxy = self._proxied.get(scheme)
+        if proxy is None or urllib.request.proxy_bypass(host):
+            return self._direct[scheme].handle_request(request)
+        if scheme != "https" or _literal(host) is not None:
+            _check(self._access, host, _literal(host), secure=scheme == "https")
+        return proxy.handle_request(request)
+
+    def close(self) -> None:
+        for transport in (*self._direct.values(), *self._proxied.values()):
+            transport.close()
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _check(access: Access, host: str, address: Address | None, *, secure: bool) -> None:
+    if address is not None and access.admits(address, secure=secure):
+        return
+    at = f" ({address})" if address is not None and str(address) != host else ""
+    if not secure and (address is None or access.admits(address, secure=True)):
+        raise AddressRefused(
+            f"{host} is reached over http://, so its bytes could be anybody's. Only https is taken.", host=host
+        )
+    raise AddressRefused(
+        f"{host}{at} is an address inside of this machine or its network, where nothing is installed from. "
+        "MODELSHELF_ALLOWED_NETWORKS makes exceptions.",
+        host=host,
+    )
+
+
+class _PinnedTransport(httpx.HTTPTransport):
+    """httpx's own, with our way to open connections, which it has no argument for."""
+
+    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+        super().__init__(verify=_tls())
+        self._pool = httpcore.ConnectionPool(ssl_context=_tls(), max_connections=None, network_backend=backend)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Reading the certificates takes 20 ms, and each origin has a client of its own."""
+    return httpx.create_ssl_context()
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self, access: Access, check: Callable[[], None], *, secure: bool) -> None:
+        self._access = access
+        self._ask = check
+        self._secure = secure
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """To the first address of `host` that answers; all of them must be admitted."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{host} is not known ({error.strerror or error})") from error
+        for *_, where in found:
+            _check(self._access, host, ip_address(str(where[0]).partition("%")[0]), secure=self._secure)
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for family, kind, protocol, _, where in found:
+            try:
+                return _Stream(self._connect(family, kind, protocol, where, timeout), self._ask)
+            except OSError as error:
+                failure = httpcore.ConnectError(str(error))
+            except httpcore.ConnectTimeout as error:
+                failure = error
+        raise failure
+
+    def _connect(self, family: int, kind: int, protocol: int, where: Any, timeout: float | None) -> socket.socket:
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.setblocking(False)
+            connection.connect_ex(where)
+            deadline = _deadline(timeout)
+            while not select.select([], [connection], [], LOOK_SECONDS)[1]:
+                self._ask()
+                if time.monotonic() >= deadline:
+                    raise httpcore.ConnectTimeout("timed out")
+            if number := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(number, os.strerror(number))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection whose waits are cut into pieces of LOOK_SECONDS."""
+
+    def __init__(self, connection: socket.socket, check: Callable[[], None]) -> None:
+        self._socket = connection
+        self._ask = check
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._patiently(lambda: self._socket.recv(max_bytes), timeout, httpcore.ReadTimeout, httpcore.ReadError)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.sendall(buffer)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout("timed out") from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        try:
+            secured = ssl_context.wrap_socket(
+                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+        except OSError as error:
+            self.close()
+            raise httpcore.ConnectError(str(error)) from error
+        stream = _Stream(secured, self._ask)
+        try:
+            stream._patiently(secured.do_handshake, timeout, httpcore.ConnectTimeout, httpcore.ConnectError)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def get_extra_info(self, info: str) -> Any:
+        match info:
+            case "ssl_object":
+                return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+            case "socket":
+                return self._socket
+            case "client_addr":
+                return self._socket.getsockname()
+            case "server_addr":
+                return self._socket.getpeername()
+            case "is_readable":  # an idle connection that can be read from has been closed by the server
+                return self._socket.fileno() < 0 or bool(select.select([self._socket], [], [], 0)[0])
+        return None
+
+    def _patiently(
+        self, call: Callable[[], T], timeout: float | None, too_late: type[Exception], broken: type[Exception]
+    ) -> T:
+        deadline = _deadline(timeout)
+        while True:
+            self._socket.settimeout(min(LOOK_SECONDS, max(0.001, deadline - time.monotonic())))
+            try:
+                return call()
+            except TimeoutError as error:
+                self._ask()
+                if time.monotonic() >= deadline:
+                    raise too_late("timed out") from error
+            except OSError as error:
+                raise broken(str(error)) from error
+
+
+def _deadline(timeout: float | None) -> float:
+    return math.inf if timeout is None else time.monotonic() + timeout

@@ -1,0 +1,182 @@
+"""From a whole, verified, classified download to a model: its name, its place on disk, its record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+
+from blake3 import blake3
+
+from probes import Kind, Report, read_header
+from registry.accelerations import decided
+from registry.cards import parse_card
+from registry.catalog import Catalog
+from registry.installs.hashing import Digests
+from registry.installs.origins import Listing
+from registry.installs.selection import Selection
+from registry.models import Digest, Model, ModelFile, Provenance, computed
+from registry.recommended import statements, triggers
+from registry.sidecars import Said
+from registry.tables import now
+
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """`notes`: for people, what is worth knowing of it."""
+
+    model: Model
+    notes: list[str]
+
+
+@contextmanager
+def place(
+    catalog: Catalog,
+    root: Path,
+    listing: Listing,
+    selection: Selection,
+    staged: Path,
+    report: Report,
+    digests: Mapping[str, Digests],
+    sidecars: Sequence[Said] = (),
+) -> Iterator[Placed]:
+    """The model, recorded and under its final name; both are taken back when the block raises.
+
+    Row first: a kill in between leaves a row without a file, which the next run of the install fills, and never a file that nobody
+    knows. The same bytes that are on the shelf already stay where they are, and gain a source.
+    """
+    whole = whole_digests(selection, digests)
+    known = catalog.find(blake3=whole.blake3)
+    if known is not None and catalog.path(known).exists():
+        model = catalog.add_source(known, provenance(listing, selection))
+        yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."])
+        return
+    notes = [] if known else _same_weights(catalog, whole)
+    model = known or _record(catalog, root, listing, selection, staged, report, digests, sidecars)
+    notes += contradictions(model)
+    path = catalog.path(model)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(path)
+        yield Placed(model, notes)
+    except BaseException:
+        if path.exists():
+            path.replace(staged)
+        if known is None:
+            catalog.remove(model)
+        raise
+
+
+def _same_weights(catalog: Catalog, whole: Digests) -> list[str]:
+    """AutoV3 is of the tensors alone: equal for files that differ in their header only."""
+    other = catalog.find(autov3=whole.autov3) if whole.autov3 else None
+    return [] if other is None else [f"It has the same weights as {other.name}, with another header (equal AutoV3)."]
+
+
+def contradictions(model: Model) -> list[str]:
+    """Digests that somebody claims for it, and that the bytes do not have."""
+    return [
+        f"The {claim.by} claims {claim.algorithm} {claim.value[:12]}; the bytes have {actual[:12]}."
+        for claim in model.claims
+        if (actual := model.digest(claim.algorithm)) is not None and not actual.startswith(claim.value)
+    ]
+
+
+def _record(
+    catalog: Catalog,
+    root: Path,
+    listing: Listing,
+    selection: Selection,
+    staged: Path,
+    report: Report,
+    digests: Mapping[str, Digests],
+    sidecars: Sequence[Said],
+) -> Model:
+    whole = whole_digests(selection, digests)
+    card = parse_card(listing.card)
+    is_adapter = report.kind != Kind.CHECKPOINT
+    metadata = {} if selection.is_folder else read_header(staged).metadata
+    name, path = _free_name(catalog, root, staged, report, selection)
+    model = Model(
+        name=name,
+        kind=str(report.kind),
+        family=str(report.family),
+        variant=report.variant,
+        prediction_type=report.prediction_type,
+        format=str(report.format),
+        path=path.relative_to(root).as_posix(),
+        size=whole.size,
+        hashed_at=now(),
+        digests=(
+            *computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3),
+            *claims(metadata),
+            *(c for said in sidecars for c in said.claims),
+        ),
+        sources=(provenance(listing, selection),),
+        trigger_words=tuple(triggers(metadata, card, sidecars)) if is_adapter else (),
+        statements=(*statements(metadata, card, sidecars), *decided(report)),
+        tags=report.tags,
+    )
+    files = [
+        ModelFile(n if selection.is_folder else "", d.size, sha256=d.sha256, blake3=d.blake3)
+        for n, d in sorted(digests.items())
+    ]
+    return catalog.add(model, report.as_dict(), files)
+
+
+def _free_name(catalog: Catalog, root: Path, staged: Path, report: Report, selection: Selection) -> tuple[str, Path]:
+    """A name that no model has, and its place, <root>/<kind>/<family>/<name>; a taken name gets a number."""
+    shelf = root / str(report.kind) / str(report.family)
+    suffix = "" if selection.is_folder else staged.suffix
+    base = re.sub(r"[^\w.+-]+", "-", selection.name).strip("-.") or "model"
+    names = chain([base], (f"{base}-{number}" for number in count(2)))
+    name = next(n for n in names if not catalog.has_name(n) and not (shelf / f"{n}{suffix}").exists())
+    return name, shelf / f"{name}{suffix}"
+
+
+def pinned(listing: Listing, selection: Selection) -> str:
+    """Canonical source of the selected files: the listing's, with the file or sub-folder that was chosen."""
+    part = selection.prefix.rstrip("/") if selection.is_folder else selection.files[0].path
+    return (
+        f"{listing.source}/{part}"
+        if part and listing.source.startswith("hf://") and not listing.focus
+        else listing.source
+    )
+
+
+def provenance(listing: Listing, selection: Selection) -> Provenance:
+    """Where the selected files came from; `etag` and `path` are a single file's."""
+    single = None if selection.is_folder else selection.files[0]
+    return Provenance(
+        url=pinned(listing, selection),
+        repo_id=listing.repo_id,
+        revision=listing.revision,
+        path=single.path if single and listing.repo_id else None,
+        ref=listing.ref,
+        etag=single.sha256 if single else None,
+    )
+
+
+# The SHA-256 of the tensor bytes, as trainers write it into the header; sshs_legacy_hash is of a file with another header.
+_CLAIMED = ("sshs_model_hash", "modelspec.hash_sha256")
+
+
+def claims(metadata: Mapping[str, str]) -> Iterator[Digest]:
+    """Digests that a safetensors header states: not proof, and often wrong (some trainers wrote that of the empty string)."""
+    for key in _CLAIMED:
+        value = metadata.get(key, "").lower().removeprefix("0x")
+        if _DIGEST.fullmatch(value):
+            yield Digest("autov3", value, f"file header, {key}")
+
+
+def whole_digests(selection: Selection, digests: Mapping[str, Digests]) -> Digests:
+    """The model's own digests. A folder has no single SHA-256; its BLAKE3 is that of its sorted `path NUL blake3 LF` lines."""
+    if not selection.is_folder:
+        return next(iter(digests.values()))
+    lines = "".join(f"{name}\0{d.blake3}\n" for name, d in sorted(digests.items()))
+    return Digests(sum(d.size for d in digests.values()), blake3(lines.encode()).hexdigest(), "", None)

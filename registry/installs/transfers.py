@@ -1,0 +1,44 @@
+"""Which version of a file each partial file is the beginning of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Engine, delete
+from sqlmodel import col
+
+from registry.db import unit_of_work
+from registry.installs.origins import Listing, RemoteFile
+from registry.tables import Transfer, now
+
+
+class Transfers:
+    """The partial files of one staging folder, in the database: `staging` is the folder's name."""
+
+    def __init__(self, engine: Engine, staging: str) -> None:
+        self._engine = engine
+        self._staging = staging
+
+    def take_up(self, listing: Listing, file: RemoteFile) -> Transfer | None:
+        """The record of what an earlier run left of `file`; None, and a new record, when that is of another version or of an unknown one.
+
+        A commit pins its bytes. Elsewhere the ETag must be the same.
+        """
+        with unit_of_work(self._engine) as session:
+            known = session.get(Transfer, (self._staging, file.path))
+            same_etag = known is not None and known.etag is not None and known.etag == file.etag
+            if known is not None and known.revision == listing.revision and (listing.revision or same_etag):
+                return known
+            begun = known or Transfer(staging=self._staging, path=file.path)
+            begun.sqlmodel_update({"revision": listing.revision, "etag": file.etag, "updated_at": now()})
+            session.add(begun)
+        return None
+
+    def set_etag(self, path: str, etag: str | None) -> None:
+        with unit_of_work(self._engine) as session:
+            session.get_one(Transfer, (self._staging, path)).sqlmodel_update({"etag": etag, "updated_at": now()})
+
+    @staticmethod
+    def forget(engine: Engine, stagings: Collection[str]) -> None:
+        with unit_of_work(engine) as session:
+            session.connection().execute(delete(Transfer).where(col(Transfer.staging).in_(stagings)))

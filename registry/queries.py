@@ -1,0 +1,247 @@
+"""Lists of models: filtered, sorted, a page at a time, each a range of an index however many models there are.
+
+Two ways lead to a page. A filter that few models pass (a digest, a rare word or tag) names them, and they are sorted. Any other page is
+read off the index of its order, and models that do not pass are skipped; as many pass, few are. Which way is taken is decided by
+asking each filter for SELECTIVE + 1 models, not by the database's statistics, which SQLite does not keep by itself.
+
+Text is searched by substring, on every database alike: `text LIKE` decides, over text that was case-folded by us and not by the
+database. What finds the candidates is an index of all three characters in a row: FTS5's trigram tokenizer on SQLite, a GIN index over
+an array on PostgreSQL (alembic/versions/0002). Words of one or two characters have no such index; they are looked for on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    column,
+    exists,
+    func,
+    literal,
+    select,
+    table,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from probes import Kind
+from registry.errors import InvalidRequest
+from registry.models import folded
+from registry.rows import DIGEST, FIT, MODEL, TAG, TEXT
+from registry.verdicts import Verdict
+
+SELECTIVE = 2000  # models; sorting as many takes 2 ms, and a filter that lets more of 100,000 pass fills a page of 100 within 5,000 rows
+MAX_LIMIT = 1000
+MAX_TEXT = 200  # characters of a search
+MIN_DIGEST = 6  # hex digits: of 100,000 models, six begin with the same ones in one case of 170
+GRAM = 3  # characters in a row that the text indexes know
+
+SORTS: dict[str, Column[Any]] = {"name": MODEL.c.name_key, "created": MODEL.c.created_at, "size": MODEL.c.size}
+"""What a list can be sorted by; with a `-` in front, from the greatest down."""
+
+_FTS = table("model_text_fts", column("rowid"), column("model_text_fts"))
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which models, in which order; None: any.
+
+    `text`: words, each of which must stand somewhere in a model's name, repositories, triggers, tags, title or author. `digest`: of any
+    kind, computed or claimed, whole or its beginning. `adapters`: whatever is no checkpoint. `fits`: the
+    `structure` of a checkpoint that adapters must fit. `cursor`: as the page before gave it.
+    """
+
+    kind: str | None = None
+    family: str | None = None
+    tag: str | None = None
+    text: str | None = None
+    digest: str | None = None
+    missing: bool | None = None
+    adapters: bool = False
+    fits: str | None = None
+    sort: str = "name"
+    limit: int = 100
+    cursor: str | None = None
+
+    def checked(self) -> Query:
+        """With text and digest normalised. Raises InvalidRequest."""
+        if self.sort.removeprefix("-") not in SORTS:
+            raise InvalidRequest(
+                f"sort is {self.sort}; it can be {', '.join(SORTS)}, with - from the end.", field="sort"
+            )
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise InvalidRequest(f"limit is {self.limit}; it must be between 1 and {MAX_LIMIT}.", field="limit")
+        for name in ("kind", "family", "tag", "text", "digest"):
+            value = getattr(self, name) or ""
+            if len(value) > MAX_TEXT or not storable(value):
+                what = (
+                    f"longer than {MAX_TEXT} characters" if len(value) > MAX_TEXT else "no text that a database holds"
+                )
+                raise InvalidRequest(f"{name} is {what}.", field=name)
+        return replace(
+            self,
+            tag=folded(self.tag) if self.tag else None,
+            text=" ".join(sorted(set(folded(self.text).split()))) or None if self.text else None,
+            digest=_checked_digest(self.digest) if self.digest else None,
+        )
+
+
+EVERYTHING = Query()
+
+
+class Rows(NamedTuple):
+    """Rows of `model` in order; `cursor` of the next page, None after the last."""
+
+    rows: Sequence[RowMapping]
+    cursor: str | None
+
+
+def storable(text: str) -> bool:
+    """PostgreSQL takes neither NUL nor half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def find(connection: Connection, query: Query) -> Rows:
+    """One page. Raises InvalidRequest."""
+    query = query.checked()
+    order, descending = SORTS[query.sort.removeprefix("-")], query.sort.startswith("-")
+    statement = _page(connection, query, order, descending)
+    if statement is None:
+        return Rows((), None)
+    rows = connection.execute(statement).mappings().all()
+    if len(rows) <= query.limit:
+        return Rows(rows, None)
+    last = rows[query.limit - 1]
+    return Rows(rows[: query.limit], _cursor(query, [last[order.name], last["id"]]))
+
+
+def _page(connection: Connection, query: Query, order: Column[Any], descending: bool) -> Select[Any] | None:
+    """The statement that reads it, one row more than asked for; None: nothing can pass."""
+    statement = select(MODEL).where(*_columns(query)).limit(query.limit + 1)
+    chosen: set[str] | None = None
+    for found, test in _set_filters(connection, query):
+        ids = (
+            connection.execute(found.limit(SELECTIVE + 1)).scalars().all()
+        )  # one may come twice: by two of its digests
+        if len(ids) <= SELECTIVE:
+            chosen = set(ids) if chosen is None else chosen.intersection(ids)
+        else:
+            of_this = test.selected_columns[0] == MODEL.c.id
+            statement = statement.where(exists(test.where(of_this).correlate(MODEL)))
+    if chosen is not None:
+        statement = statement.where(MODEL.c.id.in_(sorted(chosen)))
+    # `name_key` is unique; the other orders are settled by the id.
+    keys: list[ColumnElement[Any]] = [order] if order is MODEL.c.name_key else [order, MODEL.c.id]
+    if query.cursor:
+        after = _after(query, order)[: len(keys)]
+        here = tuple_(*keys)
+        there = tuple_(*(literal(value, key.type) for value, key in zip(after, keys, strict=True)))
+        statement = statement.where(here < there if descending else here > there)
+    if chosen is not None and not chosen:
+        return None
+    return statement.order_by(*(key.desc() if descending else key for key in keys))
+
+
+def _columns(query: Query) -> list[ColumnElement[bool]]:
+    """Conditions on a model's own row, and on the verdict that belongs to its structure."""
+    found: list[ColumnElement[bool]] = [
+        column == value
+        for column, value in ((MODEL.c.kind, query.kind), (MODEL.c.family, query.family))
+        if value is not None
+    ]
+    if query.missing is not None:
+        found.append(MODEL.c.missing_since.is_not(None) if query.missing else MODEL.c.missing_since.is_(None))
+    if query.adapters or query.fits is not None:
+        # `!=` and not IN: an index of the order cannot be read in order through a list of kinds.
+        found.append(MODEL.c.kind != Kind.CHECKPOINT)
+    if query.fits is not None:
+        pair = (FIT.c.checkpoint == query.fits, FIT.c.adapter == MODEL.c.structure, FIT.c.verdict == Verdict.FITS)
+        found.append(exists(select(FIT.c.adapter).where(*pair).correlate(MODEL)))
+    return found
+
+
+def _set_filters(connection: Connection, query: Query) -> Iterator[tuple[Select[Any], Select[Any]]]:
+    """Filters by other tables: the ids that pass, from an index, and the same for testing one model by its id."""
+    if query.digest:
+        # A range, with `g` behind every hex digit. (BETWEEN would be the same, but SQLAlchemy 2.1 writes it for PostgreSQL with a COLLATE
+        # that stands between BETWEEN and its AND, where the grammar has none.)
+        beginning = (DIGEST.c.value >= query.digest, DIGEST.c.value < f"{query.digest}g")
+        passing = select(DIGEST.c.model_id).where(*beginning)
+        yield passing, passing
+    if query.tag:
+        passing = select(TAG.c.model_id).where(TAG.c.name == query.tag)
+        yield passing, passing
+    if query.text:
+        words = query.text.split()
+        passing = select(TEXT.c.model_id).where(*(TEXT.c.text.contains(word, autoescape=True) for word in words))
+        yield _by_grams(connection, passing, words), passing
+
+
+def _by_grams(connection: Connection, matching: Select[Any], words: Sequence[str]) -> Select[Any]:
+    """`matching`, told where to look: among the texts that have every three characters of the words."""
+    indexed = [word for word in words if len(word) >= GRAM]
+    if not indexed:
+        return matching
+    if connection.dialect.name == "sqlite":
+        phrases = " AND ".join('"' + word.replace('"', '""') + '"' for word in indexed)
+        candidates = select(_FTS.c.rowid).where(_FTS.c.model_text_fts.op("MATCH")(phrases))
+        return matching.where(TEXT.c.id.in_(candidates))
+    grams = sorted({word[at : at + GRAM] for word in indexed for at in range(len(word) - GRAM + 1)})
+    wanted = cast(bindparam("grams", grams, type_=ARRAY(Text)), ARRAY(Text))
+    return matching.where(func.modelshelf_trigrams(TEXT.c.text, type_=ARRAY(Text)).contains(wanted))
+
+
+def _checked_digest(text: str) -> str:
+    """Lower-case hex, as people paste it: `sha256:...`, `0x...`, capitals."""
+    digest = text.strip().lower().rpartition(":")[2].removeprefix("0x")
+    if len(digest) < MIN_DIGEST or not set(digest) <= set("0123456789abcdef"):
+        raise InvalidRequest(f"digest is {text!r}; give at least {MIN_DIGEST} hex digits of one.", field="digest")
+    return digest
+
+
+# -- cursors: where a page ended, and a mark of the list that it belongs to
+
+
+def _cursor(query: Query, last: Sequence[Any]) -> str:
+    value, model_id = last
+    place = [_mark(query), value.isoformat() if isinstance(value, datetime) else value, model_id]
+    return urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def _after(query: Query, order: Column[Any]) -> list[Any]:
+    """Value and id of the last row of the page before, from the cursor; raises InvalidRequest."""
+    text = query.cursor or ""
+    try:
+        mark, value, model_id = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if order is MODEL.c.created_at:
+            value = datetime.fromisoformat(value)
+        wanted = {"size": int, "created_at": datetime}.get(order.name, str)
+        if mark != _mark(query) or not isinstance(value, wanted) or not isinstance(model_id, str):
+            raise ValueError("of another list")
+        if isinstance(value, str) and not storable(value + model_id):
+            raise ValueError("no text")
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(
+            "cursor belongs to no page of this list; leave it out to begin at the first.", field="cursor"
+        ) from error
+    return [value, model_id]
+
+
+def _mark(query: Query) -> str:
+    """Of everything but the page's place and length."""
+    facts = json.dumps({k: v for k, v in asdict(query).items() if k not in ("cursor", "limit")}, sort_keys=True)
+    return blake2b(facts.encode(), digest_size=6).hexdigest()

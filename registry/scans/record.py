@@ -1,0 +1,111 @@
+"""What scans remember: every path with its stamp, and the model that it is, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, insert, or_, select, update
+
+from probes.scan import Stamp
+from registry.rows import MODEL, table_of
+from registry.tables import FolderRow, SeenRow, now
+
+SEEN, FOLDER = table_of(SeenRow), table_of(FolderRow)
+_AT_ONCE = 500  # parameters of one IN: SQLite's default limit of 32766 is far, its parser is quick with hundreds
+
+
+class Seen(NamedTuple):
+    """`model_id` None: it is no model here, and `reason` says why."""
+
+    path: str
+    stamp: Stamp
+    model_id: str | None
+    reason: str = ""
+
+
+@cache
+def prober() -> str:
+    """Another release may judge otherwise: what it looked at is looked at again."""
+    return metadata.version("modelshelf")
+
+
+def below(folder: str) -> ColumnElement[bool]:
+    """Paths in a folder, at any depth: a range of the key."""
+    start = folder.rstrip("/")
+    return or_(
+        SEEN.c.path == folder, and_(SEEN.c.path > f"{start}/", SEEN.c.path < f"{start}0")
+    )  # `0` stands behind `/`
+
+
+def seen_below(engine: Engine, folder: str) -> dict[str, Seen]:
+    """What this release has looked at in a folder, by path."""
+    columns = (SEEN.c.path, SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode, SEEN.c.model_id)
+    query = select(*columns).where(below(folder), SEEN.c.prober == prober())
+    with engine.connect() as connection:
+        return {row[0]: Seen(row[0], Stamp(row[1], row[2], row[3]), row[4]) for row in connection.execute(query)}
+
+
+def remember(connection: Connection, seen: Sequence[Seen]) -> None:
+    """In place of what was known of these paths."""
+    forget(connection, [s.path for s in seen])
+    rows = [
+        {"path": s.path, **s.stamp._asdict(), "model_id": s.model_id, "reason": s.reason, "prober": prober()}
+        for s in seen
+    ]
+    if rows:
+        connection.execute(insert(SEEN), rows)
+
+
+def forget(connection: Connection, paths: Sequence[str]) -> None:
+    for some in _some(paths):
+        connection.execute(delete(SEEN).where(SEEN.c.path.in_(some)))
+
+
+def of_inode(connection: Connection, stamps: Iterable[Stamp]) -> dict[Stamp, list[Seen]]:
+    """Models' paths that had one of these stamps, by stamp: the same file under another name, if that one is gone."""
+    wanted = set(stamps)
+    found: dict[Stamp, list[Seen]] = {}
+    for some in _some(sorted({stamp.inode for stamp in wanted})):
+        query = select(SEEN).where(SEEN.c.inode.in_(some), SEEN.c.model_id.is_not(None))
+        for row in connection.execute(query).mappings():
+            stamp = Stamp(row["size"], row["mtime_ns"], row["inode"])
+            if stamp in wanted:
+                found.setdefault(stamp, []).append(Seen(row["path"], stamp, row["model_id"]))
+    return found
+
+
+def models_at(connection: Connection, paths: Sequence[str]) -> dict[str, str]:
+    """Id by `path`, as `model` has it."""
+    found: dict[str, str] = {}
+    for some in _some(paths):
+        query = select(MODEL.c.path, MODEL.c.id).where(MODEL.c.path.in_(some))
+        found |= {row.path: row.id for row in connection.execute(query)}
+    return found
+
+
+def of_size(connection: Connection, sizes: Iterable[int]) -> dict[int, list[Mapping[str, Any]]]:
+    """Rows of models that are registered in place, by size in bytes."""
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for some in _some(sorted(set(sizes))):
+        query = select(MODEL).where(MODEL.c.size.in_(some), MODEL.c.managed.is_(False))
+        for row in connection.execute(query).mappings():
+            found.setdefault(row["size"], []).append(dict(row))
+    return found
+
+
+def folders(engine: Engine) -> list[str]:
+    """All that were ever scanned, by name."""
+    with engine.connect() as connection:
+        return list(connection.execute(select(FOLDER.c.path).order_by(FOLDER.c.path)).scalars())
+
+
+def folder_scanned(connection: Connection, folder: str) -> None:
+    if not connection.execute(update(FOLDER).where(FOLDER.c.path == folder).values(scanned_at=now())).rowcount:
+        connection.execute(insert(FOLDER).values(path=folder, added_at=now(), scanned_at=now()))
+
+
+def _some(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))

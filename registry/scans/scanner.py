@@ -1,0 +1,316 @@
+"""One scan of a folder: what is new is registered where it lies, what has moved is found again, what is gone is marked.
+
+What has not changed costs a stat: its stamp (size, time, inode) is what it was. Nothing is hashed here but a new file that may be a lost
+one under another name; the others are hashed later (registry/scans/digesting.py), and can be used until then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, select, update
+
+from probes import TAKEN, Header, Hints, Outcome, Report, UnreadableModel, read_header
+from probes.scan import Found, Stamp, scan_folder
+from registry.catalog import Catalog
+from registry.errors import FileMissing
+from registry.fits import structure_of
+from registry.installs.hashing import Digests, hash_file
+from registry.installs.locks import held
+from registry.models import Model, ModelFile, folded, new_id
+from registry.rows import MODEL, rows_of, write
+from registry.scans.beside import Look, header_only
+from registry.scans.record import SEEN, Seen, folder_scanned, forget, models_at, of_inode, of_size, remember, seen_below
+from registry.tables import now
+
+BATCH = 100  # files that go into the database together: one commit for each would be most of a first scan's time
+_REMEMBERED = Report(
+    Outcome.IDENTIFIED, "remembered"
+)  # stands for a report that nobody reads: the path has not changed
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of one scan, in models; `skipped`: weight files that are no model to take (`seen.reason` tells each one's)."""
+
+    unchanged: int = 0
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    missing: int = 0
+    skipped: int = 0
+
+    def plus(self, **more: int) -> Counts:
+        return replace(self, **{name: getattr(self, name) + n for name, n in more.items()})
+
+    def as_dict(self) -> dict[str, int]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+OnProgress = Callable[[Counts], None]
+
+
+class Scanner:
+    """Scans into one catalogue. `names` is the lock under which models get their names; `look` reads what lies beside a file."""
+
+    def __init__(self, engine: Engine, catalog: Catalog, names: Path, look: Look = header_only) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._names = names
+        self._look = look
+
+    def scan(
+        self,
+        folder: Path,
+        on_progress: OnProgress = lambda _: None,
+        check: Callable[[], None] = lambda: None,
+        *,
+        afresh: bool = False,
+    ) -> Counts:
+        """`check` raises to end it early; what was found until then stays. `afresh`: look at unchanged files again, too.
+
+        Raises FileMissing where there is no such folder: a disk that is not there says nothing of its files.
+        """
+        root = os.path.realpath(folder)
+        if not Path(root).is_dir():
+            raise FileMissing(f"There is no folder {folder}.", path=str(folder))
+        before = {} if afresh else seen_below(self._engine, root)
+        known = {path: (seen.stamp, _REMEMBERED) for path, seen in before.items()}
+        counts, visited, unreadable, waiting = Counts(), set[str](), list[str](), list[Found]()
+        for found in scan_folder(root, known, self._hints):
+            check()
+            visited.add(found.path)
+            if found.fresh:
+                waiting.append(found)
+                if found.stamp is None:
+                    unreadable.append(found.path)
+            else:
+                counts = counts.plus(**{"unchanged" if before[found.path].model_id else "skipped": 1})
+            if len(waiting) >= BATCH:
+                counts = self._settle(waiting, counts)
+                waiting = []
+                on_progress(counts)
+        counts = self._settle(waiting, counts)
+        counts = counts.plus(missing=self._mark(root, visited, unreadable))
+        on_progress(counts)
+        with self._engine.begin() as connection:
+            folder_scanned(connection, root)
+        return counts
+
+    def _hints(self, path: str) -> Hints:
+        return self._look(Path(path), {}).hints
+
+    # -- what is new or has changed
+    def _settle(self, batch: Sequence[Found], counts: Counts) -> Counts:
+        """Register, revise or find again what stands at these paths."""
+        if not batch:
+            return counts
+        taken = [found for found in batch if found.stamp and is_taken(found.report)]
+        paths = {found.path: self._relative(found.path) for found in taken}
+        with self._engine.connect() as connection:
+            here = models_at(connection, list(paths.values()))
+            new = [found for found in taken if paths[found.path] not in here]
+            lost = _Lost(
+                self._catalog, of_inode(connection, _stamps(new)), of_size(connection, (s.size for s in _stamps(new)))
+            )
+        described = {found.path: self._describe(found) for found in taken}
+        moved = {found.path: match for found in new if (match := lost.match(found, described[found.path].structure))}
+        with held(self._names), self._catalog.writing() as connection:
+            names = _Names(connection)
+            added, seen = [], []
+            for found in taken:
+                model, stamp = described[found.path], _stamp(found)
+                files = [ModelFile("", stamp.size)] if Path(found.path).is_file() else []
+                if found.path in moved:
+                    model = replace(model, id=moved[found.path])
+                    values = {"path": model.path, "missing_since": None}
+                    connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
+                    connection.execute(delete(SEEN).where(SEEN.c.model_id == model.id))
+                elif (known := here.get(model.path)) is not None:
+                    model, same = self._kept(connection, model, known, stamp)
+                    revise = self._catalog.reclassify_in if same else self._catalog.revise_in
+                    revise(connection, model, found.report.as_dict(), files)
+                else:
+                    model = replace(model, name=names.free(model.name))
+                    added.append(rows_of(model, found.report.as_dict(), files))
+                seen.append(Seen(found.path, stamp, model.id))
+            write(connection, added)
+            remember(connection, [*seen, *self._not_taken(connection, batch)])
+        told = {"added": len(added), "moved": len(moved), "changed": len(taken) - len(added) - len(moved)}
+        return counts.plus(**told, skipped=len(batch) - len(taken))
+
+    def _kept(self, connection: Connection, model: Model, known: str, stamp: Stamp) -> tuple[Model, bool]:
+        """With what stays of the model that is recorded there, and whether its bytes are the same.
+
+        They are with the stamp of last time; of one that no scan has seen (it was installed), with its size.
+        """
+        row = connection.execute(select(MODEL).where(MODEL.c.id == known)).mappings().one()
+        before = connection.execute(select(SEEN).where(SEEN.c.model_id == known)).mappings().first()
+        same = (
+            stamp == Stamp(before["size"], before["mtime_ns"], before["inode"]) if before else stamp.size == row["size"]
+        )
+        return replace(model, **{name: row[name] for name in ("id", "name", "managed", "created_at")}), same
+
+    def _not_taken(self, connection: Connection, batch: Sequence[Found]) -> list[Seen]:
+        """What is no model to take; where a model has stood until now, its file counts as gone."""
+        others = [found for found in batch if found.stamp and not is_taken(found.report)]
+        replaced = models_at(connection, [self._relative(found.path) for found in others])
+        for model_id in replaced.values():
+            connection.execute(update(MODEL).where(MODEL.c.id == model_id).values(missing_since=now()))
+        return [Seen(f.path, f.stamp, None, f.report.reason) for f in others if f.stamp]
+
+    def _describe(self, found: Found) -> Model:
+        path, report = Path(found.path), found.report
+        header = Header({})
+        with suppress(UnreadableModel):  # read a moment ago; should it be gone by now, its next scan tells
+            header = read_header(path) if path.is_file() else header
+        beside = self._look(path, header.metadata)
+        return Model(
+            id=new_id(),
+            name=path.stem if path.is_file() else path.name,
+            kind=str(report.kind),
+            family=str(report.family),
+            variant=report.variant,
+            prediction_type=report.prediction_type,
+            format=str(report.format),
+            path=self._relative(found.path),
+            size=_stamp(found).size,
+            managed=False,
+            structure=structure_of(path, str(report.kind), str(report.family)),
+            digests=beside.claims,
+            trigger_words=beside.triggers,
+            statements=beside.statements,
+            tags=(*report.tags, *beside.tags),
+        )
+
+    def _relative(self, path: str) -> str:
+        """As `model.path` has it: from the root when inside it, and absolute anywhere else."""
+        root = os.path.realpath(self._catalog.root)
+        return path[len(root) + 1 :] if path.startswith(root + "/") else path
+
+    # -- what is not there any more, and what is back
+    def check_managed(self) -> None:
+        """Models of modelshelf's own whose file somebody has deleted are marked, those that are there again are not."""
+        columns = (MODEL.c.id, MODEL.c.path, MODEL.c.missing_since)
+        with self._engine.connect() as connection:
+            own = connection.execute(select(*columns).where(MODEL.c.managed)).all()
+        there = {row.id: (self._catalog.root / row.path).exists() for row in own}
+        lost = [row.id for row in own if row.missing_since is None and not there[row.id]]
+        back = [row.id for row in own if row.missing_since is not None and there[row.id]]
+        self._set_missing(lost, back)
+
+    def _mark(self, root: str, visited: set[str], unreadable: Sequence[str]) -> int:
+        """Models of this folder that were not met are missing, those that were are not. Returns how many went missing now."""
+        hidden = tuple(path + "/" for path in unreadable)  # what cannot be looked into says nothing of what is in it
+        with self._engine.connect() as connection:
+            missing = dict(
+                connection.execute(
+                    select(MODEL.c.id, MODEL.c.missing_since).where(MODEL.c.missing_since.is_not(None))
+                ).all()
+            )
+        seen = seen_below(self._engine, root)
+        gone = [s for s in seen.values() if s.path not in visited and not s.path.startswith(hidden or ("\0",))]
+        lost = [s.model_id for s in gone if s.model_id and s.model_id not in missing]
+        back = [s.model_id for s in seen.values() if s.path in visited and s.model_id in missing]
+        self._set_missing(lost, [model_id for model_id in back if model_id])
+        with self._engine.begin() as connection:
+            forget(connection, [s.path for s in gone if not s.model_id])
+        return len(lost)
+
+    def _set_missing(self, lost: Sequence[str], back: Sequence[str]) -> None:
+        if not lost and not back:
+            return
+        with self._catalog.writing() as connection:
+            for ids, since in ((lost, now()), (back, None)):
+                for model_id in ids:
+                    connection.execute(update(MODEL).where(MODEL.c.id == model_id).values(missing_since=since))
+
+
+def is_taken(report: Report) -> bool:
+    return report.outcome is Outcome.IDENTIFIED and report.kind in TAKEN
+
+
+class _Lost:
+    """Models whose file is not where it was: is one of them the file that was found now?"""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        by_stamp: Mapping[Stamp, Sequence[Seen]],
+        by_size: Mapping[int, Sequence[Mapping[str, Any]]],
+    ) -> None:
+        self._catalog = catalog
+        self._by_stamp = by_stamp
+        self._by_size = by_size
+        self._found: set[str] = set()
+
+    def match(self, found: Found, structure: str | None) -> str | None:
+        """The model's id. By inode, size and time (moved within a file system), else by digest; else None."""
+        stamp = _stamp(found)
+        for seen in self._by_stamp.get(stamp, ()):
+            if seen.model_id and self._is_free(seen.model_id) and not os.path.lexists(seen.path):
+                return self._take(seen.model_id)
+        candidates = [
+            row
+            for row in self._by_size.get(stamp.size, ())
+            if self._is_free(row["id"]) and not os.path.lexists(self._catalog.root / row["path"])
+        ]
+        # Of other shapes it cannot be the same; that spares most hashing.
+        candidates = [row for row in candidates if row["structure"] in (None, structure)]
+        if not candidates or not Path(found.path).is_file():
+            return None
+        digests: Digests | None = None
+        for row in candidates:
+            known = self._catalog.get(row["id"]).blake3
+            if known is None:
+                continue
+            if digests is None:
+                with suppress(OSError):
+                    digests = hash_file(Path(found.path))
+            if digests is not None and digests.blake3 == known:
+                return self._take(row["id"])
+        return None
+
+    def _is_free(self, model_id: str) -> bool:
+        return model_id not in self._found
+
+    def _take(self, model_id: str) -> str:
+        self._found.add(model_id)
+        return model_id
+
+
+class _Names:
+    """Names that no model has; the lock on names must be held."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._given: set[str] = set()
+
+    def free(self, wanted: str) -> str:
+        """`wanted`, or with a number: other folders have files of the same name."""
+        name, number = wanted, 1
+        while self._is_taken(folded(name)):
+            number += 1
+            name = f"{wanted}-{number}"
+        self._given.add(folded(name))
+        return name
+
+    def _is_taken(self, key: str) -> bool:
+        query = select(MODEL.c.id).where(MODEL.c.name_key == key)
+        return key in self._given or self._connection.execute(query).first() is not None
+
+
+def _stamp(found: Found) -> Stamp:
+    """Of one that has one: what could not be looked at was left out before."""
+    if found.stamp is None:
+        raise ValueError(f"{found.path} has no stamp")
+    return found.stamp
+
+
+def _stamps(found: Iterable[Found]) -> list[Stamp]:
+    return [one.stamp for one in found if one.stamp]

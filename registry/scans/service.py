@@ -1,0 +1,126 @@
+"""Scans in the background, one at a time, and the hashing that follows them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+
+from sqlalchemy import Engine
+
+from registry.catalog import Catalog
+from registry.errors import Cancelled, InvalidRequest, ModelshelfError, WrongState
+from registry.fits import Fits
+from registry.scans.beside import sidecars_and_card
+from registry.scans.book import ScanBook, ScanState
+from registry.scans.digesting import Digester
+from registry.scans.record import folders
+from registry.scans.scanner import Counts, OnProgress, Scanner
+from registry.settings import Settings
+from registry.tables import ScanRow
+
+logger = logging.getLogger(__name__)
+
+
+class Scans:
+    def __init__(self, settings: Settings, engine: Engine, catalog: Catalog, fits: Fits) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._fits = fits
+        self._stop = Event()
+        self.book = ScanBook(engine)
+        self.digester = Digester(engine, catalog, self._stop)
+        self.scanner = Scanner(engine, catalog, settings.downloads / "locks" / "names", sidecars_and_card)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scan")
+        self._hashing = Thread(target=self.digester.run, name="hashing", daemon=True)
+
+    def folders(self) -> list[str]:
+        """All that were ever scanned."""
+        return folders(self._engine)
+
+    def scan(self, folder: Path, on_progress: OnProgress = lambda _: None, *, afresh: bool = False) -> Counts:
+        """Now, in this thread. Raises FileMissing."""
+        counts = self.scanner.scan(folder, on_progress, afresh=afresh)
+        self._fits.catch_up()
+        return counts
+
+    def submit(self, folder: str) -> ScanRow:
+        """Queue a scan for the background. Raises InvalidRequest for a folder that may not be asked for from outside."""
+        path = os.path.realpath(Path(folder).expanduser())
+        allowed = [*map(os.path.realpath, (self._settings.root, *self._settings.allowed_folders)), *self.folders()]
+        if not Path(folder).expanduser().is_absolute() or not any(Path(path).is_relative_to(a) for a in allowed):
+            raise InvalidRequest(
+                f"{folder} is in no folder that may be scanned from here. `modelshelf scan {folder}` on the machine itself does it, "
+                "and so does MODELSHELF_ALLOWED_FOLDERS.",
+                field="folder",
+            )
+        scan = self.book.open(path)
+        self._thread.submit(self._run, scan.id)
+        return scan
+
+    def cancel(self, scan_id: str) -> ScanRow:
+        """What was found until now stays. Raises WrongState, ScanNotFound."""
+        return self.book.move(scan_id, ScanState.CANCELLED)
+
+    def start(self) -> None:
+        """Look at every folder again, finish what a killed service left, and hash what has no digests; all in the background."""
+        for scan_id in self.book.left_behind():
+            self._thread.submit(self._run, scan_id)
+        self._thread.submit(self.refresh)
+        self._hashing.start()
+
+    def refresh(self) -> None:
+        """What has changed since the last time, in every folder. One that is not there (a disk) is passed over."""
+        self.scanner.check_managed()
+        for folder in self.folders():
+            try:
+                self.scanner.scan(Path(folder), check=self._check_stop)
+            except Cancelled:
+                return
+            except ModelshelfError as error:
+                logger.warning("%s", error.message)
+        self._fits.catch_up()
+        self.digester.wake()
+
+    def close(self) -> None:
+        """A running scan ends within a file, and goes on with the next service."""
+        self._stop.set()
+        self.digester.wake()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._hashing.is_alive():
+            self._hashing.join()
+
+    def _run(self, scan_id: str) -> None:
+        try:
+            folder = self.book.move(scan_id, ScanState.RUNNING).folder
+        except WrongState:
+            return  # cancelled before it began
+
+        def tell(counts: Counts) -> None:
+            if self.book.progress(scan_id, counts.as_dict()) != ScanState.RUNNING:
+                raise Cancelled("The scan was cancelled; what it found stays.")
+
+        error: ModelshelfError | None = None
+        try:
+            tell(self.scanner.scan(Path(folder), tell, self._check_stop))
+            self._fits.catch_up()
+        except Cancelled as cancelled:
+            if self._stop.is_set():
+                return  # still `running`: the next service takes it up
+            error = cancelled
+        except ModelshelfError as known:
+            error = known
+        except Exception as unforeseen:
+            logger.exception("a scan met an unforeseen error")
+            error = ModelshelfError(f"An error of modelshelf itself: {type(unforeseen).__name__}: {unforeseen}")
+        told = None if error is None else {"code": error.code, "message": error.message, "detail": error.detail}
+        with suppress(WrongState):  # cancelled meanwhile
+            self.book.move(scan_id, ScanState.DONE if error is None else ScanState.FAILED, error=told)
+        self.digester.wake()
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Cancelled("The service is stopping; the scan goes on with the next one.")

@@ -1,0 +1,82 @@
+"""Which installed models the Hub has a newer version of, judged by the digests that it announces: a new commit alone is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from registry.catalog import Catalog
+from registry.errors import ModelshelfError
+from registry.installs.examine import connection
+from registry.installs.origins import Listing, open_origin
+from registry.models import Model, ModelFile, Provenance
+from registry.settings import Settings
+from registry.sources import HubSource, parse_source
+
+
+class Change(StrEnum):
+    CURRENT = "current"
+    NEWER = "newer"
+    GONE = "gone"  # the repository has no such file any more
+    UNKNOWN = "unknown"  # the Hub could not be asked, or announces no digest
+
+
+class Update(NamedTuple):
+    """`source`: what to install for the newer version; `revision`: its commit; `reason` for people."""
+
+    model: Model
+    change: Change
+    source: str
+    revision: str | None = None
+    reason: str = ""
+
+
+def look_for_updates(models: Iterable[Model], catalog: Catalog, settings: Settings) -> Iterator[Update]:
+    """One for each model that came from the Hub; each repository is asked once. Nothing is downloaded, nothing changed."""
+    listings: dict[tuple[str, str | None], Listing | ModelshelfError] = {}
+    for model in models:
+        for source in model.sources[:1]:
+            if source.repo_id is None:
+                continue
+            key = (source.repo_id, source.ref)
+            if key not in listings:
+                listings[key] = _listing(source, settings)
+            yield _compare(model, catalog.files(model), source, listings[key], settings)
+
+
+def _listing(source: Provenance, settings: Settings) -> Listing | ModelshelfError:
+    try:
+        with open_origin(HubSource(source.repo_id or "", source.ref), **connection(settings)) as origin:
+            return origin.listing()
+    except ModelshelfError as error:
+        return error
+
+
+def _compare(
+    model: Model, files: Iterable[ModelFile], source: Provenance, listing: Listing | ModelshelfError, settings: Settings
+) -> Update:
+    pinned = parse_source(source.url, endpoint=settings.hub_endpoint)
+    path = pinned.path if isinstance(pinned, HubSource) else ""
+    wanted = str(HubSource(source.repo_id or "", source.ref, path))
+    if isinstance(listing, ModelshelfError):
+        return Update(model, Change.UNKNOWN, wanted, reason=listing.message)
+    if listing.revision == source.revision:
+        return Update(model, Change.CURRENT, wanted, listing.revision)
+    there = {file.path: file.sha256 for file in listing.files}
+    here = {"/".join(part for part in (path, file.path) if part): file.sha256 for file in files if file.sha256}
+    if not here and model.sha256:
+        here = {path: model.sha256}
+    gone = [name for name in here if name not in there]
+    if gone:
+        return Update(model, Change.GONE, wanted, listing.revision, f"{source.repo_id} has no {gone[0]} any more")
+    # Small files carry no SHA-256 on the Hub; a model is its weights, which are LFS files.
+    announced = {name: there[name] for name in here if there[name]}
+    if not announced:
+        return Update(model, Change.UNKNOWN, wanted, listing.revision, "the Hub announces no SHA-256 of it")
+    changed = [name for name, sha256 in announced.items() if sha256 != here[name]]
+    if changed:
+        return Update(
+            model, Change.NEWER, wanted, listing.revision, f"{len(changed)} of {len(announced)} files are new"
+        )
+    return Update(model, Change.CURRENT, wanted, listing.revision)

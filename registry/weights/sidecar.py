@@ -1,0 +1,51 @@
+"""Adapters that run beside a layer, unmerged: for bases that cannot be patched, and where an overlay has no room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from registry.weights.bundle import Bundle
+from registry.weights.work import Work, change_of, factors_of
+
+
+def can_attach(module: nn.Module, name: str) -> bool:
+    """Normalisations, embeddings and biases are small; they are patched even where the rest is not."""
+    return isinstance(module, nn.Linear | nn.Conv2d) and name.endswith(".weight")
+
+
+def attach(module: nn.Module, bundle: Bundle, name: str, todo: Work) -> RemovableHandle:
+    """From now on the module adds what the adapters change to what it gives; a low-rank product is never multiplied out.
+
+    Other algorithms work their change out anew each time: slow, with one layer's change in memory at a time.
+    """
+    shape = bundle.tensors[name].shape
+    up = down = None
+    if todo.low_rank:
+        wide_up, wide_down = factors_of(todo.low_rank)
+        up = wide_up.to(bundle.dtype).view(*wide_up.shape, *(1 for _ in shape[2:]))
+        down = wide_down.to(bundle.dtype).view(-1, *shape[1:])
+
+    def add(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        (x,) = args
+        if up is not None and down is not None:
+            output = output + _plain(up)(_like(module, x, down), up)
+        for target, layer, weight in todo.others:
+            output = output + _like(module, x, change_of(bundle, name, target, layer, weight).to(x.dtype))
+        return output
+
+    return module.register_forward_hook(add)
+
+
+def _like(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    """What the module does, with another weight and no bias."""
+    if isinstance(module, nn.Conv2d):
+        return functional.conv2d(x, weight, None, module.stride, module.padding, module.dilation, module.groups)
+    return functional.linear(x, weight)
+
+
+def _plain(weight: Tensor) -> Any:
+    return functional.conv2d if weight.dim() == 4 else functional.linear

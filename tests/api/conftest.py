@@ -1,0 +1,41 @@
+"""The application in this process, with the starter models installed; one for all the tests of a module."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from registry.manager import Manager
+from registry.settings import Settings
+from tests.bad_sources import GATED, add_bad_sources
+from tests.conftest import STARTER
+from tests.demo.strangers import sd15_lora, write
+from tests.hub import LoopbackHub
+from tests.loopback import NETWORK
+
+
+@dataclass
+class Starter:
+    http: TestClient
+    manager: Manager
+    hub: LoopbackHub
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    folder = tmp_path_factory.mktemp("starter")
+    shutil.copytree(STARTER, folder / "hub")
+    write(folder / "hub/somebody/sd15/sd15.safetensors", sd15_lora())
+    add_bad_sources(folder / "hub", STARTER)
+    with LoopbackHub(folder / "hub", gated=[GATED]) as hub:
+        manager = Manager(
+            Settings(root=folder / "root", hub_endpoint=hub.endpoint, download_timeout=5, allowed_networks=NETWORK)
+        )
+        list(manager.install_starter())
+        with TestClient(create_app(manager)) as http:
+            yield Starter(http, manager, hub)

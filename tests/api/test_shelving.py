@@ -1,0 +1,59 @@
+"""`modelshelf scan`, `verify`, `duplicates`, `gc` and `update`, as processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.api.test_cli import Run, hub, run  # noqa: F401  (fixtures)
+from tests.registry.scans.library import lora
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    library = tmp_path / "library"
+    library.mkdir()
+    for name in ("a", "b"):
+        (library / f"{name}.safetensors").write_bytes(lora("the same"))
+    (library / "page.safetensors").write_bytes(b"<html>")
+    done = run("scan", str(library), "--hash")
+    assert done.returncode == 0, done.stderr
+    assert "2 added, 1 skipped" in done.stdout
+    assert json.loads(run("scan", "--json").stdout)[str(library)]["unchanged"] == 2
+
+    assert {row["name"] for row in json.loads(run("duplicates", "--json").stdout)} == {"a", "b"}
+
+    assert run("verify").returncode == 0
+    (library / "a.safetensors").write_bytes(b"x" * len(lora("the same")))
+    done = run("verify", "a", "b")
+    assert done.returncode == 1
+    assert "damaged    a" in done.stdout
+    assert "whole      b" in done.stdout
+
+
+def test_a_folder_that_is_not_there(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    done = run("scan", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("modelshelf: There is no folder")
+    assert "Traceback" not in done.stderr
+
+
+def test_gc_shows_and_removes_only_when_told_to(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    stray = tmp_path / "root/lora/sd-1/stray.safetensors"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"12345")
+    assert str(stray) in run("gc").stdout
+    assert stray.exists()
+    assert run("gc", "--yes").returncode == 0
+    assert not stray.exists()
+
+
+def test_update(run: Run) -> None:  # noqa: F811
+    run("install", "modelshelf/starter-outline-lora")
+    done = run("update")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "as new as there" in done.stderr
+    assert json.loads(run("update", "starter-outline-lora", "--json").stdout)[0]["change"] == "current"

@@ -1,0 +1,101 @@
+"""Install: told what it is before a byte of weights moves, then followed, paused, resumed, cancelled."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.demo.strangers import sd15_lora, write
+from tests.hub import Fault
+from tests.page.conftest import Console
+from tests.page.stand import Stand
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def job(page: Page, source: str) -> Locator:
+    return page.locator(".job").filter(has=page.get_by_text(f"hf://{source}", exact=True))
+
+
+def paste(page: Page, source: str) -> None:
+    page.get_by_label("Address of a model").fill(source)
+
+
+def test_an_address_is_explained_at_once(page: Page) -> None:
+    page.goto("/#/install")
+    paste(page, "https://huggingface.co/modelshelf/starter-lcm-lora")
+    found = page.locator(".found")
+    expect(found.get_by_role("heading")).to_have_text("starter-lcm-lora")
+    for text in ("LCM-LoRA", "sd-1", "1.8 MB"):
+        expect(found.locator(".model-kind")).to_contain_text(text)
+    expect(found).to_contain_text("Installed already: starter-lcm-lora")
+    expect(found).to_contain_text("Fits starter-base.")
+    expect(found.get_by_role("button", name="Install")).to_have_count(0)
+    paste(page, "somebody/vae")
+    expect(page.get_by_role("alert")).to_contain_text("This is a vae")
+    expect(page.locator(".found").get_by_role("button", name="Install")).to_have_count(0)
+
+
+def test_a_slow_install_is_followed_paused_resumed_and_ends_on_the_shelf(page: Page, stand: Stand) -> None:
+    whole = sd15_lora(rank=128)
+    write(stand.hub.root / "somebody/slow/slow.safetensors", whole)
+    fault = stand.hub.faults["somebody/slow/slow.safetensors"] = Fault(bytes_per_second=len(whole) // 10)
+    page.goto("/#/install")
+    paste(page, "somebody/slow")
+    expect(page.locator(".found")).to_contain_text("Fits none of your 1 sd-1 checkpoint.")
+    page.get_by_text("Does not fit starter-base: why?").click()
+    expect(page.locator(".found")).to_contain_text("tensors do not fit")
+    page.get_by_role("button", name="Install", exact=True).click()
+    row = job(page, "somebody/slow")
+    expect(row).to_contain_text("downloading")
+    expect(row.locator(".figures")).to_have_text(re.compile(r"[\d.]+ [kM]?B of 4\.\d MB · .*B/s"))
+    row.get_by_role("button", name="Pause").click()
+    expect(row.locator(".state")).to_have_text("paused")
+    page.reload()
+    expect(row.locator(".state")).to_have_text("paused")
+    fault.bytes_per_second = None
+    row.get_by_role("button", name="Resume").click()
+    expect(row.locator(".state")).to_have_text("installed")
+    row.get_by_role("link", name="Show").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("slow")
+
+
+def test_an_install_is_cancelled_and_tried_again(page: Page, stand: Stand) -> None:
+    whole = sd15_lora(rank=96)
+    write(stand.hub.root / "somebody/endless/endless.safetensors", whole)
+    fault = stand.hub.faults["somebody/endless/endless.safetensors"] = Fault(bytes_per_second=len(whole) // 100)
+    page.goto("/#/install?source=somebody/endless")
+    page.get_by_role("button", name="Install", exact=True).click()
+    row = job(page, "somebody/endless")
+    row.get_by_role("button", name="Cancel").click()
+    expect(row.locator(".state")).to_have_text("cancelled")
+    fault.bytes_per_second = None
+    row.get_by_role("button", name="Try again").click()
+    expect(row.locator(".state")).to_have_text("installed")
+
+
+def test_what_goes_wrong_is_told_in_words(page: Page, stand: Stand, console: list[Console]) -> None:
+    console[0].refusals = True
+    page.goto("/#/install")
+    for source, words in (
+        ("not a source", "is neither OWNER/REPO nor something on this machine"),
+        ("somebody/missing", "somebody/missing"),
+        ("somebody/gated", "gated"),
+        ("somebody/pickle", "pickle"),
+    ):
+        paste(page, source)
+        expect(page.get_by_role("alert")).to_contain_text(words)
+    paste(page, "somebody/two")
+    page.get_by_role("button", name=re.compile(r"b\.safetensors")).click()
+    expect(page.locator(".found").get_by_role("heading")).to_have_text("b")
+    # Announced well, delivered wrong: only the download shows it.
+    write(stand.hub.root / "somebody/wrong/wrong.safetensors", sd15_lora(rank=192))
+    stand.hub.faults["somebody/wrong/wrong.safetensors"] = Fault(corrupt=True)
+    paste(page, "somebody/wrong")
+    expect(page.locator(".found").get_by_role("heading")).to_have_text("wrong")
+    page.get_by_role("button", name="Install", exact=True).click()
+    row = job(page, "somebody/wrong")
+    expect(row.locator(".state")).to_have_text("failed")
+    expect(row.locator(".problem")).to_contain_text(stand.get("/v1/installs").json()["installs"][0]["error"]["detail"])

@@ -1,0 +1,391 @@
+"""What was tried on installs, and what survived: real processes, a loopback hub, a small disk. Prints the table that the README shows.
+
+    python -m tests.registry.installs.faults [--kills N]
+
+An install *survives* when it ends whole: one model, its bytes those of the source, nothing half-made under a final name, no partial file
+left. A refusal survives when it is told by its code and leaves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.errors import ModelshelfError
+from registry.installs.hashing import hash_file
+from registry.manager import Manager
+from registry.settings import Settings
+from registry.tables import State
+from tests.demo.strangers import sd15_lora
+from tests.hub import Fault, LoopbackHub
+from tests.hub.civitai import LoopbackCivitai
+from tests.loopback import NETWORK
+
+BIG, FILE = "somebody/big", "somebody/big/big.safetensors"
+SMALL_DISK = 64 << 20  # bytes
+processes = multiprocessing.get_context("forkserver")
+
+
+@dataclass
+class Row:
+    """`tried` times, of which `survived`; `how`: figures of what was seen."""
+
+    fault: str
+    tried: int = 0
+    survived: int = 0
+    how: str = ""
+
+    def count(self, survived: bool) -> None:
+        self.tried += 1
+        self.survived += survived
+
+
+class Stage:
+    """A hub with one LoRA that is large for a test, and a shelf to install it on."""
+
+    def __init__(self, folder: Path, size: int = 192) -> None:
+        self.whole = sd15_lora(rank=size)
+        self.path = folder / "hub" / FILE
+        self.path.parent.mkdir(parents=True)
+        self.path.write_bytes(self.whole)
+        self.digests = hash_file(self.path)
+        self.folder = folder
+        self.root = folder / "root"
+        self.hub = LoopbackHub(folder / "hub")
+
+    def fresh(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.hub.faults.clear()
+        self.hub.seen.clear()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "root": self.root,
+            "hub_endpoint": self.hub.endpoint,
+            "allowed_networks": NETWORK,
+            "download_timeout": 5,
+        }
+
+    def manager(self, **more: Any) -> Manager:
+        return Manager(Settings(**self.facts | more))
+
+    def sent(self) -> int:
+        return sum(s.sent for s in self.hub.seen if s.server == "storage")
+
+    def is_whole(self, models: int = 1) -> bool:
+        """The shelf as an install must leave it."""
+        with closed(self.manager()) as manager:
+            found = manager.catalog.list()
+            whole = all(hash_file(manager.catalog.path(m)).blake3 == m.blake3 for m in found)
+        files = [p for p in self.root.glob("lora/**/*") if p.is_file()]
+        return whole and len(found) == len(files) == models and not leftovers(self.root)
+
+    def nothing_half_made(self) -> bool:
+        """Whatever stands under a final name is whole."""
+        return all(hash_file(p) == self.digests for p in self.root.glob("lora/**/*") if p.is_file())
+
+
+def leftovers(root: Path) -> list[Path]:
+    return [p for p in (root / ".downloads").glob("**/*") if p.is_file() and p.parent.name != "locks"]
+
+
+@contextmanager
+def closed(manager: Manager) -> Iterator[Manager]:
+    try:
+        yield manager
+    finally:
+        manager.close()
+
+
+def run(facts: dict[str, Any], source: str) -> None:
+    """In a process of its own: go on with what is unfinished, or begin."""
+    with closed(Manager(Settings(**facts))) as manager:
+        manager.resume_installs()
+        manager.wait()
+        if not manager.catalog.list():
+            manager.install(source)
+
+
+def in_process(stage: Stage, source: str = BIG) -> Any:
+    process = processes.Process(target=run, args=(stage.facts, source))
+    process.start()
+    return process
+
+
+def killed(stage: Stage, kills: int, seed: int = 1) -> Row:
+    """At moments drawn evenly from the time that an install takes. Then it goes on in another process."""
+    row, dice, lost, at = Row("SIGKILL at a random moment"), random.Random(seed), [0], set[str]()
+    stage.fresh()
+    stage.hub.faults[FILE] = Fault(bytes_per_second=len(stage.whole) // 2)
+    began = time.monotonic()
+    in_process(stage).join()
+    lasts = time.monotonic() - began
+    for number in range(kills):
+        stage.fresh()
+        stage.hub.faults[FILE] = Fault(bytes_per_second=len(stage.whole) // 2)
+        process = in_process(stage)
+        process.join(lasts * (number + dice.random()) / kills)
+        alive = process.is_alive()
+        if alive:
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        half_made = not stage.nothing_half_made()
+        if (stage.root / "modelshelf.db").exists():
+            with closed(stage.manager()) as manager:
+                at |= {i.state for i in manager.installs.list()}
+        stage.hub.faults.clear()
+        before = stage.sent()
+        here = sum(p.stat().st_size for p in leftovers(stage.root))
+        last = in_process(stage)
+        last.join()
+        fetched = stage.sent() - before
+        if here:  # the rest, and the header that is probed before
+            lost.append(max(0, fetched - (len(stage.whole) - here) - (1 << 19)))
+        row.count(last.exitcode == 0 and not half_made and stage.is_whole())
+    row.how = f"seen in {', '.join(sorted(at))}; at most {max(lost):,} bytes fetched twice"
+    return row
+
+
+def cut(stage: Stage) -> Row:
+    row = Row("connection cut every N bytes")
+    size, passes = len(stage.whole), []
+    for pieces in (2, 7, 15, 60):
+        stage.fresh()
+        stage.hub.faults[FILE] = Fault(cut_after=size // pieces)
+        with closed(stage.manager()) as manager:
+            tries = 1
+            job = manager.installs.open(f"hf://{BIG}").id
+            while tries < 20:
+                try:
+                    manager.run_install(job)
+                    break
+                except ModelshelfError:
+                    tries += 1
+                    manager.installs.command(job, "retry")
+            passes.append(f"{size // pieces:,} B: {tries}")
+        row.count(stage.is_whole())
+    row.how = f"runs that it took: {', '.join(passes)}"
+    return row
+
+
+def wrong_bytes(stage: Stage) -> Row:
+    row = Row("wrong bytes, too many bytes")
+    for fault in (Fault(corrupt=True), Fault(extra=9)):
+        stage.fresh()
+        stage.hub.faults[FILE] = fault
+        with closed(stage.manager()) as manager:
+            row.count(
+                refused(manager, BIG) == "digest_mismatch" and not manager.catalog.list() and not leftovers(stage.root)
+            )
+    row.how = "refused: digest_mismatch; nothing kept"
+    return row
+
+
+def refused(manager: Manager, source: str) -> str:
+    """The code that it is refused with; "" when it is not."""
+    try:
+        manager.install(source)
+    except ModelshelfError as error:
+        return error.code
+    return ""
+
+
+def half(stage: Stage, source: str = BIG) -> None:
+    """Kill an install when half of the file has arrived."""
+    process = in_process(stage, source)
+    while sum(p.stat().st_size for p in leftovers(stage.root)) < len(stage.whole) // 2:
+        if not process.is_alive():
+            raise RuntimeError(f"the install ended with {process.exitcode} before half of the file had arrived")
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def range_ignored(stage: Stage) -> Row:
+    row = Row("200 to a Range request")
+    stage.fresh()
+    stage.hub.faults[FILE] = Fault(bytes_per_second=len(stage.whole) // 2)
+    half(stage)
+    stage.hub.faults[FILE] = Fault(ignores_range=True)
+    in_process(stage).join()
+    row.count(stage.is_whole())
+    row.how = "begun anew"
+    return row
+
+
+def changed_etag(stage: Stage) -> Row:
+    row = Row("another file behind the address (ETag)")
+    stage.fresh()
+    with LoopbackCivitai(files={7: stage.path}) as civitai:
+        civitai.faults["7"] = Fault(bytes_per_second=len(stage.whole) // 2)
+        half(stage, civitai.url(7))
+        civitai.faults.clear()
+        changed = bytearray(stage.whole)
+        changed[-5000:] = bytes([60]) * 5000
+        stage.path.write_bytes(changed)
+        in_process(stage, civitai.url(7)).join()
+        with closed(stage.manager()) as manager:
+            whole = [m.blake3 for m in manager.catalog.list()] == [hash_file(stage.path).blake3]
+        row.count(whole and stage.is_whole())
+    stage.path.write_bytes(stage.whole)
+    row.how = "begun anew with the new one"
+    return row
+
+
+def statuses(stage: Stage) -> Row:
+    row, codes = Row("401, 403, 404 of the file; 408, 429, 500, 502, 503, 504 twice"), []
+    for status in (401, 403, 404):
+        stage.fresh()
+        stage.hub.faults[FILE] = Fault(fail_next=99, status=status)
+        with closed(stage.manager()) as manager:
+            codes.append(f"{status} {refused(manager, BIG)}")
+            row.count(not codes[-1].endswith(" ") and not manager.catalog.list() and not leftovers(stage.root))
+    for status in (408, 429, 500, 502, 503, 504):
+        stage.fresh()
+        stage.hub.faults[FILE] = Fault(fail_next=2, status=status, retry_after="1" if status == 429 else None)
+        with closed(stage.manager()) as manager:
+            manager.install(BIG)
+        row.count(stage.is_whole())
+    row.how = f"{', '.join(codes)}; the others waited out"
+    return row
+
+
+def disk_full(stage: Stage) -> Row:
+    """On a disk of SMALL_DISK bytes, mounted in a namespace of its own."""
+    row = Row("disk full at the start; disk full half-way")
+    for when in ("start", "half-way"):
+        stage.fresh()
+        script = f"mount -t tmpfs -o size={SMALL_DISK} tmpfs {stage.root} && exec {sys.executable} -m {__spec__.name} --disk {when}"
+        stage.root.mkdir()
+        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+        where = {
+            "MODELSHELF_ROOT": str(stage.root),
+            "HF_ENDPOINT": stage.hub.endpoint,
+            "MODELSHELF_ALLOWED_NETWORKS": NETWORK,
+        }
+        stage.hub.faults[FILE] = Fault(bytes_per_second=len(stage.whole))
+        done = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        row.count(done.stdout.split() == ["paused", "storage_full", "installed"])
+    row.how = "paused with storage_full; went on by itself when there was room"
+    return row
+
+
+def on_small_disk(when: str) -> None:
+    """What disk_full runs: fill the disk, install, make room, and let the service's watch go on."""
+    with closed(Manager(Settings())) as manager:
+        root = manager.settings.root
+        ballast = root / "ballast"
+
+        def fill() -> None:
+            with ballast.open("wb", buffering=0) as file:
+                free = shutil.disk_usage(root).free
+                # Half-way even the reserve that the free space is checked against is taken: the write itself fails.
+                file.write(bytes(free - (18 << 20)) if when == "start" else bytes(free - (1 << 20)))
+
+        job = manager.installs.open(f"hf://{BIG}").id
+        if when == "start":
+            fill()
+
+        def half_way(progress: Any) -> None:
+            if progress.bytes_done > progress.bytes_total // 2 > 0 and not ballast.exists():
+                fill()
+
+        try:
+            manager.run_install(job, half_way)
+        except ModelshelfError as error:
+            print(manager.installs.get(job).state, error.code)
+        manager.watch_installs()
+        time.sleep(3)
+        assert manager.installs.get(job).state == State.PAUSED
+        ballast.unlink()
+        while (state := manager.installs.get(job).state) != State.INSTALLED:
+            assert state != State.FAILED, manager.installs.get(job).error
+            time.sleep(0.1)
+        print(state)
+
+
+def two_processes(stage: Stage) -> Row:
+    row = Row("two processes install the same file")
+    stage.fresh()
+    stage.hub.faults[FILE] = Fault(bytes_per_second=len(stage.whole))
+    both = [in_process(stage) for _ in range(2)]
+    for process in both:
+        process.join()
+    row.count(all(p.exitcode == 0 for p in both) and stage.is_whole())
+    row.how = f"{stage.sent() / len(stage.whole):.2f} times the file's bytes were sent, headers included"
+    return row
+
+
+def fifty(stage: Stage, count: int = 50) -> Row:
+    row = Row(f"{count} installs at once")
+    stage.fresh()
+    for number in range(count):
+        path = stage.folder / "hub" / f"many/{number}/{number}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sd15_lora(rank=number % 50 + 1))
+    began = time.monotonic()
+    with closed(stage.manager(installs_at_once=count)) as manager:
+        for number in range(count):
+            manager.installs.open(f"hf://many/{number}")
+        manager.resume_installs()
+        manager.wait()
+        row.tried = count
+        row.survived = len([i for i in manager.installs.list() if i.state == State.INSTALLED])
+    row.how = f"{time.monotonic() - began:.0f} s" if stage.is_whole(count) else "the shelf is not whole"
+    return row
+
+
+def rows(folder: Path, kills: int, many: int = 50) -> Iterator[Row]:
+    stage = Stage(folder)
+    with stage.hub:
+        scenarios: tuple[Callable[[Stage], Row], ...] = (
+            lambda s: killed(s, kills),
+            cut,
+            wrong_bytes,
+            range_ignored,
+            changed_etag,
+            statuses,
+            disk_full,
+            two_processes,
+            lambda s: fifty(s, many),
+        )
+        for scenario in scenarios:
+            yield scenario(stage)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--disk", choices=["start", "half-way"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.disk:
+        on_small_disk(options.disk)
+        return
+    print("| what was tried | times | survived | what was seen |\n|---|---|---|---|", flush=True)
+    lost = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for row in rows(Path(folder), options.kills):
+            lost += row.tried - row.survived
+            print(f"| {row.fault} | {row.tried} | {row.survived} | {row.how} |", flush=True)
+    sys.exit(bool(lost))
+
+
+if __name__ == "__main__":
+    processes.set_forkserver_preload(["registry.manager", "registry.installs.origins.hub", "registry.installs.worker"])
+    main()

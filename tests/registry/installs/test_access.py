@@ -1,0 +1,177 @@
+"""Which machines are spoken to: by name, by the address that the name resolves to, after every redirect."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from registry.errors import AddressRefused, HostRefused, HubUnreachable
+from registry.installs.origins import open_origin
+from registry.installs.origins.access import Access
+from registry.sources import UrlSource
+from tests.loopback import LOOPBACK
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1:248:1893:25c8:1946", True),
+        ("127.0.0.1", False),
+        ("127.8.8.8", False),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),  # the metadata service of clouds
+        ("100.64.0.1", False),  # carrier-grade NAT
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:93.184.216.34", True),
+        ("64:ff9b::7f00:1", False),  # NAT64 of 127.0.0.1
+        ("2002:7f00:1::", False),  # 6to4 of 127.0.0.1
+    ],
+)
+def test_addresses(address: str, public: bool) -> None:
+    assert Access().admits(ip_address(address), secure=True) is public
+    assert Access().admits(ip_address(address), secure=False) is False
+
+
+def test_networks_that_the_setting_names_are_let_in_also_without_tls() -> None:
+    access = Access(networks=(ip_network("10.1.0.0/16"), ip_network("fd00::/8")))
+    for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::7"):
+        assert access.admits(ip_address(address), secure=False)
+    assert not access.admits(ip_address("10.2.0.1"), secure=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("civitai.com", True),
+        ("CIVITAI.com.", True),
+        ("files.example.org", True),
+        ("example.org", False),
+        ("evilcivitai.com", False),
+        ("civitai.com.evil.net", False),
+        ("127.0.0.1", False),
+    ],
+)
+def test_hosts(host: str, allowed: bool) -> None:
+    access = Access(hosts=("civitai.com", "*.example.org"))
+    if allowed:
+        access.check_host(host)
+    else:
+        with pytest.raises(HostRefused, match="MODELSHELF_ALLOWED_HOSTS"):
+            access.check_host(host)
+
+
+def test_a_host_that_is_not_allowed_is_not_even_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("resolved"))
+    with pytest.raises(HostRefused):
+        fetch("https://elsewhere.example/a.safetensors", Access(hosts=("civitai.com",)))
+
+
+def fetch(url: str, access: Access) -> bytes:
+    with open_origin(UrlSource(url), endpoint="", token=None, timeout=5, access=access) as origin:
+        return origin.read(origin.listing().files[0], 0, 100)
+
+
+def resolves(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
+    """Every name resolves to the next of `answers`, and to the last one from then on."""
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        address = answers[min(len(asked), len(answers)) - 1]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return asked
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.5", "169.254.169.254"])
+def test_a_name_that_resolves_to_a_private_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    resolves(monkeypatch, address)
+    with pytest.raises(AddressRefused, match=rf"civitai.com \({address}\) is an address inside"):
+        fetch("https://civitai.com/a.safetensors", Access(hosts=("civitai.com",)))
+
+
+def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS rebinding: a second look would find loopback. It is never taken; the connection goes to the first answer."""
+    asked = resolves(monkeypatch, "192.0.2.1", "127.0.0.1")
+    tried: list[Any] = []
+
+    def connect_ex(self: socket.socket, where: Any) -> int:
+        tried.append(where)
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(
+        "registry.installs.origins.network.socket.socket", type("S", (socket.socket,), {"connect_ex": connect_ex})
+    )
+    access = Access(hosts=("rebinding.example",), networks=(ip_network("192.0.2.0/24"),))
+    with pytest.raises((HubUnreachable, AddressRefused)):
+        fetch("https://rebinding.example/a.safetensors", access)
+    assert tried == [("192.0.2.1", 443)]
+    assert asked == ["rebinding.example"] * 2  # the retry resolved again, was answered loopback, and was refused
+
+
+@pytest.fixture
+def redirecting() -> Iterator[Callable[[str], str]]:
+    """Address of a server that redirects to where it is told."""
+    target = ""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", target)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+
+    def towards(where: str) -> str:
+        nonlocal target
+        target = where
+        return f"http://127.0.0.1:{server.server_port}/a.safetensors"
+
+    yield towards
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "https://169.254.169.254/latest/meta-data",
+        "https://10.0.0.5/x",
+        "https://[::1]/x",
+        "https://[::ffff:10.0.0.1]/x",
+        "https://0x7f000001/x",
+        "http://93.184.216.34/plain",
+        "https://localhost:1/x",
+    ],
+)
+def test_a_redirect_inside_is_refused(redirecting: Callable[[str], str], where: str) -> None:
+    access = Access(networks=(ip_network("127.0.0.1/32"),)) if "localhost" not in where else LOOPBACK
+    expected = HubUnreachable if "localhost" in where or "0x7f" in where else AddressRefused
+    with pytest.raises(expected):
+        fetch(redirecting(where), access)

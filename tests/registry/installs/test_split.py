@@ -1,0 +1,192 @@
+"""A large file over several connections: the same bytes in order, and only as many connections as make it faster."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from registry.errors import Cancelled, DownloadIncomplete
+from registry.installs import split as splitting
+from registry.installs.download import Watch, download
+from registry.installs.hashing import hash_file
+from registry.installs.origins import Origin, Stream, open_origin
+from registry.installs.split import _Pace, split
+from registry.sources import HubSource
+from tests.hub import Fault, LoopbackHub
+from tests.hub.fixtures import OPEN, WEIGHTS, noise, safetensors
+from tests.loopback import LOOPBACK
+
+pytestmark = pytest.mark.usefixtures("impatient")
+NAME = f"{OPEN}/{WEIGHTS}"
+BODY = noise(1_000_003)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BLOCK": 64 << 10, "SPLIT_FROM": 128 << 10, "EPOCH_SECONDS": 0.05}.items():
+        monkeypatch.setattr(splitting, name, value)
+
+
+class Server:
+    """Ranges of BODY, with pauses and cuts; counts what runs at once."""
+
+    def __init__(self, seconds: float = 0.0, cut: float = 0.0) -> None:
+        self.seconds, self.cut = seconds, cut
+        self.asked: list[tuple[int, int]] = []
+        self.running = self.most = 0
+        self.dice = random.Random(1)
+
+    @contextmanager
+    def open(self, start: int, end: int) -> Iterator[Stream]:
+        self.asked.append((start, end))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            yield Stream(self.chunks(start, end))
+        finally:
+            self.running -= 1
+
+    def chunks(self, start: int, end: int) -> Iterator[bytes]:
+        for at in range(start, end, 7001):
+            if self.cut == 1 or (at > start and self.dice.random() < self.cut):
+                raise DownloadIncomplete("cut")
+            time.sleep(self.seconds)
+            yield BODY[at : min(at + 7001, end)]
+
+
+def nothing() -> None: ...
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize(("start", "end"), [(0, len(BODY)), (5, 64 << 10), (123_456, 999_999)])
+def test_the_bytes_come_in_order(start: int, end: int, most: int) -> None:
+    server = Server(seconds=0.0005)
+    assert b"".join(split(server.open, start, end, most=most, check=nothing)) == BODY[start:end]
+    assert server.most <= most
+
+
+def test_a_server_that_limits_each_connection_gets_more_of_them() -> None:
+    server = Server(seconds=0.005)
+    assert b"".join(split(server.open, 0, len(BODY), most=4, check=nothing)) == BODY
+    assert 2 <= server.most <= 4
+
+
+def test_ranges_that_are_cut_are_picked_up_where_they_were() -> None:
+    server = Server(cut=0.2)
+    assert b"".join(split(server.open, 0, len(BODY), most=4, check=nothing)) == BODY
+    assert any(start % splitting.BLOCK for start, _ in server.asked)
+
+
+def test_a_server_that_gives_nothing_ends_it_after_what_came() -> None:
+    server = Server()
+    came = bytearray()
+
+    def take() -> None:
+        for chunk in split(server.open, 0, len(BODY), most=2, check=nothing):
+            came.extend(chunk)
+            if len(came) > 300_000:
+                server.cut = 1.0
+
+    with pytest.raises(DownloadIncomplete):
+        take()
+    assert bytes(came) == BODY[: len(came)]
+    assert len(came) > 300_000
+
+
+def test_it_stops_when_it_is_no_longer_wanted() -> None:
+    server = Server(seconds=0.01)
+    began = time.monotonic()
+
+    def check() -> None:
+        if time.monotonic() > began + 0.05:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        list(split(server.open, 0, len(BODY), most=4, check=check))
+    deadline = time.monotonic() + 60
+    while server.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert max(end for _, end in server.asked) < len(BODY) // 1.5
+
+
+@pytest.mark.parametrize(
+    ("rates", "connections"),
+    [
+        ({1: 10, 2: 20, 4: 40}, 4),  # bytes per second that each number of connections brings
+        ({1: 10, 2: 20, 4: 21}, 2),
+        ({1: 10, 2: 11, 4: 99}, 1),
+        ({1: 10, 2: 5, 4: 99}, 1),
+    ],
+)
+def test_connections_are_doubled_while_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, rates: dict[int, int], connections: int
+) -> None:
+    now, arrived, pace = 0.0, 1, _Pace(4)
+    monkeypatch.setattr(splitting.time, "monotonic", lambda: now)
+    for _ in range(10):
+        current = pace.connections(arrived)
+        now += 1.0
+        arrived += rates[current]
+    assert pace.connections(arrived) == connections
+
+
+class TestOfADownload:
+    @pytest.fixture
+    def origin(self, hub: LoopbackHub) -> Iterator[Origin]:
+        (hub.root / NAME).write_bytes(safetensors(BODY))
+        with open_origin(HubSource(OPEN), endpoint=hub.endpoint, token=None, timeout=30, access=LOOPBACK) as origin:
+            yield origin
+
+    def bring(self, origin: Origin, part: Path) -> None:
+        file = next(f for f in origin.listing().files if f.path == WEIGHTS)
+        assert download(origin, file, part, Watch(), connections=4).sha256 == file.sha256
+
+    def test_it_arrives_over_one_redirect(self, hub: LoopbackHub, origin: Origin, tmp_path: Path) -> None:
+        origin.listing()
+        hub.seen.clear()
+        hub.faults[NAME] = Fault(bytes_per_second=2_000_000)
+        self.bring(origin, tmp_path / "part")
+        assert hash_file(tmp_path / "part") == hash_file(hub.root / NAME)
+        assert sum(s.sent for s in hub.seen if s.server == "storage") == (hub.root / NAME).stat().st_size
+        assert len([s for s in hub.seen if s.server == "hub"]) < len([s for s in hub.seen if s.server == "storage"]) / 2
+
+    def test_a_server_without_ranges_serves_it_in_one_piece(
+        self, hub: LoopbackHub, origin: Origin, tmp_path: Path
+    ) -> None:
+        hub.faults[NAME] = Fault(ignores_range=True)
+        self.bring(origin, tmp_path / "part")
+
+    def test_an_address_that_expires_meanwhile_is_asked_for_anew(
+        self, hub: LoopbackHub, origin: Origin, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = next(f for f in origin.listing().files if f.path == WEIGHTS)
+        hub.seen.clear()
+
+        def first_bytes(start: int) -> bytes:
+            with origin.stream(file, start, start + 10) as stream:
+                return b"".join(stream)
+
+        whole = first_bytes(0) + first_bytes(10)
+        signature = hub.signature
+        monkeypatch.setattr(hub, "signature", lambda path: signature(f"later {path}"))
+        whole += first_bytes(20) + first_bytes(30)
+        assert whole == (hub.root / NAME).read_bytes()[:40]
+        assert [(s.server, s.status) for s in hub.seen] == [
+            ("hub", 302),
+            ("storage", 206),
+            ("storage", 206),
+            ("storage", 403),
+            ("hub", 302),
+            ("storage", 206),
+            ("storage", 206),
+        ]
+
+    def test_cut_again_and_again(self, hub: LoopbackHub, origin: Origin, tmp_path: Path) -> None:
+        hub.faults[NAME] = Fault(cut_after=50_000)
+        self.bring(origin, tmp_path / "part")

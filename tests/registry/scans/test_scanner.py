@@ -1,0 +1,304 @@
+"""Folders are registered where they lie: new, moved, changed, gone and come back, each found by looking at no more than it takes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from registry.errors import FileMissing
+from registry.manager import Manager
+from registry.queries import Query
+from registry.scans import record, scanner
+from registry.settings import Settings
+from tests.conftest import STARTER
+from tests.registry.scans.library import Library, lora, touch_later
+
+
+def test_a_library_is_registered_in_place_and_left_alone(library: Library) -> None:
+    library.put("ComfyUI/models/loras/style/ink.safetensors")
+    library.put("webui/models/Lora/ink.safetensors", lora("another"))
+    library.put("webui/models/Lora/ink.json", b"{}")
+    shutil.copytree(STARTER / "modelshelf/starter-base", library.folder / "ComfyUI/models/diffusers/base")
+    before = library.tree()
+    assert library.scan()["added"] == 4  # starter-base is a diffusers folder and a single file
+    assert library.tree() == before
+    assert {"ink", "ink-2", "base", "starter-base"} == set(library.names())
+    model = library.model("ink")
+    assert (model.kind, model.family, model.managed, model.blake3) == ("lora", "sd-1", False, None)
+    assert library.manager.catalog.path(model) == library.folder / "ComfyUI/models/loras/style/ink.safetensors"
+    assert library.model("base").format == "diffusers folder"
+    assert library.manager.catalog.report(model)["outcome"] == "identified"
+
+
+def test_what_the_header_says_is_recorded(library: Library) -> None:
+    told = {"modelspec.trigger_phrase": "ink, line", "modelspec.lora_default_weight": "0.6"}
+    library.put("ink.safetensors", lora("Ink", **told))
+    library.scan()
+    model = library.model("ink")
+    assert (model.triggers, model.recipe["weight"]["value"]) == (["ink", "line"], 0.6)
+
+
+def test_a_second_scan_reads_nothing_and_writes_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(5):
+        library.put(f"{n}.safetensors")
+    library.put("torn.safetensors", b"<html>")
+    assert library.scan() == {"added": 5, "skipped": 1}
+    version = library.manager.catalog.version()
+    monkeypatch.setattr("probes.scan.probe", None)
+    monkeypatch.setattr(scanner, "read_header", None)
+    assert library.scan() == {"unchanged": 5, "skipped": 1}
+    assert library.manager.catalog.version() == version
+
+
+def test_what_is_no_model_to_take_is_remembered_with_the_reason(library: Library) -> None:
+    library.put("torn.safetensors", b"<html>")
+    library.put("old.ckpt", b"\x80\x02}q\x00.")
+    library.scan()
+    seen = record.seen_below(library.manager._engine, str(library.folder))
+    assert {Path(path).name for path in seen} == {"torn.safetensors", "old.ckpt"}
+    assert library.names() == []
+
+
+def test_a_scan_tells_apart_what_is_new(library: Library) -> None:
+    library.put("a.safetensors")
+    library.scan()
+    library.put("b.safetensors")
+    assert library.scan() == {"unchanged": 1, "added": 1}
+
+
+def test_a_changed_file_keeps_its_model_and_the_users_settings(library: Library) -> None:
+    path = library.put("a.safetensors", lora("before"))
+    library.scan()
+    library.hash()
+    model = library.model("a")
+    library.manager.catalog.override(model.id, {"weight": 0.4})
+    path.write_bytes(lora("after, and longer", rank=2))
+    assert library.scan() == {"changed": 1}
+    after = library.model("a")
+    assert (after.id, after.overrides, after.blake3, after.hashed_at) == (model.id, {"weight": 0.4}, None, None)
+    assert after.structure != model.structure
+    assert after.size == path.stat().st_size
+
+
+def test_a_file_that_was_only_touched_keeps_what_is_known_of_it_once_it_is_hashed_again(library: Library) -> None:
+    path = library.put("a.safetensors")
+    library.scan()
+    library.hash()
+    blake3 = library.model("a").blake3
+    touch_later(path)
+    assert library.scan() == {"changed": 1}
+    assert library.hash() == ["a"]
+    assert library.model("a").blake3 == blake3
+
+
+def test_a_file_that_became_something_else_is_missing(library: Library) -> None:
+    path = library.put("a.safetensors")
+    library.scan()
+    path.write_bytes(b"<html>")
+    assert library.scan() == {"skipped": 1}
+    assert library.model("a").missing_since is not None
+
+
+# -- moved
+
+
+def test_a_moved_file_is_the_same_model(library: Library) -> None:
+    path = library.put("a.safetensors")
+    library.scan()
+    model = library.model("a")
+    library.manager.catalog.override(model.id, {"weight": 0.4})
+    (library.folder / "sub").mkdir()
+    path.rename(library.folder / "sub/renamed.safetensors")
+    assert library.scan() == {"moved": 1}
+    after = library.model("a")
+    assert (after.id, after.overrides, after.missing_since) == (model.id, {"weight": 0.4}, None)
+    assert library.manager.catalog.path(after) == library.folder / "sub/renamed.safetensors"
+    assert library.scan() == {"unchanged": 1}
+
+
+def test_a_file_that_came_by_another_way_is_found_again_by_its_digest(library: Library) -> None:
+    """A copy to another disk and back: another inode, another time, the same bytes."""
+    path = library.put("a.safetensors")
+    library.scan()
+    library.hash()
+    model = library.model("a")
+    data = path.read_bytes()
+    path.unlink()
+    assert library.scan() == {"missing": 1}
+    touch_later(library.put("sub/b.safetensors", data))
+    assert library.scan() == {"moved": 1}
+    after = library.model(model.id)
+    assert (after.missing_since, after.blake3) == (None, model.blake3)
+    assert library.manager.catalog.path(after) == library.folder / "sub/b.safetensors"
+
+
+def test_a_copy_is_a_model_of_its_own_as_long_as_the_first_is_there(library: Library) -> None:
+    path = library.put("a.safetensors")
+    library.scan()
+    library.hash()
+    library.put("b.safetensors", path.read_bytes())
+    assert library.scan() == {"unchanged": 1, "added": 1}
+
+
+def test_of_two_equal_files_that_moved_each_is_found_once(library: Library) -> None:
+    first, second = library.put("a.safetensors", lora("same")), library.put("b.safetensors", lora("same"))
+    library.scan()
+    library.hash()
+    data = first.read_bytes()
+    first.unlink(), second.unlink()
+    library.put("c.safetensors", data), library.put("d.safetensors", data), library.put("e.safetensors", data)
+    assert library.scan() == {"moved": 2, "added": 1}
+    assert library.scan() == {"unchanged": 3}
+
+
+def test_a_file_of_equal_size_and_other_bytes_is_no_moved_one(library: Library) -> None:
+    path = library.put("a.safetensors", lora("one"))
+    library.scan()
+    library.hash()
+    path.unlink()
+    library.put("b.safetensors", lora("two"))
+    assert library.scan() == {"added": 1, "missing": 1}
+
+
+# -- missing
+
+
+def test_what_is_gone_is_marked_and_what_is_back_is_not(library: Library) -> None:
+    path = library.put("a.safetensors")
+    library.put("b.safetensors")
+    library.scan()
+    aside = path.rename(library.folder.parent / "aside")
+    assert library.scan() == {"unchanged": 1, "missing": 1}
+    assert library.model("a").missing_since is not None
+    assert [m.name for m in library.manager.catalog.every(Query(missing=True))] == ["a"]
+    assert library.scan() == {"unchanged": 1}, "told once"
+    aside.rename(path)
+    assert library.scan() == {"unchanged": 2}
+    assert library.model("a").missing_since is None
+
+
+def test_a_folder_that_is_not_there_says_nothing_of_its_files(library: Library) -> None:
+    library.put("a.safetensors")
+    library.scan()
+    library.folder.rename(library.folder.parent / "unplugged")
+    with pytest.raises(FileMissing):
+        library.scan()
+    library.manager.scans.refresh()
+    assert library.model("a").missing_since is None
+
+
+def test_a_folder_that_may_not_be_looked_into_says_nothing_of_its_files(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.put("sub/a.safetensors")
+    library.scan()
+    real = os.scandir
+
+    def refused(path: str):  # type: ignore[no-untyped-def]
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert library.scan() == {"skipped": 1}
+    monkeypatch.undo()
+    assert library.model("a").missing_since is None
+    assert library.scan() == {"unchanged": 1}
+
+
+def test_models_of_another_folder_are_none_of_a_scans_business(library: Library) -> None:
+    library.put("a.safetensors")
+    library.scan()
+    other = Library(library.folder.parent / "library0", library.manager)
+    other.put("b.safetensors")
+    assert other.scan() == {"added": 1}
+    assert library.model("a").missing_since is None
+
+
+# -- what modelshelf installed itself
+
+
+@pytest.fixture
+def installed(library: Library) -> Library:
+    library.manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
+    return library
+
+
+def test_scanning_the_root_changes_nothing_of_what_was_installed(installed: Library) -> None:
+    manager = installed.manager
+    before = manager.catalog.get("starter-outline-lora")
+    counts = manager.scans.scan(manager.settings.root)
+    assert (counts.added, counts.changed) == (0, 1)
+    assert manager.catalog.get("starter-outline-lora") == before
+    assert manager.scans.scan(manager.settings.root).unchanged == 1
+
+
+def test_an_installed_model_whose_file_was_deleted_is_marked(installed: Library) -> None:
+    manager = installed.manager
+    path = manager.catalog.path(manager.catalog.get("starter-outline-lora"))
+    aside = path.rename(path.with_suffix(".aside"))
+    manager.scans.refresh()
+    assert manager.catalog.get("starter-outline-lora").missing_since is not None
+    aside.rename(path)
+    manager.scans.refresh()
+    assert manager.catalog.get("starter-outline-lora").missing_since is None
+
+
+# -- the rest
+
+
+def test_another_release_looks_at_everything_again_and_keeps_the_digests(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.put("a.safetensors")
+    library.scan()
+    library.hash()
+    before = library.model("a")
+    monkeypatch.setattr(record, "prober", lambda: "another")
+    assert library.scan() == {"changed": 1}
+    assert library.model("a") == before
+    assert library.scan() == {"unchanged": 1}
+    assert library.scan(afresh=True) == {"changed": 1}
+
+
+def test_a_scan_that_is_ended_early_keeps_what_it_found(library: Library) -> None:
+    for n in range(2 * scanner.BATCH + 5):
+        library.put(f"{n:03}.safetensors")
+    told: list[scanner.Counts] = []
+
+    def check() -> None:
+        if told:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        library.manager.scans.scanner.scan(library.folder, told.append, check)
+    assert told[-1].added == scanner.BATCH == len(library.names())
+    assert library.scan() == {"unchanged": scanner.BATCH, "added": scanner.BATCH + 5}
+
+
+def test_a_link_to_the_library_is_the_library(library: Library) -> None:
+    library.put("a.safetensors")
+    library.scan()
+    link = library.folder.parent / "link"
+    link.symlink_to(library.folder)
+    assert library.manager.scans.scan(link).unchanged == 1
+
+
+def test_scanned_loras_are_in_the_compatible_list(library: Library, tmp_path: Path) -> None:
+    library.put("a.safetensors")
+    shutil.copytree(STARTER / "modelshelf/starter-base", library.folder / "base")
+    library.scan()
+    [(model, fit)] = library.manager.every_compatible_lora("base", every=True)
+    assert model.name == "a"
+    assert "wants 768 -> 320" in fit.reason
+
+
+def test_a_second_database_does_not_hinder_the_first(library: Library, tmp_path: Path) -> None:
+    library.put("a.safetensors")
+    library.scan()
+    other = Manager(Settings(root=tmp_path / "second"))
+    assert other.scans.scan(library.folder).added == 1
+    other.close()

@@ -1,0 +1,204 @@
+"""Verdicts are worked out once for equal shapes, kept, and are what comparing the files gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from probes import TensorSpec
+from registry import fits
+from registry.errors import InvalidRequest
+from registry.fits import UNREADABLE, structure
+from registry.manager import Manager
+from registry.models import Model
+from registry.rows import FIT
+from registry.settings import Settings
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+LAYERS = tuple(TO_Q.replace("to_q", name) for name in ("to_q", "to_k", "to_v"))
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def checkpoint_shapes(width: int) -> Shapes:
+    return {f"{layer}.weight": (width, width) for layer in LAYERS}
+
+
+def lora_shapes(width: int, layers: tuple[str, ...] = LAYERS, rank: int = 4) -> Shapes:
+    down = {f"unet.{layer}.lora_A.weight": (rank, width) for layer in layers}
+    return down | {f"unet.{layer}.lora_B.weight": (width, rank) for layer in layers}
+
+
+def write_safetensors(path: Path, shapes: Shapes, dtype: str = "F16") -> None:
+    size = {"F16": 2, "F32": 4}[dtype]
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        end = at + size * shape[0] * shape[1]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(at))
+
+
+class Shelf:
+    """Models of the given shapes, on disk and on record; probing is not what is tested here."""
+
+    def __init__(self, manager: Manager) -> None:
+        self.manager = manager
+        self.comparisons = 0
+
+    def checkpoint(self, name: str, width: int, family: str = "sd-1") -> Model:
+        write_safetensors(self.manager.settings.root / name / "unet" / WEIGHTS, checkpoint_shapes(width))
+        return self._add(name, "checkpoint", family)
+
+    def lora(self, name: str, shapes: Shapes, family: str = "sd-1", dtype: str = "F16") -> Model:
+        write_safetensors(self.manager.settings.root / name, shapes, dtype)
+        return self._add(name, "lora", family)
+
+    def _add(self, name: str, kind: str, family: str) -> Model:
+        model = Model(id=name, name=name, kind=kind, family=family, format="safetensors", path=name, size=1)
+        return self.manager.catalog.add(model, {})
+
+    def verdicts(self, checkpoint: str, **options: bool) -> dict[str, tuple[bool, int, int]]:
+        found = self.manager.every_compatible_lora(checkpoint, **options)
+        return {model.name: (fit.fits, fit.matched, fit.total) for model, fit in found}
+
+    def rows(self) -> int:
+        with self.manager.catalog.writing() as connection:
+            return connection.execute(select(func.count()).select_from(FIT)).scalar_one()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    manager = Manager(Settings(root=tmp_path))
+    made = Shelf(manager)
+    compare = fits.check_fit
+
+    def counted(*arguments):  # type: ignore[no-untyped-def]
+        made.comparisons += 1
+        return compare(*arguments)
+
+    monkeypatch.setattr(fits, "check_fit", counted)
+    yield made
+    manager.close()
+
+
+def test_fits_fits_partly_and_does_not_fit(shelf: Shelf) -> None:
+    shelf.checkpoint("base", 64)
+    shelf.lora("fitting", lora_shapes(64))
+    shelf.lora("half", {**lora_shapes(64, LAYERS[:2]), **lora_shapes(32, LAYERS[2:])})
+    shelf.lora("wide", lora_shapes(32))
+    shelf.lora("stranger", lora_shapes(64), family="sdxl")
+    shelf.manager.fits.catch_up()
+    assert shelf.verdicts("base") == {"fitting": (True, 6, 6)}
+    every = shelf.verdicts("base", every=True)
+    assert every == {"fitting": (True, 6, 6), "half": (False, 4, 6), "stranger": (False, 0, 0), "wide": (False, 0, 6)}
+    reasons = {model.name: fit.reason for model, fit in shelf.manager.every_compatible_lora("base", every=True)}
+    assert "2 of 6 tensors do not fit" in reasons["half"]
+    assert reasons["stranger"] == "stranger is for sdxl, base is sd-1"
+
+
+def test_models_of_equal_shapes_share_one_comparison(shelf: Shelf) -> None:
+    for n in range(3):
+        shelf.checkpoint(f"base{n}", 64)
+        shelf.lora(f"lora{n}", lora_shapes(64), dtype=("F16", "F32")[n % 2])
+    shelf.manager.fits.catch_up()
+    assert (shelf.comparisons, shelf.rows()) == (1, 1)
+    assert all(set(shelf.verdicts(f"base{n}")) == {"lora0", "lora1", "lora2"} for n in range(3))
+
+
+def test_only_what_is_new_is_compared(shelf: Shelf) -> None:
+    shelf.checkpoint("base", 64)
+    shelf.lora("one", lora_shapes(64))
+    shelf.manager.fits.catch_up()
+    shelf.lora("two", lora_shapes(64, rank=8))
+    shelf.manager.fits.catch_up()
+    assert shelf.comparisons == 2
+    shelf.checkpoint("other", 32)
+    shelf.manager.fits.catch_up()
+    assert shelf.comparisons == 4
+    shelf.manager.fits.catch_up()
+    assert shelf.comparisons == 4
+    assert set(shelf.verdicts("base")) == {"one", "two"}
+    assert shelf.verdicts("other") == {}
+
+
+def test_new_rules_judge_everything_anew(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.checkpoint("base", 64)
+    shelf.lora("one", lora_shapes(64))
+    shelf.manager.fits.catch_up()
+    monkeypatch.setattr(fits, "RULES", fits.RULES + 1)
+    shelf.manager.fits.catch_up()
+    assert shelf.comparisons == 2
+    assert shelf.verdicts("base") == {"one": (True, 6, 6)}
+
+
+def test_a_model_that_was_not_compared_yet_says_so(shelf: Shelf) -> None:
+    shelf.checkpoint("base", 64)
+    shelf.lora("one", lora_shapes(64))
+    assert shelf.verdicts("base") == {}
+    [(_, fit)] = shelf.manager.every_compatible_lora("base", every=True)
+    assert (fit.fits, fit.reason) == (False, "not compared yet")
+
+
+def test_a_file_that_cannot_be_read_fits_nothing_and_stops_nobody(shelf: Shelf) -> None:
+    shelf.checkpoint("base", 64)
+    shelf.lora("fine", lora_shapes(64))
+    shelf.lora("torn", lora_shapes(64))
+    (shelf.manager.settings.root / "torn").write_bytes(b"<html>")
+    shelf.manager.fits.catch_up()
+    assert shelf.manager.catalog.get("torn").structure == UNREADABLE
+    assert shelf.verdicts("base") == {"fine": (True, 6, 6)}
+    reasons = {model.name: fit.reason for model, fit in shelf.manager.every_compatible_lora("base", every=True)}
+    assert "cannot be read" in reasons["torn"]
+
+
+def test_a_family_whose_layout_is_not_known_is_compared_by_name_and_says_so(shelf: Shelf) -> None:
+    write_safetensors(shelf.manager.settings.root / "base", {"double_blocks.0.odd": (8, 8)})
+    shelf._add("base", "checkpoint", "flux-1")
+    shelf.lora("one", lora_shapes(64), family="flux-1")
+    shelf.manager.fits.catch_up()
+    [(model, fit)] = shelf.manager.every_compatible_lora("base")
+    assert model.name == "one"
+    assert "not compared yet" in fit.reason
+
+
+def test_the_list_agrees_with_what_generating_decides(shelf: Shelf) -> None:
+    base = shelf.checkpoint("base", 64)
+    for name, width in (("fitting", 64), ("wide", 32)):
+        shelf.lora(name, lora_shapes(width))
+    shelf.manager.fits.catch_up()
+    for model, fit in shelf.manager.every_compatible_lora("base", every=True):
+        said = shelf.manager.generator.fit(model, base)
+        assert (fit.fits, fit.reason, fit.matched, fit.total) == (said.fits, said.reason, said.matched, said.total)
+
+
+def test_the_list_comes_in_pages(shelf: Shelf) -> None:
+    shelf.checkpoint("base", 64)
+    for n in range(5):
+        shelf.lora(f"lora{n}", lora_shapes(64))
+    shelf.manager.fits.catch_up()
+    first = shelf.manager.compatible_loras("base", limit=2)
+    second = shelf.manager.compatible_loras("base", limit=9, cursor=first.cursor)
+    assert [m.name for m, _ in (*first.loras, *second.loras)] == [f"lora{n}" for n in range(5)]
+    assert second.cursor is None
+
+
+def test_only_a_checkpoint_has_adapters_that_fit_it(shelf: Shelf) -> None:
+    shelf.lora("one", lora_shapes(64))
+    with pytest.raises(InvalidRequest, match="LoRAs fit checkpoints"):
+        shelf.manager.compatible_loras("one")
+
+
+def test_a_structure_is_of_names_and_shapes_and_nothing_else() -> None:
+    tensors = {"a": TensorSpec("F16", (2, 3)), "b": TensorSpec("F16", (4,))}
+    again = {"b": TensorSpec("F32", (4,)), "a": TensorSpec("F32", (2, 3))}
+    assert structure(tensors) == structure(again)
+    for other in ({"a": (2, 3)}, {"a": (3, 2), "b": (4,)}, {"a": (2, 3), "c": (4,)}, {"a": (2,), "b": (3, 4)}):
+        assert structure({k: TensorSpec("F16", shape) for k, shape in other.items()}) != structure(tensors)

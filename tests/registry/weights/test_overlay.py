@@ -1,0 +1,190 @@
+"""Put on and taken off in any order, the base comes back bit for bit; what is asked for again costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from registry.weights import overlay as overlays
+from registry.weights.adapters import Factors, Strength, load_factors
+from registry.weights.bundle import Bundle
+from registry.weights.overlay import Slot, Wearer
+
+CPU = torch.device("cpu")
+RANK = 2
+
+
+class Net(nn.Module):
+    """Each kind of layer that adapters touch, two of one shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(4, 8, 3, padding=1)
+        self.norm1 = nn.GroupNorm(2, 8)
+        self.to_q = nn.Linear(8, 8)
+        self.to_k = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.to_k(self.to_q(self.norm1(self.conv1(x)).flatten(2).mT))
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """One adapter of every algorithm, each on other layers."""
+    random = torch.Generator().manual_seed(3)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random) * 0.3
+
+    conv, q, k, norm = (f"lora_unet_{name}" for name in ("conv1", "to_q", "to_k", "norm1"))
+    made = {
+        "lora": {f"{q}.lora_down.weight": draw(RANK, 8), f"{q}.lora_up.weight": draw(8, RANK)},
+        "locon": {
+            f"{conv}.lora_down.weight": draw(RANK, 4, 3, 3),
+            f"{conv}.lora_up.weight": draw(8, RANK, 1, 1),
+            f"{k}.lora_down.weight": draw(RANK, 8),
+            f"{k}.lora_up.weight": draw(8, RANK),
+            f"{conv}.alpha": torch.tensor(1.0),
+        },
+        "dora": {
+            f"{q}.lora_down.weight": draw(RANK, 8),
+            f"{q}.lora_up.weight": draw(8, RANK),
+            f"{q}.dora_scale": draw(8, 1).abs() + 0.5,
+        },
+        "loha": {f"{k}.hada_w{i}_{side}": draw(*s) for i in (1, 2) for side, s in (("a", (8, RANK)), ("b", (RANK, 8)))},
+        "lokr": {f"{q}.lokr_w1": draw(2, 2), f"{q}.lokr_w2": draw(4, 4), f"{k}.lokr_w1": draw(2, 2), f"{k}.lokr_w2": draw(4, 4)},
+        "ia3": {f"{k}.weight": draw(8), f"{k}.on_input": torch.tensor(1)},
+        "glora": {f"{q}.{n}.weight": draw(*s) for n, s in {"a1": (8, 2), "a2": (2, 8), "b1": (8, 2), "b2": (2, 8)}.items()},
+        "oft": {f"{q}.oft_blocks": draw(2, 4, 4), f"{q}.alpha": torch.tensor(0.0)},
+        "boft": {f"{k}.oft_blocks": draw(2, 4, 2, 2), f"{k}.rescale": draw(8, 1).abs() + 0.5},
+        "full": {f"{conv}.diff": draw(8, 4, 3, 3), f"{conv}.diff_b": draw(8)},
+        "norm": {f"{norm}.w_norm": draw(8), f"{norm}.b_norm": draw(8)},
+    }  # fmt: skip
+    for name, tensors in made.items():
+        save_file(tensors, folder / f"{name}.safetensors")
+    return {name: folder / f"{name}.safetensors" for name in made}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    return _files(tmp_path_factory.mktemp("adapters"))
+
+
+class Rig:
+    """A net bound to a bundle, with every adapter loaded."""
+
+    def __init__(self, files: Mapping[str, Path], dtype: torch.dtype, stable: bool) -> None:
+        torch.manual_seed(1)
+        self.net = Net().to(dtype).requires_grad_(False)
+        tensors = {f"unet.{name}": p.detach().clone() for name, p in self.net.named_parameters()}
+        self.bundle = Bundle("net", CPU, dtype, tensors)
+        self.slots = {}
+        for name, parameter in self.net.named_parameters():
+            parameter.data = tensors[f"unet.{name}"]
+            self.slots[f"unet.{name}"] = Slot(self.net.get_submodule(name.rpartition(".")[0]), parameter)
+        self.wearer = Wearer(self.bundle, self.slots, stable=stable)
+        self.factors: dict[str, Factors] = {
+            name: load_factors(path, self.bundle.shapes, CPU) for name, path in files.items()
+        }
+
+    def wear(self, worn: Mapping[str, float], merged: bool = True) -> None:
+        self.wearer.wear({name: (self.factors[name], Strength(w, w)) for name, w in worn.items()}, merged=merged)
+
+    def runs(self) -> Tensor:
+        x = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(2))
+        return self.net(x.to(self.bundle.dtype))
+
+    def values(self) -> dict[str, Tensor]:
+        return {name: slot.parameter.data.clone() for name, slot in self.slots.items()}
+
+
+NAMES = ["lora", "locon", "dora", "loha", "lokr", "ia3", "glora", "oft", "boft", "full", "norm"]
+SETS = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([-0.7, 0.0, 0.35, 1.0]), max_size=4)
+
+
+@pytest.mark.parametrize("stable", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(SETS, st.booleans()), min_size=1, max_size=6))
+def test_after_any_sequence_the_base_is_bit_for_bit_what_it_was(files, dtype, stable, steps):
+    rig = Rig(files, dtype, stable)
+    before, plain = rig.bundle.fingerprint(), rig.runs()
+    for worn, merged in steps:
+        rig.wear(worn, merged)
+        made = rig.values()
+        fresh = Rig(files, dtype, stable=False)
+        fresh.wear(worn, merged)
+        assert all(torch.equal(made[name], tensor) for name, tensor in fresh.values().items())  # whatever came before
+        assert rig.bundle.fingerprint() == before
+    rig.wear({})
+    assert torch.equal(rig.runs(), plain)
+    assert all(torch.equal(tensor, rig.bundle.tensors[name]) for name, tensor in rig.values().items())
+    if not stable:
+        assert rig.wearer.nbytes == 0
+        assert all(s.parameter.data_ptr() == rig.bundle.tensors[name].data_ptr() for name, s in rig.slots.items())
+
+
+@given(worn=SETS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_beside_the_model_as_merged_into_it(files, worn):
+    rig = Rig(files, torch.float32, stable=False)
+    rig.wear(worn)
+    merged = rig.runs()
+    rig.wear(worn, merged=False)
+    torch.testing.assert_close(rig.runs(), merged, rtol=1e-4, atol=1e-5)
+    assert rig.slots["unet.to_q.weight"].parameter.data_ptr() == rig.bundle.tensors["unet.to_q.weight"].data_ptr()
+
+
+@pytest.mark.parametrize("order", [["lora", "lokr"], ["lokr", "lora"]])
+def test_the_same_set_again_does_nothing_whatever_its_order(files, monkeypatch, order):
+    rig = Rig(files, torch.float32, stable=False)
+    rig.wear({"lora": 0.5, "lokr": 0.25})
+    monkeypatch.setattr(overlays, "overlay", lambda *_: pytest.fail("made again"))
+    rig.wear({name: {"lora": 0.5, "lokr": 0.25}[name] for name in order})
+    rig.wear({"lora": 0.5, "lokr": 0.25, "ia3": 0.0})
+
+
+def test_stable_addresses(files):
+    """A compiled graph reads a weight where it was first patched, whatever is worn, and though nothing is."""
+    rig = Rig(files, torch.float32, stable=True)
+    rig.wear({"lora": 1.0})
+    address = {name: slot.parameter.data_ptr() for name, slot in rig.slots.items()}
+    for worn in ({"lora": 0.3}, {"lokr": 1.0}, {}, {"dora": -0.5, "lora": 0.2}):
+        rig.wear(worn)
+        assert rig.slots["unet.to_q.weight"].parameter.data_ptr() == address["unet.to_q.weight"]
+    assert address["unet.to_q.weight"] != rig.bundle.tensors["unet.to_q.weight"].data_ptr()
+
+
+def test_a_new_weight_uses_the_old_overlay_s_memory(files):
+    rig = Rig(files, torch.float32, stable=False)
+    rig.wear({"locon": 1.0})
+    address = rig.slots["unet.conv1.weight"].parameter.data_ptr()
+    rig.wear({"locon": 0.5})
+    assert rig.slots["unet.conv1.weight"].parameter.data_ptr() == address
+
+
+def test_a_failure_half_way_leaves_the_base(files, monkeypatch):
+    rig = Rig(files, torch.float32, stable=False)
+    plain = rig.runs()
+    rig.wear({"lora": 1.0})
+    monkeypatch.setattr(overlays, "overlay", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        rig.wear({"locon": 1.0})
+    assert torch.equal(rig.runs(), plain)
+
+
+def test_neighbours_of_one_shape_are_patched_without_being_gathered(files):
+    rig = Rig(files, torch.float32, stable=False)
+    apart = rig.bundle.stacked(["unet.to_k.weight", "unet.to_q.weight"])
+    together = rig.bundle.to(CPU)
+    view = together.stacked(["unet.to_k.weight", "unet.to_q.weight"])
+    assert view.data_ptr() == together.tensors["unet.to_k.weight"].data_ptr()
+    assert apart.data_ptr() != rig.bundle.tensors["unet.to_k.weight"].data_ptr()
+    assert torch.equal(view, apart)
+    assert together.fingerprint() == rig.bundle.fingerprint()
