@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, RowMapping, Table, insert, select
+from sqlalchemy import Connection, RowMapping, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel
 
@@ -110,14 +110,14 @@ def read(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
 
 def _grouped(
     connection: Connection, kind: type[SQLModel], names: Sequence[str], ids: Sequence[str], order: Sequence[str]
-) -> dict[str, list[Row[*tuple[Any, ...]]]]:
+) -> dict[str, list[Sequence[Any]]]:
     """Rows of (model_id, *names) by model, each model's in order."""
     table = table_of(kind)
     columns = (table.c.model_id, *(table.c[name] for name in names))
     query = select(*columns).where(table.c.model_id.in_(ids)).order_by(table.c.model_id, *(table.c[n] for n in order))
-    found: dict[str, list[Row[*tuple[Any, ...]]]] = {}
+    found: dict[str, list[Sequence[Any]]] = {}
     for row in connection.execute(query).all():
-        found.setdefault(row[0], []).append(row)
+        found.setdefault(row[0], []).append(tuple(row))
     return found
 
 

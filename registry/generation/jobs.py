@@ -170,11 +170,12 @@ class Job:
         self._outcome.set_exception(error)
 
     def _move(self, state: State, data: Mapping[str, Any]) -> None:
-        self._state = state
-        self._tell(state, data)
+        self._tell(state, data, state)
 
-    def _tell(self, name: str, data: Mapping[str, Any]) -> None:
+    def _tell(self, name: str, data: Mapping[str, Any], state: State | None = None) -> None:
         with self._lock:
+            if state is not None:  # with its event in one go: whoever sees that the job has ended finds its last event
+                self._state = state
             if name == "preview" or self.ended:
                 self._events = [event for event in self._events if event.name != "preview"]
             self._count += 1

@@ -93,8 +93,8 @@ class Planner:
             )
         if checkpoint.variant in _NEEDS_MORE:
             raise NotGenerable(
-                f"{checkpoint.name} is an {checkpoint.variant} checkpoint: it needs {_NEEDS_MORE[checkpoint.variant]} beside the prompt, "
-                "which cannot be given here.",
+                f"{checkpoint.name} needs {_NEEDS_MORE[checkpoint.variant]} beside the prompt, as every {checkpoint.variant} checkpoint "
+                "does; that cannot be given here.",
                 model=checkpoint.id,
                 variant=checkpoint.variant,
             )

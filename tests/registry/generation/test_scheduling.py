@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.generation.queue import MAX_OVERTAKEN
 from registry.generation.scheduling import Affinity, Waiting, shared, take
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 AFFINITIES = st.tuples(st.sampled_from("AB"), st.sampled_from(["", "x", "y"]), st.sampled_from([0.5, 1.0]))
 BOUNDS = st.integers(0, 5)
 
@@ -22,6 +23,7 @@ def queues(draw: st.DrawFn, bound: int) -> list[Waiting[int]]:
     return [Waiting(i, a, c) for i, (a, c) in enumerate(zip(affinities, reversed(counts), strict=True))]
 
 
+@unhurried
 @given(st.data(), BOUNDS, AFFINITIES)
 def test_one_goes_and_the_others_stay_in_their_order(data: st.DataObject, bound: int, last: Affinity) -> None:
     queue = data.draw(queues(bound))
@@ -30,6 +32,7 @@ def test_one_goes_and_the_others_stay_in_their_order(data: st.DataObject, bound:
     assert [w.item for w in rest] == sorted(w.item for w in rest)
 
 
+@unhurried
 @given(st.data(), st.integers(1, 5), AFFINITIES)
 def test_it_is_the_oldest_of_the_likest_unless_somebody_has_waited_enough(
     data: st.DataObject, bound: int, last: Affinity
@@ -44,6 +47,7 @@ def test_it_is_the_oldest_of_the_likest_unless_somebody_has_waited_enough(
         assert all(shared(w.affinity, last) < likeness for w in queue[: chosen.item])
 
 
+@unhurried
 @given(st.lists(st.one_of(AFFINITIES, st.none()), max_size=60), BOUNDS)
 def test_nobody_is_overtaken_more_often_than_the_bound_and_everybody_is_served(
     happenings: list[Affinity | None], bound: int
@@ -66,6 +70,7 @@ def test_nobody_is_overtaken_more_often_than_the_bound_and_everybody_is_served(
         assert sum(earlier > item for earlier in served[:place]) <= bound
 
 
+@unhurried
 @given(st.data(), AFFINITIES)
 def test_a_bound_of_zero_is_first_come_first_served(data: st.DataObject, last: Affinity) -> None:
     queue = data.draw(queues(0))
