@@ -172,20 +172,18 @@ def test_a_full_queue_says_when_to_come_back_and_those_who_wait_keep_no_thread(s
     running = job(service, "endless")
     with ThreadPoolExecutor(CAPACITY) as clients:
         waiting = [clients.submit(ask, service, f"waits {i}") for i in range(CAPACITY)]
-        refused = None
-        while refused is None:
-            answer = ask(service, "one too many", query="?wait=false")
-            if answer.status_code == 429:
-                refused = answer
-            else:  # came before the last of the clients: make room again
-                service.delete(answer.headers["location"])
-        assert refused.json()["code"] == "queue_full"
-        assert int(refused.headers["retry-after"]) >= 1
+        answer = ask(service, "one more", query="?wait=false")
+        more = []
+        while answer.status_code != 429:  # came before the last of the clients, one of whom then finds it full
+            more.append(answer.headers["location"])
+            answer = ask(service, "one more", query="?wait=false")
+        assert answer.json()["code"] == "queue_full"
+        assert int(answer.headers["retry-after"]) >= 1
         assert service.get("/v1/models").status_code == 200
         service.delete(running)
         answers = [wait.result(60).status_code for wait in waiting]
     assert set(answers) <= {200, 429}
-    assert answers.count(200) >= CAPACITY - 1
+    assert answers.count(200) + len(more) == CAPACITY
 
 
 def test_image_to_image(service: httpx.Client) -> None:

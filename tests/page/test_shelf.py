@@ -22,7 +22,7 @@ def test_cards_filters_and_live_search(page: Page) -> None:
     page.goto("/")
     expect(page).to_have_title("Shelf · modelshelf")
     card = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="starter-outline-lora", exact=True))
-    for text in ("LoRA", "sd-1", "weight 0.75", "335 kB"):
+    for text in ("LoRA", "sd-1", "weight 0.75", "825 kB"):
         expect(card).to_contain_text(text)
     card.get_by_role("button", name="Copy outline style").click()
     expect(page.locator("#said")).to_have_text("Copied: outline style")

@@ -22,7 +22,7 @@ from tests.starter import models, world
 
 SEEDS = {"vae": 11, "base": 22, "style": 33, "heart": 44, "lcm": 55}
 """One seed a stage; they drive the weights' start, the drawings, the captions and the noise."""
-STEPS = {"vae": 1400, "base": 4618, "style": 379, "heart": 252, "lcm": 628}
+STEPS = {"vae": 1400, "base": 7950, "style": 1520, "heart": 760, "lcm": 900}
 BATCH = {"vae": 16, "base": 32, "style": 32, "heart": 32, "lcm": 32}
 RATE = {"vae": 2e-3, "base": 1e-3, "style": 1.5e-3, "heart": 2e-3, "lcm": 1e-3}
 """Peak learning rates (AdamW), each with a short warm-up and a cosine down to a twentieth."""
@@ -37,7 +37,7 @@ def rate_at(step: int, stage: str, warm: int = 60, total: int = 0) -> float:
     return peak * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * along))))
 
 
-CAPTION_NOISE = 0.2
+CAPTION_NOISE = 0.35
 """Chance that a caption of the base's training is wrong about one attribute."""
 OFFSET = 0.15
 """Standard deviation of the noise's common offset (the usual "noise offset" is 0.05 to 0.1)."""
