@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint serve starter-scores clean
+.PHONY: help demo test check lint serve bench starter-scores clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 check: lint test  ## lint, types, import directions, every test
+
+bench: $(READY)  ## every benchmark; one by name: .venv/bin/python -m tests.benchmarks catalog
+	$(BIN)/python -m tests.benchmarks
 
 serve: $(READY)  ## the service on http://127.0.0.1:8420
 	$(BIN)/modelshelf serve

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api.conditional import Bodies
+from api.guard import Guard
 from api.problems import Problem, install_handlers
 from api.routes import families, generations, installs, models, page, plans, previews, probes, residency, scans
 from registry.manager import Manager
@@ -15,7 +16,9 @@ from registry.manager import Manager
 PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
 
 
-def create_app(manager: Manager) -> FastAPI:
+def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
+    """`is_local`: it listens on loopback; otherwise every request must show a token."""
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         manager.watch_installs()
@@ -29,6 +32,7 @@ def create_app(manager: Manager) -> FastAPI:
         lifespan=lifespan,
         responses={"default": {"description": "An error, as problem+json.", **PROBLEM}},
     )
+    app.add_middleware(Guard, admits=manager.tokens.admits, is_local=is_local)
     app.state.manager = manager
     app.state.bodies = Bodies()
     install_handlers(app)

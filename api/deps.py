@@ -9,9 +9,8 @@ from fastapi import Depends, Request
 from registry.manager import Manager
 
 
-async def manager(
-    request: Request,
-) -> Manager:  # async: for a plain function FastAPI would go to another thread and back
+async def manager(request: Request) -> Manager:
+    """Async, though it waits for nothing: for a plain function FastAPI goes to another thread and back."""
     found: Manager = request.app.state.manager
     return found
 

@@ -6,9 +6,9 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.problems import Problem, recorded, told
 from registry.backends import Residents
@@ -23,6 +23,11 @@ from registry.recipes import adapter_weight
 from registry.sources import without_signature
 from registry.tables import Install, ScanRow
 from registry.verdicts import Verdict
+
+# No control characters, which a line cannot show. In a name none of the characters either that take apart `<lora:name:0.8>` or a path.
+PRINTED = r"^[^\x00-\x1f\x7f]*$"
+NAME = r"^[^\x00-\x1f\x7f<>:/\\]*$"
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"  # a tab and a new line are allowed
 
 
 class Body(BaseModel):
@@ -138,9 +143,18 @@ class FamilyList(BaseModel):
     families: list[FamilyOut]
 
 
-class OverridesIn(Body):
-    """Your own settings for a model; null takes one back."""
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PRINTED)]
 
+
+class OverridesIn(Body):
+    """What you say of a model, which beats what its provider says; null takes one back. The name cannot be taken back."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=150, pattern=NAME)] = Field(
+        default="", description="Of the model; its file keeps the one it has."
+    )
+    triggers: list[Word] | None = Field(default=None, max_length=50)
+    tags: list[Word] | None = Field(default=None, max_length=50, description="Beside those that the probe gives.")
+    notes: Annotated[str, StringConstraints(max_length=10_000, pattern=TEXT)] | None = None
     weight: float | None = None
     weight_min: float | None = Field(default=None, description="The weights between which it works, both or neither.")
     weight_max: float | None = None

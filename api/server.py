@@ -8,6 +8,8 @@ from socket import socket
 import uvicorn
 
 from api.app import create_app
+from api.guard import is_loopback
+from registry.errors import TokenRequired
 from registry.manager import Manager
 
 
@@ -26,9 +28,18 @@ GRACE_SECONDS = 3  # for open requests and event streams when the service is ask
 
 
 def run(manager: Manager, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM, which are the ordinary way to stop."""
+    """Serve until SIGINT or SIGTERM, which are the ordinary way to stop. Raises TokenRequired."""
+    is_local = is_loopback(host)
+    if not is_local and not manager.tokens.list():
+        raise TokenRequired(
+            f"On {host} others could use the service, and no token is there to tell friends by. Make one first: modelshelf token create"
+        )
     config = uvicorn.Config(
-        create_app(manager), host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS
+        create_app(manager, is_local=is_local),
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after its shutdown
         _Server(config).run()

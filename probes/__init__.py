@@ -8,11 +8,12 @@ from probes.explanation import Explanation, explain
 from probes.header import Header, HeaderIncomplete, TensorSpec, UnreadableModel
 from probes.likeness import Likeness, Refutation
 from probes.report import TAKEN, Evidence, Hints, Kind, Outcome, Report, Trait
-from probes.scan import Found, Stamp, scan_folder
+from probes.scan import SUFFIXES, Found, Stamp, is_one_model, models_below, scan_folder
 from probes.wording import sentence
 
 __all__ = [
     "REMOTE_PREFIX",
+    "SUFFIXES",
     "TAKEN",
     "Evidence",
     "Explanation",
@@ -33,7 +34,9 @@ __all__ = [
     "choose_weights",
     "dump_header",
     "explain",
+    "is_one_model",
     "merge_headers",
+    "models_below",
     "pack_dump",
     "parse_dump",
     "parse_header",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,14 @@ class Stamp(NamedTuple):
     inode: int
 
 
+class Place(NamedTuple):
+    """Where a model is: a file, or a folder that is one. `stamp` raises OSError where it cannot be looked at."""
+
+    path: str
+    stamp: Callable[[], Stamp]
+    is_folder: bool
+
+
 class Found(NamedTuple):
     """A model file or folder. `stamp` None: the answer must not be remembered. `fresh`: it was read just now."""
 
@@ -62,15 +70,24 @@ def scan_folder(
     report is taken from it when the stamp is still the same. Reports of an older modelshelf are the caller's to leave
     out. `hints`: path -> what is known beside the bytes, asked for what is read.
 
-    Memory is bounded by the largest folder's names and one header. Links are followed; a folder is visited once, by its
-    real place if that is under `root`. Names that begin with a dot are passed over. What cannot be read, or is no model
-    in spite of its suffix, is reported (`unusable`, with the code in its evidence) and not raised.
+    Memory is bounded by the largest folder's names and one header. What cannot be read, or is no model in spite of its
+    suffix, is reported (`unusable`, with the code in its evidence) and not raised.
 
     Raises UnreadableModel where `root` is no folder.
     """
+    known = {} if known is None else known
+    for place in models_below(root):
+        yield _look(place, known, hints)
+
+
+def models_below(root: str | Path) -> Iterator[Place]:
+    """Where the models under `root` are; also folders that cannot be looked into, whose stamp raises.
+
+    Links are followed; a folder is visited once, by its real place if that is under `root`. Names that begin with a dot
+    are passed over. Raises UnreadableModel where `root` is no folder.
+    """
     if not Path(root).is_dir():
         raise UnreadableModel("not_found", f"There is no folder {root}.")
-    known = {} if known is None else known
     visited: set[tuple[int, int]] = set()
     pending = deque([os.fspath(root)])
     while pending:
@@ -79,7 +96,7 @@ def scan_folder(
             place = Path(folder).stat()
             entries = _entries(folder)
         except OSError as error:
-            yield Found(folder, None, _cannot_be_read(folder, error), True)
+            yield Place(folder, partial(_raise, error), True)
             continue
         if (place.st_dev, place.st_ino) in visited:
             continue
@@ -87,8 +104,8 @@ def scan_folder(
         names = [entry.name for entry in entries]
         folders = [entry for entry in entries if _is_folder(entry)]
         inner = {entry.name for entry in folders}
-        if not _INDEXES.isdisjoint(names):
-            yield _look(folder, partial(_folder_stamp, entries), read_folder, known, hints)
+        if is_one_model(names):
+            yield Place(folder, partial(_folder_stamp, entries), True)
             # What else lies there is a model by itself: repositories keep single-file versions beside a pipeline.
             inner.update(() if PIPELINE_INDEX in names else choose_weights(names))
             folders = []
@@ -99,23 +116,28 @@ def scan_folder(
         while entries:  # each goes when it has been looked at, with the stat that it keeps
             entry = entries.pop()
             if entry.name.lower().endswith(SUFFIXES) and entry.name not in inner:
-                yield _look(entry.path, partial(_file_stamp, entry), read_header, known, hints)
+                yield Place(entry.path, partial(_file_stamp, entry), False)
 
 
-def _look(
-    path: str,
-    stamp_now: Callable[[], Stamp],
-    read: Callable[[str], Header | Folder],  # a file that is a header dump is no model
-    known: Mapping[str, tuple[Stamp, Report]],
-    hints: Callable[[str], Hints],
-) -> Found:
+def is_one_model(names: Iterable[str]) -> bool:
+    """Whether a folder with these files is one model as a whole: a pipeline, a PEFT adapter, or shards with an index."""
+    return not _INDEXES.isdisjoint(names)
+
+
+def _raise(error: OSError) -> Stamp:
+    raise error
+
+
+def _look(place: Place, known: Mapping[str, tuple[Stamp, Report]], hints: Callable[[str], Hints]) -> Found:
+    path = place.path
     try:
-        stamp = stamp_now()
+        stamp = place.stamp()
     except OSError as error:
         return Found(path, None, _cannot_be_read(path, error), True)
     before = known.get(path)
     if before is not None and before[0] == stamp:
         return Found(path, stamp, before[1], False)
+    read: Callable[[str], Header | Folder] = read_folder if place.is_folder else read_header  # a dump is no model
     try:
         return Found(path, stamp, replace(probe(read(path), hints(path)), source=path), True)
     except UnreadableModel as refused:

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
 from registry.queries import EVERYTHING, Query, find, storable
-from registry.rows import DIGEST, MODEL, SAID, SOURCE, TEXT, read, rows_of, table_of, write
-from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, now
+from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, insert_new, read, rows_of, table_of, write
+from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, TagRow, now
 
 
 class Entry(NamedTuple):
@@ -178,16 +178,41 @@ class Catalog:
                 if not digest.by:
                     connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
 
-    def override(self, reference: str, settings: Mapping[str, Any]) -> Model:
-        """Change the user's own settings for a model; a value of None takes one back. Raises what `get` raises."""
+    def override(self, reference: str, settings: Mapping[str, Any], *, name: str | None = None) -> Model:
+        """Change the user's own settings for a model, and its name; a value of None takes a setting back.
+
+        The file keeps its name. Raises what `get` raises, and InvalidRequest for a name that another model has.
+        """
         model = self.get(reference)
         own = table_of(OverrideRow)
         with self.writing() as connection:
+            if name is not None and name != model.name:
+                self._rename(connection, model, name)
             connection.execute(delete(own).where(own.c.model_id == model.id, own.c.name.in_(settings)))
             rows = [{"model_id": model.id, "name": k, "value": v} for k, v in settings.items() if v is not None]
             if rows:
                 connection.execute(insert(own), rows)
+            if "tags" in settings:
+                connection.execute(delete(TAG).where(TAG.c.model_id == model.id, TAG.c.by == USER))
+                tags = dict.fromkeys(map(folded, settings["tags"] or ()))
+                insert_new(connection, TAG, [{"model_id": model.id, "name": tag, "by": USER} for tag in tags])
+            if name is not None or not {"tags", "triggers"}.isdisjoint(settings):
+                self._index_text(connection, model)
         return self.get(model.id)
+
+    @staticmethod
+    def _index_text(connection: Connection, model: Model) -> None:
+        """What a search looks through, from the rows as they are now."""
+        [changed] = read(connection, connection.execute(select(MODEL).where(MODEL.c.id == model.id)).mappings().all())
+        connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=search_text(changed)))
+
+    @staticmethod
+    def _rename(connection: Connection, model: Model, name: str) -> None:
+        key = folded(name)
+        others = select(MODEL.c.id).where(MODEL.c.name_key == key, MODEL.c.id != model.id)
+        if connection.execute(others).first() is not None:
+            raise InvalidRequest(f"Another model is named “{name}”.", field="name")
+        connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(name=name, name_key=key))
 
     def succeed(self, old: Model, new: Model, old_name: str) -> None:
         """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
@@ -243,12 +268,15 @@ class Catalog:
         connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
         for kind in SAID:
             table = table_of(kind)
-            connection.execute(delete(table).where(table.c.model_id == model.id))
+            said = table.c.model_id == model.id
+            connection.execute(delete(table).where(said & (table.c.by != USER) if table is TAG else said))
         urls = connection.execute(select(SOURCE.c.url).where(SOURCE.c.model_id == model.id)).scalars().all()
         rows = {
             kind: [row for row in values if table_of(kind) is not SOURCE or row["url"] not in urls]
             for kind, values in rows.items()
             if table_of(kind) is not TEXT
         }
+        tags = rows.pop(TagRow)
         write(connection, [rows])
-        connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=search_text(model)))
+        insert_new(connection, TAG, tags)  # the user may have set the same one
+        self._index_text(connection, model)

@@ -4,6 +4,8 @@ ModelshelfError
 ├── InvalidRequest                invalid_request         a field's value cannot be used
 │   └── InvalidSource             invalid_source          not a URL, repository id or path that can be installed from
 ├── WrongState                    wrong_state             an install that has ended, or is elsewhere, cannot be moved so
+├── TokenRequired                 token_required          the service listens beyond this machine, and no token was shown
+├── RequestRefused                request_refused         asked of a service on this machine under another host's name
 ├── NotFound
 │   ├── ModelNotFound             model_not_found         no such model in the registry
 │   ├── InstallNotFound           install_not_found
@@ -18,6 +20,7 @@ ModelshelfError
 │   ├── TokenRefused              token_refused           the Hub does not accept the HF_TOKEN that it was shown
 │   ├── HostRefused               host_refused            the host is not among those that may be installed from
 │   ├── AddressRefused            address_refused         the host is inside of this machine or its network, or spoken to in plain http
+│   ├── PathRefused               path_refused            a path from the network that leads out of the allowed folders
 │   ├── NoWeights                 no_weights              nothing in it is a weight file
 │   ├── AmbiguousChoice           ambiguous_choice        several weight files; the user must name one
 │   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
@@ -65,6 +68,14 @@ class InvalidSource(InvalidRequest):
 
 class WrongState(ModelshelfError):
     code = "wrong_state"
+
+
+class TokenRequired(ModelshelfError):
+    code = "token_required"
+
+
+class RequestRefused(ModelshelfError):
+    code = "request_refused"
 
 
 class NotFound(ModelshelfError):
@@ -121,6 +132,10 @@ class HostRefused(Refused):
 
 class AddressRefused(Refused):
     code = "address_refused"
+
+
+class PathRefused(Refused):
+    code = "path_refused"
 
 
 class NoWeights(Refused):

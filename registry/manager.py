@@ -19,6 +19,7 @@ from registry.errors import InvalidRequest, NotResident
 from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
+from registry.installs.folders import check_inside
 from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
@@ -27,8 +28,10 @@ from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
 from registry.scans.service import Scans
 from registry.settings import Settings
+from registry.sources import PathSource, parse_source
 from registry.starter import starter_repositories
 from registry.tables import Install, State
+from registry.tokens import Tokens
 from registry.updates import Update, look_for_updates
 from registry.upkeep import Upkeep
 
@@ -66,6 +69,7 @@ class Manager:
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
         self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
         self.installs = InstallBook(self._engine)
+        self.tokens = Tokens(self._engine)
         self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
         self._running: dict[str, Future[Model]] = {}
@@ -131,7 +135,10 @@ class Manager:
         return self._worker.run(install_id, on_progress)
 
     def submit_install(self, source: str) -> Install:
-        """Queue an install for the background threads. What its headers already show to be wrong is raised here and now."""
+        """Queue an install that is asked for over the network. What its headers already show to be wrong is raised here and now."""
+        parsed = parse_source(source, endpoint=self.settings.hub_endpoint)
+        if isinstance(parsed, PathSource):
+            check_inside(parsed.path, (self.settings.root, *self.settings.allowed_folders))
         self._worker.check(source)
         install = self._worker.open(source)
         self._submit(install.id)

@@ -139,7 +139,9 @@ class Model:
 
     @property
     def triggers(self) -> list[str]:
-        return [trigger.word for trigger in self.trigger_words]
+        """The user's own, else the provider's."""
+        own: list[str] | None = self.overrides.get("triggers")
+        return [trigger.word for trigger in self.trigger_words] if own is None else own
 
     @property
     def recipe(self) -> dict[str, dict[str, Any]]:

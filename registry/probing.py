@@ -4,35 +4,33 @@ on disk or by Range requests."""
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
 from probes import (
+    SUFFIXES,
     Folder,
     Header,
     Hints,
     UnreadableModel,
     choose_weights,
+    is_one_model,
     merge_headers,
-    read_header,
+    models_below,
     read_target,
 )
+from probes.containers.folder import ADAPTER_INDEX, CONFIGS
 from registry.cards import parse_card
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.examine import connection, header_at, read_json
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.origins.folder import card_beside
-from registry.installs.selection import CONFIGS, INDEX, PICKLES, WEIGHTS, folder_from, options
+from registry.installs.selection import INDEX, folder_from, options
 from registry.settings import Settings
 from registry.sources import HubSource, PathSource, Source, parse_source
-
-ADAPTER_INDEX = "adapter_config.json"
-_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.\w+)$")
 
 Target = tuple[Header | Folder, Hints]
 Looked = TypeVar("Looked")
@@ -70,18 +68,18 @@ def _on_disk(path: Path, text: str) -> Iterator[Input]:
         yield Input(text, partial(_load_path, path))
         return
     found = False
-    for place, names in _models_below(path):
+    for place in models_below(path):
         found = True
-        shown = Path(text, place.relative_to(path))
-        yield Input(str(shown / _joint_name(names) if names else shown), partial(_load_found, place, names))
+        yield Input(str(Path(text, Path(place.path).relative_to(path))), partial(_load_path, Path(place.path)))
     if not found:
-        raise NoWeights(f"There is no model ({', '.join((*WEIGHTS, *PICKLES))}, or a model's folder) in {path}.")
+        raise NoWeights(f"There is no model ({', '.join(SUFFIXES)}, or a model's folder) in {path}.")
 
 
 def _is_one_model(names: Iterable[str]) -> bool:
-    """A diffusers pipeline, a PEFT adapter, or one component: weights beside their configuration."""
+    """Whether a folder with these files, which a user named, is one model: also a component of a pipeline, whose weights
+    stand beside their configuration."""
     names = sorted(names)
-    return INDEX in names or (not {ADAPTER_INDEX, *CONFIGS}.isdisjoint(names) and choose_weights(names) != [])
+    return is_one_model(names) or (not {*CONFIGS}.isdisjoint(names) and choose_weights(names) != [])
 
 
 def _file_names(folder: Path) -> list[str]:
@@ -89,35 +87,9 @@ def _file_names(folder: Path) -> list[str]:
         return [entry.name for entry in entries if entry.is_file()]
 
 
-def _models_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders that are models, with no names; and folders with the names of a file, or of a model's shards, in them.
-    Folders that cannot be looked into come last, as models do, to be refused when they are loaded.
-
-    Hidden names are passed over; links to files are followed, links to folders are not.
-    """
-    refused: list[OSError] = []
-    for folder, folders, names in os.walk(root, onerror=refused.append):
-        place = Path(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if place != root and _is_one_model(names):
-            folders.clear()
-            yield place, []
-            continue
-        for group in _shard_groups(name for name in names if not name.startswith(".")):
-            yield place, group
-    for error in refused:
-        yield Path(error.filename), []
-
-
-def _load_found(place: Path, names: list[str]) -> Target:
-    if len(names) < 2:
-        return _load_path(place.joinpath(*names))
-    return merge_headers([read_header(place / name) for name in names]), _hints_beside(place / names[0])
-
-
 def _load_path(path: Path) -> Target:
     target, told = _readably(read_target, path)
-    return target, _hints_beside(path) if told is None else told
+    return target, _hints(None, path.name, card_beside(path)) if told is None else told
 
 
 def _readably(look: Callable[[Path], Looked], path: Path) -> Looked:
@@ -125,12 +97,8 @@ def _readably(look: Callable[[Path], Looked], path: Path) -> Looked:
         return look(path)
     except OSError as error:
         raise UnreadableModel(
-            "not_readable", f"{path} cannot be read ({error.strerror}). Check its permissions."
+            "not_readable", f"{path} cannot be read ({error.strerror}). Check its permissions and the disk."
         ) from error
-
-
-def _hints_beside(path: Path) -> Hints:
-    return _hints(None, path.name, card_beside(path))
 
 
 # --- elsewhere ---
@@ -140,69 +108,50 @@ def _elsewhere(source: Source, text: str, origin: Origin) -> Iterator[Input]:
     listing = origin.listing()
     files = {file.path: file for file in listing.files}
     if listing.focus in files:
-        yield Input(text, partial(_load_files, origin, listing, [files[listing.focus]]))
+        yield Input(text, partial(_load_file, origin, listing, files[listing.focus]))
         return
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = {path.removeprefix(prefix): file for path, file in files.items() if path.startswith(prefix)}
     here = {name: file for name, file in inside.items() if "/" not in name}
     if INDEX in here:
         yield Input(text, partial(_load_pipeline, origin, listing, here[INDEX]))
-    elif {ADAPTER_INDEX, *CONFIGS} & here.keys() and choose_weights(sorted(here)):
+        return
+    if _is_one_model(here):
         yield Input(text, partial(_load_component, origin, listing, here))
-    elif groups := _shard_groups(inside):
-        for group in groups:
-            path = prefix + (group[0] if len(group) == 1 else _joint_name(group))
-            name = str(replace(source, path=path)) if isinstance(source, HubSource) else path
-            yield Input(name, partial(_load_files, origin, listing, [inside[member] for member in group]))
-    else:
-        options(listing, partial(read_json, origin))  # says what is missing
-        raise NoWeights(f"There is no model in {listing.source}.")
+        return
+    models = [file for name, file in sorted(inside.items()) if name.lower().endswith(SUFFIXES)]
+    for file in models:
+        name = str(replace(source, path=file.path)) if isinstance(source, HubSource) else file.path
+        yield Input(name, partial(_load_file, origin, listing, file))
+    if not models:
+        raise NoWeights(f"There is no model ({', '.join(SUFFIXES)}) in {listing.repo_id or listing.source}.")
 
 
-def _load_files(origin: Origin, listing: Listing, files: list[RemoteFile]) -> Target:
-    header = merge_headers([header_at(origin, file) for file in files])
-    return header, _hints(listing.repo_id, files[0].path.rpartition("/")[2], listing.card)
+def _load_file(origin: Origin, listing: Listing, file: RemoteFile) -> Target:
+    return header_at(origin, file), _hints(listing.repo_id, file.path.rpartition("/")[2], listing.card)
 
 
 def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteFile]) -> Target:
     index = read_json(origin, here[ADAPTER_INDEX]) if ADAPTER_INDEX in here else None
     config = next((here[name] for name in CONFIGS if name in here), None)
     configs = {} if config is None else {"": read_json(origin, config)}
-    weights = merge_headers([header_at(origin, here[name]) for name in choose_weights(sorted(here))])
-    return Folder(index, configs, {"": weights}), _hints(listing.repo_id, None, listing.card)
+    shards = [header_at(origin, here[name]) for name in choose_weights(sorted(here))]
+    folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {})
+    return folder, _hints(listing.repo_id, None, listing.card)
 
 
 def _load_pipeline(origin: Origin, listing: Listing, index: RemoteFile) -> Target:
     try:
-        selection = options(listing, partial(read_json, origin))[0][0]
+        ((selection,),) = options(listing, partial(read_json, origin))
+        folder = folder_from(selection, partial(read_json, origin), partial(header_at, origin))
     except UnusableFile as error:
         if error.detail.get("probe") != "pickle":
             raise
         component = str(error.detail["file"]).split("/")[-2]
-        return Folder(read_json(origin, index), pickles=(component,)), _hints(listing.repo_id, None, listing.card)
-    return folder_from(selection, partial(read_json, origin), partial(header_at, origin)), _hints(
-        listing.repo_id, None, listing.card
-    )
+        folder = Folder(read_json(origin, index), pickles=(component,))
+    return folder, _hints(listing.repo_id, None, listing.card)
 
 
 def _hints(repo_id: str | None, filename: str | None, card_text: str | None) -> Hints:
     card = parse_card(card_text)
     return Hints(repo_id=repo_id, filename=filename, card=card.front, card_text=card.prose)
-
-
-# --- names ---
-
-
-def _shard_groups(names: Iterable[str]) -> list[list[str]]:
-    """The model files among names, the shards of one model together."""
-    models = sorted(name for name in names if name.lower().endswith((*WEIGHTS, *PICKLES)))
-    return [list(group) for _, group in groupby(models, key=_joint_key)]
-
-
-def _joint_key(name: str) -> str:
-    shard = _SHARD.match(name)
-    return name if shard is None else f"{shard['stem']}-*-of-{shard['count']}{shard['suffix']}"
-
-
-def _joint_name(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else _joint_key(names[0])

@@ -1,15 +1,25 @@
-"""What a model's provider recommends, read from every place where people write it, best first.
+"""What is said of a model, from every place where people write it, best first: the one place that knows the order.
 
-The order (../README.md, "Where a recommended weight comes from"): header metadata, then the model card. The user's own setting, which
-beats both, is applied later, in recipes.py.
+Recommended values and trigger words: sidecars, in the order of sidecars.KINDS (what the user typed into another program comes first), then
+the file's header, then the model card. Facts: the header, the card, then sidecars, whose base model is only a family's name. The user's own
+setting here, which beats all, is applied later, in recipes.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from registry.cards import MAX_WEIGHT, Card, Recommendation, recommendations
-from registry.models import Statement, Trigger
+from registry.models import RECIPE, Statement, Trigger
+from registry.sidecars import Said
+
+# modelspec key -> name of the fact
+_HEADER_FACTS = {
+    "modelspec.title": "title",
+    "modelspec.author": "author",
+    "modelspec.license": "license",
+    "modelspec.description": "description",
+}
 
 
 def recommended(metadata: Mapping[str, str], card: Card) -> dict[str, Recommendation]:
@@ -17,22 +27,49 @@ def recommended(metadata: Mapping[str, str], card: Card) -> dict[str, Recommenda
     return {**recommendations(card), **_from_metadata(metadata)}
 
 
-def statements(metadata: Mapping[str, str], card: Card) -> tuple[Statement, ...]:
-    """The recommended values, and what the card says that the model was made from."""
-    said = [
+def statements(metadata: Mapping[str, str], card: Card, sidecars: Sequence[Said] = ()) -> tuple[Statement, ...]:
+    """Everything that is said, of one name the one that counts first; the same value of the same name once."""
+    said = [statement for sidecar in sidecars for statement in sidecar.statements]
+    recipe = [
         Statement(name, r.value, r.by, r.quote, r.minimum, r.maximum)
         for name, r in sorted(recommended(metadata, card).items())
     ]
-    if card.base_model:
-        said.append(Statement("base_model", card.base_model, "model card"))
-    return tuple(said)
+    header = [
+        Statement(name, value.strip(), "file header", key)
+        for key, name in _HEADER_FACTS.items()
+        if (value := metadata.get(key, "")).strip()
+    ]
+    values = [s for s in said if s.name in RECIPE]
+    facts = [s for s in said if s.name not in RECIPE]
+    return tuple(_distinct([*values, *recipe, *header, *_from_front_matter(card), *facts]))
 
 
-def triggers(metadata: Mapping[str, str], card: Card) -> list[Trigger]:
-    """Trigger words, from the first place that has any: modelspec.trigger_phrase, then the card's instance_prompt."""
+def triggers(metadata: Mapping[str, str], card: Card, sidecars: Sequence[Said] = ()) -> list[Trigger]:
+    """Trigger words, from the first place that has any: sidecars, modelspec.trigger_phrase, the card's instance_prompt."""
+    if beside := next((sidecar.triggers for sidecar in sidecars if sidecar.triggers), None):
+        return list(beside)
     places = (("file header", metadata.get("modelspec.trigger_phrase")), ("model card", card.trigger))
     by, phrase = next((place for place in places if place[1]), ("", ""))
     return [Trigger(word.strip(), by) for word in (phrase or "").split(",") if word.strip()]
+
+
+def _distinct(said: Iterable[Statement]) -> Iterator[Statement]:
+    seen = set[tuple[str, str]]()
+    for statement in said:
+        key = (statement.name, str(statement.value))
+        if key not in seen:
+            seen.add(key)
+            yield statement
+
+
+def _from_front_matter(card: Card) -> list[Statement]:
+    """base_model, license, and the title, which Hub cards give as model_name."""
+    found = [Statement("base_model", card.base_model, "model card")] if card.base_model else []
+    for key, name in (("license", "license"), ("model_name", "title"), ("author", "author"), ("thumbnail", "preview")):
+        value = card.front.get(key)
+        if isinstance(value, str) and value.strip():
+            found.append(Statement(name, value.strip(), "model card"))
+    return found
 
 
 def _from_metadata(metadata: Mapping[str, str]) -> dict[str, Recommendation]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, RowMapping, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -27,6 +27,7 @@ from registry.tables import (
     now,
 )
 
+T = TypeVar("T")
 Rows = dict[type[SQLModel], list[dict[str, Any]]]
 
 
@@ -38,6 +39,9 @@ MODEL, DIGEST, SOURCE, TEXT = table_of(ModelRow), table_of(DigestRow), table_of(
 TAG, FIT = table_of(TagRow), table_of(FitRow)
 # What a probe or an install says of a model, and a later one says anew. The user's own settings are not among it.
 SAID = (DigestRow, TriggerRow, StatementRow, TagRow, ReportRow, FileRow)
+
+USER = "user"
+"""Who set a tag, when it was not a probe: such a tag stays whatever a later probe says."""
 
 _COLUMNS = [column.name for column in MODEL.columns if column.name != "name_key"]
 
@@ -84,45 +88,43 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
 def read(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
     """The models of these rows of `model`, in their order: one query for each of the tables, not for each of the models."""
     ids = [row["id"] for row in rows]
-    digests = _by_model(connection, DigestRow, Digest, ids, ("by", "algorithm"))
-    sources = _by_model(connection, SourceRow, Provenance, ids, ("id",))
-    triggers = _by_model(connection, TriggerRow, Trigger, ids, ("position",))
-    statements = _by_model(connection, StatementRow, Statement, ids, ("name", "rank"))
-    tags = _rows(connection, TagRow, ids, ("name",))
-    overrides = _rows(connection, OverrideRow, ids, ("name",))
+    digests = _values(connection, DigestRow, Digest, ids, ("by", "algorithm"))
+    sources = _values(connection, SourceRow, Provenance, ids, ("id",))
+    triggers = _values(connection, TriggerRow, Trigger, ids, ("position",))
+    statements = _values(connection, StatementRow, Statement, ids, ("name", "rank"))
+    tags = _grouped(connection, TagRow, ("name",), ids, ("name",))
+    overrides = _grouped(connection, OverrideRow, ("name", "value"), ids, ("name",))
     return [
         Model(
             **{name: row[name] for name in _COLUMNS},
-            digests=digests[row["id"]],
-            sources=sources[row["id"]],
-            trigger_words=triggers[row["id"]],
-            statements=statements[row["id"]],
-            tags=tuple(tag["name"] for tag in tags[row["id"]]),
-            overrides={own["name"]: own["value"] for own in overrides[row["id"]]},
+            digests=digests(row["id"]),
+            sources=sources(row["id"]),
+            trigger_words=triggers(row["id"]),
+            statements=statements(row["id"]),
+            tags=tuple(tag[1] for tag in tags.get(row["id"], ())),
+            overrides={own[1]: own[2] for own in overrides.get(row["id"], ())},
         )
         for row in rows
     ]
 
 
-def _rows(
-    connection: Connection, kind: type[SQLModel], ids: Sequence[str], order: Sequence[str]
-) -> dict[str, list[RowMapping]]:
+def _grouped(
+    connection: Connection, kind: type[SQLModel], names: Sequence[str], ids: Sequence[str], order: Sequence[str]
+) -> dict[str, list[Sequence[Any]]]:
+    """Rows of (model_id, *names) by model, each model's in order."""
     table = table_of(kind)
-    query = (
-        select(table).where(table.c.model_id.in_(ids)).order_by(table.c.model_id, *(table.c[name] for name in order))
-    )
-    found: dict[str, list[RowMapping]] = defaultdict(list)
-    for row in connection.execute(query).mappings():
-        found[row["model_id"]].append(row)
+    columns = (table.c.model_id, *(table.c[name] for name in names))
+    query = select(*columns).where(table.c.model_id.in_(ids)).order_by(table.c.model_id, *(table.c[n] for n in order))
+    found: dict[str, list[Sequence[Any]]] = {}
+    for row in connection.execute(query).all():
+        found.setdefault(row[0], []).append(tuple(row))
     return found
 
 
-def _by_model(
-    connection: Connection, kind: type[SQLModel], value: type[Any], ids: Sequence[str], order: Sequence[str]
-) -> dict[str, tuple[Any, ...]]:
-    """Rows as the values that they keep, by model; a model without any has ()."""
-    names = [field.name for field in fields(value)]
-    found: dict[str, tuple[Any, ...]] = defaultdict(tuple)
-    for model_id, rows in _rows(connection, kind, ids, order).items():
-        found[model_id] = tuple(value(**{name: row[name] for name in names}) for row in rows)
-    return found
+def _values(
+    connection: Connection, kind: type[SQLModel], value: type[T], ids: Sequence[str], order: Sequence[str]
+) -> Callable[[str], tuple[T, ...]]:
+    """Rows as the values whose fields they keep, by model; () for one without any."""
+    names = [field.name for field in fields(value)]  # type: ignore[arg-type]
+    found = _grouped(connection, kind, names, ids, order)
+    return lambda model_id: tuple(value(*row[1:]) for row in found.get(model_id, ()))

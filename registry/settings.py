@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     )
     allowed_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
-        description="Folders on this machine that the service may be asked to scan, with commas between them; those that "
-        "`modelshelf scan` was given on the machine itself may be scanned again anyway.",
+        description="Folders on this machine, beside the root, that the service may be asked to scan or to install from, with commas "
+        "between them; those that `modelshelf scan` was given on the machine itself may be scanned again anyway.",
     )
     download_connections: int = Field(
         default=4,

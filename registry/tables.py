@@ -295,3 +295,14 @@ class Transfer(SQLModel, table=True):
     revision: str | None = None  # commit
     etag: str | None = None  # as it was served
     updated_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+
+
+class ApiToken(SQLModel, table=True):
+    """Lets somebody use the service from another machine; only the digest is kept."""
+
+    __tablename__ = "api_token"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=12)
+    name: str
+    digest: str = Field(unique=True)  # SHA-256, hex
+    created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))

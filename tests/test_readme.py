@@ -41,6 +41,7 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "download_timeout": "3",
         "allowed_hosts": "a.example,*.b.example",
         "allowed_networks": "10.0.0.0/8,fd00::/8",
+        "allowed_folders": "/models,/more",
         "download_connections": "2",
         "installs_at_once": "4",
         "keep_installs_days": "5",

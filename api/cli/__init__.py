@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from api.cli import generating, installing, models, probing, residency, serving, shelving
+from api.cli import generating, installing, models, probing, residency, serving, shelving, tokens
 from api.cli.common import FAILED
 from registry.errors import ModelshelfError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",  # a paragraph is one, however its lines are broken here
 )
-for group in (serving, installing, models, shelving, probing, generating, residency):
+for group in (serving, installing, models, shelving, probing, generating, residency, tokens):
     app.add_typer(group.app)
 
 

@@ -14,13 +14,17 @@ const words = {
 };
 const plain = { read: (text) => text.trim() || null, write: (value) => value ?? "" };
 
-// `kinds`: of which models; `hint`: what holds while nothing is set.
+// `kinds`: of which models; `hint`: what holds while nothing is set; `held`: the value, where it is no setting of the user's.
 const FIELDS = [
+  { name: "name", label: "Name", ...plain, held: (m) => m.name },
+  { name: "triggers", label: "Triggers", ...words, kinds: ["lora", "lcm_lora"], hint: (m) => m.triggers.join(", ") },
+  { name: "tags", label: "Tags", ...words, hint: () => "comma, separated" },
   { name: "weight", label: "Weight", ...numeric, kinds: ["lora", "lcm_lora"], inputmode: "decimal", hint: (m) => number(m.weight.value) },
   { name: ["weight_min", "weight_max"], label: "Weight range", kinds: ["lora", "lcm_lora"], ...pair(), hint: (m) => range(m.recipe.weight) },
   { name: "scheduler", label: "Scheduler", ...plain, hint: (m) => m.recipe.scheduler?.value },
   { name: "steps", label: "Steps", ...numeric, inputmode: "numeric", hint: (m) => m.recipe.steps?.value },
   { name: "cfg", label: "CFG", ...numeric, inputmode: "decimal", hint: (m) => m.recipe.cfg?.value },
+  { name: "notes", label: "Notes", ...plain, tag: "textarea" },
 ];
 
 const range = (stated) => (stated?.min != null ? `${number(stated.min)} to ${number(stated.max)}` : undefined);
@@ -43,12 +47,13 @@ export function editor(model, changed) {
 
 function row(field, model, changed) {
   const names = [field.name].flat();
-  const held = names.map((name) => model.overrides[name]);
+  const held = names.map((name) => field.held?.(model) ?? model.overrides[name]);
   const before = field.write(Array.isArray(field.name) ? held : held[0]);
   const wrong = el("p", { class: "field-error", role: "alert" });
   const save = async () => {
     if (input.value.trim() === before) return;
-    const read = [field.read(input.value)].flat();
+    const taken = field.read(input.value);
+    const read = Array.isArray(field.name) ? taken : [taken];
     if (read.length !== names.length || read.some(Number.isNaN)) {
       fill(wrong, `“${input.value}” is not what belongs here.`);
       return;
@@ -62,7 +67,7 @@ function row(field, model, changed) {
     }
   };
   const id = `edit-${names[0]}`;
-  const input = el("input", {
+  const input = el(field.tag ?? "input", {
     id, value: before, placeholder: field.hint?.(model) ?? "not set", inputmode: field.inputmode, autocomplete: "off",
     change: save, keydown: (event) => event.key === "Escape" && (input.value = before),
   });

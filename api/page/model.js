@@ -54,6 +54,7 @@ function show(model) {
           el("span", { class: "muted" }, model.format), el("span", { class: "muted" }, bytes(model.size)), ...troubles(model)),
         model.weight ? el("p", {}, el("strong", {}, `Weight ${number(model.weight.value)} `),
           el("span", { class: "provenance" }, provenance(model.weight))) : null,
+        model.overrides.notes ? el("p", { class: "own-notes" }, model.overrides.notes) : null,
         model.triggers.length ? el("p", { class: "triggers" }, el("span", { class: "muted" }, "Triggers "),
           model.triggers.map((word) => copyButton(word))) : null,
         el("p", {}, el("a", { class: "button primary", href: `#/generate?use=${encodeURIComponent(model.id)}` },

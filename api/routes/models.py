@@ -75,8 +75,13 @@ def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: str) 
 
 @router.patch("/{model_id}")
 def set_overrides(manager: ManagerDep, model_id: str, body: OverridesIn) -> ModelOut:
-    """Your own weight, steps, CFG or scheduler for a model: it beats the provider's recommendation; null takes it back."""
-    return ModelOut.of(manager.catalog.override(model_id, check_overrides(body.model_dump(exclude_unset=True))))
+    """Name, tags, notes, triggers, and your own weight and its range, steps, CFG or scheduler.
+
+    They beat the provider's; null takes one back.
+    """
+    stated = body.model_dump(exclude_unset=True)
+    name = stated.pop("name", None)
+    return ModelOut.of(manager.catalog.override(model_id, check_overrides(stated), name=name))
 
 
 @router.get("/{model_id}/compatible-loras", response_model=CompatibleLoras, responses=UNCHANGED)

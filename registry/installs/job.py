@@ -29,6 +29,7 @@ from registry.installs.states import Attempt
 from registry.installs.transfers import Transfers
 from registry.models import Model
 from registry.settings import Settings
+from registry.sidecars import LIMIT, Said, read, read_beside
 from registry.tables import State
 
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
@@ -93,11 +94,14 @@ class Job:
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
             report = accept(probe(staged, hints_for(listing, selection)))
+            sidecars = _sidecars(origin, listing, selection)
             self._move(State.REGISTERING)
             # One at a time looks for a free name and takes it.
             with (
                 held(locks / "names", self.check),
-                place(self._catalog, self._settings.root, listing, selection, staged, report, digests) as placed,
+                place(
+                    self._catalog, self._settings.root, listing, selection, staged, report, digests, sidecars
+                ) as placed,
             ):
                 for note in placed.notes:
                     self._note(note)
@@ -166,6 +170,18 @@ class Job:
     def _move(self, to: State, **fields: Any) -> None:
         install = self._attempt.move(to, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
+
+
+def _sidecars(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
+    """What other programs left beside a single file, wherever it comes from."""
+    if selection.is_folder:
+        return []
+    path = selection.files[0].path
+    beside = Path(listing.source)
+    if listing.repo_id is None and beside.is_absolute():
+        return read_beside(beside / path if beside.is_dir() else beside)
+    files = {file.path: file for file in listing.files}
+    return read(path, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
@@ -20,6 +20,7 @@ from registry.installs.origins import Listing
 from registry.installs.selection import Selection
 from registry.models import Digest, Model, ModelFile, Provenance, computed
 from registry.recommended import statements, triggers
+from registry.sidecars import Said
 from registry.tables import now
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -42,6 +43,7 @@ def place(
     staged: Path,
     report: Report,
     digests: Mapping[str, Digests],
+    sidecars: Sequence[Said] = (),
 ) -> Iterator[Placed]:
     """The model, recorded and under its final name; both are taken back when the block raises.
 
@@ -55,7 +57,7 @@ def place(
         yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."])
         return
     notes = [] if known else _same_weights(catalog, whole)
-    model = known or _record(catalog, root, listing, selection, staged, report, digests)
+    model = known or _record(catalog, root, listing, selection, staged, report, digests, sidecars)
     notes += contradictions(model)
     path = catalog.path(model)
     try:
@@ -93,6 +95,7 @@ def _record(
     staged: Path,
     report: Report,
     digests: Mapping[str, Digests],
+    sidecars: Sequence[Said],
 ) -> Model:
     whole = whole_digests(selection, digests)
     card = parse_card(listing.card)
@@ -109,10 +112,14 @@ def _record(
         path=path.relative_to(root).as_posix(),
         size=whole.size,
         hashed_at=now(),
-        digests=(*computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3), *claims(metadata)),
+        digests=(
+            *computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3),
+            *claims(metadata),
+            *(c for said in sidecars for c in said.claims),
+        ),
         sources=(provenance(listing, selection),),
-        trigger_words=tuple(triggers(metadata, card)) if is_adapter else (),
-        statements=(*statements(metadata, card), *decided(report)),
+        trigger_words=tuple(triggers(metadata, card, sidecars)) if is_adapter else (),
+        statements=(*statements(metadata, card, sidecars), *decided(report)),
         tags=report.tags,
     )
     files = [

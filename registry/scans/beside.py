@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from probes import Hints
-from registry.cards import Card
+from registry.cards import Card, parse_card
+from registry.installs.origins.folder import card_beside
 from registry.models import Digest, Statement, Trigger
 from registry.recommended import statements, triggers
+from registry.sidecars import read_beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,14 @@ Look = Callable[[Path, Mapping[str, str]], Beside]
 def header_only(path: Path, metadata: Mapping[str, str]) -> Beside:
     """Nothing beside the file is read."""
     return Beside(Hints(filename=path.name), statements(metadata, Card()), tuple(triggers(metadata, Card())))
+
+
+def sidecars_and_card(path: Path, metadata: Mapping[str, str]) -> Beside:
+    """The header, what other programs left beside the file, and a README.md that is a model card."""
+    card, said = parse_card(card_beside(path)), read_beside(path)
+    return Beside(
+        Hints(filename=path.name, card=card.front, card_text=card.prose),
+        statements(metadata, card, said),
+        tuple(triggers(metadata, card, said)),
+        tuple(claim for each in said for claim in each.claims),
+    )

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from registry.catalog import Catalog
 from registry.errors import Cancelled, InvalidRequest, ModelshelfError, WrongState
 from registry.fits import Fits
+from registry.scans.beside import sidecars_and_card
 from registry.scans.book import ScanBook, ScanState
 from registry.scans.digesting import Digester
 from registry.scans.record import folders
@@ -32,7 +33,7 @@ class Scans:
         self._stop = Event()
         self.book = ScanBook(engine)
         self.digester = Digester(engine, catalog, self._stop)
-        self.scanner = Scanner(engine, catalog, settings.downloads / "locks" / "names")
+        self.scanner = Scanner(engine, catalog, settings.downloads / "locks" / "names", sidecars_and_card)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scan")
         self._hashing = Thread(target=self.digester.run, name="hashing", daemon=True)
 

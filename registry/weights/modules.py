@@ -45,7 +45,7 @@ def place(keys: Iterable[str], base: Collection[str]) -> tuple[dict[Target, dict
                 layers.pop(target, None)
         if parts.keys() == {"weight"}:  # IA3's main tensor has the name that an ordinary model's tensors have
             problems[parts["weight"]] = "is no part of an adapter"
-            del layers[target]
+            layers.pop(target, None)
     return layers, problems
 
 

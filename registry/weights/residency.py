@@ -130,12 +130,6 @@ class Residency:
                 for key, slot in self._slots.items()
             )
 
-    def close(self) -> None:
-        """No timer runs on."""
-        with self._lock:
-            if self._timer:
-                self._timer.cancel()
-
     def _enter(self, key: str, size: Callable[[], int], holder: str, label: str) -> tuple[_Slot, bool]:
         with self._lock:
             if (slot := self._slots.get(key)) is not None:

@@ -25,8 +25,8 @@ def attach(module: nn.Module, bundle: Bundle, name: str, todo: Work) -> Removabl
     shape = bundle.tensors[name].shape
     up = down = None
     if todo.low_rank:
-        wide_up, wide_down = factors_of(todo.low_rank)
-        up = wide_up.to(bundle.dtype).view(*wide_up.shape, *(1 for _ in shape[2:]))
+        wide_up, wide_down, weight = factors_of(todo.low_rank)
+        up = (wide_up * weight).to(bundle.dtype).view(*wide_up.shape, *(1 for _ in shape[2:]))
         down = wide_down.to(bundle.dtype).view(-1, *shape[1:])
 
     def add(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -39,10 +39,14 @@ def work_on(adapters: Worn) -> dict[str, Work]:
     return dict(found)
 
 
-def factors_of(layers: Sequence[tuple[Layer, float]]) -> tuple[Tensor, Tensor]:
-    """Several low-rank layers as one, concatenated along the rank, in float32: up [out, rank] has the weights in it, down [rank, in]."""
+def factors_of(layers: Sequence[tuple[Layer, float]]) -> tuple[Tensor, Tensor, float]:
+    """up [out, rank], down [rank, in] in float32, and the weight of up @ down. Several layers are concatenated along the rank, each
+    with its weight in up; that of the whole is then 1."""
+    if len(layers) == 1:
+        ((layer, weight),) = layers
+        return layer.parts["up"].float(), layer.parts["down"].float(), weight
     up = torch.cat([layer.parts["up"].float() * weight for layer, weight in layers], 1)
-    return up, torch.cat([layer.parts["down"].float() for layer, _ in layers], 0)
+    return up, torch.cat([layer.parts["down"].float() for layer, _ in layers], 0), 1.0
 
 
 def change_of(bundle: Bundle, name: str, target: Target, layer: Layer, weight: float) -> Tensor:

@@ -37,5 +37,5 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
             Settings(root=folder / "root", hub_endpoint=hub.endpoint, download_timeout=5, allowed_networks=NETWORK)
         )
         list(manager.install_starter())
-        with TestClient(create_app(manager)) as http:
+        with TestClient(create_app(manager), base_url="http://127.0.0.1") as http:
             yield Starter(http, manager, hub)

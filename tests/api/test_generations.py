@@ -27,6 +27,7 @@ CAPACITY = 4
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """With the starter checkpoint and its LCM-LoRA."""
     settings = {
+        "MODELSHELF_ALLOWED_FOLDERS": str(STARTER),
         "MODELSHELF_BACKEND": "tests.registry.backends.painter:Painter",
         "MODELSHELF_QUEUE": str(CAPACITY),
         "PYTHONPATH": str(ROOT),

@@ -23,6 +23,7 @@ from probes import probe
 from tests.conftest import STARTER
 from tests.demo.strangers import safetensors, sd15_lora, write
 from tests.hub import LoopbackHub
+from tests.loopback import NETWORK
 from tests.probes import headers
 from tests.service import MODELSHELF, environment
 
@@ -60,6 +61,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         monkeypatch.chdir(folder)
         monkeypatch.setenv("MODELSHELF_ROOT", str(folder / "root"))
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setenv("MODELSHELF_ALLOWED_NETWORKS", NETWORK)
         monkeypatch.setattr(sys, "argv", ["modelshelf", "probe", *words])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -40,7 +40,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     add_bad_sources(folder / "hub", STARTER)
     with (
         LoopbackHub(folder / "hub", gated=[GATED]) as hub,
-        running_service(folder / "root", hub.endpoint, Service) as client,
+        running_service(folder / "root", hub.endpoint, Service, MODELSHELF_ALLOWED_FOLDERS="/no") as client,
     ):
         client.hub, client.root = hub, folder / "root"
         for name in ("starter-base", "starter-outline-lora", "starter-heart-lora", "starter-lcm-lora"):

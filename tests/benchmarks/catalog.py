@@ -210,7 +210,7 @@ def serve(root: str) -> None:
     manager = Manager(Settings(root=Path(root)))
     app = FastAPI()
     service = create_app(manager)
-    client = TestClient(service)
+    client = TestClient(service, base_url="http://127.0.0.1")
     bodies = {
         "list": client.get("/v1/models?kind=lora&family=sdxl&limit=50").content,
         "compatible": client.get(f"/v1/models/{BASE}/compatible-loras?limit=50").content,

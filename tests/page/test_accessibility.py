@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.page.conftest import ARTEFACTS
 from tests.page.stand import Stand
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SIZES = {"wide": (1280, 860), "narrow": (360, 740)}  # pixels; 360 is the narrowest telephone in common use
 

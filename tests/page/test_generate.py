@@ -12,7 +12,8 @@ from playwright.sync_api import Locator, Page, expect
 from tests.page.conftest import Console
 from tests.page.stand import Stand
 
-pytestmark = pytest.mark.slow
+LOADING = 400_000  # milliseconds: the first picture waits for torch and the weights, on a machine that may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SAMPLER = ("Scheduler", "Steps", "CFG")
 
@@ -41,7 +42,7 @@ def settled(page: Page, *, generate: bool = True) -> None:
 def draw(page: Page) -> None:
     made = page.locator(".made").count()
     page.get_by_role("button", name="Generate", exact=True).click()
-    expect(page.locator(".made")).to_have_count(made + 1)
+    expect(page.locator(".made")).to_have_count(made + 1, timeout=LOADING)
     settled(page)
 
 
@@ -190,7 +191,7 @@ def test_a_generation_is_followed_with_previews_and_cancelled_within_a_step(page
     expect(origin(page, "Steps")).to_contain_text("your choice")
     page.get_by_role("button", name="Generate", exact=True).click()
     running = page.locator(".running")
-    expect(running).to_contain_text(re.compile(r"Step \d+ of \d+"))
+    expect(running).to_contain_text(re.compile(r"Step \d+ of \d+"), timeout=LOADING)
     expect(running.get_by_alt_text("The picture in the making").first).to_be_visible()
     page.get_by_role("link", name="Shelf", exact=True).click()  # it goes on meanwhile
     page.get_by_role("link", name="Generate", exact=True).click()

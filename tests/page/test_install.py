@@ -12,7 +12,7 @@ from tests.hub import Fault
 from tests.page.conftest import Console
 from tests.page.stand import Stand
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def job(page: Page, source: str) -> Locator:

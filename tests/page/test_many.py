@@ -16,7 +16,7 @@ from tests.page.conftest import PATIENCE, WIDE, Console
 from tests.page.stand import HOSTILE
 from tests.service import running_service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COUNT = 10_000
 MOST_CARDS = 150  # in the document at once: those in sight, and some rows around them

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.page.conftest import Console
 from tests.page.stand import HOSTILE, Stand
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def names(page: Page) -> list[str]:
@@ -83,6 +83,18 @@ def test_a_models_page_tells_why_and_is_edited_in_place(page: Page, stand: Stand
         "weight_min": 0.4,
         "weight_max": 0.9,
     }
+    page.get_by_label("Notes").fill("for line drawings")
+    page.get_by_label("Tags").fill("drawing, line")
+    expect(page.locator("#said")).to_have_text("Notes saved.")
+    expect(page.get_by_label("Tags")).to_be_focused()
+    page.get_by_label("Tags").press("Enter")
+    expect(page.locator("#said")).to_have_text("Tags saved.")
+    expect(page.locator(".own-notes")).to_have_text("for line drawings")
+    assert stand.get("/v1/models", params={"q": "drawing"}).json()["models"][0]["name"] == "starter-outline-lora"
+    for field in ("Notes", "Tags"):
+        page.get_by_label(field, exact=True).fill("")
+        page.get_by_label(field, exact=True).blur()
+        expect(page.locator("#said")).to_have_text(f"{field} saved.")
     for field in ("Weight", "Weight range"):
         page.get_by_label(field, exact=True).fill("")
         page.get_by_label(field, exact=True).press("Enter")

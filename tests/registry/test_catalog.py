@@ -214,3 +214,33 @@ def test_versions_of_two_databases_differ(catalog: Catalog, tmp_path: Path) -> N
         migrate(engine)
         other = Catalog(engine, tmp_path)
         assert other.version().split("-")[0] != catalog.version().split("-")[0]
+
+
+def test_the_users_own_triggers_and_tags_are_found_and_survive_a_later_probe(catalog: Catalog) -> None:
+    edited = catalog.override("outline", {"triggers": ["line art"], "tags": ["Comic", "probed"], "notes": "mine"})
+    assert (edited.triggers, edited.tags) == (["line art"], ("comic", "probed"))
+    catalog.revise(row("outline", "lora", "sd-1", tags=("probed", "other")), REPORT)
+    again = catalog.get("outline")
+    assert (again.triggers, again.tags, again.overrides["notes"]) == (
+        ["line art"],
+        ("comic", "other", "probed"),
+        "mine",
+    )
+    assert names(catalog.list(Query(tag="comic"))) == names(catalog.list(Query(text="LINE ART comic"))) == ["outline"]
+    assert catalog.list(Query(text="outline style")) == []
+    back = catalog.override("outline", {"triggers": None, "tags": None})
+    assert "comic" not in back.tags
+    assert names(catalog.list(Query(text="comic"))) == []
+
+
+def test_a_model_gets_another_name_and_keeps_its_file(catalog: Catalog) -> None:
+    renamed = catalog.override("outline", {}, name="Line Art")
+    assert (renamed.name, renamed.path) == ("Line Art", "outline")
+    assert catalog.get("line art").id == renamed.id
+    assert names(catalog.list(Query(text="line art"))) == ["Line Art"]
+    with pytest.raises(ModelNotFound):
+        catalog.get("outline")
+    assert catalog.override("LINE ART", {}, name="LINE art").name == "LINE art"
+    with pytest.raises(InvalidRequest, match="Another model is named “bAse”"):
+        catalog.override("line art", {"notes": "not kept"}, name="bAse")
+    assert catalog.get("line art").overrides == {}

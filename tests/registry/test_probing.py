@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,7 +47,8 @@ def sharded(folder: Path) -> None:
     folder.mkdir(parents=True)
     tensors = list(headers.load("unet-sd-1-miniature-diffusers").tensors.items())
     for number, part in ((1, tensors[:50]), (2, tensors[50:])):
-        headers.write_sparse(folder / f"x-0000{number}-of-00002.safetensors", dict(part))
+        headers.write_sparse(folder / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors", dict(part))
+    write(folder / "diffusion_pytorch_model.safetensors.index.json", b'{"weight_map": {}}')
 
 
 # --- on disk ---
@@ -74,7 +75,8 @@ def test_every_model_in_a_folder_is_an_input_and_a_folder_that_is_a_model_is_one
 ) -> None:
     found = {each.source: each for each in inputs(str(collection), settings)}
     assert {str(Path(source).relative_to(collection)) for source in found} == {
-        "loras/a.safetensors", "old.ckpt", "page.safetensors", "peft", "shards/x-*-of-00002.safetensors", "pipeline",
+        "loras/a.safetensors", "old.ckpt", "page.safetensors", "peft", "shards", "pipeline",
+        "pipeline/starter-base.safetensors",  # the same in one file, as repositories have it beside
     }  # fmt: skip
     reports = {Path(s).name: probe(*each.load()) for s, each in found.items() if not s.endswith("page.safetensors")}
     assert {name: (r.family, r.format) for name, r in reports.items()} == {
@@ -82,7 +84,8 @@ def test_every_model_in_a_folder_is_an_input_and_a_folder_that_is_a_model_is_one
         "old.ckpt": (None, "pickle"),
         "peft": ("sd-2", "peft folder"),
         "pipeline": ("sd-1", "diffusers folder"),
-        "x-*-of-00002.safetensors": ("sd-1", "safetensors"),
+        "starter-base.safetensors": ("sd-1", "safetensors"),
+        "shards": ("sd-1", "folder"),
     }
 
 
@@ -133,21 +136,27 @@ def test_a_missing_file_is_refused_when_it_is_loaded(settings: Settings) -> None
 def test_folders_that_cannot_be_looked_into_are_told(
     collection: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By an os.scandir that refuses: a test that runs as root is let in everywhere."""
-    real = os.scandir
+    """By a system that refuses to list it: a test that runs as root is let in everywhere."""
 
-    def scandir(path: str) -> object:
-        if Path(path).name == "loras":
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
+    def refusing(real: Callable[..., object]) -> Callable[..., object]:
+        def ask(path: str) -> object:
+            if Path(path).name == "loras":
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
-    *others, last = inputs(str(collection), settings)
-    assert len(others) == 5
-    assert Path(last.source).name == "loras"
-    with pytest.raises(UnreadableModel) as caught:
-        next(iter(inputs(str(collection / "loras"), settings)))
-    assert caught.value.code == "not_readable"
+        return ask
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    refused = {}
+    for each in inputs(str(collection), settings):
+        try:
+            each.load()
+        except UnreadableModel as error:
+            refused[Path(each.source).name] = error.code
+    assert refused == {"loras": "not_readable", "page.safetensors": "html_page"}
+    with pytest.raises(UnreadableModel, match="Permission denied"):
+        next(inputs(str(collection / "loras"), settings))
 
 
 def test_the_name_of_a_file_and_the_card_beside_it_are_hints(tmp_path: Path, settings: Settings) -> None:
@@ -221,15 +230,20 @@ def test_each_model_of_a_repository_of_several(hub: LoopbackHub, settings: Setti
     write(root / "a.safetensors", LORA)
     write(root / "deep/b.safetensors", LORA)
     write(root / "old.bin", PICKLE)
-    sharded(root / "big")
     found = answers("hf://somebody/several@main", settings)
     assert {source: report.family for source, report in found.items()} == {
         "hf://somebody/several@main/a.safetensors": "sd-1",
-        "hf://somebody/several@main/big/x-*-of-00002.safetensors": "sd-1",
         "hf://somebody/several@main/deep/b.safetensors": "sd-1",
         "hf://somebody/several@main/old.bin": None,
     }
     assert list(answers("hf://somebody/several/deep", settings)) == ["hf://somebody/several/deep/b.safetensors"]
+
+
+def test_remote_shards_are_one_model(hub: LoopbackHub, settings: Settings) -> None:
+    sharded(hub.root / "somebody/sharded")
+    assert [(s, r.family, r.format) for s, r in answers("somebody/sharded", settings).items()] == [
+        ("somebody/sharded", "sd-1", "folder")
+    ]
 
 
 def test_a_remote_pickle_is_named_by_its_first_bytes(hub: LoopbackHub, settings: Settings) -> None:

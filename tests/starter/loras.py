@@ -19,7 +19,7 @@ ALPHA = {"style": 8.0, "heart": 4.0, "lcm": 8.0}
 """The LCM-LoRA's alpha is the published one; alpha / rank multiplies the product of the two factors."""
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 KOHYA_UNET = [*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
-STYLE_TARGETS = KOHYA_UNET
+STYLE_TARGETS = [*KOHYA_UNET, "conv1", "conv2"]
 KOHYA_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 LCM_TARGETS = [
     "to_q",

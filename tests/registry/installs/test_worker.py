@@ -492,3 +492,20 @@ def test_the_starter_installs_without_a_network(tmp_path: Path) -> None:
         assert "weight" in model.recipe or model.kind == "checkpoint", repository
         assert alone.catalog.path(model).exists()
     alone.close()
+
+
+def test_what_other_programs_left_beside_the_file_is_recorded(manager: Manager, shelf: Path, tmp_path: Path) -> None:
+    """From the Hub and from disk; a digest that they claim and the bytes do not have is told."""
+    record = json.dumps({"preferred weight": 0.55, "activation text": "ink"})
+    lies = json.dumps({"sha256": "cd" * 32})
+    for folder, rank in ((shelf / "a/b", 4), (tmp_path / "mine", 8)):
+        write(folder / "x.safetensors", sd15_lora(rank=rank))
+        (folder / "x.json").write_text(record)
+        (folder / "x.metadata.json").write_text(lies)
+    for source in ("a/b", str(tmp_path / "mine/x.safetensors")):
+        model = manager.install(source)
+        assert (model.recipe["weight"]["value"], model.recipe["weight"]["by"]) == (0.55, "A1111 sidecar")
+        assert [(t.word, t.by) for t in model.trigger_words] == [("ink", "A1111 sidecar")]
+        assert model.sha256 is not None
+        [note] = manager.installs.list()[0].notes
+        assert note == f"The LoRA Manager sidecar claims sha256 cdcdcdcdcdcd; the bytes have {model.sha256[:12]}."

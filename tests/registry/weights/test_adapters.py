@@ -206,6 +206,7 @@ def test_half_precision_is_rounded_once(tiny: Tiny, saved, monkeypatch):
         assert tensor.dtype == torch.float16
         assert torch.equal(tensor, expected[name].half())
     monkeypatch.setattr(overlays, "CHUNK_BYTES", 700)
+    monkeypatch.setattr(overlays, "CHUNK_ROWS", 1)
     for name, tensor in _overlay(half, [(factors, 0.7)]).items():
         torch.testing.assert_close(tensor, expected[name].half(), rtol=2**-10, atol=2**-24)
 

@@ -167,4 +167,3 @@ def test_what_nobody_uses_goes_after_its_time():
         gone.clear()
     assert gone.wait(10)
     assert residency.entries() == ()
-    residency.close()

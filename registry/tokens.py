@@ -1,0 +1,48 @@
+"""Tokens that let others in when the service listens beyond this machine; the database knows their digests only."""
+
+from __future__ import annotations
+
+import secrets
+from hashlib import sha256
+
+from sqlalchemy import Engine, delete
+from sqlmodel import Session, col, select
+
+from registry.db import unit_of_work
+from registry.errors import NotFound
+from registry.tables import ApiToken
+
+PREFIX = "msh_"  # so that a leaked one is recognised
+_BYTES = 32  # random ones: what nobody can guess needs no slow hash
+
+
+class Tokens:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def create(self, name: str) -> str:
+        """A new token, told this once."""
+        token = PREFIX + secrets.token_urlsafe(_BYTES)
+        with unit_of_work(self._engine) as session:
+            session.add(ApiToken(name=name, digest=_digest(token)))
+        return token
+
+    def list(self) -> list[ApiToken]:
+        """Oldest first."""
+        with Session(self._engine) as session:
+            return list(session.exec(select(ApiToken).order_by(col(ApiToken.created_at))))
+
+    def revoke(self, token_id: str) -> None:
+        """Raises NotFound."""
+        with unit_of_work(self._engine) as session:
+            if not session.connection().execute(delete(ApiToken).where(col(ApiToken.id) == token_id)).rowcount:
+                raise NotFound(f"There is no token “{token_id}”; `modelshelf token list` shows them.", token=token_id)
+
+    def admits(self, token: str) -> bool:
+        """The look-up is by digest: how long it takes tells nothing of a token."""
+        with Session(self._engine) as session:
+            return session.exec(select(ApiToken.id).where(ApiToken.digest == _digest(token))).first() is not None
+
+
+def _digest(token: str) -> str:
+    return sha256(token.encode()).hexdigest()

@@ -1,0 +1,95 @@
+"""Who may speak to the service, and which of the server's paths they may name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.guard import is_loopback
+from api.server import run
+from registry.errors import NotFound, PathRefused, TokenRequired
+from registry.installs.folders import check_inside
+from registry.manager import Manager
+
+
+def client(manager: Manager, *, is_local: bool, host: str = "127.0.0.1:8420", token: str | None = None) -> TestClient:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return TestClient(create_app(manager, is_local=is_local), base_url=f"http://{host}", headers=headers)
+
+
+def status(manager: Manager, **options: object) -> tuple[int, str | None]:
+    answer = client(manager, **options).get("/v1/installs")  # type: ignore[arg-type]
+    return answer.status_code, None if answer.is_success else answer.json()["code"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8420", "[::1]:8420", "LOCALHOST"])
+def test_on_loopback_no_token_is_needed(manager: Manager, host: str) -> None:
+    assert status(manager, is_local=True, host=host) == (200, None)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example"])
+def test_a_web_page_whose_name_resolves_to_loopback_is_not_answered(manager: Manager, host: str) -> None:
+    assert status(manager, is_local=True, host=host) == (403, "request_refused")
+
+
+def test_elsewhere_every_request_shows_a_token(manager: Manager) -> None:
+    token = manager.tokens.create("ada")
+    assert status(manager, is_local=False) == (401, "token_required")
+    assert status(manager, is_local=False, token=f"{token}x") == (401, "token_required")
+    assert status(manager, is_local=False, token=token, host="shelf.example") == (200, None)
+    answer = client(manager, is_local=False).get("/openapi.json")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    [kept] = manager.tokens.list()
+    manager.tokens.revoke(kept.id)
+    assert status(manager, is_local=False, token=token) == (401, "token_required")
+    with pytest.raises(NotFound):
+        manager.tokens.revoke(kept.id)
+
+
+def test_a_token_is_not_kept(manager: Manager) -> None:
+    token = manager.tokens.create("ada")
+    manager.close()
+    files = [p for p in manager.settings.root.rglob("*") if p.is_file()]
+    assert files
+    assert not any(token.encode() in p.read_bytes() for p in files)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
+def test_without_a_token_it_does_not_listen_elsewhere(manager: Manager, host: str) -> None:
+    with pytest.raises(TokenRequired, match="modelshelf token create"):
+        run(manager, host, 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+)
+def test_what_loopback_is(host: str, local: bool) -> None:
+    assert is_loopback(host) is local
+
+
+class TestPaths:
+    def test_inside(self, tmp_path: Path) -> None:
+        (tmp_path / "in/deep").mkdir(parents=True)
+        check_inside(tmp_path / "in/deep", [tmp_path / "in"])
+
+    @pytest.mark.parametrize("name", ["out", "in/../out", "in-between", "missing"])
+    def test_outside(self, tmp_path: Path, name: str) -> None:
+        for folder in ("in", "out", "in-between"):
+            (tmp_path / folder).mkdir()
+        with pytest.raises(PathRefused):
+            check_inside(tmp_path / name, [tmp_path / "in"])
+
+    @pytest.mark.parametrize("link", ["in/link", "in/deep/link"])
+    def test_links_that_lead_out(self, tmp_path: Path, link: str) -> None:
+        (tmp_path / "in/deep").mkdir(parents=True)
+        (tmp_path / "secret").write_text("x")
+        (tmp_path / link).symlink_to(tmp_path / "secret")
+        with pytest.raises(PathRefused):
+            check_inside(tmp_path / "in", [tmp_path / "in"])
+
+    def test_over_the_network(self, manager: Manager, tmp_path: Path) -> None:
+        answer = client(manager, is_local=True).post("/v1/installs", json={"source": "/etc/passwd"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "path_refused")
