@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from probes.header import TensorSpec, shapes_of
+from probes.names import remembered
 
 Shape = tuple[int, ...]
 
@@ -191,40 +192,65 @@ def _form(parts: tuple[str, ...]) -> _Form:
     return _Form(kind, roles, frozenset(roles), frozenset(filter(None, layouts)), main)
 
 
+class _Place(NamedTuple):
+    """Where a module is, by its name, and its tensors' names in the order of `form.roles`."""
+
+    component: str
+    path: str
+    form: _Form
+    names: tuple[str, ...]
+
+
+class _Arrangement(NamedTuple):
+    """What an adapter's names say by themselves."""
+
+    places: tuple[_Place, ...] = ()
+    others: tuple[str, ...] = ()
+    layouts: frozenset[str] = frozenset()
+    kohya_names: bool = False
+
+
 def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in
     `others`."""
-    names = list(tensors)
-    if not any(_telling(name) for name in names[:: len(names) // _SAMPLE + 1]):
-        return Adapter(others=tuple(names))
-    groups, others = _group(names)
+    arrangement = _arrange(tuple(tensors))
     shape = shapes_of(tensors)
     modules: list[Module] = []
     orphans: list[str] = []
     keys: dict[str, str] = {}
+    for component, path, form, names in arrangement.places:
+        shapes = {role: shape(name) for role, name in zip(form.roles, names, strict=True) if role != "alpha"}
+        made = _MAKERS[form.kind](shapes)
+        if made is None:
+            orphans.append(names[0])
+            continue
+        inner, outer, rank, kernel, real_kind = made
+        modules.append(Module(component, path, real_kind or form.kind, inner, outer, rank, kernel, form.distinct))
+        keys[path] = names[form.main]
+    used = {m.kind for m in modules}
+    layouts = arrangement.layouts
+    if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
+        layouts -= {"lycoris"}
+    denoiser = tuple([m for m in modules if m.component == DENOISER])
+    return Adapter(tuple(modules), denoiser, arrangement.others, tuple(orphans), layouts, arrangement.kohya_names, keys)
+
+
+@remembered
+def _arrange(names: tuple[str, ...]) -> _Arrangement:
+    if not any(_telling(name) for name in names[:: len(names) // _SAMPLE + 1]):
+        return _Arrangement(others=names)
+    groups, others = _group(names)
+    places: list[_Place] = []
     layouts: set[str] = set()
     for module, parts in groups.items():
         form, named = _form(tuple(parts)), tuple(parts.values())
-        kind = form.kind
         layouts |= form.layouts
-        if not kind or (kind == IA3 and "on_input" not in form.distinct):
+        if not form.kind or (form.kind == IA3 and "on_input" not in form.distinct):
             others.extend(named)  # a plain "x.weight", or a lone alpha
-            continue
-        shapes = {role: shape(name) for role, name in zip(form.roles, named, strict=True) if role != "alpha"}
-        made = _MAKERS[kind](shapes)
-        if made is None:
-            orphans.append(named[0])
-            continue
-        inner, outer, rank, kernel, real_kind = made
-        component, path = _place(module)
-        modules.append(Module(component, path, real_kind or kind, inner, outer, rank, kernel, form.distinct))
-        keys[path] = named[form.main]
-    used = {m.kind for m in modules}
-    if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
-        layouts.discard("lycoris")
+        else:
+            places.append(_Place(*_place(module), form, named))
     kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
-    denoiser = tuple([m for m in modules if m.component == DENOISER])
-    return Adapter(tuple(modules), denoiser, tuple(others), tuple(orphans), frozenset(layouts), kohya, keys)
+    return _Arrangement(tuple(places), tuple(others), frozenset(layouts), kohya)
 
 
 def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:

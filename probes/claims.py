@@ -72,9 +72,9 @@ def family_of(text: str) -> str | None:
     return next((family for family, pattern in _FAMILIES if pattern.search(text)), None)
 
 
-def telling_words(text: str) -> tuple[str, ...]:
-    """The parts of a text in which some family can be read; family_of() says the same of them as of the whole."""
-    return tuple(hit.group() for _, pattern in _FAMILIES for hit in pattern.finditer(text))
+def tellings(text: str) -> Iterator[re.Match[str]]:
+    """The places in a text where some family can be read; family_of() says the same of their words as of the whole."""
+    return (hit for _, pattern in _FAMILIES for hit in pattern.finditer(text))
 
 
 def texts(value: Any) -> tuple[str, ...]:

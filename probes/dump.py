@@ -26,7 +26,7 @@ from probes.containers.file import read_header
 from probes.containers.folder import Folder, read_folder
 from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP
 from probes.header import Header, TensorSpec, UnreadableModel
-from probes.redaction import redacted_configuration, redacted_hints, redacted_metadata
+from probes.redaction import redacted_configuration, redacted_metadata, reduced, told_hints, whole
 from probes.report import Hints, Outcome, Report
 
 _EXPECTED = ("kind", "family", "variant", "prediction_type", "layout", "rank", "candidates", "tags")
@@ -54,11 +54,9 @@ def dump_header(
         raise UnreadableModel(
             "pickle",
             "A pickle has no header: what its tensors are called can only be learnt by opening it, which is never done "
-            "here. Convert it to .safetensors where you trust it, and dump that.",
+            "here.",
         )
-    hints = hints or Hints()
-    if not keep_private:
-        hints = redacted_hints(hints)
+    hints = told_hints(hints or Hints(), whole if keep_private else reduced)
     said = {name: value for name, value in asdict(hints).items() if value}
     document: dict[str, Any] = {"made_by": made_by, "expect": _expect(report) if report else {}}
     if said:
@@ -192,4 +190,4 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 def _broken(why: str) -> UnreadableModel:
-    return UnreadableModel("bad_dump", f"This looks like a header dump, but {why}. Make it again with --dump-header.")
+    return UnreadableModel("bad_dump", f"This looks like a header dump, but {why}.")

@@ -10,15 +10,60 @@ from typing import Any, NamedTuple
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
+_AGAIN = "Download it again, and compare its size and SHA-256 with those its page states."
+_FINISH = "Finish the download, or start it again."
+_NAME_ONE = "Give the path of a model's file or folder."
+_NEWER = "Update modelshelf, or convert the file with the tool that wrote it."
+REMEDIES: Mapping[str, str] = {
+    # not there, not to be read
+    "not_found": _NAME_ONE,
+    "not_readable": "Check its permissions and the disk.",
+    "not_a_file": _NAME_ONE,
+    "is_a_folder": "Give a file in it, or probe the folder as a whole.",
+    "no_model_folder": "Give the folder of one model, or one of its files.",
+    # other things than models
+    "empty_file": "Download it again.",
+    "too_short": "Download it again.",
+    "html_page": "Sign in or set a token, and download it again.",
+    "lfs_pointer": "Run `git lfs pull` in its folder, or download the file from its page.",
+    "text_file": "Open it in an editor to see, and download the model again.",
+    "zip_archive": "Unpack it and take the .safetensors file that it holds.",
+    "unsupported_format": "Take or make a .safetensors or .gguf file or a diffusers folder of the model.",
+    "pickle": "Convert it to .safetensors where you trust it, and dump that.",
+    # not whole
+    "truncated": _FINISH,
+    "trailing_bytes": _AGAIN,
+    "size_mismatch": _AGAIN,
+    # headers that cannot be believed
+    "header_length_overflow": _AGAIN,
+    "header_too_large": _AGAIN,
+    "bad_header": _AGAIN,
+    "bad_json": _AGAIN,
+    "not_utf8": _AGAIN,
+    "too_many_tensors": _AGAIN,
+    "bad_shape": _AGAIN,
+    "shape_overflow": _AGAIN,
+    "bad_offsets": _AGAIN,
+    "overlapping_tensors": _AGAIN,
+    "hole_in_data": _AGAIN,
+    "unknown_dtype": _NEWER,
+    "bad_metadata": "Save the file again with a current safetensors library.",
+    "duplicate_names": "Save the file again with a current safetensors or gguf library.",
+    "bad_config": "Download it again.",
+    "bad_dump": "Make it again with --dump-header.",
+}
+"""Code of an UnreadableModel -> what to do."""
+
+
 class UnreadableModel(Exception):
     """The bytes are not a model file, or are not whole.
 
-    `code` is stable and meant for programs (the README's table of probe codes lists them all); the message is meant for
-    people and says what to do.
+    `code` is stable and meant for programs: one of REMEDIES. The message is meant for people: `what` is the matter, and
+    then what to do.
     """
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, what: str) -> None:
+        super().__init__(f"{what} {REMEDIES[code]}")
         self.code = code
 
 

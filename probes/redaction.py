@@ -7,13 +7,13 @@ becomes "pony". So a redacted header is judged as the whole one is.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from probes.claims import TAGS, telling_words, texts
+from probes.claims import TAGS, tellings, texts
 from probes.report import Hints
 from probes.traits import ACCELERATIONS, prose
 
@@ -43,8 +43,10 @@ _NAMING = re.compile(r"name|path|revision|repo|author|user", re.IGNORECASE)
 def reduced(text: str) -> str:
     """The words of a text that are evidence, each once; REDACTED where there is none."""
     patterns = (*ACCELERATIONS.values(), *TAGS.values())
-    words = [*telling_words(text), *(hit.group() for pattern in patterns for hit in pattern.finditer(text))]
-    return _JOINT.join(dict.fromkeys(words)) or (REDACTED if text else "")
+    hits = [*tellings(text), *(hit for pattern in patterns for hit in pattern.finditer(text))]
+    words = [hit.group() for hit in sorted(hits, key=lambda hit: hit.span())]
+    last = reversed(dict.fromkeys(reversed(words)))  # each where it stands last: some patterns ask for the end
+    return _JOINT.join(last) or (REDACTED if text else "")
 
 
 def redacted_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -76,18 +78,27 @@ def redacted_configuration(value: Any, naming: bool = False) -> Any:
     return value
 
 
-def redacted_hints(hints: Hints) -> Hints:
-    """Of a card and a sidecar only text and lists of text are kept: a probe reads nothing else."""
+def whole(text: str) -> str:
+    """The text itself; of a file's name, which need not be text, what can be written."""
+    return text.encode(errors="replace").decode()
+
+
+def told_hints(hints: Hints, told: Callable[[str], str]) -> Hints:
+    """Hints with every text as `told` (reduced or whole). Of a card and a sidecar, whose values may be anything, text and
+    lists of text are kept: a probe reads nothing else."""
+
+    def table(values: Mapping[str, Any] | None) -> dict[str, list[str]]:
+        found = {
+            str(key): [word for word in map(told, texts(value)) if word != REDACTED]
+            for key, value in (values or {}).items()
+        }
+        return {key: words for key, words in found.items() if words}
+
     return replace(
         hints,
-        repo_id=hints.repo_id and reduced(hints.repo_id),
-        filename=hints.filename and reduced(hints.filename),
-        card=hints.card and _table(hints.card),
-        card_text=hints.card_text and reduced(prose(hints.card_text)),
-        sidecar=hints.sidecar and _table(hints.sidecar),
+        repo_id=hints.repo_id and told(hints.repo_id),
+        filename=hints.filename and told(hints.filename),
+        card=table(hints.card),
+        card_text=hints.card_text and told(prose(hints.card_text)),
+        sidecar=table(hints.sidecar),
     )
-
-
-def _table(values: Mapping[str, Any]) -> dict[str, list[str]]:
-    found = {key: [word for word in map(reduced, texts(value)) if word != REDACTED] for key, value in values.items()}
-    return {key: words for key, words in found.items() if words}

@@ -96,9 +96,7 @@ def _readably(look: Callable[[Path], Looked], path: Path) -> Looked:
     try:
         return look(path)
     except OSError as error:
-        raise UnreadableModel(
-            "not_readable", f"{path} cannot be read ({error.strerror}). Check its permissions and the disk."
-        ) from error
+        raise UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror}).") from error
 
 
 # --- elsewhere ---

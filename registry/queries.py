@@ -198,8 +198,9 @@ def _by_grams(connection: Connection, matching: Select[Any], words: Sequence[str
         return matching
     if connection.dialect.name == "sqlite":
         phrases = " AND ".join('"' + word.replace('"', '""') + '"' for word in indexed)
-        candidates = select(_FTS.c.rowid).where(_FTS.c.model_text_fts.op("MATCH")(phrases))
-        return matching.where(TEXT.c.id.in_(candidates))
+        # A join and no IN, which would gather every match of a frequent word before the first is looked at.
+        found = matching.select_from(_FTS.join(TEXT, TEXT.c.id == _FTS.c.rowid))
+        return found.where(_FTS.c.model_text_fts.op("MATCH")(phrases))
     grams = sorted({word[at : at + GRAM] for word in indexed for at in range(len(word) - GRAM + 1)})
     wanted = cast(bindparam("grams", grams, type_=ARRAY(Text)), ARRAY(Text))
     return matching.where(func.modelshelf_trigrams(TEXT.c.text, type_=ARRAY(Text)).contains(wanted))

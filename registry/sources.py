@@ -168,8 +168,8 @@ def _parse_url(text: str, endpoint: str) -> Source:
         raise InvalidSource(f"{text!r} names no file. {ACCEPTED}")
     if secret := next((name for name in parse_qs(address.query) if _SECRET.fullmatch(name)), None):
         raise InvalidSource(
-            f"An address must not hold a secret ({secret}=...); it is recorded with the model. For Civitai set "
-            "MODELSHELF_CIVITAI_TOKEN."
+            f"An address must not hold a secret ({secret}=...); it is recorded with the model. Download "
+            "the file yourself, and install it from its path."
         )
     address = address._replace(scheme=address.scheme.lower(), fragment="")
     return UrlSource(_civitai(address, text) if host.removeprefix("www.") == CIVITAI else urlunsplit(address))

@@ -38,26 +38,22 @@ def parse_header(prefix: bytes | bytearray, size: int | None) -> Header:
     Raises HeaderIncomplete when more bytes are needed and UnreadableModel when no number of them would help.
     """
     if size == 0 or (size is None and not prefix):
-        raise UnreadableModel("empty_file", "The file is empty. Download it again.")
+        raise UnreadableModel("empty_file", "The file is empty.")
     _refuse_text(prefix, size)
     if len(prefix) < 8:
         if size is not None and size < 8:
-            raise UnreadableModel(
-                "too_short", f"The file has only {size} bytes; no model is that small. Download it again."
-            )
+            raise UnreadableModel("too_short", f"The file has only {size} bytes; no model is that small.")
         raise HeaderIncomplete(8)
     pickle = parse_pickle(prefix, size)
     if pickle is not None:
         return pickle
     if prefix.startswith(ZIP_MAGIC):
-        raise UnreadableModel(
-            "zip_archive", "This is a zip archive, not a model. Unpack it and take the .safetensors file that it holds."
-        )
+        raise UnreadableModel("zip_archive", "This is a zip archive, not a model.")
     for magic, what in _FOREIGN.items():
         if prefix.startswith(magic):
             raise UnreadableModel(
                 "unsupported_format",
-                f"This is {what}. Models are taken as .safetensors or .gguf files or diffusers folders.",
+                f"This is {what}, not a model.",
             )
     if prefix.startswith(GGUF_MAGIC):
         return parse_gguf(prefix, size)
@@ -71,14 +67,12 @@ def _refuse_text(prefix: bytes | bytearray, size: int | None) -> None:
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise UnreadableModel(
             "html_page",
-            "This is a web page, not a model: the download met a login, licence or error page. Sign in or set a "
-            "token, and download it again.",
+            "This is a web page, not a model: the download met a login, licence or error page.",
         )
     if start.startswith(b"version https://git-lfs"):
         raise UnreadableModel(
             "lfs_pointer",
-            "This is a git-LFS pointer, not the model itself. Run `git lfs pull` in its folder, or download the file "
-            "from its page.",
+            "This is a git-LFS pointer, not the model itself.",
         )
     if start.startswith((b'{"', b"{\n", b"{ ")) or (
         len(prefix) >= 8 and prefix[:8].isascii() and prefix[:8].decode().isprintable()
@@ -87,8 +81,7 @@ def _refuse_text(prefix: bytes | bytearray, size: int | None) -> None:
             return
         raise UnreadableModel(
             "text_file",
-            "This is a text file, perhaps a site's error message, not a model. Open it in an editor to see, and "
-            "download the model again.",
+            "This is a text file, perhaps a site's error message, not a model.",
         )
 
 
@@ -101,7 +94,7 @@ def read_header(path: str | Path) -> Header:
     try:
         stat = path.stat()
         if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):  # opening a named pipe would wait for its writer
-            raise UnreadableModel("not_a_file", f"{path} is a device, pipe or socket; give a file or a folder.")
+            raise UnreadableModel("not_a_file", f"{path} is a device, pipe or socket.")
         with path.open("rb", buffering=0) as file:
             prefix = bytearray(file.read(_FIRST_READ))
             while True:
@@ -112,13 +105,9 @@ def read_header(path: str | Path) -> Header:
     except FileNotFoundError:
         raise UnreadableModel("not_found", f"There is no file {path}.") from None
     except IsADirectoryError:
-        raise UnreadableModel(
-            "is_a_folder", f"{path} is a folder; give a file, or probe the folder as a whole."
-        ) from None
+        raise UnreadableModel("is_a_folder", f"{path} is a folder.") from None
     except OSError as error:
-        raise UnreadableModel(
-            "not_readable", f"{path} cannot be read ({error.strerror}). Check its permissions and the disk."
-        ) from None
+        raise UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror}).") from None
 
 
 def _read_on(file: FileIO, prefix: bytearray, needed: int) -> bytearray:
@@ -128,6 +117,6 @@ def _read_on(file: FileIO, prefix: bytearray, needed: int) -> bytearray:
     with memoryview(buffer) as view:
         count = file.readinto(view[len(prefix) :])
     if not count:
-        raise UnreadableModel("truncated", "The file ends inside its header. Finish the download, or start it again.")
+        raise UnreadableModel("truncated", "The file ends inside its header.")
     del buffer[len(prefix) + count :]
     return buffer

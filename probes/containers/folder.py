@@ -88,8 +88,7 @@ def read_folder(path: str | Path) -> Folder:
     if index is None and not headers:
         raise UnreadableModel(
             "no_model_folder",
-            f"{path} holds no model_index.json, adapter_config.json or single weight file. Give the folder of one "
-            "model, or one of its files.",
+            f"{path} holds no model_index.json, adapter_config.json or single weight file.",
         )
     return Folder(index, configs, headers, path.name, tuple(pickles))
 
@@ -129,7 +128,7 @@ def _json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror}).") from None
     except orjson.JSONDecodeError as error:
-        raise UnreadableModel("bad_config", f"{path} is not JSON ({error}). Download it again.") from None
+        raise UnreadableModel("bad_config", f"{path} is not JSON ({error}).") from None
     if not isinstance(value, dict):
-        raise UnreadableModel("bad_config", f"{path} is JSON but not a configuration. Download it again.")
+        raise UnreadableModel("bad_config", f"{path} is JSON but not a configuration.")
     return value

@@ -17,14 +17,22 @@ TENSOR_CAP = 250_000
 PAIR_CAP = 100_000
 HEADER_CAP = 100_000_000
 """As for safetensors: headers of published files stay under 20 MB, vocabularies included."""
-STEP = 512 * 1024
-"""How much further to read when a header, whose length GGUF does not state, goes past the bytes at hand."""
+STRING_CAP = 2_000_000
+"""Most strings in all arrays together; the largest published vocabularies have 300,000."""
+STEP = 64 * 1024
+"""How much further to read, at least, when a header, whose length GGUF does not state, goes past the bytes at hand."""
+ALIGNMENT = 32
+"""Of tensor data, where `general.alignment` states no other."""
 
 _TYPES = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K",
-    13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
-    22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 30: "BF16", 34: "TQ1_0",
-    35: "TQ2_0", 39: "MXFP4",
+    # id: (name, elements in a block, bytes of a block), as in ggml's type_traits and gguf-py's GGML_QUANT_SIZES
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 40), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292), 16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50), 20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136), 24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18),
 }  # fmt: skip
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -34,7 +42,7 @@ class _Cursor:
     """Reads little-endian values forward; raises HeaderIncomplete at the end of the bytes at hand."""
 
     def __init__(self, data: bytes | bytearray, size: int | None) -> None:
-        self.data, self.size, self.at = data, size, 0
+        self.data, self.size, self.at, self.strings = data, size, 0, 0
 
     def take(self, count: int) -> bytes | bytearray:
         end = self.at + count
@@ -43,11 +51,11 @@ class _Cursor:
                 "header_too_large", f"The GGUF header is longer than {HEADER_CAP:,} bytes, or a length in it is forged."
             )
         if self.size is not None and end > self.size:
-            raise UnreadableModel(
-                "truncated", "The file ends inside its GGUF header. Finish the download, or start it again."
-            )
+            raise UnreadableModel("truncated", "The file ends inside its GGUF header.")
         if end > len(self.data):
-            raise HeaderIncomplete(min(x for x in (end + STEP, self.size) if x is not None))
+            # Twice as far each time: what has been read is parsed again.
+            further = end + max(STEP, len(self.data))
+            raise HeaderIncomplete(further if self.size is None else min(further, self.size))
         chunk = self.data[self.at : end]
         self.at = end
         return chunk
@@ -76,8 +84,11 @@ class _Cursor:
     def _skip_array(self) -> None:
         kind, count = self.number("I"), self.number("Q")
         if kind == _STRING:
-            if count > HEADER_CAP // 8:
-                raise UnreadableModel("bad_header", "A GGUF array claims more strings than its header can hold.")
+            self.strings += count
+            if self.strings > STRING_CAP:
+                raise UnreadableModel(
+                    "header_too_large", f"The GGUF header claims lists of more than {STRING_CAP:,} texts."
+                )
             for _ in range(count):
                 self.take(self.number("Q"))
         else:
@@ -100,7 +111,7 @@ def parse_gguf(prefix: bytes | bytearray, size: int | None) -> Header:
     if version not in (2, 3):
         raise UnreadableModel(
             "unsupported_format",
-            f"GGUF version {version} is not known here (2 and 3 are). Convert the file with current tools.",
+            f"GGUF version {version} is not known here (2 and 3 are).",
         )
     tensor_count, pair_count = cursor.number("Q"), cursor.number("Q")
     if tensor_count > TENSOR_CAP or pair_count > PAIR_CAP:
@@ -114,11 +125,13 @@ def parse_gguf(prefix: bytes | bytearray, size: int | None) -> Header:
         if value is not None:
             metadata[key] = value
     tensors = _tensors(cursor, tensor_count)
-    return Header(tensors, metadata, "gguf", size, cursor.at)
+    _check_extents(tensors, _alignment(metadata), cursor)
+    return Header({name: spec for name, (spec, _, _) in tensors.items()}, metadata, "gguf", size, cursor.at)
 
 
-def _tensors(cursor: _Cursor, count: int) -> Mapping[str, TensorSpec]:
-    tensors: dict[str, TensorSpec] = {}
+def _tensors(cursor: _Cursor, count: int) -> Mapping[str, tuple[TensorSpec, int, int]]:
+    """Name -> spec, offset into the data and bytes."""
+    tensors: dict[str, tuple[TensorSpec, int, int]] = {}
     for _ in range(count):
         name = cursor.string()
         dimensions = cursor.number("I")
@@ -133,11 +146,39 @@ def _tensors(cursor: _Cursor, count: int) -> Mapping[str, TensorSpec]:
             )
         if math.prod(shape) >= 1 << 63:
             raise UnreadableModel("shape_overflow", "A GGUF tensor would have more elements than any file can hold.")
-        if cursor.size is not None and offset > cursor.size:
-            raise UnreadableModel(
-                "truncated", "A GGUF tensor lies beyond the end of the file. Finish the download, or start it again."
-            )
         if name in tensors:
             raise UnreadableModel("duplicate_names", "The GGUF header names a tensor twice.")
-        tensors[name] = TensorSpec(_TYPES[kind], shape)
+        dtype, block, block_bytes = _TYPES[kind]
+        if (shape[-1] if shape else 1) % block:
+            raise UnreadableModel(
+                "size_mismatch", f"A GGUF tensor of type {dtype} has rows that are no multiple of {block} long."
+            )
+        tensors[name] = TensorSpec(dtype, shape), offset, math.prod(shape) // block * block_bytes
     return tensors
+
+
+def _alignment(metadata: Mapping[str, str]) -> int:
+    stated = metadata.get("general.alignment", str(ALIGNMENT))
+    alignment = int(stated) if stated.isascii() and stated.isdecimal() and len(stated) <= 10 else 0
+    if not 0 < alignment < 1 << 32 or alignment & (alignment - 1):
+        raise UnreadableModel("bad_header", "The GGUF header states an alignment that is no power of two.")
+    return alignment
+
+
+def _check_extents(tensors: Mapping[str, tuple[TensorSpec, int, int]], alignment: int, cursor: _Cursor) -> None:
+    """No tensor shares bytes with another, and the file holds them all."""
+    end = 0
+    for offset, length in sorted((offset, length) for _, offset, length in tensors.values()):
+        if offset % alignment:
+            raise UnreadableModel("bad_offsets", "A GGUF tensor does not lie where its alignment puts it.")
+        if offset < end:
+            raise UnreadableModel(
+                "overlapping_tensors", "Two GGUF tensors share bytes: the header is forged or damaged."
+            )
+        end = offset + length
+    start = -(-cursor.at // alignment) * alignment
+    if tensors and cursor.size is not None and start + end > cursor.size:
+        raise UnreadableModel(
+            "truncated",
+            f"The file has {cursor.size:,} of the {start + end:,} bytes that its header announces.",
+        )

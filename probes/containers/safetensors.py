@@ -33,7 +33,6 @@ BITS: Mapping[str, int] = {
 
 _BITS_CAP = 8 << 63
 """A tensor of so many bits takes more bytes than a file can have."""
-_AGAIN = "Download it again, and compare its size and SHA-256 with those its page states."
 
 
 def length_of(prefix: bytes | bytearray, size: int | None) -> int:
@@ -44,25 +43,24 @@ def length_of(prefix: bytes | bytearray, size: int | None) -> int:
             "header_length_overflow",
             f"The first eight bytes claim a header of {length} bytes, which no file can have: this is not a "
             "safetensors file, or its "
-            "beginning is damaged. " + _AGAIN,
+            "beginning is damaged.",
         )
     if length > HEADER_CAP:
         raise UnreadableModel(
             "header_too_large",
             f"The file claims a header of {length:,} bytes; safetensors allows {HEADER_CAP:,}. "
-            "It is another kind of file, or damaged. " + _AGAIN,
+            "It is another kind of file, or damaged.",
         )
     if length < 2:
         raise UnreadableModel(
             "bad_header",
             "The file starts with zeros instead of a header, as a download does that reserved its space and never "
-            "finished. " + _AGAIN,
+            "finished.",
         )
     if size is not None and 8 + length > size:
         raise UnreadableModel(
             "truncated",
-            f"The file ends inside its header ({size:,} bytes of at least {8 + length:,}). Finish the download, or "
-            "start it again.",
+            f"The file ends inside its header ({size:,} bytes of at least {8 + length:,}).",
         )
     return length
 
@@ -106,10 +104,10 @@ def _decode(text: bytes | bytearray, start: int, end: int) -> dict[str, Any]:
         except UnicodeDecodeError as bad:
             raise UnreadableModel(
                 "not_utf8",
-                f"The header is not UTF-8 text (byte {start + bad.start} of the file): the file is damaged. " + _AGAIN,
+                f"The header is not UTF-8 text (byte {start + bad.start} of the file): the file is damaged.",
             ) from error
         raise UnreadableModel(
-            "bad_json", f"The header is not JSON ({error}): another kind of file, or damaged. " + _AGAIN
+            "bad_json", f"The header is not JSON ({error}): another kind of file, or damaged."
         ) from error
     if not isinstance(document, dict) or text[start] not in b"{ \t\n\r":
         raise UnreadableModel(
@@ -124,8 +122,7 @@ def _metadata(raw: Any) -> Mapping[str, str]:
     if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
         raise UnreadableModel(
             "bad_metadata",
-            "`__metadata__` must map names to strings, and does not. Save the file again with a current safetensors "
-            "library.",
+            "`__metadata__` must map names to strings, and does not.",
         )
     return raw
 
@@ -225,7 +222,7 @@ def _check_tensor(name: str, raw: Any) -> None:
         raise UnreadableModel(
             "size_mismatch",
             f"{where} ({dtype}, shape {_short(shape)}) needs {needed / 8:,.0f} bytes but is given "
-            f"{span[1] - span[0]:,}. {_AGAIN}",
+            f"{span[1] - span[0]:,}.",
         )
 
 
@@ -264,12 +261,11 @@ def _refuse_size(size: int, expected: int) -> NoReturn:
     if size < expected:
         raise UnreadableModel(
             "truncated",
-            f"The file has {size:,} of the {expected:,} bytes that its header announces. Finish the download, or "
-            "start it again.",
+            f"The file has {size:,} of the {expected:,} bytes that its header announces.",
         )
     raise UnreadableModel(
         "trailing_bytes",
-        f"{size - expected:,} bytes follow the last tensor: the file is damaged or carries something else. " + _AGAIN,
+        f"{size - expected:,} bytes follow the last tensor: the file is damaged or carries something else.",
     )
 
 

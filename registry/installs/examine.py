@@ -157,7 +157,7 @@ def header_at(origin: Origin, file: RemoteFile) -> Header:
         except HeaderIncomplete as more:
             rest = origin.read(file, len(prefix), more.needed - len(prefix))
             if not rest:
-                raise UnreadableModel("truncated", f"{file.path} ends inside its header; download it again.") from more
+                raise UnreadableModel("truncated", f"{file.path} ends inside its header.") from more
             prefix += rest
 
 
@@ -186,7 +186,7 @@ def read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:
     try:
         value = json.loads(origin.read(file, 0, SMALL_FILE))
     except ValueError as error:
-        raise UnreadableModel("bad_config", f"{file.path} is not JSON: {error}") from error
+        raise UnreadableModel("bad_config", f"{file.path} is not JSON ({error}).") from error
     if not isinstance(value, dict):
         raise UnreadableModel("bad_config", f"{file.path} holds no JSON object.")
     return value

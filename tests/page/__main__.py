@@ -14,7 +14,7 @@ from tests.page.browser import running_browser
 from tests.page.stand import Stand, running_stand
 
 HERE = Path(__file__).resolve().parent
-SIZE = {"width": 1200, "height": 800}
+WIDTH, HEIGHTS = 1200, {"shelf": 520, "generate": 1000}  # pixels
 COLOURS = 200  # of the palette: nobody sees the difference, and a picture is a third as large
 PROMPTS = {
     "starter-base": "a red circle on a white background",
@@ -32,7 +32,7 @@ def main() -> None:
     ):
         for name, prompt in PROMPTS.items():
             give_preview(stand, name, prompt)
-        page = browser.new_page(base_url=stand.address, viewport=SIZE)
+        page = browser.new_page(base_url=stand.address, viewport={"width": WIDTH, "height": HEIGHTS["shelf"]})
         page.goto("/")
         expect(page.locator(".card img.picture").nth(len(PROMPTS) - 1)).to_be_visible()
         save(page, "shelf")
@@ -42,8 +42,8 @@ def main() -> None:
 
 def give_preview(stand: Stand, name: str, prompt: str) -> None:
     loras = [] if name == "starter-base" else [{"model": name}]
-    made = stand.post(
-        "/v1/generations", json={"checkpoint": "starter-base", "prompt": prompt, "loras": loras, "seed": 3}
+    made = stand.post(  # the first waits for torch and the weights
+        "/v1/generations", json={"checkpoint": "starter-base", "prompt": prompt, "loras": loras, "seed": 3}, timeout=400
     )
     png = base64.b64decode(made.raise_for_status().json()["images"][0]["png"])
     large = Image.open(io.BytesIO(png)).resize((384, 384), Image.Resampling.NEAREST)
@@ -53,6 +53,7 @@ def give_preview(stand: Stand, name: str, prompt: str) -> None:
 
 
 def generate(page: Page) -> None:
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHTS["generate"]})
     page.goto("/#/generate")
     page.get_by_label("Prompt", exact=True).fill("a yellow star on a blue background")
     for name in ("starter-outline-lora", "starter-lcm-lora"):
@@ -62,7 +63,7 @@ def generate(page: Page) -> None:
     page.get_by_label("Pictures").fill("4")
     page.get_by_label("Seed", exact=True).fill("3")
     page.get_by_role("button", name="Generate", exact=True).click()
-    expect(page.locator(".made")).to_have_count(4)
+    expect(page.locator(".made")).to_have_count(4, timeout=400_000)
     expect(page.locator("#said.shown")).to_have_count(0)
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(500)  # milliseconds, for what still fades

@@ -141,6 +141,12 @@ def test_hints_go_along_by_the_words_that_count(name: str, hints: Hints) -> None
     assert b"zelda" not in pack_dump(dump_header(header, hints)).lower()
 
 
+def test_a_card_and_a_file_name_that_are_no_text_can_be_dumped() -> None:
+    hints = Hints(filename="\udc80lcm.safetensors", card={1: 1 << 80, "tags": ["lcm", 5], "when": object()})  # type: ignore[dict-item]
+    for keep_private in (False, True):
+        assert through_a_dump(headers.load(LCM).header, hints, keep_private=keep_private).kind is Kind.LCM_LORA
+
+
 def test_the_callers_hints_stand_in_for_those_of_a_dump(tmp_path: Path) -> None:
     header = headers.load(LCM).header
     (tmp_path / "x").write_bytes(pack_dump(dump_header(header, Hints(repo_id="latent-consistency/lcm-lora-sdxl"))))
@@ -216,7 +222,7 @@ def test_all_of_it_is_kept_when_asked_for() -> None:
     ("text", "kept"),
     [
         ("My girlfriend Pony v3", "Pony"),
-        ("zelda_lcm_sdxl", "sdxl | lcm"),
+        ("zelda_lcm_sdxl", "lcm | sdxl"),
         ("/home/zelda/stable-diffusion-v1-5", "stable-diffusion-v1"),
         ("no such word", REDACTED),
         ("", ""),
@@ -242,6 +248,9 @@ WORDS = [
     "9",
     "tcd",
     "wan",
+    "qwen",
+    "qwen-image",
+    "hidream",
 ]
 
 

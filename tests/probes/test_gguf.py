@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +19,23 @@ def text(value: str) -> bytes:
 
 
 def gguf(tensors: Mapping[str, tuple[int, ...]], pairs: bytes = b"", count: int = 0, kind: int = 8) -> bytes:
-    """A GGUF 3 file's header; all tensors of one type (8: Q8_0)."""
+    """A GGUF 3 file's header; all tensors of one type (8: Q8_0, blocks of 32 in 34 bytes; 0: F32), one after another."""
     out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), count) + pairs
+    at = 0
     for name, shape in tensors.items():
         out += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in reversed(shape))
-        out += struct.pack("<IQ", kind, 0)
+        out += struct.pack("<IQ", kind, at)
+        at += aligned(math.prod(shape) // 32 * 34 if kind == 8 else math.prod(shape) * 4)
     return out
+
+
+def aligned(size: int, to: int = 32) -> int:
+    return -(-size // to) * to
+
+
+def whole(header: bytes, tensors: Mapping[str, tuple[int, ...]]) -> int:
+    """Size of the file with its Q8_0 tensors, the last one's padding included."""
+    return aligned(len(header)) + sum(aligned(math.prod(shape) // 32 * 34) for shape in tensors.values())
 
 
 PAIRS = text("general.architecture") + struct.pack("<I", 8) + text("flux")
@@ -38,22 +51,24 @@ PAIRS += (
 
 def test_flux_in_gguf(tmp_path: Path) -> None:
     tensors = {name: shape for name, (_, shape) in headers.load("flux-1-dev-bfl").tensors.items()}
-    path = tmp_path / "flux1-dev-Q8_0.gguf"
-    path.write_bytes(gguf(tensors, PAIRS, 4))
+    path, data = tmp_path / "flux1-dev-Q8_0.gguf", gguf(tensors, PAIRS, 4)
+    path.write_bytes(data)
+    os.truncate(path, whole(data, tensors))
     report = probe(path)
     assert (report.kind, report.family, report.variant, report.format) == (Kind.CHECKPOINT, "flux-1", "dev", "gguf")
 
 
 def test_values_dtypes_and_order_of_dimensions() -> None:
-    data = gguf({"img_in.weight": (3072, 64)}, PAIRS, 4)
-    header = parse_header(data, len(data))
+    tensors = {"img_in.weight": (3072, 64)}
+    data = gguf(tensors, PAIRS, 4)
+    header = parse_header(data, whole(data, tensors))
     assert header.metadata == {"general.architecture": "flux", "general.file_type": "7"}
     assert (header.tensors["img_in.weight"].dtype, header.tensors["img_in.weight"].shape) == ("Q8_0", (3072, 64))
     assert header.header_bytes == len(data)
 
 
 def test_remote_prefix_asks_for_more() -> None:
-    data = gguf({"a": (1,)}, PAIRS, 4)
+    data = gguf({"a": (32,)}, PAIRS, 4)
     with pytest.raises(HeaderIncomplete) as caught:
         parse_header(data[:40], 1 << 30)
     assert 40 < caught.value.needed <= 1 << 30
@@ -64,13 +79,35 @@ def test_remote_prefix_asks_for_more() -> None:
     [
         (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "unsupported_format"),
         (b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 0), "too_many_tensors"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("k") + struct.pack("<IIQ", 9, 8, 1 << 40), "header_too_large"),
         (gguf({"a": (1,)}, kind=999), "unknown_dtype"),
+        (gguf({"a": (33,)}), "size_mismatch"),
+        (gguf({"a": (32,)}) + bytes(32), "truncated"),
+        (gguf({"a": (32,)}, text("general.alignment") + struct.pack("<II", 4, 33), 1), "bad_header"),
+        (gguf({"a": (32,)}, text("general.alignment") + struct.pack("<I", 8) + text("odd"), 1), "bad_header"),
+        (gguf({"a": (32,)})[:-8] + struct.pack("<Q", 5) + bytes(64), "bad_offsets"),
+        (gguf({"a": (32,), "b": (32,)})[:-8] + bytes(8) + bytes(64), "overlapping_tensors"),
         (gguf({"a": (1 << 40, 1 << 40)}), "shape_overflow"),
-        (gguf({"a": (1,)})[:-4], "truncated"),
+        (gguf({"a": (32,)})[:-4], "truncated"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62), "header_too_large"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("k") + struct.pack("<I", 77), "bad_header"),
     ],
-    ids=["version", "tensors", "type", "shape", "cut", "string length", "value type"],
+    ids=[
+        "version",
+        "tensors",
+        "texts",
+        "type",
+        "broken row",
+        "data cut",
+        "alignment",
+        "alignment that is text",
+        "unaligned",
+        "overlap",
+        "shape",
+        "cut",
+        "string length",
+        "value type",
+    ],
 )
 def test_refused(data: bytes, code: str) -> None:
     with pytest.raises(UnreadableModel) as caught:

@@ -9,7 +9,20 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from probes import Header, HeaderIncomplete, Hints, TensorSpec, UnreadableModel, parse_header, probe
+from probes import (
+    Header,
+    HeaderIncomplete,
+    Hints,
+    TensorSpec,
+    UnreadableModel,
+    dump_header,
+    explain,
+    pack_dump,
+    parse_dump,
+    parse_header,
+    probe,
+    sentence,
+)
 from tests.probes import headers
 
 QUICK = settings(
@@ -95,6 +108,12 @@ def test_any_shapes_and_any_subset(base: str, data: st.DataObject) -> None:
     report = probe(Header(tensors))
     assert report.reason
     assert report.family in (fixture.expect["family"], None)
+    explanation = explain(Header(tensors))
+    assert explanation.report == report
+    assert all(sentence(refuted.evidence) for like in explanation.near for refuted in like.refuted)
+    dumped = parse_dump(pack_dump(dump_header(Header(tensors), report=report)))
+    assert dumped is not None
+    assert probe(*dumped) == report
 
 
 @example(Hints(card={"base_model": 5, "tags": {"lcm": 1}}, sidecar={"baseModel": None}), {})
@@ -116,7 +135,13 @@ def test_any_shapes_and_any_subset(base: str, data: st.DataObject) -> None:
 def test_any_hints_and_metadata(hints: Hints, metadata: dict[str, str]) -> None:
     """What people write beside a file is never trusted to have a type, and never changes a family that shapes decide."""
     header = headers.load("lora-sdxl-slider").header
-    assert probe(Header(header.tensors, metadata), hints).family in ("sdxl", None)
+    header = Header(header.tensors, metadata)
+    report = probe(header, hints)
+    assert report.family in ("sdxl", None)
+    for keep_private in (False, True):
+        dumped = parse_dump(pack_dump(dump_header(header, hints, report, keep_private=keep_private)))
+        assert dumped is not None
+        assert explain(*dumped).report.family == report.family
 
 
 @QUICK

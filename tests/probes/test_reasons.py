@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from probes import Folder, Header, Hints, Kind, Outcome, Report, TensorSpec, probe
+from probes import Folder, Header, Hints, Kind, Outcome, Report, TensorSpec, UnreadableModel, probe
+from probes.header import REMEDIES
 from tests.probes import headers
 
+ROOT = Path(__file__).resolve().parents[2]
 OPEN = [n for n in headers.names() if headers.load(n).expect.get("outcome") in ("ambiguous", "unknown")]
 SUGGESTED = re.compile(r"\(as in (\S+\.safetensors)\)")
 ACTIONS = re.compile(r"Download it again|Convert|convert|Say|report it|ask who made it|Take the")
@@ -128,3 +130,44 @@ def test_a_pickle_is_converted_by_what_the_advice_says(tmp_path: Path) -> None:
     state = eval(load.replace("FILE", f'{where}.ckpt"'), known)
     eval(save.replace('"FILE', where), {**known, "state": state})
     assert probe(tmp_path / "model.safetensors").family == "sd-1"
+
+
+# --- what cannot be read at all ---
+
+
+def test_every_code_has_a_remedy_and_every_remedy_a_code() -> None:
+    sources = "".join(path.read_text() for folder in ("probes", "registry") for path in (ROOT / folder).rglob("*.py"))
+    raised = set(re.findall(r'UnreadableModel\(\s*"(\w+)"', sources))
+    assert raised == REMEDIES.keys()
+
+
+@pytest.mark.parametrize("code", REMEDIES)
+def test_a_refusal_says_what_is_the_matter_and_then_what_to_do(code: str) -> None:
+    refused = UnreadableModel(code, "This is the matter.")
+    assert str(refused) == f"This is the matter. {REMEDIES[code]}"
+    assert re.match(r"[A-Z][a-z]+ .*\.$", REMEDIES[code])
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "said"),
+    [
+        (b"", "empty_file", "The file is empty. Download it again."),
+        (b"<!DOCTYPE html><html></html>", "html_page", "This is a web page, not a model: the download met a login"),
+        (
+            b"\x1f\x8b" + bytes(20),
+            "unsupported_format",
+            "This is a gzip archive, not a model. Take or make a .safetensors",
+        ),
+        (bytes(64), "bad_header", "never finished. Download it again, and compare its size"),
+        (
+            b"\x10" + bytes(7) + b"{",
+            "truncated",
+            "The file ends inside its header (9 bytes of at least 24). Finish the download",
+        ),
+    ],
+)
+def test_of_a_file(tmp_path: Path, data: bytes, code: str, said: str) -> None:
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(UnreadableModel, match=re.escape(said)) as caught:
+        probe(tmp_path / "x")
+    assert caught.value.code == code

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
-MODULES = {"outline": (56, 0), "heart": (84, 6), "lcm": (115, 0)}
+MODULES = {"outline": (100, 0), "heart": (84, 6), "lcm": (115, 0)}
 """LoRA layers each file attaches, in the UNet and in the text encoder."""
 
 
@@ -127,25 +127,37 @@ def test_folder_and_single_file_give_the_same_picture() -> None:
 def test_base_needs_its_steps_and_the_lcm_lora_does_not(bench: Bench) -> None:
     prompts = world.held_out_prompts()[:48]
     full = right(bench, prompts, Setting())
-    assert full >= 0.6  # wanted 0.75; 0.694 over all 252 prompts
+    assert full >= 0.75
     for scheduler in ("own", "lcm"):
         assert right(bench, prompts, Setting(4, 1.0, scheduler)) < full / 2
-    assert right(bench, prompts, Setting(4, 1.0, "lcm", (("lcm", 1.0),))) >= full - 0.15
+    for steps in (4, 6, 8):
+        assert right(bench, prompts, Setting(steps, 1.0, "lcm", (("lcm", 1.0),))) >= full - 0.15
+
+
+STYLE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@pytest.fixture(scope="module")
+def style_scores(bench: Bench) -> dict[float, float]:
+    texts = [text for _, text in styled(world.held_out_prompts()[:24])]
+    return {w: scorer.style_score(bench.sample(texts, Setting(loras=(("outline", w),)))) for w in STYLE_WEIGHTS}
 
 
 @pytest.mark.slow
-def test_style_score_rises_with_the_weight(bench: Bench) -> None:
-    prompts = styled(world.held_out_prompts()[:24])
-    texts = [text for _, text in prompts]
-    scores = [
-        scorer.style_score(bench.sample(texts, Setting(loras=(("outline", weight),))))
-        for weight in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
+def test_style_score_rises_with_the_weight(style_scores: dict[float, float]) -> None:
+    scores = [style_scores[weight] for weight in (0.0, 0.5, 0.75, 1.0)]
     assert all(low < high for low, high in itertools.pairwise(scores)), scores
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the outline does not survive the LCM-LoRA yet, see SCORES.md")
+@pytest.mark.xfail(
+    strict=True, reason="a weight of 0.25 does nothing yet: the style LoRA answers in a step, see SCORES.md"
+)
+def test_style_score_rises_at_a_quarter_too(style_scores: dict[float, float]) -> None:
+    assert style_scores[0.0] < style_scores[0.25]
+
+
+@pytest.mark.slow
 def test_both_loras_together_keep_style_and_content(bench: Bench) -> None:
     prompts = styled(world.held_out_prompts()[:48])
     pictures = bench.sample([text for _, text in prompts], Setting(8, 1.0, "lcm", (("lcm", 1.0), ("outline", 1.0))))
@@ -154,7 +166,6 @@ def test_both_loras_together_keep_style_and_content(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the heart LoRA is under-trained, see SCORES.md")
 def test_hearts_need_the_heart_lora(bench: Bench) -> None:
     texts = [text for _, text in heart_prompts(24)]
 
