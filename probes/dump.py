@@ -24,7 +24,7 @@ import orjson
 
 from probes.containers.file import read_header
 from probes.containers.folder import Folder, read_folder
-from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP
+from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP, names_too_much
 from probes.header import Header, TensorSpec, UnreadableModel
 from probes.redaction import redacted_configuration, redacted_metadata, reduced, told_hints, whole
 from probes.report import Hints, Outcome, Report
@@ -134,7 +134,7 @@ def _document(data: bytes) -> dict[str, Any] | None:
             data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(HEADER_CAP + 1)
         except (OSError, EOFError, zlib.error):
             return None
-    if len(data) > HEADER_CAP:
+    if len(data) > HEADER_CAP or names_too_much(data, 0, len(data)):
         return None
     try:
         document = orjson.loads(data)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_CLEAR: list[Callable[[], None]] = []
 _SETS = 16
 _LONGEST = 5_000
 """Sets of names that are remembered, and names in one: about 1 MB each for the largest LoRAs."""
@@ -22,8 +23,14 @@ def remembered(work: Callable[[tuple[str, ...]], T]) -> Callable[[tuple[str, ...
     def call(names: tuple[str, ...]) -> T:
         return cached(names) if len(names) <= _LONGEST else work(names)
 
-    call.forget = cached.cache_clear  # type: ignore[attr-defined]
+    _CLEAR.append(cached.cache_clear)
     return call
+
+
+def forget() -> None:
+    """Forgets all that is remembered: for measuring what a first look costs."""
+    for clear in _CLEAR:
+        clear()
 
 
 class Names:

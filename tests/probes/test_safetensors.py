@@ -33,6 +33,7 @@ def two(first: list[int], second: list[int]) -> dict[str, Any]:
 
 
 WELL = packed(ONE)
+NEST = b"[" * 1010 + b"]" * 1010  # orjson goes down to 1024, which is further than json and repr do
 REFUSED: dict[str, tuple[str, bytes]] = {
     "empty": ("empty_file", b""),
     "too short": ("too_short", b"\x10\0\0"),
@@ -56,6 +57,25 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "not UTF-8": ("not_utf8", packed(b'{"\xff\xfe": 1}')),
     "a list": ("bad_header", packed(b"[1, 2, 3]")),
     "deep nesting": ("bad_json", packed(b"[" * 100_000)),
+    "shape that is nested a thousand deep": (
+        "bad_shape",
+        packed(b'{"a":{"dtype":"U8","shape":[%b],"data_offsets":[0,0]}}' % NEST),
+    ),
+    "a name twice, and something nested a thousand deep": (
+        "bad_json",
+        packed(
+            b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":%b},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+            % NEST
+        ),
+    ),
+    "shape of a million sizes": (
+        "shape_overflow",
+        packed({"a": {"dtype": "U8", "shape": [1 << 62] * 1_000_000, "data_offsets": [0, 8]}}),
+    ),
+    "size over 2^63 in half bytes": (
+        "size_mismatch",
+        packed(entry(dtype="F4", shape=[(1 << 64) - 1], data_offsets=[0, 4])),
+    ),
     "metadata that is no table of strings": ("bad_metadata", packed({"__metadata__": {"n": 1}, **ONE})),
     "metadata that is a list": ("bad_metadata", packed({"__metadata__": [], **ONE})),
     "entry that is a number": ("bad_header", packed({"a": 7})),

@@ -1,0 +1,54 @@
+"""Benchmarks run, and what they count is so; what they time is for people to judge."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from itertools import pairwise
+
+import pytest
+
+from tests.benchmarks import probes
+from tests.benchmarks.__main__ import BENCHMARKS, main
+from tests.benchmarks.tables import Table, side_by_side
+
+
+def test_every_name_is_a_module() -> None:
+    assert [name for name in BENCHMARKS if find_spec(f"tests.benchmarks.{name}") is None] == []
+
+
+def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["nonsense"])
+    assert caught.value.code == 2
+    assert "nonsense; there are" in capsys.readouterr().err
+
+
+def test_contenders_take_turns_and_none_goes_first_always() -> None:
+    calls: list[str] = []
+    spent = side_by_side({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=3)
+    rounds = ["".join(calls[at : at + 3]) for at in range(0, len(calls), 3)]
+    assert [sorted(each) for each in rounds] == [["a", "b", "c"]] * 4  # one is not counted
+    assert all(first[0] != second[0] for first, second in pairwise(rounds))
+    assert spent.keys() == {"a", "b", "c"}
+    assert all(seconds >= 0 for seconds in spent.values())
+
+
+def test_tables_line_up() -> None:
+    table = str(Table("Title", ("name", "n"), [("a", 1234567), ("bcd", 0.123456)], ("a note",)))
+    assert table.splitlines() == [
+        "Title",
+        "name          n",
+        "----  ---------",
+        "a     1,234,567",
+        "bcd       0.123",
+        "a note",
+    ]
+
+
+@pytest.mark.slow
+def test_a_probe_reads_the_header_alone_and_a_remote_file_once() -> None:
+    local, folder, remote = probes.run(quick=True)
+    at = {name: local.columns.index(name) for name in ("header bytes", "bytes read")}
+    assert [row[at["bytes read"]] for row in local.rows] == [row[at["header bytes"]] for row in local.rows]
+    assert [(row[0], row[1], row[2]) for row in folder.rows] == [("first", 100, 100), ("second, unchanged", 100, 0)]
+    assert {(row[2], row[3]) for row in remote.rows} == {(1, 512 * 1024)}
