@@ -187,7 +187,12 @@ def test_a_generation_is_followed_with_previews_and_cancelled_within_a_step(page
     settled(page)
     page.get_by_label("Prompt", exact=True).fill("a yellow star on a blue background")
     page.get_by_label("Steps", exact=True).fill("150")
-    page.get_by_label("Pictures").fill("8")
+    page.get_by_label("Pictures").fill("16")
+    for side in (
+        "Width",
+        "Height",
+    ):  # minutes of work, however fast the machine: it must not end before it is cancelled
+        page.get_by_label(side, exact=True).fill("192")
     expect(origin(page, "Steps")).to_contain_text("your choice")
     page.get_by_role("button", name="Generate", exact=True).click()
     running = page.locator(".running")

@@ -238,8 +238,7 @@ def test_a_model_gets_another_name_and_keeps_its_file(catalog: Catalog) -> None:
     assert (renamed.name, renamed.path) == ("Line Art", "outline")
     assert catalog.get("line art").id == renamed.id
     assert names(catalog.list(Query(text="line art"))) == ["Line Art"]
-    with pytest.raises(ModelNotFound):
-        catalog.get("outline")
+    assert not catalog.has_name("outline")
     assert catalog.override("LINE ART", {}, name="LINE art").name == "LINE art"
     with pytest.raises(InvalidRequest, match="Another model is named “bAse”"):
         catalog.override("line art", {"notes": "not kept"}, name="bAse")
