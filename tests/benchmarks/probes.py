@@ -98,7 +98,9 @@ def local_files(folder: Path, rounds: int) -> Iterator[Table]:
             },
             rounds,
         )
-        report, length = probe(path), 8 + int.from_bytes(path.open("rb").read(8), "little")
+        with path.open("rb") as handle:
+            length = 8 + int.from_bytes(handle.read(8), "little")
+        report = probe(path)
         assert report.family, report.reason
         ratios = [spent["probe"] / spent[other] for other in ("json", "orjson", "safe_open")]
         size = round(path.stat().st_size / 1e6)
