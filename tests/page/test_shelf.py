@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from PIL import Image
@@ -108,7 +109,8 @@ def test_a_checkpoints_page_lists_what_fits_and_takes_a_preview(page: Page, stan
     fitting = page.locator(".panel", has_text="LoRAs that fit")
     for name in ("starter-heart", "starter-lcm-lora", "starter-outline-lora", "hostile"):
         expect(fitting.get_by_role("link", name=name)).to_be_visible()
-    fitting.get_by_text("1 that does not fit, and why").click()
+    # Other tests of this module's service may have installed more that does not fit.
+    fitting.get_by_text(re.compile(r"\d+ that do(es)? not fit, and why")).click()
     expect(fitting.get_by_role("listitem").filter(has_text="sd15")).to_contain_text("tensors do not fit")
     buffer = io.BytesIO()
     Image.new("RGB", (40, 30), "teal").save(buffer, "PNG")
