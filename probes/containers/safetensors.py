@@ -24,6 +24,8 @@ shards; a 100 MB header could name two million, whose parsed form takes gigabyte
 TOKEN_CAP = 12 * TENSOR_CAP
 """Most brackets and commas in a header: bounds the objects that parsing can make, whatever the JSON says, and with them
 the memory, to about six times the header's cap. A tensor of five dimensions has eleven."""
+NESTING_CAP = 127
+"""Deepest nesting of a header; the reference reader's JSON parser (serde_json) stops at 128."""
 
 BITS: Mapping[str, int] = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
@@ -140,7 +142,23 @@ def _check_tensors(document: Mapping[str, Any]) -> int:
         for name, raw in document.items():
             _check_tensor(name, raw)
         end = _check_gapless(document)
+    if max(map(len, document.values()), default=0) > 3:  # fields beside dtype, shape and data_offsets are ignored
+        _check_nesting(document)
     return end
+
+
+def _check_nesting(document: Mapping[str, Any]) -> None:
+    level: list[Any] = [document]
+    for _ in range(NESTING_CAP):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise UnreadableModel("bad_json", "The header is nested deeper than any model's: it is forged or damaged.")
 
 
 def _gapless_end(document: Mapping[str, Any]) -> int | None:
