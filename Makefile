@@ -20,7 +20,7 @@ demo: $(READY)  ## the whole product on the starter models: install, list, gener
 	$(BIN)/python -m tests.demo
 
 test: $(READY)  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,6 +17,10 @@ from tests.databases import KINDS, PostgreSQL, engine_of, postgresql_server
 from tests.hub import LoopbackHub
 from tests.loopback import NETWORK
 
+# Every process of pytest-xdist, and what it starts, takes its share of the cores: torch would take all of them in each.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 STARTER = starter_repositories()[0].parents[1]
 
 
