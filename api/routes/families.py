@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.deps import ManagerDep
-from api.schemas import FamilyList, FamilyOut
+from api.schemas.models import FamilyList, FamilyOut
 
 router = APIRouter(prefix="/v1/families", tags=["models"])
 

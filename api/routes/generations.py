@@ -13,7 +13,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from api.deps import ManagerDep
-from api.schemas import GenerationIn, GenerationJobOut, GenerationList, GenerationOut
+from api.schemas.generations import GenerationIn, GenerationJobOut, GenerationList, GenerationOut
 from registry.errors import WrongState
 from registry.generation import Job
 from registry.manager import Manager

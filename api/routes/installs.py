@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from api.deps import ManagerDep
-from api.schemas import InstallIn, InstallList, InstallOut
+from api.schemas.installs import InstallIn, InstallList, InstallOut
 from registry.installs.states import ENDED, POLL_SECONDS
 
 router = APIRouter(prefix="/v1/installs", tags=["installs"])

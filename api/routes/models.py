@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from api.conditional import ConditionalDep
 from api.deps import ManagerDep
-from api.schemas import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
+from api.schemas.models import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
 from registry import queries
 from registry.errors import InvalidRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.deps import ManagerDep
-from api.schemas import GenerationIn, PlanPreview, SchedulerList, SchedulerOut
+from api.schemas.generations import GenerationIn, PlanPreview, SchedulerList, SchedulerOut
 from registry.backends.schedulers import SCHEDULERS
 
 router = APIRouter(prefix="/v1", tags=["generations"])

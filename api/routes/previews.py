@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from api.deps import ManagerDep
-from api.schemas import ModelOut
+from api.schemas.models import ModelOut
 from registry.errors import InvalidRequest
 from registry.previews import MAX_BYTES
 

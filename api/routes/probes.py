@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.deps import ManagerDep
-from api.schemas import ProbeIn, ProbeOut
+from api.schemas.installs import ProbeIn, ProbeOut
 
 router = APIRouter(prefix="/v1/probe", tags=["installs"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.deps import ManagerDep
-from api.schemas import ResidencyOut
+from api.schemas.residency import ResidencyOut
 
 router = APIRouter(prefix="/v1/residency", tags=["residency"])
 

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from api.deps import ManagerDep
-from api.schemas import ScanIn, ScanList, ScanOut
+from api.schemas.installs import ScanIn, ScanList, ScanOut
 from registry.scans.book import ENDED
 
 router = APIRouter(prefix="/v1/scans", tags=["scans"])
