@@ -28,6 +28,8 @@ from api.routes import (
     scans,
     settings,
 )
+from api.sdapi import routes as sdapi
+from api.sdapi.console import Console
 from registry.manager import Manager
 
 DESCRIPTION = """Probes weight files, keeps them on a shelf, and generates with them.
@@ -58,6 +60,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
     app.state.manager = manager
     app.state.bodies = Bodies()
     app.state.metrics = Metrics(manager)
+    app.state.console = Console(manager)
     # The last that is added is the first that a request meets.
     app.add_middleware(BodyLimit, nbytes=int(manager.settings.max_body_mib * 2**20))
     app.add_middleware(RateLimit, per_minute=manager.settings.requests_per_minute)
@@ -76,6 +79,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         residency,
         settings,
         health,
+        sdapi,
         page,
     ):
         app.include_router(routes.router)

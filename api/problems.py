@@ -146,7 +146,12 @@ REFUSALS: tuple[type[errors.ModelshelfError], ...] = (
 )
 """What can be seen to be wrong with a generation before it begins."""
 
-FAILURES: tuple[type[errors.ModelshelfError], ...] = (errors.QueueFull, errors.Cancelled, errors.OutOfMemory, errors.BackendUnavailable)
+FAILURES: tuple[type[errors.ModelshelfError], ...] = (
+    errors.QueueFull,
+    errors.Cancelled,
+    errors.OutOfMemory,
+    errors.BackendUnavailable,
+)
 """And what else may come of it."""
 
 _FRAMEWORK: dict[int, type[errors.ModelshelfError]] = {
