@@ -8,11 +8,13 @@ from importlib import metadata
 
 from fastapi import FastAPI
 
+from api.checkpoints import Checkpoints
 from api.conditional import Bodies
 from api.guard import Guard
 from api.limits import BodyLimit, RateLimit
 from api.metrics import Metrics
 from api.observing import Observing
+from api.openai import routes as images
 from api.problems import EVERYWHERE, install_handlers, raises
 from api.routes import (
     families,
@@ -59,8 +61,10 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
     )
     app.state.manager = manager
     app.state.bodies = Bodies()
+    app.state.addresses = images.Addresses()
     app.state.metrics = Metrics(manager)
     app.state.console = Console(manager)
+    app.state.checkpoints = Checkpoints(manager.catalog)
     # The last that is added is the first that a request meets.
     app.add_middleware(BodyLimit, nbytes=int(manager.settings.max_body_mib * 2**20))
     app.add_middleware(RateLimit, per_minute=manager.settings.requests_per_minute)
@@ -79,6 +83,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         residency,
         settings,
         health,
+        images,
         sdapi,
         page,
     ):

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from registry import errors
@@ -63,6 +63,8 @@ class Problem(BaseModel):
     code: str = Field(description="Stable; api/ERRORS.md lists them.", examples=["model_not_found"])
     detail: str = Field(description="What went wrong and what to do, for people.", examples=["There is no model “x”."])
     request_id: str | None = Field(default=None, description="As in the header X-Request-ID and in the log.")
+    model_config = ConfigDict(extra="allow")  # RFC 9457, 3.2: extension members
+
     errors: list[dict[str, Any]] | None = Field(default=None, description="Of an invalid request: field, message.")
     facts: dict[str, Any] | None = Field(default=None, description="For programs; which, depends on the code.")
 
@@ -72,7 +74,7 @@ def status_of(error: errors.ModelshelfError | type[errors.ModelshelfError]) -> i
     return next(STATUS[above] for above in cls.__mro__ if above in STATUS)
 
 
-def told(error: errors.ModelshelfError, **more: Any) -> Problem:
+def told(error: errors.ModelshelfError, /, **more: Any) -> Problem:
     """An error as it is answered."""
     status = status_of(error)
     return Problem(
@@ -91,7 +93,8 @@ def recorded(error: dict[str, Any]) -> Problem:
     return told(errors.recreate(error["code"], error["message"], error["detail"]))
 
 
-def answer(error: errors.ModelshelfError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+def answer(error: errors.ModelshelfError, /, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+    """`more`: further members of the problem."""
     problem = told(error, request_id=REQUEST_ID.get(), **more)
     later = {"Retry-After": str(error.detail["retry_after"])} if "retry_after" in error.detail else {}
     return JSONResponse(

@@ -16,6 +16,7 @@ from api.problems import FAILURES, REFUSALS, raises
 from api.schemas.generations import GenerationIn, GenerationJobOut, GenerationList, GenerationOut
 from registry import errors
 from registry.generation import Job
+from registry.generation.previewing import never, throttled
 from registry.manager import Manager
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])
@@ -42,7 +43,9 @@ async def generate(
 
     A client that goes away while it waits cancels its generation.
     """
-    job = await run_in_threadpool(manager.generator.submit, body.request(), previews=body.previews)
+    job = await run_in_threadpool(
+        manager.generator.submit, body.request(), previews=throttled() if body.previews else never
+    )
     response.headers["Location"] = f"/v1/generations/{job.id}"
     if not wait or "respond-async" in prefer.lower():
         response.status_code = 202

@@ -61,7 +61,7 @@ def list_models(
 
     def build() -> ModelList:
         page = manager.catalog.page(manager.compatible_query(compatible_with, query) if compatible_with else query)
-        return ModelList(models=[ModelOut.of(m) for m in page.models], next=page.cursor)
+        return ModelList.of(page)
 
     return conditional.answer(build)
 

@@ -1,13 +1,8 @@
-"""What WebUI keeps between requests: the checkpoint that is in use, and what is being generated, to look at, skip or interrupt.
-
-Kept in memory, for the service's life.
-"""
+"""What is being generated over WebUI's API, to look at, skip or interrupt."""
 
 from __future__ import annotations
 
-import re
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from fastapi import Request
@@ -15,19 +10,12 @@ from starlette.concurrency import run_in_threadpool
 
 from api.following import give_up, until_ended
 from api.sdapi.schemas import Progress, State
-from probes import Kind
-from registry.catalog import Catalog
-from registry.errors import Cancelled, ModelNotFound
+from registry.errors import Cancelled
 from registry.generation import Job
 from registry.generation import State as JobState
+from registry.generation.previewing import throttled
 from registry.manager import Manager
-from registry.models import Model
 from registry.plans import GenerationRequest
-from registry.queries import Query
-
-SUFFIXES = (".safetensors", ".gguf", ".ckpt")
-_SUFFIX = "|".join(map(re.escape, SUFFIXES))
-_TITLE = re.compile(rf"(?P<name>.*?)(?:{_SUFFIX})?(?:\s*\[(?P<digest>[0-9a-fA-F]{{6,64}})\])?")
 
 
 @dataclass
@@ -48,30 +36,8 @@ class Console:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self._chosen: str | None = None
         self._tasks: list[Task] = []
 
-    # -- the checkpoint
-    def checkpoint(self, title: str | None = None, *, keep: bool = False) -> Model:
-        """By title, name, file or hash; with `keep` it is in use from now on. None: the one in use, else the first by name.
-
-        Raises ModelNotFound, InvalidRequest.
-        """
-        catalog = self._manager.catalog
-        if title:
-            model = checkpoint_called(catalog, title)
-            if keep:
-                self._chosen = model.id
-            return model
-        if self._chosen is not None:
-            with suppress(ModelNotFound):  # it was taken off the shelf meanwhile
-                return catalog.get(self._chosen)
-        found = catalog.page(Query(kind=Kind.CHECKPOINT, missing=False, limit=1)).models
-        if not found:
-            raise ModelNotFound("There is no checkpoint on the shelf. `modelshelf install` brings one.")
-        return found[0]
-
-    # -- what is being generated
     async def run(self, base: GenerationRequest, batches: int, request: Request) -> list[Job]:
         """The jobs that succeeded, batch by batch; those that were skipped or interrupted are missing. Raises what a job failed with."""
         task = Task(batches)
@@ -79,7 +45,7 @@ class Console:
         made: list[Job] = []
         try:
             for task.number in range(batches):
-                job = task.job = await run_in_threadpool(self._manager.generator.submit, base, previews=True)
+                job = task.job = await run_in_threadpool(self._manager.generator.submit, base, previews=throttled())
                 await until_ended(self._manager, job, request)
                 if job.error is None:
                     made.append(job)
@@ -137,21 +103,6 @@ class Console:
     def _stop(self, task: Task) -> None:
         if task.job is not None:
             give_up(self._manager, task.job)
-
-
-def checkpoint_called(catalog: Catalog, title: str) -> Model:
-    """Raises ModelNotFound, InvalidRequest."""
-    told = _TITLE.fullmatch(title.strip())
-    names = [title.strip(), told["name"]] if told else [title.strip()]
-    for name in dict.fromkeys(names):
-        with suppress(ModelNotFound):
-            return catalog.called(name)
-    digest = (told and told["digest"]) or title.strip()
-    if re.fullmatch(r"[0-9a-fA-F]{6,64}", digest):
-        found = catalog.page(Query(kind=Kind.CHECKPOINT, digest=digest, limit=1)).models
-        if found:
-            return found[0]
-    raise ModelNotFound(f"There is no checkpoint “{title}”; GET /sdapi/v1/sd-models lists them.", model=title)
 
 
 def _preview(job: Job) -> str | None:

@@ -16,9 +16,10 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from api.access import GENERATE, MANAGE, READ
+from api.checkpoints import SUFFIXES, Checkpoints, CheckpointsDep
 from api.deps import ManagerDep
 from api.problems import FAILURES, REFUSALS, raises
-from api.sdapi.console import SUFFIXES, Console
+from api.sdapi.console import Console
 from api.sdapi.schemas import (
     Checkpoint,
     Image2Image,
@@ -66,19 +67,21 @@ MADE = raises(*REFUSALS, *FAILURES)
 
 
 @router.post("/txt2img", dependencies=[GENERATE], responses=MADE)
-async def text_to_image(console: ConsoleDep, body: Text2Image, request: Request) -> Images:
+async def text_to_image(console: ConsoleDep, checkpoints: CheckpointsDep, body: Text2Image, request: Request) -> Images:
     """Pictures from a prompt, in which LoRAs stand as `<lora:name:0.8>` or `<lora:name:text encoders':denoiser's>`.
 
     What would change the pictures and cannot be done here (`enable_hr`, scripts, styles, masks ...) is refused, not left out.
     """
-    return await _generate(console, body, request, {})
+    return await _generate(console, checkpoints, body, request, {})
 
 
 @router.post("/img2img", dependencies=[GENERATE], responses=MADE)
-async def image_to_image(console: ConsoleDep, body: Image2Image, request: Request) -> Images:
+async def image_to_image(
+    console: ConsoleDep, checkpoints: CheckpointsDep, body: Image2Image, request: Request
+) -> Images:
     """Pictures from a picture and a prompt; else as txt2img."""
     start = {"image": _decoded(body.init_images[0]), "strength": body.denoising_strength}
-    return await _generate(console, body, request, start)
+    return await _generate(console, checkpoints, body, request, start)
 
 
 @router.get("/sd-models", dependencies=[READ])
@@ -124,17 +127,17 @@ async def list_spacings() -> list[Spacing]:
 
 
 @router.get("/options", dependencies=[READ], responses=raises(errors.ModelNotFound))
-async def show_options(console: ConsoleDep) -> Options:
+async def show_options(checkpoints: CheckpointsDep) -> Options:
     """The checkpoint in use, and what else is always so."""
-    model = await run_in_threadpool(console.checkpoint)
+    model = await run_in_threadpool(checkpoints.get)
     return Options(sd_model_checkpoint=title_of(model), sd_checkpoint_hash=model.sha256)
 
 
 @router.post("/options", dependencies=[GENERATE], responses=raises(errors.ModelNotFound))
-async def set_options(console: ConsoleDep, body: OptionsIn) -> OptionsSet:
+async def set_options(checkpoints: CheckpointsDep, body: OptionsIn) -> OptionsSet:
     """Chooses the checkpoint, by title, name, file name or hash. What else is set means nothing here, and is named in the answer."""
     if body.sd_model_checkpoint:
-        await run_in_threadpool(console.checkpoint, body.sd_model_checkpoint, keep=True)
+        await run_in_threadpool(checkpoints.get, body.sd_model_checkpoint, keep=True)
     return OptionsSet(ignored=_unknown(body.model_extra or {}))
 
 
@@ -201,12 +204,14 @@ _none_of("embeddings", {"loaded": {}, "skipped": {}}, dict[str, dict[str, Any]])
 _none_of("cmd-flags", {}, dict[str, Any])
 
 
-async def _generate(console: Console, body: Text2Image, request: Request, start: dict[str, Any]) -> Images:
+async def _generate(
+    console: Console, checkpoints: Checkpoints, body: Text2Image, request: Request, start: dict[str, Any]
+) -> Images:
     if refused := body.refused():
         raise InvalidRequest(f"{refused[0]} cannot be done here; leave it out.", field=refused[0])
     title = str(body.override_settings.get("sd_model_checkpoint") or "")
     keep = not body.override_settings_restore_afterwards
-    model = await run_in_threadpool(console.checkpoint, title, keep=keep)
+    model = await run_in_threadpool(checkpoints.get, title, keep=keep)
     asked = GenerationRequest(
         checkpoint=model.id,
         prompt=body.prompt,
