@@ -140,6 +140,13 @@ class Manager:
         if isinstance(parsed, PathSource):
             check_inside(parsed.path, (self.settings.root, *self.settings.allowed_folders))
         self._worker.check(source)
+        return self._queue_install(source)
+
+    def submit_starter(self) -> list[Install]:
+        """Queue the starter models; the base first."""
+        return [self._queue_install(str(repository)) for repository in starter_repositories()]
+
+    def _queue_install(self, source: str) -> Install:
         install = self._worker.open(source)
         self._submit(install.id)
         return install
@@ -150,6 +157,10 @@ class Manager:
         if install.state == State.QUEUED:
             self._submit(install_id)
         return install
+
+    def interrupt_installs(self) -> None:
+        """Those that run in this process are cancelled, for good: a user of the command line has pressed Ctrl-C."""
+        self._worker.stop(State.CANCELLED)
 
     def discard_install(self, install_id: str) -> None:
         """Cancel an install if it runs, and forget it and its partial files."""
