@@ -4,16 +4,38 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 
 from fastapi import FastAPI
 
 from api.conditional import Bodies
 from api.guard import Guard
-from api.problems import Problem, install_handlers
-from api.routes import families, generations, installs, models, page, plans, previews, probes, residency, scans
+from api.limits import BodyLimit, RateLimit
+from api.metrics import Metrics
+from api.observing import Observing
+from api.problems import EVERYWHERE, install_handlers, raises
+from api.routes import (
+    families,
+    generations,
+    health,
+    installs,
+    models,
+    page,
+    plans,
+    previews,
+    probes,
+    residency,
+    scans,
+    settings,
+)
 from registry.manager import Manager
 
-PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
+DESCRIPTION = """Probes weight files, keeps them on a shelf, and generates with them.
+
+Every error is `application/problem+json` with a stable `code`. Lists are bounded; what takes long is a job, whose events are followed by
+`text/event-stream` and go on after `Last-Event-ID`. A service that listens beyond its machine asks for a token, as `Authorization: Bearer`
+or as the password of `Basic`; the scopes that an operation asks of it (`read`, `generate`, `manage`) stand with the operation.
+"""
 
 
 def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
@@ -28,15 +50,34 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
     app = FastAPI(
         title="modelshelf",
         summary="Model manager and registry service for diffusion models",
-        version="0.1.0",
+        description=DESCRIPTION,
+        version=metadata.version("modelshelf"),
         lifespan=lifespan,
-        responses={"default": {"description": "An error, as problem+json.", **PROBLEM}},
+        responses=raises(*EVERYWHERE),
     )
-    app.add_middleware(Guard, admits=manager.tokens.admits, is_local=is_local)
     app.state.manager = manager
     app.state.bodies = Bodies()
+    app.state.metrics = Metrics(manager)
+    # The last that is added is the first that a request meets.
+    app.add_middleware(BodyLimit, nbytes=int(manager.settings.max_body_mib * 2**20))
+    app.add_middleware(RateLimit, per_minute=manager.settings.requests_per_minute)
+    app.add_middleware(Guard, find=manager.tokens.find, is_local=is_local)
+    app.add_middleware(Observing, on_request=app.state.metrics.on_request)
     install_handlers(app)
-    for routes in (models, families, previews, installs, probes, scans, plans, generations, residency, page):
+    for routes in (
+        models,
+        families,
+        previews,
+        installs,
+        probes,
+        scans,
+        plans,
+        generations,
+        residency,
+        settings,
+        health,
+        page,
+    ):
         app.include_router(routes.router)
     app.mount("/page", page.PageFiles())
     return app

@@ -1,48 +1,82 @@
-"""Who may speak to the service: this machine, and whoever shows a token."""
+"""Who speaks to the service: this machine, or whoever shows a token; all others are turned away here."""
 
 from __future__ import annotations
 
+from base64 import b64decode
+from binascii import Error as NotBase64
 from collections.abc import Callable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import problem, status_of
+from api.access import LOCAL, NOBODY, Caller
+from api.problems import answer
+from registry import scopes
 from registry.errors import ModelshelfError, RequestRefused, TokenRequired
+from registry.tables import ApiToken
+
+PUBLIC = ("/healthz", "/readyz", "/v1/images/files/")
+"""What is answered to everybody: whether it is alive, and pictures by an address that only their owner was told."""
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="modelshelf", Basic realm="modelshelf"'}
+_SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
-    """`admits` looks a token up. Without one, only a service that listens on loopback (`is_local`) answers, and only to requests that
-    name it so: a web page whose host name was made to resolve to 127.0.0.1 names another host (DNS rebinding).
+    """Puts the Caller into `request.state.caller`. `find` looks a token up.
+
+    Without a token, only a service that listens on loopback (`is_local`) answers, and only to requests that name it so: a web page whose
+    host name was made to resolve to 127.0.0.1 names another host (DNS rebinding). A page of another site that makes a browser post here
+    is told by its Origin, and turned away unless it shows a bearer token, which browsers do not add by themselves.
     """
 
-    def __init__(self, app: ASGIApp, admits: Callable[[str], bool], is_local: bool) -> None:
+    def __init__(self, app: ASGIApp, find: Callable[[str], ApiToken | None], is_local: bool) -> None:
         self._app = app
-        self._admits = admits
+        self._find = find
         self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (error := await self._refusal(Headers(scope=scope))) is not None:
-            status = status_of(error)
-            body = problem(error.code, error.message, status).model_dump(exclude_none=True)
-            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-            await JSONResponse(body, status, headers, "application/problem+json")(scope, receive, send)
-            return
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            caller, error = await self._identify(headers, scope["method"], scope["path"])
+            if error is not None:
+                await answer(error, CHALLENGE if isinstance(error, TokenRequired) else None)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    async def _refusal(self, headers: Headers) -> ModelshelfError | None:
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and await run_in_threadpool(self._admits, token.strip()):
-            return None
+    async def _identify(self, headers: Headers, method: str, path: str) -> tuple[Caller, ModelshelfError | None]:
+        scheme, token = _shown(headers.get("authorization", ""))
+        found = await run_in_threadpool(self._find, token) if token else None
+        if method not in _SAFE and scheme != "bearer" and _is_foreign(headers):
+            return NOBODY, RequestRefused("A page of another site asked for this; from there, show a bearer token.")
+        if found is not None:
+            return Caller(found.id, frozenset(map(scopes.Scope, found.scopes))), None
+        if path.startswith(PUBLIC):
+            return NOBODY, None
         if not self._is_local:
-            return TokenRequired("Show a token: Authorization: Bearer ... `modelshelf token create` makes one.")
+            return NOBODY, TokenRequired("Show a token: Authorization: Bearer ... `modelshelf token create` makes one.")
         if not is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
-            return RequestRefused("This service answers on localhost only. From elsewhere, show a token.")
-        return None
+            return NOBODY, RequestRefused("This service answers on localhost only. From elsewhere, show a token.")
+        return LOCAL, None
+
+
+def _shown(header: str) -> tuple[str, str]:
+    """Scheme and token of an Authorization header; of Basic, the token is the password."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() != "basic":
+        return scheme.lower(), value.strip() if scheme.lower() == "bearer" else ""
+    try:
+        return "basic", b64decode(value, validate=True).decode().partition(":")[2]
+    except (NotBase64, UnicodeDecodeError):
+        return "basic", ""
+
+
+def _is_foreign(headers: Headers) -> bool:
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
 
 
 def is_loopback(host: str) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from registry import errors
@@ -19,7 +21,12 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.InvalidRequest: 422,
     errors.WrongState: 409,
     errors.TokenRequired: 401,
+    errors.InsufficientScope: 403,
     errors.RequestRefused: 403,
+    errors.RequestTooLarge: 413,
+    errors.RateLimited: 429,
+    errors.MethodNotAllowed: 405,
+    errors.NotReady: 503,
     errors.NotFound: 404,
     errors.Refused: 422,
     errors.GatedRepository: 403,
@@ -42,25 +49,42 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
 }
 
 
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being answered."""
+
+MEDIA_TYPE = "application/problem+json"
+
+
 class Problem(BaseModel):
-    """An error as every endpoint answers it, with media type application/problem+json."""
+    """An error as every endpoint answers it, with media type application/problem+json (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    errors: list[dict[str, Any]] | None = None
-    facts: dict[str, Any] | None = None
-
-
-def status_of(error: errors.ModelshelfError) -> int:
-    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+    type: str = Field(examples=["urn:modelshelf:model_not_found"])
+    title: str = Field(description="The status in words.", examples=["Not Found"])
+    status: int = Field(examples=[404])
+    code: str = Field(description="Stable; api/ERRORS.md lists them.", examples=["model_not_found"])
+    detail: str = Field(description="What went wrong and what to do, for people.", examples=["There is no model “x”."])
+    request_id: str | None = Field(default=None, description="As in the header X-Request-ID and in the log.")
+    errors: list[dict[str, Any]] | None = Field(default=None, description="Of an invalid request: field, message.")
+    facts: dict[str, Any] | None = Field(default=None, description="For programs; which, depends on the code.")
 
 
-def problem(code: str, detail: str, status: int, **more: Any) -> Problem:
-    title = HTTPStatus(status).phrase
-    return Problem(type=f"urn:modelshelf:{code}", title=title, status=status, code=code, detail=detail, **more)
+def status_of(error: errors.ModelshelfError | type[errors.ModelshelfError]) -> int:
+    cls = error if isinstance(error, type) else type(error)
+    return next(STATUS[above] for above in cls.__mro__ if above in STATUS)
+
+
+def told(error: errors.ModelshelfError, **more: Any) -> Problem:
+    """An error as it is answered."""
+    status = status_of(error)
+    return Problem(
+        type=f"urn:modelshelf:{error.code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        code=error.code,
+        detail=error.message,
+        facts=error.detail or None,
+        **more,
+    )
 
 
 def recorded(error: dict[str, Any]) -> Problem:
@@ -68,35 +92,96 @@ def recorded(error: dict[str, Any]) -> Problem:
     return told(errors.recreate(error["code"], error["message"], error["detail"]))
 
 
-def told(error: errors.ModelshelfError) -> Problem:
-    """An error as it is answered, for where it is part of an answer."""
-    return problem(error.code, error.message, status_of(error), facts=error.detail or None)
+def answer(error: errors.ModelshelfError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+    problem = told(error, request_id=REQUEST_ID.get(), **more)
+    later = {"Retry-After": str(error.detail["retry_after"])} if "retry_after" in error.detail else {}
+    return JSONResponse(
+        problem.model_dump(exclude_none=True), problem.status, {**(headers or {}), **later}, media_type=MEDIA_TYPE
+    )
+
+
+EVERYWHERE: tuple[type[errors.ModelshelfError], ...] = (
+    errors.TokenRequired,
+    errors.InsufficientScope,
+    errors.RequestRefused,
+    errors.InvalidRequest,
+    errors.RateLimited,
+    errors.ModelshelfError,
+)
+"""What every route may answer."""
+
+
+def raises(*classes: type[errors.ModelshelfError]) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: the statuses of these errors, each with all codes that it may come with."""
+    by_status: dict[int | str, list[str]] = {status_of(cls): [] for cls in classes}
+    for cls in dict.fromkeys((*EVERYWHERE, *classes)):
+        if (status := status_of(cls)) in by_status:
+            by_status[status].append(cls.code)
+    return {status: _described(codes) for status, codes in sorted(by_status.items(), key=str)}
+
+
+def _described(codes: Iterable[str]) -> dict[str, Any]:
+    meanings = errors.meanings()
+    return {
+        "description": "; ".join(f"`{code}`: {meanings[code]}" for code in codes),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+SOURCE_ERRORS: tuple[type[errors.ModelshelfError], ...] = (
+    errors.InvalidSource,
+    *errors.every_error(errors.Refused),
+    errors.RepositoryNotFound,
+    errors.RevisionNotFound,
+    errors.FileMissing,
+    errors.HubUnreachable,
+)
+"""What a source that is named in a request may be answered with."""
+
+REFUSALS: tuple[type[errors.ModelshelfError], ...] = (
+    errors.ModelNotFound,
+    errors.FileMissing,
+    errors.IncompatibleAdapter,
+    errors.NotGenerable,
+    errors.UnusableFile,
+)
+"""What can be seen to be wrong with a generation before it begins."""
+
+FAILURES: tuple[type[errors.ModelshelfError], ...] = (
+    errors.QueueFull,
+    errors.Cancelled,
+    errors.OutOfMemory,
+    errors.BackendUnavailable,
+)
+"""And what else may come of it."""
+
+_FRAMEWORK: dict[int, type[errors.ModelshelfError]] = {
+    400: errors.InvalidRequest,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.RequestTooLarge,
+}
+"""What FastAPI answers by itself, in our codes."""
+
+
+def invalid(error: RequestValidationError) -> tuple[errors.InvalidRequest, list[dict[str, str]]]:
+    """What does not fit the schema, in one sentence and field by field."""
+    found = [{"field": ".".join(map(str, e["loc"][1:])), "message": e["msg"]} for e in error.errors()]
+    words = "; ".join(f"{e['field'] or 'body'}: {e['message']}" for e in found)
+    return errors.InvalidRequest(words), found
 
 
 def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.ModelshelfError)
-    def expected(_: Request, error: errors.ModelshelfError) -> JSONResponse:
-        answer = _answer(status_of(error), error.code, error.message, facts=error.detail or None)
-        if "retry_after" in error.detail:
-            answer.headers["Retry-After"] = str(error.detail["retry_after"])
-        return answer
+    async def expected(_: Request, error: errors.ModelshelfError) -> JSONResponse:
+        return answer(error)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        found = [{"field": ".".join(map(str, e["loc"][1:])), "message": e["msg"]} for e in error.errors()]
-        detail = "; ".join(f"{e['field'] or 'body'}: {e['message']}" for e in found)
-        return _answer(422, "invalid_request", detail, errors=found)
-
-    @app.exception_handler(Exception)
-    def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        """uvicorn logs the traceback."""
-        return _answer(500, "error", f"An error of modelshelf itself: {type(error).__name__}: {error}")
+    async def unfit(_: Request, error: RequestValidationError) -> JSONResponse:
+        told, found = invalid(error)
+        return answer(told, errors=found)
 
     @app.exception_handler(HTTPException)
-    def framework(_: Request, error: HTTPException) -> JSONResponse:
-        return _answer(error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
-
-
-def _answer(status: int, code: str, detail: str, **more: Any) -> JSONResponse:
-    body = problem(code, detail, status, **more).model_dump(exclude_none=True)
-    return JSONResponse(body, status, media_type="application/problem+json")
+    async def framework(_: Request, error: HTTPException) -> JSONResponse:
+        cls = _FRAMEWORK.get(error.status_code, errors.ModelshelfError)
+        return answer(cls(str(error.detail)), error.headers)

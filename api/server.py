@@ -9,6 +9,7 @@ import uvicorn
 
 from api.app import create_app
 from api.guard import is_loopback
+from api.logs import configure
 from registry.errors import TokenRequired
 from registry.manager import Manager
 
@@ -34,11 +35,13 @@ def run(manager: Manager, host: str, port: int) -> None:
         raise TokenRequired(
             f"On {host} others could use the service, and no token is there to tell friends by. Make one first: modelshelf token create"
         )
+    configure(manager.settings.log_format, manager.settings.log_level)
     config = uvicorn.Config(
         create_app(manager, is_local=is_local),
         host=host,
         port=port,
-        log_level="warning",
+        log_config=None,  # api/logs.py has them all
+        access_log=False,  # api/observing.py has it
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after its shutdown

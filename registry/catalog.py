@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, String, cast, delete, func, insert, or_, select, update
 
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
 from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, insert_new, read, rows_of, table_of, write
-from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, TagRow, now
+from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, StatementRow, TagRow, now
 
 
 class Entry(NamedTuple):
@@ -83,6 +84,27 @@ class Catalog:
                     f"There is no model “{reference}”. `modelshelf list` shows what is installed.", model=reference
                 )
             return read(connection, rows)[0]
+
+    def called(self, name: str) -> Model:
+        """By what `get` takes, else by the name of its file or the one that it was trained under. Raises ModelNotFound, InvalidRequest."""
+        try:
+            return self.get(name)
+        except ModelNotFound:
+            if not storable(name):
+                raise
+            statement = table_of(StatementRow)
+            stem = MODEL.c.path.contains(f"/{name}.", autoescape=True)
+            trained = (statement.c.name == "output_name", cast(statement.c.value, String) == json.dumps(name))
+            named = MODEL.c.id.in_(select(statement.c.model_id).where(*trained))
+            query = select(MODEL).where(or_(stem, named)).order_by(MODEL.c.name_key).limit(2)
+            with self._engine.connect() as connection:
+                found = read(connection, connection.execute(query).mappings().all())
+        if len(found) > 1:
+            names = [model.name for model in found]
+            raise InvalidRequest(f"“{name}” is the file of several models: {', '.join(names)}.", names=names)
+        if not found:
+            return self.get(name)
+        return found[0]
 
     def has_name(self, name: str) -> bool:
         """Whether a model has this name, whatever the case."""

@@ -1,22 +1,28 @@
 """Every error that modelshelf tells a user about. Codes are stable; `api/problems.py` alone knows their HTTP status.
 
-ModelshelfError
+ModelshelfError                   error                   an error of modelshelf itself
 ├── InvalidRequest                invalid_request         a field's value cannot be used
 │   ├── InvalidSource             invalid_source          not a URL, repository id or path that can be installed from
 │   └── LocalOnly                 local_only              a command on this machine's files, asked of a service elsewhere
 ├── WrongState                    wrong_state             an install that has ended, or is elsewhere, cannot be moved so
 ├── TokenRequired                 token_required          the service listens beyond this machine, and no token was shown
-├── RequestRefused                request_refused         asked of a service on this machine under another host's name
-├── NotFound
+├── InsufficientScope             insufficient_scope      the token that was shown is not for this
+├── RequestRefused                request_refused         asked under another host's name than this machine's, or by another site's page
+├── RequestTooLarge               request_too_large       the body has more bytes than the service takes
+├── RateLimited                   rate_limited            too many requests with one token; `detail` has `retry_after`, in seconds
+├── MethodNotAllowed              method_not_allowed      the address is there, but not for this method
+├── NotReady                      not_ready               the service cannot work now: its database or its folder is out of reach
+├── NotFound                      not_found               nothing is at this address
 │   ├── ModelNotFound             model_not_found         no such model in the registry
-│   ├── InstallNotFound           install_not_found
+│   ├── InstallNotFound           install_not_found       no such install, or it was forgotten
 │   ├── GenerationNotFound        generation_not_found    no such generation, or it ended so long ago that it was forgotten
-│   ├── ScanNotFound              scan_not_found
+│   ├── PictureNotFound           picture_not_found       the address of a picture has expired, or the picture was forgotten
+│   ├── ScanNotFound              scan_not_found          no such scan, or it was forgotten
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
-│   ├── RevisionNotFound          revision_not_found
+│   ├── RevisionNotFound          revision_not_found      the repository has no such branch, tag or commit
 │   ├── FileMissing               file_not_found          the repository, folder or disk has no such file
 │   └── NotResident               not_resident            the model is in no memory, so that it cannot be put out of it
-├── Refused                       the source is reachable, its content is not taken
+├── Refused                       refused                 the source is reachable, its content is not taken
 │   ├── GatedRepository           gated_repository        its terms must be accepted on the Hub first
 │   ├── TokenRefused              token_refused           the Hub does not accept the HF_TOKEN that it was shown
 │   ├── HostRefused               host_refused            the host is not among those that may be installed from
@@ -27,7 +33,7 @@ ModelshelfError
 │   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
 │   ├── NotIdentified             not_identified          a weight file that no signature, or more than one, matches
 │   └── KindNotTaken              kind_not_taken          recognised (a VAE, a ControlNet ...) but not managed here
-├── TransferFailed
+├── TransferFailed                transfer_failed         the bytes did not come
 │   ├── HubUnreachable            hub_unreachable         no connection, time-out, 5xx after the retries
 │   ├── ServiceUnreachable        service_unreachable     no `modelshelf serve` answers at the configured address
 │   ├── DownloadIncomplete        download_incomplete     the connection ended early; the bytes so far are kept
@@ -37,7 +43,7 @@ ModelshelfError
 ├── Cancelled                     cancelled               the user stopped it; what was fetched so far is kept
 ├── IncompatibleAdapter           incompatible_adapter    the LoRA's tensors do not fit the checkpoint
 ├── QueueFull                     queue_full              too many generations wait; `detail` has `retry_after`, in seconds
-└── GenerationFailed
+└── GenerationFailed              generation_failed       no picture could be made
     ├── BackendUnavailable        backend_unavailable     what the setting `backend` names cannot be loaded
     ├── NotGenerable              not_generable           this checkpoint cannot be run by the backend, and why
     └── OutOfMemory               out_of_memory           the device has too little memory for it
@@ -45,6 +51,7 @@ ModelshelfError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -80,8 +87,28 @@ class TokenRequired(ModelshelfError):
     code = "token_required"
 
 
+class InsufficientScope(ModelshelfError):
+    code = "insufficient_scope"
+
+
 class RequestRefused(ModelshelfError):
     code = "request_refused"
+
+
+class RequestTooLarge(ModelshelfError):
+    code = "request_too_large"
+
+
+class RateLimited(ModelshelfError):
+    code = "rate_limited"
+
+
+class MethodNotAllowed(ModelshelfError):
+    code = "method_not_allowed"
+
+
+class NotReady(ModelshelfError):
+    code = "not_ready"
 
 
 class NotFound(ModelshelfError):
@@ -98,6 +125,10 @@ class InstallNotFound(NotFound):
 
 class GenerationNotFound(NotFound):
     code = "generation_not_found"
+
+
+class PictureNotFound(NotFound):
+    code = "picture_not_found"
 
 
 class ScanNotFound(NotFound):
@@ -222,13 +253,19 @@ class OutOfMemory(GenerationFailed):
 
 def recreate(code: str, message: str, detail: Mapping[str, Any]) -> ModelshelfError:
     """The error that a service answered or a row recorded; of an unknown code (a newer service's) the root of the tree, with that code."""
-    known = {cls.code: cls for cls in _tree(ModelshelfError)}
+    known = {cls.code: cls for cls in every_error()}
     error = known.get(code, ModelshelfError)(message, **detail)
     error.code = code
     return error
 
 
-def _tree(cls: type[ModelshelfError]) -> Iterator[type[ModelshelfError]]:
+def every_error(cls: type[ModelshelfError] = ModelshelfError) -> Iterator[type[ModelshelfError]]:
+    """The tree, each class before those below it."""
     yield cls
     for child in cls.__subclasses__():
-        yield from _tree(child)
+        yield from every_error(child)
+
+
+def meanings() -> dict[str, str]:
+    """Code -> what it means, as the tree above says it."""
+    return dict(re.findall(r"^[│├└─ ]*\w+ {2,}([a-z_]+) {2,}(\S.*)$", __doc__ or "", re.MULTILINE))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from threading import Event, Lock, Thread
@@ -15,7 +18,7 @@ from registry.backends.loading import load_backend
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
-from registry.errors import InvalidRequest, NotResident
+from registry.errors import DatabaseUnavailable, InvalidRequest, NotReady, NotResident, WrongState
 from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
@@ -23,7 +26,9 @@ from registry.installs.folders import check_inside
 from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
+from registry.measures import Measures, What
 from registry.models import Model
+from registry.plans import Limits
 from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
 from registry.scans.service import Scans
@@ -68,15 +73,26 @@ class Manager:
         self.fits = Fits(self._engine, self.catalog)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
         self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
-        self.installs = InstallBook(self._engine)
+        self.measures = Measures()
+        self.installs = InstallBook(self._engine, self.measures)
         self.tokens = Tokens(self._engine)
-        self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
+        self._worker = Worker(
+            settings,
+            self._engine,
+            self.installs,
+            self.catalog,
+            registered=self.fits.catch_up,
+            measures=self.measures,
+        )
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
         self._running: dict[str, Future[Model]] = {}
         self._submitting = Lock()
         self._closing = Event()
         self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
-        self.generator = Generator(self.catalog, lambda: self._backend, settings.queue)
+        limits = Limits(settings.max_pictures, settings.max_side, settings.max_prompt)
+        self.generator = Generator(
+            self.catalog, lambda: self._backend, settings.queue, limits=limits, measures=self.measures
+        )
 
     @cached_property
     def _backend(self) -> Backend:
@@ -90,6 +106,15 @@ class Manager:
             batch=settings.batch,
         )
         return load_backend(settings.backend, options)
+
+    def check_ready(self) -> None:
+        """Raises NotReady, with what is the matter."""
+        try:
+            self.catalog.version()
+        except DatabaseUnavailable as error:
+            raise NotReady(error.message) from error
+        if not os.access(self.settings.root, os.W_OK):
+            raise NotReady(f"{self.settings.root} cannot be written to.")
 
     # -- what is loaded
     def residents(self) -> Residents:
@@ -203,7 +228,8 @@ class Manager:
 
     def inquire(self, source: str) -> Inquiry:
         """What an install of it would bring, and which checkpoints it would fit."""
-        return inquire(source, self.settings, self.catalog)
+        with self.measures.timed(What.PROBED):
+            return inquire(source, self.settings, self.catalog)
 
     def set_preview(self, model: str, picture: bytes | None) -> Model:
         """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
@@ -257,6 +283,26 @@ class Manager:
         if query.family not in (None, base.family):
             raise InvalidRequest(f"{base.name} is {base.family}: nothing of {query.family} fits it.", field="family")
         return replace(query, family=base.family, fits=base.structure or "", missing=False)
+
+    def remove(self, reference: str, *, files: bool = False) -> None:
+        """Off the shelf, and out of memory; `files`: also off the disk.
+
+        Raises ModelNotFound; WrongState: somebody works with it, or its files are not modelshelf's own.
+        """
+        model = self.catalog.get(reference)
+        path = self.catalog.path(model)
+        if files and not model.managed:
+            raise WrongState(
+                f"{model.name} was registered where it lies, {path}; modelshelf never deletes there. Keep its file.",
+                model=model.id,
+            )
+        with suppress(NotResident):
+            self.evict(model.id)
+        self.catalog.remove(
+            model
+        )  # first: a file that nobody knows is found by `gc`, a model without its file fails later
+        if files:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     # -- newer versions
     def updates(self, models: Iterable[Model]) -> Iterator[Update]:

@@ -26,6 +26,21 @@ class Sourced(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one request may ask for: pictures, pixels on a side, characters of a prompt.
+
+    4096 pixels have sixty times the area that sd-1 was trained on; beyond it a request only exhausts memory.
+    """
+
+    pictures: int = 16
+    side: int = 4096
+    prompt: int = 10_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterRequest:
     """`text_weight`: for the text encoders alone; None: as `weight`."""
 

@@ -17,7 +17,17 @@ from registry.accelerations import GUIDE, Accelerated, acceleration
 from registry.backends.schedulers import canonical
 from registry.errors import InvalidRequest
 from registry.models import Model
-from registry.plans import AdapterRequest, ConfigFacts, GenerationRequest, Origin, Plan, PlannedAdapter, Sourced
+from registry.plans import (
+    DEFAULT_LIMITS,
+    AdapterRequest,
+    ConfigFacts,
+    GenerationRequest,
+    Limits,
+    Origin,
+    Plan,
+    PlannedAdapter,
+    Sourced,
+)
 
 __all__ = ["AdapterRequest", "GenerationRequest", "Plan", "Sourced", "adapter_weight", "check_overrides", "make_plan"]
 
@@ -34,15 +44,7 @@ STRENGTH = 0.75
 """Of image-to-image when nobody says: three quarters of the steps run, which keeps the layout and changes the rest."""
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 MAX_ABS_WEIGHT = 4.0  # beyond it every known LoRA only makes noise: surely a typing error
-MAX_SIDE = 4096  # pixels: sixty times the area that sd-1 was trained on; beyond it a request only exhausts memory
-LIMITS = {
-    "steps": (1, 150),
-    "cfg": (0.0, 30.0),
-    "n": (1, 16),
-    "width": (8, MAX_SIDE),
-    "height": (8, MAX_SIDE),
-    "strength": (0.0, 1.0),
-}
+_RANGES = {"steps": (1, 150), "cfg": (0.0, 30.0), "strength": (0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,15 @@ def make_plan(
     config: ConfigFacts,
     start: StartPicture | None = None,
     text_weights: Mapping[str, float] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     random_seed: Callable[[], int] = lambda: secrets.randbelow(2**32),
 ) -> Plan:
-    """Raises InvalidRequest for values outside LIMITS or an adapter named twice.
+    """Raises InvalidRequest for values out of range, or an adapter named twice.
 
     `text_weights`: adapter's id -> what is asked for the text encoders.
     """
     text_weights = text_weights or {}
-    _check(request, adapters, text_weights)
+    _check(request, adapters, text_weights, limits)
     active = [model for model, weight in adapters if weight != 0]
     found = [(model, fast) for model in active if (fast := acceleration(model))]
     beside_lcm = any(fast.recipe.trait == "lcm" for _, fast in found)
@@ -225,7 +228,7 @@ def _asked_or(requested: int | None, otherwise: Callable[[], int], by: str) -> S
 
 def check_overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The user's own settings, or InvalidRequest."""
-    _check_limits(settings)
+    _check_ranges(settings, _RANGES)
     for name in ("weight", "weight_min", "weight_max"):
         if (weight := settings.get(name)) is not None:
             _check_weight(f"The {name.replace('_', ' ')}", weight)
@@ -238,8 +241,8 @@ def check_overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _check_limits(values: Mapping[str, Any]) -> None:
-    for name, (low, high) in LIMITS.items():
+def _check_ranges(values: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
+    for name, (low, high) in ranges.items():
         value = values.get(name)
         if value is not None and not low <= value <= high:
             raise InvalidRequest(f"{name} is {value}; it must be between {low} and {high}.", field=name)
@@ -253,9 +256,17 @@ def _check_weight(whose: str, weight: float) -> None:
 
 
 def _check(
-    request: GenerationRequest, adapters: Sequence[tuple[Model, float | None]], text_weights: Mapping[str, float]
+    request: GenerationRequest,
+    adapters: Sequence[tuple[Model, float | None]],
+    text_weights: Mapping[str, float],
+    limits: Limits,
 ) -> None:
-    _check_limits({name: getattr(request, name) for name in LIMITS})
+    side = (8, limits.side)
+    ranges = {**_RANGES, "n": (1, limits.pictures), "width": side, "height": side}
+    _check_ranges({name: getattr(request, name) for name in ranges}, ranges)
+    for name in ("prompt", "negative_prompt"):
+        if (length := len(getattr(request, name))) > limits.prompt:
+            raise InvalidRequest(f"{name} has {length} characters; it may have {limits.prompt}.", field=name)
     if request.strength is not None and request.image is None:
         raise InvalidRequest("strength is of image-to-image; there is no image.", field="strength")
     if request.prediction_type not in (None, *PREDICTION_TYPES):

@@ -19,6 +19,7 @@ _HEADER_FACTS = {
     "modelspec.author": "author",
     "modelspec.license": "license",
     "modelspec.description": "description",
+    "ss_output_name": "output_name",  # kohya's trainer: the name that it was saved under, which prompts may call it by
 }
 
 

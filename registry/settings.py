@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AliasChoices, Field, IPvAnyNetwork, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_SECRET = ("hub_token", "token")
+
+
+class Shown(NamedTuple):
+    """A setting for people. `value` is JSON-ready; `default`: nobody has set it."""
+
+    name: str
+    variable: str
+    value: Any
+    default: bool
+    description: str
 
 
 class Settings(BaseSettings):
@@ -72,6 +85,24 @@ class Settings(BaseSettings):
     queue: int = Field(
         default=64, ge=1, description="Generations that may wait; beyond it a request is answered 429 with Retry-After."
     )
+    max_pictures: int = Field(default=16, ge=1, description="Most pictures that one request may ask for.")
+    max_side: int = Field(
+        default=4096, ge=8, description="Most pixels that a picture may have on a side, whether asked for or sent."
+    )
+    max_prompt: int = Field(
+        default=10_000, ge=1, description="Most characters of a prompt; what a model reads of it is far less."
+    )
+    max_body_mib: float = Field(default=64, gt=0, description="Most MiB of a request's body; beyond it, 413.")
+    requests_per_minute: int = Field(
+        default=1200, ge=1, description="Requests that one token may make in a minute; beyond it, 429 with Retry-After."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How `serve` logs to standard error: `text` for people, `json`, an object a line."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="From what level on: `debug`, `info` (a line for every request), `warning`, `error`.",
+    )
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."
     )
@@ -121,6 +152,24 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """The environment variable of a setting."""
+        alias = cls.model_fields[name].validation_alias
+        return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"MODELSHELF_{name.upper()}"
+
+    def shown(self) -> Iterator[Shown]:
+        """Every setting as others may see it: of a secret whether there is one, of an address no password."""
+        from sqlalchemy.engine import make_url  # takes longer to import than most commands run
+
+        for name, value in self.model_dump(mode="json").items():
+            if name in _SECRET:
+                value = "set" if value else None
+            elif name == "database_url" and value:
+                value = make_url(value).render_as_string(hide_password=True)
+            field = type(self).model_fields[name]
+            yield Shown(name, self.variable(name), value, name not in self.model_fields_set, field.description or "")
 
     @property
     def database(self) -> str:

@@ -305,4 +305,5 @@ class ApiToken(SQLModel, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=12)
     name: str
     digest: str = Field(unique=True)  # SHA-256, hex
+    scopes: list[str] = Field(sa_column=Column(JSON, nullable=False))  # registry/tokens.py
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))

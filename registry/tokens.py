@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from hashlib import sha256
 
 from sqlalchemy import Engine, delete
@@ -10,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
 from registry.errors import NotFound
+from registry.scopes import EVERY_SCOPE, Scope
 from registry.tables import ApiToken
 
 PREFIX = "msh_"  # so that a leaked one is recognised
@@ -20,11 +22,11 @@ class Tokens:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, name: str) -> str:
+    def create(self, name: str, scopes: Collection[Scope] = EVERY_SCOPE) -> str:
         """A new token, told this once."""
         token = PREFIX + secrets.token_urlsafe(_BYTES)
         with unit_of_work(self._engine) as session:
-            session.add(ApiToken(name=name, digest=_digest(token)))
+            session.add(ApiToken(name=name, digest=_digest(token), scopes=sorted(scopes)))
         return token
 
     def list(self) -> list[ApiToken]:
@@ -38,10 +40,10 @@ class Tokens:
             if not session.connection().execute(delete(ApiToken).where(col(ApiToken.id) == token_id)).rowcount:
                 raise NotFound(f"There is no token “{token_id}”; `modelshelf token list` shows them.", token=token_id)
 
-    def admits(self, token: str) -> bool:
+    def find(self, token: str) -> ApiToken | None:
         """The look-up is by digest: how long it takes tells nothing of a token."""
         with Session(self._engine) as session:
-            return session.exec(select(ApiToken.id).where(ApiToken.digest == _digest(token))).first() is not None
+            return session.exec(select(ApiToken).where(ApiToken.digest == _digest(token))).first()
 
 
 def _digest(token: str) -> str:

@@ -24,7 +24,7 @@ def environment(root: Path, endpoint: str, **more: str) -> dict[str, str]:
     return (
         kept
         | {"NO_PROXY": "127.0.0.1", "MODELSHELF_ROOT": str(root), "HF_ENDPOINT": endpoint, "MODELSHELF_DEVICE": "cpu"}
-        | {"MODELSHELF_ALLOWED_NETWORKS": NETWORK}
+        | {"MODELSHELF_ALLOWED_NETWORKS": NETWORK, "MODELSHELF_LOG_LEVEL": "warning"}
         | more
     )
 

@@ -78,9 +78,9 @@ def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence
     """Numbers of the columns that are shown."""
     from rich.cells import cell_len
 
-    needs = {i: max(cell_len(cell) for cell in (name, *(row[i] for row in rows))) + 1 for i, name in enumerate(head)}
+    needs = {i: max(cell_len(cell) for cell in (name, *(row[i] for row in rows))) + 2 for i, name in enumerate(head)}
     for name in spare:
-        if sum(needs.values()) - 1 > width:
+        if sum(needs.values()) - 2 > width:
             del needs[head.index(name)]
     return list(needs)
 

@@ -8,6 +8,7 @@ import typer
 
 from api.cli.output import print_table
 from api.cli.shelf import opened_manager
+from registry.scopes import EVERY_SCOPE, Scope
 
 app = typer.Typer()
 token = typer.Typer(
@@ -15,19 +16,30 @@ token = typer.Typer(
 )
 app.add_typer(token, name="token")
 
+Scopes = Annotated[
+    list[Scope] | None,
+    typer.Option(
+        "--scope",
+        help="What it opens: looking, generating, or everything that changes the shelf. Once for each; left out: all three.",
+    ),
+]
+
 
 @token.command()
-def create(name: Annotated[str, typer.Argument(help="Whom it is for; for your own memory.")] = "") -> None:
+def create(
+    name: Annotated[str, typer.Argument(help="Whom it is for; for your own memory.")] = "", scope: Scopes = None
+) -> None:
     """Make a token and print it, this once: only its digest is kept."""
     with opened_manager() as manager:
-        print(manager.tokens.create(name))
+        print(manager.tokens.create(name, scope or EVERY_SCOPE))
 
 
 @token.command("list")
 def list_tokens() -> None:
     """The tokens that are in force."""
     with opened_manager() as manager:
-        print_table(("id", "name", "made"), [(t.id, t.name, f"{t.created_at:%Y-%m-%d}") for t in manager.tokens.list()])
+        rows = [(t.id, t.name, ", ".join(t.scopes), f"{t.created_at:%Y-%m-%d}") for t in manager.tokens.list()]
+        print_table(("id", "name", "opens", "made"), rows)
 
 
 @token.command()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -17,7 +18,7 @@ def read(record: type[T], source: Any, /, **known: Any) -> T:
 
     What the record has no field for is passed over (a newer service says more); a field that the source does not have is None.
     """
-    look = source.get if isinstance(source, Mapping) else lambda name: getattr(source, name, None)
+    look: Callable[[str], Any] = source.get if isinstance(source, Mapping) else partial(_attribute, source)
     return record(
         **{name: known[name] if name in known else _value(hint, look(name)) for name, hint in _hints(record).items()}
     )
@@ -36,6 +37,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return b64encode(value).decode()
     return value
+
+
+def _attribute(source: Any, name: str) -> Any:
+    return getattr(source, name, None)
 
 
 _HINTS: dict[type, dict[str, Any]] = {}  # worked out once: it takes longer than reading a record

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from api.access import READ
 from api.deps import ManagerDep
-from api.schemas import FamilyList, FamilyOut
+from api.schemas.models import FamilyList, FamilyOut
 
 router = APIRouter(prefix="/v1/families", tags=["models"])
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_families(manager: ManagerDep) -> FamilyList:
     """The families of the installed models by name, each with its number of models by kind."""
     counts: dict[str, dict[str, int]] = {}

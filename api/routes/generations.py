@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable
-from contextlib import suppress
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from api.access import GENERATE, READ
 from api.deps import ManagerDep
-from api.schemas import GenerationIn, GenerationJobOut, GenerationList, GenerationOut
-from registry.errors import WrongState
+from api.following import LastEventId, follow_generation, until_ended
+from api.problems import FAILURES, REFUSALS, raises
+from api.schemas.generations import GenerationIn, GenerationJobOut, GenerationList, GenerationOut
+from registry import errors
 from registry.generation import Job
 from registry.manager import Manager
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])
 
-ANSWERS = {
+LISTED = 100
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {"model": GenerationJobOut, "description": "Queued; `Location` is where to watch it."},
-    429: {"description": "Too many wait; `Retry-After` says in how many seconds to come back."},
 }
 
 
-@router.post("", responses=ANSWERS)  # type: ignore[arg-type]  # FastAPI's int | str keys are invariant
+@router.post("", responses={**ANSWERS, **raises(*REFUSALS, *FAILURES)}, dependencies=[GENERATE])
 async def generate(
     manager: ManagerDep,
     body: GenerationIn,
@@ -46,16 +47,17 @@ async def generate(
     if not wait or "respond-async" in prefer.lower():
         response.status_code = 202
         return _view(manager, job)
-    await _ended(manager, job, request)
+    await until_ended(manager, job, request)
     if job.error:
         raise job.error
     return await run_in_threadpool(lambda: GenerationOut.of(job, job.wait()))
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_generations(manager: ManagerDep) -> GenerationList:
-    """Those that wait, run, or ended not long ago, newest first; without their pictures."""
-    return GenerationList(generations=[_view(manager, job, pictures=False) for job in manager.generator.queue.list()])
+    """Those that wait, run, or ended not long ago, newest first, a hundred at most; without their pictures."""
+    jobs = manager.generator.queue.list()[:LISTED]
+    return GenerationList(generations=[_view(manager, job, pictures=False) for job in jobs])
 
 
 def existing(manager: ManagerDep, generation_id: str) -> Job:
@@ -66,66 +68,34 @@ def existing(manager: ManagerDep, generation_id: str) -> Job:
 Existing = Annotated[Job, Depends(existing)]
 
 
-@router.get("/{generation_id}")
+@router.get("/{generation_id}", dependencies=[READ], responses=raises(errors.GenerationNotFound))
 def show_generation(manager: ManagerDep, job: Existing) -> GenerationJobOut:
     """Its state, and its pictures once it has succeeded. Ended ones are kept for a while: 256 MiB of pictures."""
     return _view(manager, job)
 
 
-@router.delete("/{generation_id}")
+@router.delete(
+    "/{generation_id}", dependencies=[GENERATE], responses=raises(errors.GenerationNotFound, errors.WrongState)
+)
 def cancel_generation(manager: ManagerDep, generation_id: str) -> GenerationJobOut:
     """Cancel one that has not ended: it stops within a step."""
     return _view(manager, manager.generator.queue.cancel(generation_id))
 
 
-@router.get("/{generation_id}/events", response_class=EventSourceResponse)
+@router.get(
+    "/{generation_id}/events",
+    response_class=EventSourceResponse,
+    dependencies=[READ],
+    responses=raises(errors.GenerationNotFound),
+)
 async def watch_generation(
-    manager: ManagerDep, job: Existing, last_event_id: Annotated[int, Header(ge=0)] = 0
+    manager: ManagerDep, job: Existing, last_event_id: LastEventId = 0
 ) -> AsyncIterable[ServerSentEvent]:
     """Server-sent events: `queued`, `running`, `step` {done, total}, `preview` {images: [PNG in base64]} if asked for, and the end:
     `succeeded`, `failed` or `cancelled`. Whoever comes back with `Last-Event-ID` goes on where he was."""
-    loop, changed = asyncio.get_running_loop(), asyncio.Event()
-    stop = job.listen(partial(loop.call_soon_threadsafe, changed.set))
-    try:
-        while True:
-            changed.clear()
-            ended = job.ended
-            for event in job.events(last_event_id):
-                last_event_id = event.number
-                yield ServerSentEvent(data=event.data, event=event.name, id=str(event.number))
-            if ended:
-                return
-            await changed.wait()
-    finally:
-        stop()
+    async for event in follow_generation(job, last_event_id):
+        yield ServerSentEvent(data=event.data, event=event.name, id=str(event.number))
 
 
 def _view(manager: Manager, job: Job, *, pictures: bool = True) -> GenerationJobOut:
     return GenerationJobOut.of(job, manager.generator.queue.ahead(job), pictures=pictures)
-
-
-async def _ended(manager: Manager, job: Job, request: Request) -> None:
-    """Returns when the job has ended, and cancels it when the client goes away before. Keeps no thread meanwhile."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-
-    def look() -> None:
-        if job.ended:
-            loop.call_soon_threadsafe(ended.set)
-
-    stop = job.listen(look)
-    look()
-    waits = [asyncio.create_task(ended.wait()), asyncio.create_task(_gone(request))]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stop()
-        for task in waits:
-            task.cancel()
-        if not job.ended:
-            with suppress(WrongState):  # it ended just now
-                manager.generator.queue.cancel(job.id)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

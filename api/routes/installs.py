@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable
 from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
 
+from api.access import MANAGE, READ
 from api.deps import ManagerDep
-from api.schemas import InstallIn, InstallList, InstallOut
-from registry.installs.states import ENDED, POLL_SECONDS
+from api.following import LastEventId, follow_row
+from api.problems import SOURCE_ERRORS, raises
+from api.schemas.installs import InstallIn, InstallList, InstallOut
+from registry import errors
+from registry.installs.states import ENDED
 
 router = APIRouter(prefix="/v1/installs", tags=["installs"])
 
@@ -27,7 +29,7 @@ class Order(StrEnum):
     RETRY = "retry"
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=[MANAGE], responses=raises(*SOURCE_ERRORS))
 def start_install(manager: ManagerDep, body: InstallIn, response: Response) -> InstallOut:
     """Install from a Hugging Face URL, `hf://` address, `OWNER/REPO`, or a path on the server. Watch `/v1/installs/{id}/events`."""
     install = manager.submit_install(body.source)
@@ -35,30 +37,32 @@ def start_install(manager: ManagerDep, body: InstallIn, response: Response) -> I
     return InstallOut.of(install)
 
 
-@router.post("/starter", status_code=202)
+@router.post("/starter", status_code=202, dependencies=[MANAGE])
 def start_starter(manager: ManagerDep) -> InstallList:
     """Install the small models that ship with modelshelf; needs no network."""
     return InstallList(installs=[InstallOut.of(i) for i in manager.submit_starter()])
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_installs(manager: ManagerDep) -> InstallList:
     """The newest hundred."""
     return InstallList(installs=[InstallOut.of(i) for i in manager.installs.list()])
 
 
-@router.get("/{install_id}")
+@router.get("/{install_id}", dependencies=[READ], responses=raises(errors.InstallNotFound))
 def show_install(manager: ManagerDep, install_id: str) -> InstallOut:
     return InstallOut.of(manager.installs.get(install_id))
 
 
-@router.delete("/{install_id}", status_code=204)
+@router.delete("/{install_id}", status_code=204, dependencies=[MANAGE], responses=raises(errors.InstallNotFound))
 def discard_install(manager: ManagerDep, install_id: str) -> None:
     """Forget an install, and what has arrived of it; one that runs is cancelled first. The model that it became stays."""
     manager.discard_install(install_id)
 
 
-@router.post("/{install_id}/{command}")
+@router.post(
+    "/{install_id}/{command}", dependencies=[MANAGE], responses=raises(errors.InstallNotFound, errors.WrongState)
+)
 def order_install(manager: ManagerDep, install_id: str, command: Order) -> InstallOut:
     """Pause or cancel an install that has not ended; resume a paused one; retry one that failed or was cancelled.
 
@@ -72,20 +76,18 @@ def existing(manager: ManagerDep, install_id: str) -> str:
     return manager.installs.get(install_id).id
 
 
-@router.get("/{install_id}/events", response_class=EventSourceResponse)
+@router.get(
+    "/{install_id}/events",
+    response_class=EventSourceResponse,
+    dependencies=[READ],
+    responses=raises(errors.InstallNotFound),
+)
 async def watch_install(
-    manager: ManagerDep, install_id: Annotated[str, Depends(existing)]
+    manager: ManagerDep, install_id: Annotated[str, Depends(existing)], last_event_id: LastEventId = 0
 ) -> AsyncIterable[ServerSentEvent]:
-    """Server-sent events, named by the install's state, each with the install as data; the last one is the end of the job.
+    """Server-sent events, named by the install's state, each with the install as data; the last one is its end.
 
     A paused install has not ended: its stream stays open.
     """
-    last = None
-    while True:
-        install = InstallOut.of(await run_in_threadpool(manager.installs.get, install_id))
-        if install != last:
-            yield ServerSentEvent(data=install, event=install.state)
-        if install.state in ENDED:
-            return
-        last = install
-        await asyncio.sleep(POLL_SECONDS)
+    async for event in follow_row(lambda: InstallOut.of(manager.installs.get(install_id)), ENDED, last_event_id):
+        yield event

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
+from api.access import MANAGE, READ
 from api.conditional import ConditionalDep
 from api.deps import ManagerDep
-from api.schemas import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
+from api.problems import raises
+from api.schemas.models import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
-from registry import queries
+from registry import errors, queries
 from registry.errors import InvalidRequest
 from registry.recipes import check_overrides
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-UNCHANGED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "As the client has it: If-None-Match names its ETag."}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    304: {"description": "As the client has it: If-None-Match names its ETag."},
+    **raises(errors.ModelNotFound),
 }
 Sort = Literal["name", "-name", "created", "-created", "size", "-size"]
 Limit = Annotated[int, Query(ge=1, le=queries.MAX_LIMIT)]
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", max_length=4000)]
 
 
-@router.get("", response_model=ModelList, responses=UNCHANGED)
+@router.get("", response_model=ModelList, responses=ANSWERS, dependencies=[READ])
 def list_models(
     manager: ManagerDep,
     conditional: ConditionalDep,
@@ -62,7 +66,12 @@ def list_models(
     return conditional.answer(build)
 
 
-@router.get("/{model_id}", response_model=ModelDetail, responses=UNCHANGED)
+@router.get(
+    "/{model_id}",
+    response_model=ModelDetail,
+    responses=ANSWERS,
+    dependencies=[READ],
+)
 def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: str) -> Response:
     """One model, by id or name, with its digests, sources, files and the probe's evidence."""
 
@@ -73,7 +82,7 @@ def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: str) 
     return conditional.answer(build)
 
 
-@router.patch("/{model_id}")
+@router.patch("/{model_id}", dependencies=[MANAGE], responses=raises(errors.ModelNotFound))
 def set_overrides(manager: ManagerDep, model_id: str, body: OverridesIn) -> ModelOut:
     """Name, tags, notes, triggers, and your own weight and its range, steps, CFG or scheduler.
 
@@ -84,7 +93,34 @@ def set_overrides(manager: ManagerDep, model_id: str, body: OverridesIn) -> Mode
     return ModelOut.of(manager.catalog.override(model_id, check_overrides(stated), name=name))
 
 
-@router.get("/{model_id}/compatible-loras", response_model=CompatibleLoras, responses=UNCHANGED)
+class Files(StrEnum):
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
+@router.delete(
+    "/{model_id}",
+    status_code=204,
+    dependencies=[MANAGE],
+    responses=raises(errors.ModelNotFound, errors.WrongState),
+)
+def remove_model(
+    manager: ManagerDep,
+    model_id: str,
+    files: Annotated[
+        Files, Query(description="remove: also from the disk, which is refused for a file that was scanned in place.")
+    ] = Files.KEEP,
+) -> None:
+    """Takes a model off the shelf; 409 while a generation works with it."""
+    manager.remove(model_id, files=files is Files.REMOVE)
+
+
+@router.get(
+    "/{model_id}/compatible-loras",
+    response_model=CompatibleLoras,
+    responses=ANSWERS,
+    dependencies=[READ],
+)
 def compatible_loras(
     manager: ManagerDep,
     conditional: ConditionalDep,
@@ -99,7 +135,12 @@ def compatible_loras(
     )
 
 
-@router.get("/{model_id}/compatible-checkpoints", response_model=CompatibleCheckpoints, responses=UNCHANGED)
+@router.get(
+    "/{model_id}/compatible-checkpoints",
+    response_model=CompatibleCheckpoints,
+    responses=ANSWERS,
+    dependencies=[READ],
+)
 def compatible_checkpoints(
     manager: ManagerDep,
     conditional: ConditionalDep,

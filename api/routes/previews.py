@@ -6,8 +6,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from api.access import MANAGE, READ
 from api.deps import ManagerDep
-from api.schemas import ModelOut
+from api.problems import raises
+from api.schemas.models import ModelOut
+from registry import errors
 from registry.errors import InvalidRequest
 from registry.previews import MAX_BYTES
 
@@ -19,7 +22,12 @@ BODY = {
 }
 
 
-@router.get("", response_class=FileResponse, responses={200: PICTURE})
+@router.get(
+    "",
+    response_class=FileResponse,
+    responses={200: PICTURE, **raises(errors.ModelNotFound, errors.FileMissing)},
+    dependencies=[READ],
+)
 def show_preview(manager: ManagerDep, model_id: str) -> FileResponse:
     """The model's preview picture; 404 when it has none."""
     # The address holds the digest where the page asks (?v=), so what it names never changes.
@@ -27,7 +35,7 @@ def show_preview(manager: ManagerDep, model_id: str) -> FileResponse:
     return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "private, max-age=31536000"})
 
 
-@router.put("", openapi_extra=BODY)
+@router.put("", openapi_extra=BODY, dependencies=[MANAGE], responses=raises(errors.ModelNotFound))
 async def set_preview(manager: ManagerDep, model_id: str, request: Request) -> ModelOut:
     """The body is a PNG, JPEG or WebP file of at most 16 MiB. It is scaled down and written anew, without its metadata."""
     picture = bytearray()
@@ -38,7 +46,7 @@ async def set_preview(manager: ManagerDep, model_id: str, request: Request) -> M
     return ModelOut.of(await run_in_threadpool(manager.set_preview, model_id, bytes(picture)))
 
 
-@router.delete("")
+@router.delete("", dependencies=[MANAGE], responses=raises(errors.ModelNotFound))
 def remove_preview(manager: ManagerDep, model_id: str) -> ModelOut:
     """The model has no preview any more."""
     return ModelOut.of(manager.set_preview(model_id, None))

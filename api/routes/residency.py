@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from api.access import MANAGE, READ
 from api.deps import ManagerDep
-from api.schemas import ResidencyOut
+from api.problems import FAILURES, REFUSALS, raises
+from api.schemas.residency import ResidencyOut
+from registry import errors
 
 router = APIRouter(prefix="/v1/residency", tags=["residency"])
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def show_residency(manager: ManagerDep) -> ResidencyOut:
     """Memory by tier, and what is in it, least recently used first."""
     return ResidencyOut.of(manager.residents())
 
 
-@router.put("/{model_id}")
+@router.put("/{model_id}", dependencies=[MANAGE], responses=raises(*REFUSALS, *FAILURES))
 def load(manager: ManagerDep, model_id: str) -> ResidencyOut:
     """Loads a checkpoint, by id or name, before somebody waits for it."""
     manager.load(model_id)
     return ResidencyOut.of(manager.residents())
 
 
-@router.delete("/{model_id}")
+@router.delete(
+    "/{model_id}", dependencies=[MANAGE], responses=raises(errors.ModelNotFound, errors.NotResident, errors.WrongState)
+)
 def evict(manager: ManagerDep, model_id: str) -> ResidencyOut:
     """Frees a model's memory in every tier; 409 while somebody works with it."""
     manager.evict(model_id)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
 
+from api.access import MANAGE, READ
 from api.deps import ManagerDep
-from api.schemas import ScanIn, ScanList, ScanOut
+from api.following import LastEventId, follow_row
+from api.problems import raises
+from api.schemas.installs import ScanIn, ScanList, ScanOut
+from registry import errors
 from registry.scans.book import ENDED
 
 router = APIRouter(prefix="/v1/scans", tags=["scans"])
 
-POLL_SECONDS = 0.2  # between two looks at the row: people see no difference below it
 
-
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=[MANAGE])
 def start_scan(manager: ManagerDep, body: ScanIn, response: Response) -> ScanOut:
     """Register what lies in a folder of the server's, in place. Watch `/v1/scans/{id}/events`."""
     scan = manager.scans.submit(body.folder)
@@ -27,18 +27,18 @@ def start_scan(manager: ManagerDep, body: ScanIn, response: Response) -> ScanOut
     return ScanOut.of(scan)
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_scans(manager: ManagerDep) -> ScanList:
     """The newest hundred, and the folders that were ever scanned."""
     return ScanList(scans=[ScanOut.of(scan) for scan in manager.scans.book.list()], folders=manager.scans.folders())
 
 
-@router.get("/{scan_id}")
+@router.get("/{scan_id}", dependencies=[READ], responses=raises(errors.ScanNotFound))
 def show_scan(manager: ManagerDep, scan_id: str) -> ScanOut:
     return ScanOut.of(manager.scans.book.get(scan_id))
 
 
-@router.delete("/{scan_id}")
+@router.delete("/{scan_id}", dependencies=[MANAGE], responses=raises(errors.ScanNotFound, errors.WrongState))
 def cancel_scan(manager: ManagerDep, scan_id: str) -> ScanOut:
     """End a scan early. What it has found stays."""
     return ScanOut.of(manager.scans.cancel(scan_id))
@@ -49,15 +49,12 @@ def existing(manager: ManagerDep, scan_id: str) -> str:
     return manager.scans.book.get(scan_id).id
 
 
-@router.get("/{scan_id}/events", response_class=EventSourceResponse)
-async def watch_scan(manager: ManagerDep, scan_id: Annotated[str, Depends(existing)]) -> AsyncIterable[ServerSentEvent]:
+@router.get(
+    "/{scan_id}/events", response_class=EventSourceResponse, dependencies=[READ], responses=raises(errors.ScanNotFound)
+)
+async def watch_scan(
+    manager: ManagerDep, scan_id: Annotated[str, Depends(existing)], last_event_id: LastEventId = 0
+) -> AsyncIterable[ServerSentEvent]:
     """Server-sent events, named by the scan's state, each with the scan as data; the last one is its end."""
-    last = None
-    while True:
-        scan = ScanOut.of(await run_in_threadpool(manager.scans.book.get, scan_id))
-        if scan != last:
-            yield ServerSentEvent(data=scan, event=scan.state)
-        if scan.state in ENDED:
-            return
-        last = scan
-        await asyncio.sleep(POLL_SECONDS)
+    async for event in follow_row(lambda: ScanOut.of(manager.scans.book.get(scan_id)), ENDED, last_event_id):
+        yield event

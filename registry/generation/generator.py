@@ -10,18 +10,27 @@ from registry.compatibility import Fit
 from registry.generation.jobs import Generation, Job, Picture
 from registry.generation.planning import Planner, Preview
 from registry.generation.queue import GenerationQueue
+from registry.measures import Measures
 from registry.models import Model
 from registry.pictures import encode_png
-from registry.plans import GenerationRequest, Plan
+from registry.plans import DEFAULT_LIMITS, GenerationRequest, Limits, Plan
 
 
 class Generator:
     """`backend` is called for when the first picture is asked for: importing torch takes seconds. `capacity`: how many may wait."""
 
-    def __init__(self, catalog: Catalog, backend: Callable[[], Backend], capacity: int) -> None:
-        self._planner = Planner(catalog)
+    def __init__(
+        self,
+        catalog: Catalog,
+        backend: Callable[[], Backend],
+        capacity: int,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        measures: Measures | None = None,
+    ) -> None:
+        self._planner = Planner(catalog, limits)
         self._backend = backend
-        self.queue = GenerationQueue(self._run, capacity)
+        self.queue = GenerationQueue(self._run, capacity, measures=measures)
 
     def plan(self, request: GenerationRequest) -> Plan:
         """What would run, without running it."""

@@ -20,7 +20,8 @@ from registry.family_configs import config_of_family
 from registry.models import Model
 from registry.pictures import open_picture
 from registry.pipeline_config import PipelineConfig
-from registry.plans import ConfigFacts, GenerationRequest, Plan, Sourced
+from registry.plans import DEFAULT_LIMITS, ConfigFacts, GenerationRequest, Limits, Plan, Sourced
+from registry.prompts import with_tags_read
 from registry.queries import Query
 from registry.recipes import StartPicture, make_plan, weight_range
 
@@ -49,15 +50,17 @@ def _fit(adapter: Path, checkpoint: Path, _identities: tuple[str, str]) -> Fit:
 
 
 class Planner:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, limits: Limits = DEFAULT_LIMITS) -> None:
         self._catalog = catalog
+        self._limits = limits
 
     def preview(self, request: GenerationRequest) -> Preview:
         """Raises what `resolve` raises."""
+        request = with_tags_read(request)
         bare = tuple(replace(a, weight=None) for a in request.loras)
         left = dict.fromkeys(("steps", "cfg", "scheduler", "width", "height", "strength"))
         unasked = replace(request, loras=bare, **left)  # type: ignore[arg-type]  # all of them may be None
-        models = [self._catalog.get(a.model) for a in request.loras]
+        models = [self._catalog.called(a.model) for a in request.loras]
         return Preview(self.resolve(request)[0], self.resolve(unasked)[0], {m.id: weight_range(m) for m in models})
 
     def fit(self, adapter: Model, checkpoint: Model) -> Fit:
@@ -86,6 +89,7 @@ class Planner:
         Raises ModelNotFound, InvalidRequest, IncompatibleAdapter, NotGenerable, FileMissing, UnusableFile: whatever can be seen before
         anything is loaded.
         """
+        request = with_tags_read(request)
         checkpoint = self._catalog.get(request.checkpoint)
         if checkpoint.kind != Kind.CHECKPOINT:
             raise InvalidRequest(
@@ -98,7 +102,7 @@ class Planner:
                 model=checkpoint.id,
                 variant=checkpoint.variant,
             )
-        adapters = [(self._catalog.get(a.model), a.weight) for a in request.loras]
+        adapters = [(self._catalog.called(a.model), a.weight) for a in request.loras]
         for model, _ in adapters:
             if model.kind == Kind.CHECKPOINT:
                 raise InvalidRequest(f"{model.name} is a checkpoint; `loras` takes LoRAs.", field="loras")
@@ -122,7 +126,9 @@ class Planner:
             for (model, _), asked in zip(adapters, request.loras, strict=True)
             if asked.text_weight is not None
         }
-        plan = make_plan(request, checkpoint, adapters, config=facts, start=start, text_weights=texts)
+        plan = make_plan(
+            request, checkpoint, adapters, config=facts, start=start, text_weights=texts, limits=self._limits
+        )
         job = GenerationJob(
             checkpoint=reference,
             adapters=tuple(

@@ -11,6 +11,8 @@ from threading import Condition, Thread
 from registry.errors import Cancelled, GenerationNotFound, ModelshelfError, QueueFull, WrongState
 from registry.generation.jobs import Generation, Job
 from registry.generation.scheduling import Affinity, Waiting, take
+from registry.measures import Measures, What
+from registry.tables import now
 
 MAX_OVERTAKEN = 64
 """How many that came later may go before one that waits. Of 200 requests for 20 LoRA sets, shuffled, 64 waiting at a time, it changes sets
@@ -29,10 +31,13 @@ Run = Callable[[Job], Generation]
 class GenerationQueue:
     """`run` does the work of one job, calling `job.step`. `capacity`: how many may wait beside the one that runs."""
 
-    def __init__(self, run: Run, capacity: int, *, max_overtaken: int = MAX_OVERTAKEN) -> None:
+    def __init__(
+        self, run: Run, capacity: int, *, max_overtaken: int = MAX_OVERTAKEN, measures: Measures | None = None
+    ) -> None:
         self._run = run
         self._capacity = capacity
         self._bound = max_overtaken
+        self._measures = measures or Measures()
         self._changed = Condition()
         self._waiting: tuple[Waiting[Job], ...] = ()
         self._running: Job | None = None
@@ -61,6 +66,11 @@ class GenerationQueue:
                 self._thread.start()
             self._changed.notify()
         return job
+
+    def sizes(self) -> tuple[int, int]:
+        """How many wait, and how many run: one or none."""
+        with self._changed:
+            return len(self._waiting), int(self._running is not None)
 
     def get(self, job_id: str) -> Job:
         with self._changed:
@@ -108,6 +118,7 @@ class GenerationQueue:
     def _work(self) -> None:
         while (job := self._next()) is not None:
             job.start()
+            self._measures.tell(What.GENERATION_WAITED, (now() - job.created_at).total_seconds())
             try:
                 made = self._run(job)
             except Exception as error:  # told to whoever asked for it; the queue goes on
@@ -137,6 +148,10 @@ class GenerationQueue:
             job.fail(outcome)
         else:
             job.succeed(outcome)
+            self._measures.tell(What.PICTURES, len(outcome.pictures))
+            for part, seconds in outcome.timings.items():
+                self._measures.tell(What.GENERATION_PART, seconds, part)
+        self._measures.tell(What.GENERATION_ENDED, label=job.state.value)
         with self._changed:
             ended = [kept for kept in self._jobs.values() if kept.ended]
             nbytes = sum(kept.nbytes for kept in ended)

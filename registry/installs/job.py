@@ -27,6 +27,7 @@ from registry.installs.placing import pinned, place, provenance
 from registry.installs.selection import Selection
 from registry.installs.states import Attempt
 from registry.installs.transfers import Transfers
+from registry.measures import Measures, What
 from registry.models import Model
 from registry.settings import Settings
 from registry.sidecars import LIMIT, Said, read, read_beside
@@ -60,8 +61,10 @@ class Job:
         on_progress: OnProgress,
         stop: Event,
         registered: Callable[[], None],
+        measures: Measures,
     ) -> None:
         self._registered = registered
+        self._measures = measures
         self._settings = settings
         self._engine = engine
         self._catalog = catalog
@@ -142,9 +145,16 @@ class Job:
                 on_bytes(here.size)
                 self._note(f"{name} was not downloaded: the same file is on the shelf.")
                 continue
-            watch = Watch(on_bytes, partial(transfers.set_etag, goal.file.path), self.check)
+            count = _Count(self._measures, goal.here)
+
+            def on_arrival(of_file: int, count: _Count = count, on_bytes: Callable[[int], None] = on_bytes) -> None:
+                count.to(of_file)
+                on_bytes(of_file)
+
+            watch = Watch(on_arrival, partial(transfers.set_etag, goal.file.path), self.check)
             most = self._settings.download_connections
             digests[name] = download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
+            count.to(digests[name].size)
             goal.part.replace(goal.target)
         return digests
 
@@ -209,6 +219,19 @@ class _Goal:
             self.target.unlink(missing_ok=True)
         elif self.target.exists():  # whole, or it would not have its name: it is hashed again, and nothing is asked for
             self.target.replace(self.part)
+
+
+class _Count:
+    """Tells how many bytes have come since it was last asked; what was there before is not counted."""
+
+    def __init__(self, measures: Measures, here: int) -> None:
+        self._measures = measures
+        self._last = here
+
+    def to(self, of_file: int) -> None:
+        come = of_file - self._last if of_file >= self._last else of_file  # less than before: begun anew
+        self._last = of_file
+        self._measures.tell(What.BYTES_DOWNLOADED, come)
 
 
 class _Rate:

@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
 from registry.errors import Cancelled, InstallNotFound, WrongState
+from registry.measures import Measures, What
 from registry.tables import Install, State, now
 
 ACTIVE = (State.QUEUED, State.RESOLVING, State.DOWNLOADING, State.PROBING, State.REGISTERING)
@@ -56,8 +57,9 @@ POLL_SECONDS = 0.2
 class InstallBook:
     """The install rows of one database."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, measures: Measures | None = None) -> None:
         self._engine = engine
+        self._measures = measures or Measures()
 
     def open(self, source: str, **fields: Any) -> Install:
         install = Install(source=source, **fields)
@@ -105,6 +107,8 @@ class InstallBook:
         install = self.get(install_id)
         if not moved:
             raise WrongState(f"Install {install_id} is {install.state}; it cannot become {to}.", install=install_id)
+        if to in ENDED:
+            self._measures.tell(What.INSTALL_ENDED, label=to.value)
         return install
 
     def command(self, install_id: str, name: str) -> Install:

@@ -20,6 +20,7 @@ from registry.installs.locks import held, held_if_free
 from registry.installs.origins import open_origin
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, Attempt, InstallBook
 from registry.installs.transfers import Transfers
+from registry.measures import Measures, What
 from registry.models import Model, new_id
 from registry.settings import Settings
 from registry.sources import Source, parse_source
@@ -40,9 +41,11 @@ class Worker:
         book: InstallBook,
         catalog: Catalog,
         registered: Callable[[], None] = lambda: None,
+        measures: Measures | None = None,
     ) -> None:
         """`registered` is called when a model is in its place and on record, before its install counts as done."""
         self._registered = registered
+        self._measures = measures or Measures()
         self._settings = settings
         self._engine = engine
         self._book = book
@@ -58,8 +61,12 @@ class Worker:
     def check(self, text: str) -> None:
         """Raise now what an install would fail with at its first look at the source: a wrong address, a refused file."""
         try:
-            with open_origin(self._parse(text), **connection(self._settings)) as origin:
-                accept(examine(origin).report)
+            with (
+                self._measures.timed(What.PROBED),
+                open_origin(self._parse(text), **connection(self._settings)) as origin,
+            ):
+                candidate = examine(origin)
+            accept(candidate.report)
         except UnreadableModel as error:
             raise UnusableFile(str(error), probe=error.code) from error
 
@@ -120,7 +127,16 @@ class Worker:
         if install.state == State.INSTALLED and install.model_id:  # another process was quicker
             return self._catalog.get(install.model_id)
         attempt = self._book.attempt(install.id)
-        job = Job(self._settings, self._engine, self._catalog, attempt, on_progress, self._stop, self._registered)
+        job = Job(
+            self._settings,
+            self._engine,
+            self._catalog,
+            attempt,
+            on_progress,
+            self._stop,
+            self._registered,
+            self._measures,
+        )
         try:
             source = self._parse(install.source)
             with open_origin(source, **connection(self._settings), check=job.check) as origin:

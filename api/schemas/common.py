@@ -1,0 +1,32 @@
+"""What every request and answer is made of."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from registry.plans import Sourced
+
+# No control characters, which a line cannot show. In a name none of the characters either that take apart `<lora:name:0.8>` or a path.
+PRINTED = r"^[^\x00-\x1f\x7f]*$"
+NAME = r"^[^\x00-\x1f\x7f<>:/\\]*$"
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"  # a tab and a new line are allowed
+
+
+class Body(BaseModel):
+    """A request: an unknown field is an error, so that a typing mistake does not silently do nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Value(BaseModel):
+    """A value and where it came from: `requested`, `user`, `recommended` or `default`, and by whom."""
+
+    value: float | int | str
+    origin: str
+    by: str
+
+    @classmethod
+    def of(cls, sourced: Sourced[Any]) -> Self:
+        return cls(value=sourced.value, origin=sourced.origin, by=sourced.by)

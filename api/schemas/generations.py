@@ -1,0 +1,195 @@
+"""Generations: what is asked for, the Plan, and what came of it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import datetime
+from typing import Self
+
+from pydantic import Base64Bytes, BaseModel, Field
+
+from api.problems import Problem, told
+from api.schemas.common import Body, Value
+from registry.generation import Generation, Job, Preview
+from registry.plans import AdapterRequest, GenerationRequest, Plan
+
+
+class LoraIn(Body):
+    model: str = Field(description="Id or name.")
+    weight: float | None = Field(
+        default=None, description="Left out: your setting, else the provider's, else the guide's."
+    )
+    text_weight: float | None = Field(
+        default=None, description="For the text encoders, as in `<lora:name:text:denoiser>`. Left out: the same weight."
+    )
+
+
+MAX_IMAGE_TEXT = 48 * 2**20
+"""Characters of base64: 36 MiB of picture file, which a 4096x4096 PNG of noise has."""
+
+
+class GenerationIn(Body):
+    """Everything but checkpoint and prompt may be left out: the Plan in the answer says what was used and why."""
+
+    checkpoint: str = Field(description="Id or name.")
+    prompt: str
+    negative_prompt: str = ""
+    loras: list[LoraIn] = Field(default=[], max_length=64)
+    steps: int | None = None
+    cfg: float | None = None
+    scheduler: str | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    width: int | None = Field(default=None, description="pixels")
+    height: int | None = Field(default=None, description="pixels")
+    n: int = 1
+    image: Base64Bytes | None = Field(
+        default=None, description="A picture file in base64: image-to-image starts from it.", max_length=MAX_IMAGE_TEXT
+    )
+    strength: float | None = Field(
+        default=None, description="Of image-to-image, 0 to 1: how much of the steps run. Left out: 0.75."
+    )
+    prediction_type: str | None = Field(
+        default=None,
+        description="What the checkpoint predicts, where its files do not tell: epsilon, v_prediction, sample.",
+    )
+    previews: bool = Field(default=False, description="Whether the events show the picture in the making.")
+
+    def request(self) -> GenerationRequest:
+        fields = self.model_dump(exclude={"loras", "previews", "image"})
+        loras = tuple(AdapterRequest(a.model, a.weight, a.text_weight) for a in self.loras)
+        return GenerationRequest(loras=loras, image=self.image, **fields)
+
+
+class PlannedLora(BaseModel):
+    id: str
+    name: str
+    kind: str
+    weight: Value
+    text_weight: Value | None
+    triggers: list[str]
+
+
+class PlanOut(BaseModel):
+    checkpoint: str
+    checkpoint_name: str
+    family: str
+    loras: list[PlannedLora]
+    prompt: str
+    negative_prompt: str
+    scheduler: Value
+    steps: Value
+    cfg: Value
+    seed: Value
+    width: Value
+    height: Value
+    n: int
+    eta: float | None = Field(description="Stochasticity of DDIM and TCD; None: the scheduler's own.")
+    strength: Value | None
+    image: str | None = Field(description="SHA-256 of the picture that it starts from.")
+    prediction_type: Value | None
+    notes: list[str]
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        fields = plan.as_dict()
+        return cls.model_validate({**fields, "loras": fields.pop("adapters")})
+
+
+class WeightRange(BaseModel):
+    min: float
+    max: float
+    origin: str
+    by: str
+
+
+class PlanPreview(BaseModel):
+    plan: PlanOut
+    recommended: PlanOut = Field(
+        description="The plan if the request stated no steps, CFG, scheduler, size and weights."
+    )
+    ranges: dict[str, WeightRange] = Field(
+        description="LoRA id -> the weights between which it works, where that is stated."
+    )
+
+    @classmethod
+    def of(cls, preview: Preview) -> Self:
+        ranges = {
+            model: WeightRange(min=r.value[0], max=r.value[1], origin=r.origin, by=r.by)
+            for model, r in preview.ranges.items()
+            if r is not None
+        }
+        return cls(plan=PlanOut.of(preview.plan), recommended=PlanOut.of(preview.recommended), ranges=ranges)
+
+
+class SchedulerOut(BaseModel):
+    name: str
+    label: str
+
+
+class SchedulerList(BaseModel):
+    schedulers: list[SchedulerOut]
+
+
+class PictureOut(BaseModel):
+    png: str = Field(description="A PNG file, base64.")
+    seed: int
+
+
+class GenerationOut(BaseModel):
+    id: str
+    images: list[PictureOut]
+    plan: PlanOut
+    warnings: list[str] = Field(description="What contradicts a recipe, was taken for granted, or was left out.")
+    timings: dict[str, float] = Field(description="seconds")
+
+    @classmethod
+    def of(cls, job: Job, made: Generation) -> Self:
+        return cls(
+            id=job.id,
+            images=_pictures(made),
+            plan=PlanOut.of(made.plan),
+            warnings=list(made.warnings),
+            timings=dict(made.timings),
+        )
+
+
+class GenerationJobOut(BaseModel):
+    """A generation as it stands."""
+
+    id: str
+    state: str = Field(description="queued, running, succeeded, failed or cancelled")
+    ahead: int | None = Field(description="How many are before it; None once it runs.")
+    step: int = Field(description="Denoising steps done, of `steps`.")
+    steps: int
+    plan: PlanOut
+    warnings: list[str]
+    images: list[PictureOut] | None = Field(description="Once it has succeeded.")
+    timings: dict[str, float] | None = Field(description="seconds")
+    error: Problem | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, job: Job, ahead: int | None, *, pictures: bool = True) -> Self:
+        made = job.result
+        return cls(
+            id=job.id,
+            state=job.state,
+            ahead=ahead,
+            step=job.done,
+            steps=job.total,
+            plan=PlanOut.of(job.plan),
+            warnings=list(made.warnings if made else job.plan.warnings),
+            images=_pictures(made) if made and pictures else None,
+            timings=dict(made.timings) if made else None,
+            error=told(job.error) if job.error else None,
+            created_at=job.created_at,
+        )
+
+
+class GenerationList(BaseModel):
+    generations: list[GenerationJobOut]
+
+
+def _pictures(made: Generation) -> list[PictureOut]:
+    return [PictureOut(png=b64encode(picture.png).decode(), seed=picture.seed) for picture in made.pictures]

@@ -1,0 +1,107 @@
+"""Sources that are probed or installed, and folders that are scanned."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, Field
+
+from api.problems import Problem, recorded, told
+from api.schemas.common import Body
+from api.schemas.models import FitOut, ModelOut
+from registry.installs.inquiry import Inquiry
+from registry.sources import without_signature
+from registry.tables import Install, ScanRow
+
+
+class ProbeIn(Body):
+    source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
+
+
+class ProbeOut(BaseModel):
+    source: str = Field(description="Canonical, with the commit.")
+    name: str
+    size: int = Field(description="Bytes that an install would fetch.")
+    kind: str | None
+    family: str | None
+    variant: str | None
+    report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.")
+    refusal: Problem | None = Field(description="Why it would not be installed.")
+    installed: ModelOut | None = Field(description="The same model, if it is installed already.")
+    checkpoints: list[FitOut] = Field(description="Of a LoRA: the installed checkpoints of its family.")
+
+    @classmethod
+    def of(cls, found: Inquiry) -> Self:
+        candidate, report = found.candidate, found.candidate.report
+        return cls(
+            source=candidate.listing.source,
+            name=candidate.selection.name,
+            size=candidate.selection.size,
+            kind=report.kind,
+            family=report.family,
+            variant=report.variant,
+            report=report.as_dict(),
+            refusal=found.refusal and told(found.refusal),
+            installed=found.installed and ModelOut.of(found.installed),
+            checkpoints=[FitOut.of(model, fit) for model, fit in found.fits],
+        )
+
+
+class InstallIn(Body):
+    source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
+
+
+class InstallOut(BaseModel):
+    id: str
+    state: str
+    source: str
+    bytes_done: int
+    bytes_total: int
+    bytes_per_second: float | None = Field(description="Of the transfer that runs.")
+    seconds_left: float | None = Field(description="At that rate.")
+    filename: str | None = Field(description="The file that arrives.")
+    notes: list[str] = Field(description="What is worth knowing of the outcome.")
+    error: Problem | None
+    model_id: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, install: Install) -> Self:
+        error = None if install.error is None else recorded(install.error)
+        rate, missing = install.bytes_per_second, install.bytes_total - install.bytes_done
+        left = round(missing / rate, 1) if rate and missing > 0 else None
+        facts = install.model_dump(include=set(cls.model_fields) - {"error", "seconds_left"})
+        facts["source"] = without_signature(install.source)
+        return cls(error=error, seconds_left=left, **facts)
+
+
+class InstallList(BaseModel):
+    installs: list[InstallOut]
+
+
+class ScanIn(Body):
+    folder: str = Field(
+        description="Absolute path on the server, in a folder that may be scanned.", min_length=1, max_length=4096
+    )
+
+
+class ScanOut(BaseModel):
+    id: str
+    folder: str
+    state: str
+    counts: dict[str, int] = Field(description="Models: unchanged, added, changed, moved, missing; files skipped.")
+    error: Problem | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, scan: ScanRow) -> Self:
+        error = None if scan.error is None else recorded(scan.error)
+        return cls(error=error, **scan.model_dump(include=set(cls.model_fields) - {"error"}))
+
+
+class ScanList(BaseModel):
+    scans: list[ScanOut]
+    folders: list[str]

@@ -1,0 +1,170 @@
+"""Models, what is said of them, and what fits what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from api.schemas.common import NAME, PRINTED, TEXT, Body, Value
+from registry.compatibility import Fit
+from registry.fits import verdict_of
+from registry.manager import Compatible, CompatibleBases
+from registry.models import Model, ModelFile
+from registry.recipes import adapter_weight
+from registry.verdicts import Verdict
+
+
+class ModelOut(BaseModel):
+    id: str
+    name: str
+    kind: str
+    family: str
+    variant: str | None
+    prediction_type: str | None
+    format: str
+    size: int = Field(description="bytes")
+    blake3: str | None = Field(description="None until a model that was scanned in place has been hashed.")
+    sha256: str | None
+    autov3: str | None
+    source: str
+    repo_id: str | None
+    revision: str | None
+    base_model: str | None
+    triggers: list[str]
+    weight: Value | None = Field(description="The weight a LoRA gets when none is asked for; None for a checkpoint.")
+    recipe: dict[str, Any] = Field(description="What the provider recommends, with the passage it was read from.")
+    overrides: dict[str, Any] = Field(description="Your own settings, which beat the provider's.")
+    facts: dict[str, Any] = Field(description="What else is said of it: title, author, license, each with who says so.")
+    tags: list[str]
+    path: str = Field(description="Relative to the service's root, when inside it.")
+    managed: bool = Field(description="False: registered where it lies; never moved or deleted.")
+    created_at: datetime
+    hashed_at: datetime | None
+    missing_since: datetime | None
+    damaged_at: datetime | None = Field(description="When its bytes were found to have changed.")
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        return cls(**cls.facts_of(model))
+
+    @staticmethod
+    def facts_of(model: Model) -> dict[str, Any]:
+        weight = None if model.kind == "checkpoint" else Value.of(adapter_weight(model))
+        return {"weight": weight} | {name: getattr(model, name) for name in ModelOut.model_fields if name != "weight"}
+
+
+class DigestOut(BaseModel):
+    algorithm: str
+    value: str
+    by: str = Field(description="Empty: computed from the bytes. Else who claims it.")
+
+
+class SourceOut(BaseModel):
+    url: str
+    repo_id: str | None
+    revision: str | None
+    ref: str | None
+    path: str | None
+    etag: str | None
+
+
+class FileOut(BaseModel):
+    path: str = Field(description="Inside the model's folder; empty for a model that is one file.")
+    size: int = Field(description="bytes")
+    sha256: str | None
+    blake3: str | None
+
+
+class ModelDetail(ModelOut):
+    digests: list[DigestOut]
+    sources: list[SourceOut]
+    files: list[FileOut]
+    report: dict[str, Any] = Field(
+        description="The probe's answer when the model was last looked at, with its evidence."
+    )
+
+    @classmethod
+    def detailed(cls, model: Model, files: Sequence[ModelFile], report: dict[str, Any]) -> Self:
+        return cls(
+            **cls.facts_of(model),
+            digests=[DigestOut.model_validate(d, from_attributes=True) for d in model.digests],
+            sources=[SourceOut.model_validate(s, from_attributes=True) for s in model.sources],
+            files=[FileOut.model_validate(f, from_attributes=True) for f in files],
+            report=report,
+        )
+
+
+class ModelList(BaseModel):
+    models: list[ModelOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+
+class FamilyOut(BaseModel):
+    family: str
+    models: int
+    kinds: dict[str, int] = Field(description="Kind -> number of models.")
+
+
+class FamilyList(BaseModel):
+    families: list[FamilyOut]
+
+
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PRINTED)]
+
+
+class OverridesIn(Body):
+    """What you say of a model, which beats what its provider says; null takes one back. The name cannot be taken back."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=150, pattern=NAME)] = Field(
+        default="", description="Of the model; its file keeps the one it has."
+    )
+    triggers: list[Word] | None = Field(default=None, max_length=50)
+    tags: list[Word] | None = Field(default=None, max_length=50, description="Beside those that the probe gives.")
+    notes: Annotated[str, StringConstraints(max_length=10_000, pattern=TEXT)] | None = None
+    weight: float | None = None
+    weight_min: float | None = Field(default=None, description="The weights between which it works, both or neither.")
+    weight_max: float | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    scheduler: str | None = None
+
+
+class FitOut(BaseModel):
+    """Does a LoRA fit a checkpoint? `model` is the one of the two that was not asked about."""
+
+    model: ModelOut
+    fits: bool
+    verdict: Verdict = Field(description="`partly`: some tensors fit. It is refused like one that does not fit at all.")
+    reason: str
+    matched: int = Field(description="Tensors of the LoRA that fit.")
+    total: int = Field(description="Tensors of the LoRA.")
+
+    @classmethod
+    def of(cls, model: Model, fit: Fit) -> Self:
+        facts = {"reason": fit.reason, "matched": fit.matched, "total": fit.total}
+        return cls(model=ModelOut.of(model), fits=fit.fits, verdict=verdict_of(fit), **facts)
+
+
+class CompatibleLoras(BaseModel):
+    checkpoint: str
+    loras: list[FitOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, found: Compatible) -> Self:
+        loras = [FitOut.of(model, fit) for model, fit in found.loras]
+        return cls(checkpoint=found.checkpoint.id, loras=loras, next=found.cursor)
+
+
+class CompatibleCheckpoints(BaseModel):
+    lora: str
+    checkpoints: list[FitOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, found: CompatibleBases) -> Self:
+        checkpoints = [FitOut.of(model, fit) for model, fit in found.checkpoints]
+        return cls(lora=found.lora.id, checkpoints=checkpoints, next=found.cursor)
