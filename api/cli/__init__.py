@@ -22,7 +22,7 @@ from api.cli import (
     shelving,
     tokens,
 )
-from api.cli.common import FAILED
+from api.cli.common import FAILED, INTERRUPTED
 from api.cli.shelf import SERVER
 from registry.errors import ModelshelfError
 
@@ -90,6 +90,8 @@ def main() -> None:
 
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModelshelfError as error:
         _complain(f"{error.message} [{error.code}]")
     except ValidationError as error:  # of the settings: the only model that the command line validates by itself

@@ -14,7 +14,7 @@ from api.cli.output import print_json, print_table, steps_bar
 from api.cli.shelf import opened_shelf
 
 if TYPE_CHECKING:
-    from api.client.records import Plan
+    from api.records import Plan
     from registry.plans import AdapterRequest
 
 app = typer.Typer()

@@ -15,7 +15,7 @@ from api.cli.shelf import Shelf, opened_shelf
 from registry.errors import AmbiguousChoice, ModelshelfError
 
 if TYPE_CHECKING:
-    from api.client.records import Install, Model
+    from api.records import Install, Model
 
 app = typer.Typer()
 installs = typer.Typer(

@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
+from api import records
 from api.cli.shelf import OnProgress
-from api.client import records
-from api.client.reading import read
-from api.client.records import Event, Fit, Generation, Install, Problem, Scan
-from registry.compatibility import Fit as Verdict
-from registry.fits import verdict_of
-from registry.generation import Job
-from registry.manager import Manager
+from api.reading import read
+from api.records import Event, Fit, Generation, Install, Problem, Scan
+from registry.catalog import Catalog
 from registry.models import Model
-from registry.plans import GenerationRequest, Plan
 from registry.queries import MAX_LIMIT, Query
 from registry.recipes import adapter_weight, check_overrides
-from registry.sources import without_signature
-from registry.tables import Install as InstallRow
+from registry.settings import Settings
 from registry.tables import now
+
+if TYPE_CHECKING:
+    from registry.compatibility import Fit as Verdict
+    from registry.generation import Job
+    from registry.manager import Manager
+    from registry.plans import GenerationRequest, Plan
+    from registry.tables import Install as InstallRow
 
 
 class LocalShelf:
-    def __init__(self, manager: Manager) -> None:
-        self._manager = manager
+    """Looking at models takes the catalogue alone: the whole manager costs a third more to import."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @cached_property
+    def _catalog(self) -> Catalog:
+        from registry.db import make_engine, migrate
+
+        engine = make_engine(self._settings.database)
+        self._opened.callback(engine.dispose)
+        migrate(engine)
+        return Catalog(engine, self._settings.root)
+
+    @cached_property
+    def _manager(self) -> Manager:
+        from registry.manager import build_manager
+
+        manager = build_manager(self._settings)
+        self._opened.callback(manager.close)
+        return manager
 
     # -- models
     def models(
@@ -39,10 +69,10 @@ class LocalShelf:
         sort: str = "name",
     ) -> Iterator[records.Model]:
         query = Query(kind, family, tag, q, digest, sort=sort, limit=MAX_LIMIT)
-        return map(_model, self._manager.catalog.every(query))
+        return map(_model, self._catalog.every(query))
 
     def model(self, model: str) -> records.ModelDetail:
-        catalog = self._manager.catalog
+        catalog = self._catalog
         found = catalog.get(model)
         return read(
             records.ModelDetail,
@@ -53,11 +83,11 @@ class LocalShelf:
         )
 
     def locate(self, path: str) -> str:
-        return str(self._manager.catalog.root / path)
+        return str(self._settings.root / path)
 
     def edit(self, model: str, **stated: Any) -> records.Model:
         name = stated.pop("name", None)
-        return _model(self._manager.catalog.override(model, check_overrides(stated), name=name))
+        return _model(self._catalog.override(model, check_overrides(stated), name=name))
 
     def delete(self, model: str, *, files: bool = False) -> None:
         self._manager.remove(model, files=files)
@@ -145,10 +175,14 @@ def _model(model: Model) -> records.Model:
 
 
 def _fit(model: Model, fit: Verdict) -> Fit:
+    from registry.fits import verdict_of
+
     return read(Fit, fit, model=_model(model), verdict=str(verdict_of(fit)))
 
 
 def _install(row: InstallRow) -> Install:
+    from registry.sources import without_signature
+
     error = row.error and Problem(row.error["code"], row.error["message"], row.error["detail"] or None)
     rate, missing = row.bytes_per_second, row.bytes_total - row.bytes_done
     left = round(missing / rate, 1) if rate and missing > 0 else None

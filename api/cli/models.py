@@ -15,7 +15,7 @@ from api.cli.shelf import opened_shelf
 from registry.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from api.client.records import Model, ModelDetail
+    from api.records import Model, ModelDetail
 
 app = typer.Typer()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Column
 
     from api.cli.shelf import OnProgress
-    from api.client.records import Event
+    from api.records import Event
 
 PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
 NARROWEST = 20  # columns that text is still wrapped to: no word fits a terminal that is narrower
@@ -87,7 +87,7 @@ def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence
 
 def print_json(value: Any) -> None:
     """A record of the client, or anything that JSON has."""
-    from api.client.reading import plain
+    from api.reading import plain
 
     print(json.dumps(plain(value), indent=2, ensure_ascii=False))
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from api.cli.shelf import OnProgress, elsewhere
 from api.client import Client
-from api.client.records import Model, Scan
+from api.records import Model, Scan
 from registry.errors import ModelshelfError
 
 

@@ -14,7 +14,7 @@ from api.cli.shelf import chosen_server
 
 if TYPE_CHECKING:
     from api.client import Client
-    from api.client.records import Residency
+    from api.records import Residency
 
 app = typer.Typer()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from registry.errors import LocalOnly
 
 if TYPE_CHECKING:
-    from api.client.records import Event, Fit, Generation, Install, Model, ModelDetail, Scan
+    from api.records import Event, Fit, Generation, Install, Model, ModelDetail, Scan
     from registry.manager import Manager
     from registry.plans import GenerationRequest
     from registry.settings import Settings
@@ -72,8 +72,8 @@ def opened_shelf() -> Iterator[Shelf]:
     else:
         from api.cli.local import LocalShelf
 
-        with managed(settings) as manager:
-            yield LocalShelf(manager)
+        with LocalShelf(settings) as local:
+            yield local
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
+from api import records
 from api.app import create_app
 from api.cli import main
-from api.client import AdapterRequest, Client, GenerationRequest, ModelshelfError, plain, records
-from api.client.reading import read
+from api.client import AdapterRequest, Client, GenerationRequest, ModelshelfError
+from api.reading import plain, read
 from registry import errors
 from registry.manager import Manager
 from registry.settings import Settings

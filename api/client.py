@@ -1,4 +1,13 @@
-"""The client itself: one method for each route, over one httpx.Client."""
+"""A typed Python client of a running modelshelf, thin over httpx: one method for each route.
+
+>>> from api.client import AdapterRequest, Client, GenerationRequest
+>>> with Client("http://127.0.0.1:8420", token="msh_...") as shelf:
+...     for model in shelf.models(kind="lora", family="sd-1"):
+...         print(model.name, model.weight.value)
+...     made = shelf.generate(GenerationRequest("starter-base", "a red circle", loras=(AdapterRequest("starter-lcm-lora"),)))
+
+Importing it costs what httpx costs: no torch, no database, no web framework.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +23,13 @@ from urllib.parse import quote
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
-from api.client import records
-from api.client.reading import read
-from api.client.records import Event, Fit, Generation, GenerationJob, Install, Model, ModelDetail, Residency, Scan
+from api import records
+from api.reading import read
+from api.records import Event, Fit, Generation, GenerationJob, Install, Model, ModelDetail, Residency, Scan
 from registry.errors import Cancelled, ModelshelfError, ServiceUnreachable, recreate
-from registry.plans import GenerationRequest
+from registry.plans import AdapterRequest, GenerationRequest
+
+__all__ = ["DEFAULT_URL", "AdapterRequest", "Client", "GenerationRequest", "ModelshelfError"]
 
 T = TypeVar("T")
 
