@@ -38,6 +38,7 @@ STATUS: dict[type[errors.ModelshelfError], int] = {
     errors.UnusableFile: 415,
     errors.KindNotTaken: 415,
     errors.TransferFailed: 502,
+    errors.DatabaseUnavailable: 503,
     errors.StorageFull: 507,
     errors.Cancelled: 409,
     errors.IncompatibleAdapter: 409,

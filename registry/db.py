@@ -6,17 +6,19 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlmodel import Session
+
+from registry.errors import DatabaseUnavailable, InvalidRequest
 
 # In a clone and an editable install the folder stands beside the packages; a wheel carries it inside registry.
 _HERE = Path(__file__).resolve().parent
@@ -38,12 +40,21 @@ def in_tables(_object: object, name: str | None, *_: object) -> bool:
 
 
 def make_engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
-    if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed)
+    """What SQLAlchemy then raises of a database that does not answer is DatabaseUnavailable, of a full disk OSError(ENOSPC).
+
+    Raises InvalidRequest for an address that is none.
+    """
+    try:
+        parsed = make_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        if is_sqlite and parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, pool_pre_ping=not is_sqlite)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise InvalidRequest(f"MODELSHELF_DATABASE_URL cannot be used: {error}.", field="database_url") from error
+    event.listen(engine, "handle_error", _tell)
+    if not is_sqlite:
+        return engine
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
@@ -59,13 +70,37 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
+def _tell(context: ExceptionContext) -> None:
+    """Raises what users are told, in place of what the driver said; errors of a statement itself stay what they are."""
+    original, engine = context.original_exception, context.engine
+    where = engine.url.render_as_string(hide_password=True) if engine else "the database"
+    if getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), engine and engine.url.database) from original
+    kind = type(context.sqlalchemy_exception)  # exactly: of DatabaseError there are kinds that are about the statement
+    if kind not in (OperationalError, InterfaceError, DatabaseError) or context.is_pre_ping:
+        return
+    said = str(original).strip().partition("\n")[0]
+    hint = _HINTS.get((getattr(original, "sqlite_errorcode", None) or 0) & 0xFF, "`modelshelf doctor` looks closer.")
+    raise DatabaseUnavailable(f"The database {where} cannot be used: {said}. {hint}") from original
+
+
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "Another process holds it: wait for it, or end it.",
+    sqlite3.SQLITE_CANTOPEN: "Its folder must exist and be writable.",
+    sqlite3.SQLITE_READONLY: "Its file and folder must be writable.",
+    sqlite3.SQLITE_NOTADB: "The file is something else; move it away, and a new one is made.",
+    sqlite3.SQLITE_CORRUPT: "The file is damaged: put a copy of it back (`modelshelf db backup` makes them).",
+}
+"""By SQLite's primary result code, the low byte (https://www.sqlite.org/rescode.html)."""
+
+
 def migrate(engine: Engine, target: str = "heads") -> None:
     """Bring the schema up to revision `target`; does nothing when the newest is there. Imports alembic only then."""
-    if _is_current(engine):
+    if schema_state(engine).name == "current":
         return
     # Two processes may start on an empty root at once, and alembic itself is not made for two threads.
     with _MIGRATING, _lock_of(engine):
-        if _is_current(engine):
+        if schema_state(engine).name == "current":
             return
         from alembic.config import Config
 
@@ -107,24 +142,49 @@ def _lock_of(engine: Engine) -> AbstractContextManager[Any]:
     return FileLock(f"{database}.lock")
 
 
-def _is_current(engine: Engine) -> bool:
-    """Whether the stamped revisions are the newest files': those that no other file follows. Importing alembic would cost 0.2 s."""
-    with engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return False
-        stamped = set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+class Schema(NamedTuple):
+    """The revisions that a database is stamped with, and the newest that there are."""
+
+    stamped: tuple[str, ...]
+    newest: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """`none`: an empty database; `current`; `outdated`: older than this release, or of a newer one."""
+        return "none" if not self.stamped else "current" if self.stamped == self.newest else "outdated"
+
+
+def schema_state(engine: Engine) -> Schema:
+    """Read from the stamps and from the migrations' files: importing alembic would cost 0.2 s. Changes nothing."""
+    stamped: Iterable[str] = ()
+    if stored_bytes(engine) != 0:  # connecting would make the file
+        with engine.connect() as connection:
+            if inspect(connection).has_table("alembic_version"):
+                stamped = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
     files = [path.read_text(encoding="utf-8") for path in (MIGRATIONS / "versions").glob("*.py")]
     named = {key: {m[1] for file in files for m in [_REVISION[key].search(file)] if m} for key in _REVISION}
-    return stamped == named["revision"] - named["down_revision"]
+    return Schema(tuple(sorted(stamped)), tuple(sorted(named["revision"] - named["down_revision"])))
+
+
+def stored_bytes(engine: Engine) -> int | None:
+    """Of an SQLite file with its write-ahead log, 0 where there is none; of PostgreSQL's database. None: it is in memory."""
+    if engine.dialect.name != "sqlite":
+        with engine.connect() as connection:
+            return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+    if not (name := engine.url.database) or name == ":memory:":
+        return None
+    return sum(path.stat().st_size for path in (Path(name), Path(f"{name}-wal")) if path.exists())
+
+
+def copy_sqlite(engine: Engine, to: Path) -> None:
+    """A whole copy of an SQLite database, as it is at one moment, while others write (https://www.sqlite.org/backup.html)."""
+    with engine.connect() as connection, closing(sqlite3.connect(to)) as copy:
+        source: Any = connection.connection.driver_connection
+        source.backup(copy)
 
 
 @contextmanager
 def unit_of_work(engine: Engine) -> Iterator[Session]:
-    """One transaction: commits when the block ends, rolls back when it raises. A full disk is OSError(ENOSPC), as for any file."""
-    try:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            yield session
-    except OperationalError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), engine.url.database) from error
+    """One transaction: commits when the block ends, rolls back when it raises."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session

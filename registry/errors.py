@@ -2,7 +2,8 @@
 
 ModelshelfError                   error                   an error of modelshelf itself
 ├── InvalidRequest                invalid_request         a field's value cannot be used
-│   └── InvalidSource             invalid_source          not a URL, repository id or path that can be installed from
+│   ├── InvalidSource             invalid_source          not a URL, repository id or path that can be installed from
+│   └── LocalOnly                 local_only              a command on this machine's files, asked of a service elsewhere
 ├── WrongState                    wrong_state             an install that has ended, or is elsewhere, cannot be moved so
 ├── TokenRequired                 token_required          the service listens beyond this machine, and no token was shown
 ├── InsufficientScope             insufficient_scope      the token that was shown is not for this
@@ -37,6 +38,7 @@ ModelshelfError                   error                   an error of modelshelf
 │   ├── ServiceUnreachable        service_unreachable     no `modelshelf serve` answers at the configured address
 │   ├── DownloadIncomplete        download_incomplete     the connection ended early; the bytes so far are kept
 │   └── DigestMismatch            digest_mismatch         the bytes are not those that the Hub announced
+├── DatabaseUnavailable           database_unavailable    it cannot be opened, is locked for too long, or is no database
 ├── StorageFull                   storage_full            no space left for the file
 ├── Cancelled                     cancelled               the user stopped it; what was fetched so far is kept
 ├── IncompatibleAdapter           incompatible_adapter    the LoRA's tensors do not fit the checkpoint
@@ -71,6 +73,10 @@ class InvalidRequest(ModelshelfError):
 
 class InvalidSource(InvalidRequest):
     code = "invalid_source"
+
+
+class LocalOnly(InvalidRequest):
+    code = "local_only"
 
 
 class WrongState(ModelshelfError):
@@ -209,6 +215,10 @@ class DigestMismatch(TransferFailed):
     code = "digest_mismatch"
 
 
+class DatabaseUnavailable(ModelshelfError):
+    code = "database_unavailable"
+
+
 class StorageFull(ModelshelfError):
     code = "storage_full"
 
@@ -242,9 +252,11 @@ class OutOfMemory(GenerationFailed):
 
 
 def recreate(code: str, message: str, detail: Mapping[str, Any]) -> ModelshelfError:
-    """The error that a service answered or a row recorded; of an unknown code (a newer service's) the root of the tree."""
+    """The error that a service answered or a row recorded; of an unknown code (a newer service's) the root of the tree, with that code."""
     known = {cls.code: cls for cls in every_error()}
-    return known.get(code, ModelshelfError)(message, **detail)
+    error = known.get(code, ModelshelfError)(message, **detail)
+    error.code = code
+    return error
 
 
 def every_error(cls: type[ModelshelfError] = ModelshelfError) -> Iterator[type[ModelshelfError]]:

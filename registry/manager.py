@@ -12,15 +12,13 @@ from functools import cached_property
 from threading import Event, Lock, Thread
 from typing import NamedTuple
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from probes import Kind, Report
 from registry.backends import Backend, BackendOptions, Keeper, Residents
 from registry.backends.loading import load_backend
 from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
-from registry.errors import InvalidRequest, NotReady, NotResident, WrongState
+from registry.errors import DatabaseUnavailable, InvalidRequest, NotReady, NotResident, WrongState
 from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
@@ -113,8 +111,8 @@ class Manager:
         """Raises NotReady, with what is the matter."""
         try:
             self.catalog.version()
-        except SQLAlchemyError as error:
-            raise NotReady(f"The database does not answer: {type(error).__name__}.") from error
+        except DatabaseUnavailable as error:
+            raise NotReady(error.message) from error
         if not os.access(self.settings.root, os.W_OK):
             raise NotReady(f"{self.settings.root} cannot be written to.")
 
@@ -167,6 +165,13 @@ class Manager:
         if isinstance(parsed, PathSource):
             check_inside(parsed.path, (self.settings.root, *self.settings.allowed_folders))
         self._worker.check(source)
+        return self._queue_install(source)
+
+    def submit_starter(self) -> list[Install]:
+        """Queue the starter models; the base first."""
+        return [self._queue_install(str(repository)) for repository in starter_repositories()]
+
+    def _queue_install(self, source: str) -> Install:
         install = self._worker.open(source)
         self._submit(install.id)
         return install
@@ -177,6 +182,10 @@ class Manager:
         if install.state == State.QUEUED:
             self._submit(install_id)
         return install
+
+    def interrupt_installs(self) -> None:
+        """Those that run in this process are cancelled, for good: a user of the command line has pressed Ctrl-C."""
+        self._worker.stop(State.CANCELLED)
 
     def discard_install(self, install_id: str) -> None:
         """Cancel an install if it runs, and forget it and its partial files."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AliasChoices, Field, IPvAnyNetwork, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-_SECRET = ("hub_token",)
+_SECRET = ("hub_token", "token")
 
 
 class Shown(NamedTuple):
@@ -39,6 +39,16 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address that `modelshelf serve` listens on.")
     port: int = Field(default=8420, ge=0, le=65535, description="Port that `modelshelf serve` listens on; 0 picks one.")
+    server: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]",
+        description="Address of a running service that the command line works against, as with `--server`. Unset: it works by itself.",
+    )
+    token: str | None = Field(
+        default=None,
+        description="Token that the command line shows to that service (`modelshelf token create` makes one).",
+        repr=False,
+    )
     backend: str = Field(
         default="registry.backends.diffusers:DiffusersBackend",
         pattern=r"^[\w.]+:\w+$",
@@ -165,6 +175,12 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The URL in force."""
         return self.database_url or f"sqlite:///{self.root / 'modelshelf.db'}"
+
+    @property
+    def address(self) -> str:
+        """Where a client on this machine finds the service that `serve` starts with these settings."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{host}:{self.port}"
 
     @property
     def downloads(self) -> Path:

@@ -106,3 +106,18 @@ def test_probing_what_is_on_disk_waits_for_no_network_library(tmp_path: Path) ->
     loaded = loaded_after(code, tmp_path)
     assert "pydantic_settings" in loaded
     assert loaded.isdisjoint({*HEAVY, "sqlmodel", "sqlalchemy", "httpx", "huggingface_hub", "fastapi"})
+
+
+def test_the_python_client_imports_neither_a_database_nor_a_web_framework(tmp_path: Path) -> None:
+    loaded = loaded_after("import api.client", tmp_path)
+    assert "httpx" in loaded
+    assert loaded.isdisjoint({*HEAVY, "pydantic", "sqlalchemy", "huggingface_hub", "fastapi", "numpy", "typer"})
+
+
+def test_the_command_that_lists_loads_no_more_than_the_catalogue(tmp_path: Path) -> None:
+    code = (
+        "import sys; from api.cli import main; sys.argv = ['modelshelf', 'list']\ntry: main()\nexcept SystemExit: pass"
+    )
+    loaded = loaded_after(code, tmp_path)
+    assert "sqlmodel" in loaded
+    assert loaded.isdisjoint({*HEAVY, "huggingface_hub", "fastapi", "httpx", "numpy"})

@@ -46,6 +46,7 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "installs_at_once": "4",
         "keep_installs_days": "5",
         "hub_endpoint": "https://hub.example",
+        "server": "http://gpu.example:8420",
     }
     sample = samples.get(name, "value")
     monkeypatch.setenv(variable(name), sample)

@@ -6,24 +6,82 @@ Heavy imports stay inside the commands that need them: `--help` and `list` must 
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from api.cli import generating, installing, models, probing, residency, serving, shelving, tokens
-from api.cli.common import FAILED
+from api.cli import (
+    database,
+    examining,
+    generating,
+    installing,
+    models,
+    probing,
+    residency,
+    serving,
+    shelving,
+    tokens,
+)
+from api.cli.common import FAILED, INTERRUPTED
+from api.cli.shelf import SERVER
 from registry.errors import ModelshelfError
+
+HELP = """Model manager and registry service for diffusion models.
+
+First steps: `modelshelf starter install`, `modelshelf list`, `modelshelf generate starter-base "a red circle"`, `modelshelf serve`.
+"""
+EPILOG = """Exit status: 0 done; 1 failed, with one line that says why and ends in a stable [code]; 2 wrong usage; 130 stopped by Ctrl-C.
+`probe` has two more of its own. Settings are environment variables: see the README. NO_COLOR is respected.
+"""
 
 app = typer.Typer(
     name="modelshelf",
-    help="Model manager and registry service for diffusion models.",
+    help=HELP,
+    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",  # a paragraph is one, however its lines are broken here
 )
-for group in (serving, installing, models, shelving, probing, generating, residency, tokens):
+for group in (
+    installing,
+    models,
+    generating,
+    probing,
+    shelving,
+    serving,
+    residency,
+    tokens,
+    database,
+    examining,
+):
     app.add_typer(group.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"modelshelf {version('modelshelf')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Work against the service at this address, not on this machine's own shelf. The setting MODELSHELF_SERVER does the "
+            "same; MODELSHELF_TOKEN is the token that it may ask for.",
+        ),
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    SERVER.set(server)
 
 
 def main() -> None:
@@ -32,6 +90,8 @@ def main() -> None:
 
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModelshelfError as error:
         _complain(f"{error.message} [{error.code}]")
     except ValidationError as error:  # of the settings: the only model that the command line validates by itself
@@ -39,6 +99,20 @@ def main() -> None:
         _complain(f"A setting in the environment cannot be used: {wrong}. [invalid_setting]")
     except OSError as error:
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}. [os_error]")
+    except Exception as error:
+        _complain(
+            f"An error of modelshelf itself: {type(error).__name__}: {error}. Details: {_kept_traceback()} [error]"
+        )
+
+
+def _kept_traceback() -> str:
+    """The file that it was written to, for whoever reports it."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="modelshelf-error-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    return file.name
 
 
 def _complain(message: str) -> NoReturn:

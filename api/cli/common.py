@@ -1,20 +1,15 @@
-"""What commands share beside their output: arguments, exit codes, the manager."""
+"""What commands share beside their output: arguments and exit codes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from registry.manager import Manager
-
 FAILED = 1  # exit code of every command whose error is one line; `probe` has two more of its own
+INTERRUPTED = 130  # by Ctrl-C: 128 and the number of SIGINT, as shells count
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Reference = Annotated[str, typer.Argument(help="Id or name of a model.", show_default=False)]
 Source = Annotated[
     list[str],
     typer.Argument(
@@ -23,12 +18,19 @@ Source = Annotated[
 ]
 
 
-@contextmanager
-def opened_manager() -> Iterator[Manager]:
-    from registry.manager import build_manager
+def model_names(incomplete: str) -> list[str]:
+    """For the shell's completion. Whatever is wrong, it offers nothing: there is nobody to tell."""
+    from api.cli.shelf import opened_shelf
+    from registry.errors import ModelshelfError
 
-    manager = build_manager()
     try:
-        yield manager
-    finally:
-        manager.close()
+        with opened_shelf() as shelf:
+            return [model.name for model in shelf.models(q=incomplete or None) if model.name.startswith(incomplete)]
+    except (ModelshelfError, OSError, ValueError):
+        return []
+
+
+_NAME = {"help": "Id or name of a model.", "show_default": False, "autocompletion": model_names}
+Reference = Annotated[str, typer.Argument(**_NAME)]
+References = Annotated[list[str], typer.Argument(**{**_NAME, "help": "Ids or names of models."})]
+EveryReference = Annotated[list[str] | None, typer.Argument(**{**_NAME, "help": "Ids or names. Left out: all."})]

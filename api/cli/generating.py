@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.common import Reference, opened_manager
-from api.cli.output import print_table, steps_bar
+from api.cli.common import Json, Reference
+from api.cli.output import print_json, print_table, steps_bar
+from api.cli.shelf import opened_shelf
 
 if TYPE_CHECKING:
-    from registry.plans import AdapterRequest, Plan
+    from api.records import Plan
+    from registry.plans import AdapterRequest
 
 app = typer.Typer()
 
@@ -39,8 +41,13 @@ def generate(
         str | None, typer.Option(help="epsilon or v_prediction, where the checkpoint does not tell.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(),
+    as_json: Json = False,
 ) -> None:
-    """Make pictures. What is left out is decided by the recipes, and shown."""
+    """Make pictures, save them, and print what made them. What is left out is decided by the recipes.
+
+    Ctrl-C stops within a step. Example:
+    `modelshelf generate starter-base "a red circle" --lora starter-lcm-lora --lora starter-heart:0.7 --seed 4 -n 2 -o out`
+    """
     from registry.plans import GenerationRequest
 
     request = GenerationRequest(
@@ -59,20 +66,27 @@ def generate(
         strength=strength,
         prediction_type=prediction_type,
     )
-    with opened_manager() as manager:  # which stops the generation within a step, when Ctrl-C ends the wait
-        job = manager.generator.submit(request)
-        with steps_bar() as follow:
-            job.listen(lambda: follow(job))
-            made = job.wait()
-    _show_plan(made.plan)
+    with opened_shelf() as shelf, steps_bar() as follow:
+        made = shelf.generate(request, follow)
+    output.mkdir(parents=True, exist_ok=True)
+    paths = [_save(output / f"{made.plan.checkpoint_name}-{picture.seed}.png", picture.png) for picture in made.images]
     for warning in made.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
-    output.mkdir(parents=True, exist_ok=True)
-    for picture in made.pictures:
-        path = _free(output / f"{made.plan.checkpoint_name}-{picture.seed}.png")
-        path.write_bytes(picture.png)
+    if as_json:
+        print_json(
+            {"files": list(map(str, paths)), "plan": made.plan, "warnings": made.warnings, "timings": made.timings}
+        )
+        return
+    _show_plan(made.plan)
+    for path in paths:
         print(path)
     print(f"{made.timings['total']:.2f} s", file=sys.stderr)
+
+
+def _save(path: Path, png: bytes) -> Path:
+    path = _free(path)
+    path.write_bytes(png)
+    return path
 
 
 def _free(path: Path) -> Path:
@@ -82,7 +96,7 @@ def _free(path: Path) -> Path:
 
 
 def _show_plan(plan: Plan) -> None:
-    values = [(f"weight of {a.name}", a.weight) for a in plan.adapters]
+    values = [(f"weight of {a.name}", a.weight) for a in plan.loras]
     names = ("scheduler", "steps", "cfg", "seed", "width", "height", "strength", "prediction_type")
     values += [(name, value) for name in names if (value := getattr(plan, name)) is not None]
     print_table(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
-from api.cli.common import Json, Source, opened_manager
-from api.cli.output import print_json, print_table, progress_bar, size_text
-from registry.errors import AmbiguousChoice
+from api.cli.common import FAILED, Json, Source
+from api.cli.output import print_json, print_table, progress_bars, size_text
+from api.cli.shelf import Shelf, opened_shelf
+from registry.errors import AmbiguousChoice, ModelshelfError
 
 if TYPE_CHECKING:
-    from registry.manager import Manager
-    from registry.models import Model
-    from registry.tables import Install
+    from api.records import Install, Model
 
 app = typer.Typer()
 installs = typer.Typer(
@@ -27,23 +27,49 @@ app.add_typer(starter, name="starter")
 
 
 @app.command()
-def install(source: Source) -> None:
-    """Install models: resolve, probe the header, download, verify, record."""
-    with opened_manager() as manager:
-        for text in source:
-            _install(manager, text)
+def install(source: Source, as_json: Json = False) -> None:
+    """Install models: resolve, probe the header, download, verify, record. Several sources are installed side by side.
+
+    What is not a model, or not one that is taken, is refused before it is downloaded; one that fails leaves the others alone.
+    Ctrl-C cancels; what has arrived is kept for the next attempt.
+
+    Example: `modelshelf install https://huggingface.co/latent-consistency/lcm-lora-sdv1-5 OWNER/REPO ./file.safetensors`
+    """
+    with opened_shelf() as shelf:
+        done, failed = _install_all(shelf, source, as_json)
+        chosen = [_ask(e.detail["candidates"]) for e in failed if isinstance(e, AmbiguousChoice) and sys.stdin.isatty()]
+        if chosen:
+            more, again = _install_all(shelf, chosen, as_json)
+            done, failed = [*done, *more], [*(e for e in failed if not isinstance(e, AmbiguousChoice)), *again]
+    if as_json:
+        print_json(done)
+    for error in failed:
+        print(f"modelshelf: {error.message} [{error.code}]", file=sys.stderr)
+    raise typer.Exit(FAILED if failed else 0)
 
 
-def _install(manager: Manager, text: str) -> None:
-    try:
-        with progress_bar() as on_progress:
-            model = manager.install(text, on_progress)
-    except AmbiguousChoice as error:
-        if not sys.stdin.isatty():
+def _install_all(shelf: Shelf, sources: Sequence[str], quiet: bool) -> tuple[list[Model], list[ModelshelfError]]:
+    """What was installed, and why the others were not, both in the order in which they ended."""
+    from registry.settings import Settings
+
+    done: list[Model] = []
+    failed: list[ModelshelfError] = []
+    with progress_bars() as add, ThreadPoolExecutor(Settings().installs_at_once) as pool:
+        running = [pool.submit(shelf.install, text, add(text)) for text in dict.fromkeys(sources)]
+        try:
+            for future in as_completed(running):
+                try:
+                    done.append(future.result())
+                except ModelshelfError as error:
+                    failed.append(error)
+                else:
+                    if not quiet:
+                        _say_installed(done[-1])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            shelf.interrupt()
             raise
-        _install(manager, _ask(error.detail["candidates"]))
-    else:
-        _say_installed(model)
+    return done, failed
 
 
 def _ask(candidates: list[dict[str, Any]]) -> str:
@@ -54,7 +80,9 @@ def _ask(candidates: list[dict[str, Any]]) -> str:
         what = ", ".join(str(report[k]) for k in ("kind", "family") if report.get(k)) or report["outcome"]
         rows.append((str(number), candidate["source"], what, size_text(candidate["size"])))
     print_table(("", "source", "what it is", "size"), rows)
-    number = typer.prompt("Which one", type=click.IntRange(1, len(candidates)))
+    number = 0
+    while not 1 <= number <= len(candidates):
+        number = typer.prompt(f"Which one (1 to {len(candidates)})", type=int)
     return str(candidates[number - 1]["source"])
 
 
@@ -66,10 +94,10 @@ InstallId = Annotated[
 @installs.command("list")
 def list_installs(as_json: Json = False) -> None:
     """The newest hundred, and how far they are."""
-    with opened_manager() as manager:
-        found = manager.installs.list()
+    with opened_shelf() as shelf:
+        found = shelf.installs()
     if as_json:
-        print_json([install.model_dump(mode="json") for install in found])
+        print_json(found)
     elif found:
         print_table(("id", "state", "done", "source", "error"), [_row(install) for install in found])
 
@@ -88,45 +116,45 @@ def cancel(install_id: InstallId) -> None:
 
 @installs.command()
 def resume(install_id: InstallId) -> None:
-    """Go on with a paused install, here."""
+    """Go on with a paused install, to its end."""
     _go_on(install_id, "resume")
 
 
 @installs.command()
 def retry(install_id: InstallId) -> None:
-    """Try an install again that failed or was cancelled, here."""
+    """Try an install again that failed or was cancelled."""
     _go_on(install_id, "retry")
 
 
 @installs.command()
 def discard(install_id: InstallId) -> None:
     """Forget an install, and delete what has arrived of it; the model that it became stays."""
-    with opened_manager() as manager:
-        manager.discard_install(install_id)
+    with opened_shelf() as shelf:
+        shelf.discard_install(install_id)
 
 
 @starter.command("install")
 def install_starter() -> None:
     """Install the starter models; needs no network."""
-    with opened_manager() as manager, progress_bar() as on_progress:
-        for model in manager.install_starter(on_progress):
+    with opened_shelf() as shelf, progress_bars() as add:
+        for model in shelf.install_starter(add("starter models")):
             _say_installed(model)
 
 
 def _order(install_id: str, command: str) -> None:
-    with opened_manager() as manager:
-        print(f"{install_id}  {manager.installs.command(install_id, command).state}")
+    with opened_shelf() as shelf:
+        print(f"{install_id}  {shelf.order_install(install_id, command).state}")
 
 
 def _go_on(install_id: str, command: str) -> None:
-    with opened_manager() as manager, progress_bar() as on_progress:
-        manager.installs.command(install_id, command)
-        _say_installed(manager.run_install(install_id, on_progress))
+    with opened_shelf() as shelf, progress_bars() as add:
+        install = shelf.order_install(install_id, command)
+        _say_installed(shelf.finish_install(install_id, add(install.source)))
 
 
 def _row(install: Install) -> tuple[str, ...]:
     done = f"{install.bytes_done / install.bytes_total:.0%}" if install.bytes_total else ""
-    return install.id, install.state, done, install.source, (install.error or {}).get("message", "")
+    return install.id, install.state, done, install.source, install.error.detail if install.error else ""
 
 
 def _say_installed(model: Model) -> None:

@@ -1,22 +1,26 @@
-"""`modelshelf list`, `show`, `compatible` and `set`: what is installed."""
+"""`modelshelf list`, `show`, `compatible`, `set` and `delete`: what is installed."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.common import Json, Reference, opened_manager
+from api.cli.common import Json, Reference, References
 from api.cli.output import print_json, print_table, size_text
+from api.cli.shelf import opened_shelf
+from registry.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from registry.models import Model
+    from api.records import Model, ModelDetail
 
 app = typer.Typer()
 
+_COLUMNS = ("id", "name", "kind", "family", "format", "size", "weight", "triggers")
+_SPARE = ("format", "triggers", "weight", "family", "size")  # left out in this order where the terminal is too narrow
 _YES_NO = {"fits": "yes", "partly": "partly", "no": "no"}
 
 
@@ -33,16 +37,17 @@ def list_models(
     limit: Annotated[int | None, typer.Option(help="At most so many.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
-    """List the installed models."""
-    from registry.queries import MAX_LIMIT, Query
+    """List the installed models.
 
-    query = Query(kind, family, tag, text, digest, sort=sort, limit=min(limit or MAX_LIMIT, MAX_LIMIT))
-    with opened_manager() as manager:
-        models = list(islice(manager.catalog.every(query), limit))
+    Example: `modelshelf list --kind lora --family sd-1 --search outline`
+    """
+    with opened_shelf() as shelf:
+        every = shelf.models(kind=kind, family=family, tag=tag, q=text, digest=digest, sort=sort)
+        models = list(islice(every, limit))
     if as_json:
-        print_json([m.as_dict() for m in models])
+        print_json(models)
     elif models:
-        print_table(("id", "name", "kind", "family", "format", "size", "weight", "triggers"), [_row(m) for m in models])
+        print_table(_COLUMNS, [_row(m) for m in models], spare=_SPARE)
     elif kind or family or tag or text or digest:
         print("No installed model is so.", file=sys.stderr)
     else:
@@ -52,72 +57,125 @@ def list_models(
 @app.command()
 def show(model: Reference, as_json: Json = False) -> None:
     """Show one model: digests, source, what its provider recommends, and why it was classified so."""
-    with opened_manager() as manager:
-        found = manager.catalog.get(model)
-        path, files, report = manager.catalog.path(found), manager.catalog.files(found), manager.catalog.report(found)
+    with opened_shelf() as shelf:
+        found = shelf.model(model)
+        path = shelf.locate(found.path)
     if as_json:
-        print_json(found.as_dict() | {"files": [asdict(f) for f in files], "report": report})
-        return
-    apart = {"recipe", "facts", "path", "overrides", "digests", "sources"}
-    facts = {k: v for k, v in found.as_dict().items() if v not in (None, [], {}) and k not in apart}
-    facts["path"] = path
-    facts |= {f"{d.algorithm} claimed by {d.by}": d.value for d in found.claims}
-    facts |= {f"also from {n}": source.url for n, source in enumerate(found.sources[1:], 1)}
-    facts |= {f"your {k}": v for k, v in found.overrides.items()}
-    facts |= {f"{k} ({v['by']})": v["value"] for k, v in found.facts.items()}
-    facts |= {f"recommended {k}": f"{v['value']} ({v['by']}: “{v['quote']}”)" for k, v in found.recipe.items()}
-    facts["why"] = report["reason"]
-    print_table((), [(name, str(value)) for name, value in facts.items()])
+        print_json(found)
+    else:
+        print_table((), [(name, str(value)) for name, value in _facts(found, path) if value not in (None, [], "")])
+
+
+_SHOWN = (
+    *("id", "name", "kind", "family", "variant", "prediction_type", "format", "blake3", "sha256", "autov3"),
+    *("source", "repo_id", "revision", "base_model", "triggers", "tags", "managed"),
+    *("created_at", "hashed_at", "missing_since", "damaged_at"),
+)
+
+
+def _facts(model: ModelDetail, path: str) -> list[tuple[str, Any]]:
+    return [
+        *((name, _worded(getattr(model, name))) for name in _SHOWN),
+        ("size", f"{size_text(model.size)} ({model.size:,} bytes)"),
+        ("path", path),
+        *((f"{d.algorithm} claimed by {d.by}", d.value) for d in model.digests if d.by),
+        *((f"also from {n}", source.url) for n, source in enumerate(model.sources[1:], 1)),
+        *((f"your {name}", _worded(value)) for name, value in model.overrides.items()),
+        *((f"{name} ({fact['by']})", fact["value"]) for name, fact in model.facts.items()),
+        *((f"recommended {k}", f"{v['value']} ({v['by']}: “{v['quote']}”)") for k, v in model.recipe.items()),
+        ("why", model.report["reason"]),
+    ]
+
+
+def _worded(value: Any) -> Any:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime) else value
 
 
 @app.command()
 def compatible(
-    checkpoint: Reference,
+    model: Reference,
     all_: Annotated[bool, typer.Option("--all", help="Also those that do not fit, and why not.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the LoRAs that fit a checkpoint, each with the reason."""
-    from registry.fits import verdict_of
-
-    with opened_manager() as manager:
-        manager.fits.catch_up()
-        verdicts = list(manager.every_compatible_lora(checkpoint, every=all_))
+    """List the LoRAs that fit a checkpoint, or the checkpoints that a LoRA fits, each with the reason."""
+    with opened_shelf() as shelf:
+        is_checkpoint = (found := shelf.model(model)).kind == "checkpoint"
+        ask = shelf.compatible_loras if is_checkpoint else shelf.compatible_checkpoints
+        verdicts = list(ask(found.id, every=all_))
     if as_json:
-        print_json(
-            [m.as_dict() | {"fits": fit.fits, "verdict": verdict_of(fit), "reason": fit.reason} for m, fit in verdicts]
-        )
+        print_json(verdicts)
     elif verdicts:
         print_table(
             ("id", "name", "kind", "fits", "reason"),
-            [(m.id, m.name, m.kind, _YES_NO[verdict_of(f)], f.reason) for m, f in verdicts],
+            [(v.model.id, v.model.name, v.model.kind, _YES_NO[v.verdict], v.reason) for v in verdicts],
         )
     else:
-        print("No installed LoRA fits it. `modelshelf compatible --all` says why not.", file=sys.stderr)
+        none = "No installed LoRA fits it." if is_checkpoint else "It fits no installed checkpoint."
+        print(f"{none} `modelshelf compatible --all` says why not.", file=sys.stderr)
 
 
 @app.command("set")
 def set_overrides(
     model: Reference,
+    name: Annotated[str | None, typer.Option(help="A new name; the file keeps its own.")] = None,
     weight: Annotated[float | None, typer.Option(help="Weight of a LoRA when none is asked for.")] = None,
     steps: int | None = None,
     cfg: float | None = None,
     scheduler: str | None = None,
+    trigger: Annotated[
+        list[str] | None, typer.Option(help="In place of the provider's triggers; may be repeated.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Beside those that the probe gives; may be repeated.")] = None,
+    notes: str | None = None,
     reset: Annotated[bool, typer.Option("--reset", help="Forget your settings for it first.")] = False,
 ) -> None:
-    """Keep your own settings for a model; they beat its provider's recommendation."""
-    from registry.recipes import check_overrides
+    """Keep your own settings for a model; they beat its provider's recommendation.
 
-    given = {"weight": weight, "steps": steps, "cfg": cfg, "scheduler": scheduler}
-    wanted = check_overrides({k: v for k, v in given.items() if v is not None})
-    with opened_manager() as manager:
-        changed = manager.catalog.override(model, (dict.fromkeys(given) if reset else {}) | wanted)
-    print(f"{changed.name}: {', '.join(f'{k} {v}' for k, v in changed.overrides.items()) or 'no settings of your own'}")
+    Example: `modelshelf set starter-outline-lora --weight 0.6 --tag drawing`
+    """
+    given: dict[str, Any] = {"weight": weight, "steps": steps, "cfg": cfg, "scheduler": scheduler}
+    given |= {"triggers": trigger, "tags": tag, "notes": notes}
+    wanted = {k: v for k, v in given.items() if v is not None} | ({} if name is None else {"name": name})
+    with opened_shelf() as shelf:
+        changed = shelf.edit(model, **(dict.fromkeys(given) if reset else {}) | wanted)
+    own = ", ".join(f"{k} {_worded(v)}" for k, v in changed.overrides.items() if v is not None)
+    print(f"{changed.name}: {own or 'no settings of your own'}")
+
+
+@app.command()
+def delete(
+    model: References,
+    keep_file: Annotated[bool, typer.Option("--keep-file", help="Forget the models only; their files stay.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+) -> None:
+    """Remove models from the shelf, and their files with them. What was scanned in place is only forgotten.
+
+    Example: `modelshelf delete starter-heart --yes`
+    """
+    with opened_shelf() as shelf:
+        found = [shelf.model(reference) for reference in model]  # all of them, before the first is gone
+        rows = [(m.name, m.kind, size_text(m.size), shelf.locate(m.path), _fate(m, keep_file)) for m in found]
+        if not yes:
+            print_table(("name", "kind", "size", "path", ""), rows)
+            if not sys.stdin.isatty():
+                raise InvalidRequest("Nothing was removed: say --yes where nobody can be asked.")
+            typer.confirm("Go on?", abort=True)
+        for each in found:
+            shelf.delete(each.id, files=_goes(each, keep_file))
+            print(f"{each.id}  {each.name}  {_fate(each, keep_file)}")
+
+
+def _goes(model: Model, keep_file: bool) -> bool:
+    return model.managed and not keep_file
+
+
+def _fate(model: Model, keep_file: bool) -> str:
+    return "file removed" if _goes(model, keep_file) else "file stays"
 
 
 def _row(model: Model) -> tuple[str, ...]:
-    from registry.recipes import adapter_weight
-
-    weight = "" if model.kind == "checkpoint" else f"{adapter_weight(model).value:g}"
     return (
         model.id,
         model.name,
@@ -125,6 +183,6 @@ def _row(model: Model) -> tuple[str, ...]:
         model.family,
         model.format,
         size_text(model.size),
-        weight,
+        f"{model.weight.value:g}" if model.weight else "",
         ", ".join(model.triggers),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from registry.generation import Job
-    from registry.installs.worker import OnProgress
+    from rich.progress import Progress, ProgressColumn
+    from rich.table import Column
+
+    from api.cli.shelf import OnProgress
+    from api.records import Event
 
 PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
 NARROWEST = 20  # columns that text is still wrapped to: no word fits a terminal that is narrower
@@ -53,21 +57,39 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
+    """`spare`: columns that are left out, the first first, until the others fit a terminal. Ids are never cut, other words folded."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
-    table = Table(*head, box=None, show_header=bool(head), pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
     console = Console()
     if not console.is_terminal:
         console.width = PIPED_WIDTH
-    console.print(table, markup=False)
+    shown = _fitting(head, rows, spare, console.width)
+    columns = (Column(head[i], overflow="fold", no_wrap=head[i] == "id") for i in shown)
+    table = Table(*columns, box=None, show_header=bool(head), pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(printable(row[i])) for i in shown or range(len(row))))
+    console.print(table)
+
+
+def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> list[int]:
+    """Numbers of the columns that are shown."""
+    from rich.cells import cell_len
+
+    needs = {i: max(cell_len(cell) for cell in (name, *(row[i] for row in rows))) + 2 for i, name in enumerate(head)}
+    for name in spare:
+        if sum(needs.values()) - 2 > width:
+            del needs[head.index(name)]
+    return list(needs)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """A record of the client, or anything that JSON has."""
+    from api.reading import plain
+
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False))
 
 
 def size_text(count: float) -> str:
@@ -79,50 +101,68 @@ def size_text(count: float) -> str:
 
 
 @contextmanager
-def progress_bar() -> Iterator[OnProgress]:
-    """A bar that follows an install through its states."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def progress_bars() -> Iterator[Callable[[str], OnProgress]]:
+    """Bars that follow installs through their states: called with a name, it adds one; it goes when its install has ended."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
         TextColumn("{task.fields[state]:<12}"),
-        BarColumn(),
+        BarColumn(bar_width=24),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[filename]}"),
+        TextColumn("{task.fields[name]}", table_column=_shrinking()),
     )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
-    ) as bar:
-        task = bar.add_task("", total=None, state="queued", filename="")
+    with _progress(*columns) as bars:
 
-        def follow(progress: Any) -> None:
-            total = progress.bytes_total or None
-            bar.update(
-                task,
-                state=str(progress.state),
-                filename=progress.filename or "",
-                completed=progress.bytes_done,
-                total=total,
-            )
+        def add(name: str) -> OnProgress:
+            task = bars.add_task("", total=None, state="queued", name=printable(name))
+
+            def follow(progress: Any) -> None:
+                state, total = str(progress.state), progress.bytes_total or None
+                shown = printable(progress.filename or name)
+                visible = state not in ("installed", "failed", "cancelled")
+                bars.update(task, state=state, name=shown, completed=progress.bytes_done, total=total, visible=visible)
+
+            return follow
+
+        yield add
+
+
+@contextmanager
+def steps_bar() -> Iterator[Callable[[Event], None]]:
+    """A bar that follows a generation by its events: waiting, loading, then step by step."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with _progress(*columns) as bar:
+        task = bar.add_task("queued", total=None)
+
+        def follow(event: Event) -> None:
+            if event.name == "running":
+                bar.update(task, description="loading")
+            elif event.name == "step":
+                bar.update(task, description="steps", completed=event.data["done"], total=event.data["total"])
 
         yield follow
 
 
-@contextmanager
-def steps_bar() -> Iterator[Callable[[Job], None]]:
-    """A bar that follows a generation: waiting, loading, then step by step."""
+def _progress(*columns: ProgressColumn) -> Progress:
+    """On standard error, when that is a terminal. What is printed meanwhile stands above, unless it goes elsewhere anyway."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress
 
-    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
-    ) as bar:
-        task = bar.add_task("queued", total=None)
-        yield lambda job: bar.update(
-            task, description="steps" if job.total else "loading", completed=job.done, total=job.total or None
-        )
+    return Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+def _shrinking() -> Column:
+    from rich.table import Column
+
+    return Column(no_wrap=True, overflow="ellipsis", ratio=1)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.common import opened_manager
+from api.cli.shelf import managed
 
 app = typer.Typer()
 
@@ -18,6 +18,8 @@ def serve(
 ) -> None:
     """Start the service; its API is described at /docs."""
     from api.server import run
+    from registry.settings import Settings
 
-    with opened_manager() as manager:
-        run(manager, host or manager.settings.host, manager.settings.port if port is None else port)
+    settings = Settings()
+    with managed(settings) as manager:
+        run(manager, host or settings.host, settings.port if port is None else port)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from api.cli.common import FAILED, Json, opened_manager
-from api.cli.output import print_json, print_table, progress_bar, size_text
-
-if TYPE_CHECKING:
-    from registry.scans.scanner import Counts
+from api.cli.common import FAILED, EveryReference, Json
+from api.cli.output import print_json, print_table, progress_bars, size_text
+from api.cli.shelf import opened_manager, opened_shelf
 
 app = typer.Typer()
 
@@ -29,30 +28,32 @@ def scan(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Register the models in folders of yours, in place: ComfyUI's, A1111's, any. Nothing is copied, moved or deleted."""
-    told = {}
-    with opened_manager() as manager:
-        for path in folder if folder else map(Path, manager.scans.folders()):
-            told[str(path)] = manager.scans.scan(path, afresh=afresh)
-        if hash_now:
-            for model in manager.scans.digester.hash_all():
-                if not as_json:
-                    print(f"hashed {model.name}")
+    """Register the models in folders of yours, in place: ComfyUI's, A1111's, any. Nothing is copied, moved or deleted.
+
+    Against a server, the folders are the server's, and must be among those that it may be asked to scan.
+
+    Example: `modelshelf scan ~/ComfyUI/models --hash`
+    """
+    with opened_shelf() as shelf:
+        told = {path: shelf.scan(path, afresh=afresh).counts for path in map(str, folder or shelf.scan_folders())}
+        for name in shelf.hash_all() if hash_now else ():
+            if not as_json:
+                print(f"hashed {name}")
     if as_json:
-        print_json({path: counts.as_dict() for path, counts in told.items()})
+        print_json(told)
         return
     for scanned, counts in told.items():
         print(f"{scanned}: {_describe(counts)}")
 
 
-def _describe(counts: Counts) -> str:
-    said = [f"{count} {name}" for name, count in counts.as_dict().items() if count]
+def _describe(counts: Mapping[str, int]) -> str:
+    said = [f"{count} {name}" for name, count in counts.items() if count]
     return ", ".join(said) or "nothing there"
 
 
 @app.command()
 def verify(
-    model: Annotated[list[str] | None, typer.Argument(help="Ids or names. Left out: all.", show_default=False)] = None,
+    model: EveryReference = None,
     as_json: Json = False,
 ) -> None:
     """Read models' files again and compare their digests. Exit 1 when a file is damaged, missing or unreadable."""
@@ -113,18 +114,18 @@ def gc(
 
 @app.command()
 def update(
-    model: Annotated[list[str] | None, typer.Argument(help="Ids or names. Left out: all.", show_default=False)] = None,
+    model: EveryReference = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Install what is newer; else it is only listed.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the models whose files are newer on the Hub, by their SHA-256. The older version stays, with its commit behind its name."""
     from registry.updates import Change
 
-    with opened_manager() as manager, progress_bar() as on_progress:
+    with opened_manager() as manager, progress_bars() as add:
         models = list(map(manager.catalog.get, model) if model else manager.catalog.every())
         found = [u for u in manager.updates(models) if model or u.change is not Change.CURRENT]
         fetched = {
-            u.model.id: manager.fetch_update(u, on_progress) for u in found if fetch and u.change is Change.NEWER
+            u.model.id: manager.fetch_update(u, add(u.model.name)) for u in found if fetch and u.change is Change.NEWER
         }
     rows = [(u.model.id, u.model.name, u.change, u.source, (u.revision or "")[:7], u.reason) for u in found]
     if as_json:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from api.cli.common import opened_manager
 from api.cli.output import print_table
+from api.cli.shelf import opened_manager
 from registry.scopes import EVERY_SCOPE, Scope
 
 app = typer.Typer()

@@ -74,6 +74,20 @@ def torch_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
+def describe_device(name: str) -> tuple[str, bool]:
+    """What the setting comes to, in words, and whether it is slow. Raises InvalidRequest for one that is not there."""
+    try:
+        device = torch_device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: "Torch not compiled with CUDA enabled"
+        raise InvalidRequest(f"The device {name!r} cannot be used: {error}", field="device") from error
+    if device.type != "cuda":
+        return f"{device}, {machine_bytes() / 2**30:.0f} GiB of memory", device.type == "cpu"
+    free, total = torch.cuda.mem_get_info(device)
+    name = torch.cuda.get_device_name(device)
+    return f"{device}, {name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free", False
+
+
 def machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

@@ -51,6 +51,7 @@ class Worker:
         self._book = book
         self._catalog = catalog
         self._stop = Event()
+        self._left = State.QUEUED
         self._locks = settings.downloads / "locks"
 
     def open(self, text: str) -> Install:
@@ -117,7 +118,9 @@ class Worker:
             with held_if_free(lock):
                 """Its end removes the file."""
 
-    def stop(self) -> None:
+    def stop(self, leave: State = State.QUEUED) -> None:
+        """`leave`: the state of what is under way then; whatever it is, what has arrived is kept."""
+        self._left = leave
         self._stop.set()
 
     def _run(self, install: Install, on_progress: OnProgress) -> Model:
@@ -152,7 +155,7 @@ class Worker:
         detail = {"code": error.code, "message": error.message, "detail": error.detail}
         if isinstance(error, Cancelled):
             if self._stop.is_set():
-                attempt.end(State.QUEUED)
+                attempt.end(self._left)
         elif isinstance(error, StorageFull):
             attempt.end(State.PAUSED, detail)
         else:

@@ -1,0 +1,189 @@
+"""This machine's own shelf: the registry in this process, answering with the records that a service would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from api import records
+from api.cli.shelf import OnProgress
+from api.reading import read
+from api.records import Event, Fit, Generation, Install, Problem, Scan
+from registry.catalog import Catalog
+from registry.models import Model
+from registry.queries import MAX_LIMIT, Query
+from registry.recipes import adapter_weight, check_overrides
+from registry.settings import Settings
+from registry.tables import now
+
+if TYPE_CHECKING:
+    from registry.compatibility import Fit as Verdict
+    from registry.generation import Job
+    from registry.manager import Manager
+    from registry.plans import GenerationRequest, Plan
+    from registry.tables import Install as InstallRow
+
+
+class LocalShelf:
+    """Looking at models takes the catalogue alone: the whole manager costs a third more to import."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @cached_property
+    def _catalog(self) -> Catalog:
+        from registry.db import make_engine, migrate
+
+        engine = make_engine(self._settings.database)
+        self._opened.callback(engine.dispose)
+        migrate(engine)
+        return Catalog(engine, self._settings.root)
+
+    @cached_property
+    def _manager(self) -> Manager:
+        from registry.manager import build_manager
+
+        manager = build_manager(self._settings)
+        self._opened.callback(manager.close)
+        return manager
+
+    # -- models
+    def models(
+        self,
+        *,
+        kind: str | None = None,
+        family: str | None = None,
+        tag: str | None = None,
+        q: str | None = None,
+        digest: str | None = None,
+        sort: str = "name",
+    ) -> Iterator[records.Model]:
+        query = Query(kind, family, tag, q, digest, sort=sort, limit=MAX_LIMIT)
+        return map(_model, self._catalog.every(query))
+
+    def model(self, model: str) -> records.ModelDetail:
+        catalog = self._catalog
+        found = catalog.get(model)
+        return read(
+            records.ModelDetail,
+            found,
+            weight=_weight(found),
+            report=catalog.report(found),
+            files=[read(records.File, each) for each in catalog.files(found)],
+        )
+
+    def locate(self, path: str) -> str:
+        return str(self._settings.root / path)
+
+    def edit(self, model: str, **stated: Any) -> records.Model:
+        name = stated.pop("name", None)
+        return _model(self._catalog.override(model, check_overrides(stated), name=name))
+
+    def delete(self, model: str, *, files: bool = False) -> None:
+        self._manager.remove(model, files=files)
+
+    def compatible_loras(self, checkpoint: str, *, every: bool = False) -> Iterator[Fit]:
+        self._manager.fits.catch_up()
+        return (_fit(*found) for found in self._manager.every_compatible_lora(checkpoint, every=every))
+
+    def compatible_checkpoints(self, lora: str, *, every: bool = False) -> Iterator[Fit]:
+        self._manager.fits.catch_up()
+        cursor = None
+        while True:
+            page = self._manager.compatible_checkpoints(lora, every=every, limit=MAX_LIMIT, cursor=cursor)
+            yield from (_fit(*found) for found in page.checkpoints)
+            if (cursor := page.cursor) is None:
+                return
+
+    # -- installs
+    def install(self, source: str, on_progress: OnProgress) -> records.Model:
+        return _model(self._manager.install(source, on_progress))
+
+    def install_starter(self, on_progress: OnProgress) -> Iterator[records.Model]:
+        return map(_model, self._manager.install_starter(on_progress))
+
+    def finish_install(self, install_id: str, on_progress: OnProgress) -> records.Model:
+        return _model(self._manager.run_install(install_id, on_progress))
+
+    def installs(self) -> list[Install]:
+        return [_install(row) for row in self._manager.installs.list()]
+
+    def order_install(self, install_id: str, command: str) -> Install:
+        return _install(self._manager.installs.command(install_id, command))
+
+    def discard_install(self, install_id: str) -> None:
+        self._manager.discard_install(install_id)
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_installs()
+
+    # -- scans
+    def scan_folders(self) -> list[str]:
+        return self._manager.scans.folders()
+
+    def scan(self, folder: str, *, afresh: bool = False) -> Scan:
+        began = now()
+        counts = self._manager.scans.scan(Path(folder), afresh=afresh)
+        return Scan("", folder, "done", counts.as_dict(), None, began, now())
+
+    def hash_all(self) -> Iterator[str]:
+        """The digests that are missing, computed now; the names of the models that have them then."""
+        return (model.name for model in self._manager.scans.digester.hash_all())
+
+    # -- generations
+    def generate(self, request: GenerationRequest, on_event: Callable[[Event], None]) -> Generation:
+        """When the wait is interrupted, closing the manager stops it within a step."""
+        job, told = self._manager.generator.submit(request), 0
+
+        def tell() -> None:
+            nonlocal told
+            for event in job.events(told):
+                told = event.number
+                on_event(read(Event, event))
+
+        job.listen(tell)
+        tell()
+        return _generation(job)
+
+
+def _generation(job: Job) -> Generation:
+    made = job.wait()
+    pictures = [read(records.Picture, picture) for picture in made.pictures]
+    return Generation(job.id, pictures, _plan(made.plan), list(made.warnings), dict(made.timings))
+
+
+def _plan(plan: Plan) -> records.Plan:
+    return read(records.Plan, plan, loras=[read(records.PlannedLora, adapter) for adapter in plan.adapters])
+
+
+def _weight(model: Model) -> records.Value | None:
+    return None if model.kind == "checkpoint" else read(records.Value, adapter_weight(model))
+
+
+def _model(model: Model) -> records.Model:
+    return read(records.Model, model, weight=_weight(model))
+
+
+def _fit(model: Model, fit: Verdict) -> Fit:
+    from registry.fits import verdict_of
+
+    return read(Fit, fit, model=_model(model), verdict=str(verdict_of(fit)))
+
+
+def _install(row: InstallRow) -> Install:
+    from registry.sources import without_signature
+
+    error = row.error and Problem(row.error["code"], row.error["message"], row.error["detail"] or None)
+    rate, missing = row.bytes_per_second, row.bytes_total - row.bytes_done
+    left = round(missing / rate, 1) if rate and missing > 0 else None
+    return read(Install, row, error=error, seconds_left=left, source=without_signature(row.source))

@@ -1,0 +1,230 @@
+"""The command's manners: help, completion, a terminal's width, Ctrl-C, closed pipes, and no stack trace whatever is wrong."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from fcntl import ioctl
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from api.cli import main
+from registry.manager import Manager
+from registry.settings import Settings
+from tests.hub import LoopbackHub
+from tests.service import MODELSHELF, environment
+
+Here = Callable[..., tuple[int, str, str]]
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """With the starter in it."""
+    manager = Manager(Settings(root=tmp_path / "root"))
+    list(manager.install_starter())
+    manager.close()
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Runs the command in this process, on `tmp_path / "root"`; returns exit status, standard output and error."""
+
+    def run(*words: str, **more: str) -> tuple[int, str, str]:
+        for name, value in environment(tmp_path / "root", NOWHERE, **more).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["modelshelf", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return (ended.value.code if isinstance(ended.value.code, int) else 0), out, err
+
+    return run
+
+
+COMMANDS = (
+    *(
+        "install",
+        "installs",
+        "starter",
+        "list",
+        "show",
+        "probe",
+        "compatible",
+        "set",
+        "delete",
+        "generate",
+        "scan",
+        "verify",
+    ),
+    *("duplicates", "gc", "update", "ps", "load", "evict", "token", "db", "doctor", "serve"),
+)
+
+
+def test_help_names_every_command_the_exit_statuses_and_first_steps(here: Here) -> None:
+    code, out, _ = here("--help", COLUMNS="100")
+    assert code == 0
+    for command in COMMANDS:
+        assert re.search(rf"^│ {command} ", out, re.MULTILINE), command
+    assert "modelshelf starter install" in out
+    assert "130 stopped by Ctrl-C" in out
+    assert here("--version")[1] == f"modelshelf {version('modelshelf')}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(here: Here, command: str) -> None:
+    code, out, _ = here(command, "-h")
+    assert code == 0
+    assert f"modelshelf {command}" in out
+
+
+def test_the_shell_completes_commands_and_names(root: Path, tmp_path: Path) -> None:
+    env = environment(root, NOWHERE) | {"_MODELSHELF_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+
+    def complete(text: str) -> list[str]:
+        words = {"COMP_WORDS": f"modelshelf {text}", "COMP_CWORD": str(len(text.split(" ")))}
+        done = subprocess.run([MODELSHELF], env=env | words, capture_output=True, text=True, check=False)
+        return done.stdout.split()
+
+    assert complete("comp") == ["compatible"]
+    assert complete("show starter-h") == ["starter-heart"]
+
+
+def test_a_narrow_terminal_cuts_no_id_and_shows_no_colour_that_is_not_wanted(root: Path) -> None:
+    for width in (100, 60, 40):
+        lines = on_terminal(root, width, "list", NO_COLOR="1")
+        assert max(map(len, lines)) <= width
+        assert all(re.match(r"[0-9a-f]{12}  \S|id +name|  ", line) for line in lines), lines
+    assert "weight" in on_terminal(root, 100, "list")[0]
+
+
+def on_terminal(root: Path, width: int, *words: str, **more: str) -> list[str]:
+    """What stands on a terminal of so many columns, without what only makes it bold."""
+    terminal, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
+    env = {k: v for k, v in environment(root, NOWHERE, **more).items() if k not in ("COLUMNS", "LINES")} | {
+        "TERM": "xterm"
+    }
+    with subprocess.Popen([MODELSHELF, *words], env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while chunk := read(terminal):
+            shown += chunk
+        process.wait()
+    os.close(terminal)
+    text = shown.decode().replace("\r", "")
+    assert not more.get("NO_COLOR") or not re.search(r"\x1b\[[0-9;]*3[0-9]", text)
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # EIO: nobody is at the other end any more
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code"),
+    [
+        (lambda root: (root.mkdir(), (root / "modelshelf.db").write_text("no database" * 100)), "database_unavailable"),
+        (lambda root: root.write_text("a file"), "os_error"),
+    ],
+    ids=["no database", "root is a file"],
+)
+def test_a_root_that_cannot_be_used_is_one_line(
+    here: Here, tmp_path: Path, prepare: Callable[[Path], object], code: str
+) -> None:
+    prepare(tmp_path / "root")
+    ended, out, err = here("list")
+    assert (ended, out, err.count("\n")) == (1, "", 1)
+    assert err.endswith(f"[{code}]\n")
+    ended, out, _ = here("doctor", MODELSHELF_DEVICE="cpu")
+    assert ended == 1
+    assert re.search(r"^- (database|root): ", out, re.MULTILINE)
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_with_the_trace_in_a_file(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("registry.queries.find", broken)
+    monkeypatch.setattr("registry.catalog.find", broken)
+    code, _, err = here("list")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "RuntimeError: a bug" in err
+    file = Path(re.search(r"Details: (\S+)", err)[1])  # type: ignore[index]
+    assert "Traceback" in file.read_text()
+    file.unlink()
+
+
+def test_the_database_is_looked_at_brought_up_to_date_and_copied(here: Here, tmp_path: Path) -> None:
+    code, out, _ = here("db", "status")
+    assert (code, out.split()[2:4]) == (1, ["schema", "none"])
+    assert not (tmp_path / "root").exists() or not list((tmp_path / "root").iterdir())
+    assert here("db", "upgrade")[1].startswith("Upgraded to ")
+    code, out, _ = here("db", "status", "--json")
+    assert code == 0
+    assert '"schema": "current"' in out
+    copy = tmp_path / "copy.db"
+    assert here("db", "backup", str(copy))[0] == 0
+    assert sqlite3.connect(copy).execute("SELECT count(*) FROM model").fetchone() == (0,)
+    assert here("db", "backup", str(copy))[2].endswith("nothing is overwritten. [invalid_request]\n")
+
+
+def test_doctor_tells_what_stands_in_the_way(root: Path, here: Here) -> None:
+    code, out, _ = here("doctor", MODELSHELF_DEVICE="cpu")
+    assert code == 0, out
+    assert "models: 1 checkpoint, 1 lcm_lora, 2 lora" in out
+    assert re.search(r"^~ hub: .* does not answer", out, re.MULTILINE)
+    shutil.rmtree(root / "checkpoint")
+    (root / "lora/sd-1/starter-heart.safetensors").unlink()
+    for name in ("starter-base", "starter-heart"):
+        here("verify", name)  # which sees that they are gone
+    code, out, _ = here("doctor", "--json", MODELSHELF_DEVICE="cuda:99", MODELSHELF_HOST="0.0.0.0")
+    assert code == 1
+    assert '"gone: starter-base, starter-heart"' in out
+    assert "'cuda:99' cannot be used" in out
+    assert "none, and the host is 0.0.0.0" in out
+
+
+def test_a_closed_pipe_is_no_error(root: Path) -> None:
+    env = environment(root, NOWHERE)
+    command = f"{MODELSHELF} list --json | head -c 1; exit ${{PIPESTATUS[1]}}"
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[", "")
+
+
+def test_ctrl_c_cancels_an_install_and_keeps_what_has_arrived(tmp_path: Path, hub: LoopbackHub) -> None:
+    from tests.hub import Fault
+
+    name = "modelshelf/starter-lcm-lora"
+    [file] = (hub.root / name).glob("*.safetensors")
+    hub.faults[f"{name}/{file.name}"] = Fault(bytes_per_second=200_000)
+    env = environment(tmp_path / "root", hub.endpoint)
+    with subprocess.Popen(
+        [MODELSHELF, "install", name], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while not list((tmp_path / "root/.downloads").glob("*/*")):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+    manager = Manager(Settings(root=tmp_path / "root"))
+    assert [install.state for install in manager.installs.list()] == ["cancelled"]
+    manager.close()
