@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from probes.containers.folder import ADAPTER_INDEX
 from registry.cards import MAX_WEIGHT
 from registry.models import Digest, Statement, Trigger
 
@@ -107,7 +108,7 @@ def read(file: str, open_record: Callable[[str], bytes | None]) -> list[Said]:
 
 
 def read_beside(path: Path) -> list[Said]:
-    """The same, on disk; a record that cannot be read says nothing."""
+    """The same, on disk, and PEFT's configuration in a folder; a record that cannot be read says nothing."""
 
     def open_record(name: str) -> bytes | None:
         record = Path(name)
@@ -117,10 +118,18 @@ def read_beside(path: Path) -> list[Said]:
             return None
 
     found = read(str(path), open_record)
+    if config := open_record(str(path / ADAPTER_INDEX)):
+        found.append(of_peft(_object(config), ADAPTER_INDEX))
     preview = next((p for ending in PREVIEWS if (p := path.with_suffix(ending)).is_file()), None)
     if preview is not None:
         found.append(Said((Statement("preview", str(preview), "file beside it"),)))
     return found
+
+
+def of_peft(record: Record, by: str) -> Said:
+    """adapter_config.json of a PEFT folder, as far as people want to read it."""
+    base = _text("base_model", record.get("base_model_name_or_path"), by)
+    return Said((base,)) if base else Said()
 
 
 def _object(value: object) -> Mapping[str, Any]:

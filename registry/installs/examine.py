@@ -22,6 +22,7 @@ from probes import (
     parse_header,
     probe,
 )
+from probes.containers.folder import ADAPTER_INDEX
 from registry.cards import parse_card
 from registry.errors import AmbiguousChoice, KindNotTaken, NotIdentified, NoWeights, UnusableFile
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
@@ -127,7 +128,7 @@ def probe_source(text: str, settings: Settings) -> Report:
 
 def _is_one_model(path: Path) -> bool:
     """A file, or a folder that is one model; any other folder is looked through as a repository would be."""
-    return path.is_file() or any((path / name).is_file() for name in (INDEX, "adapter_config.json", "config.json"))
+    return path.is_file() or any((path / name).is_file() for name in (INDEX, ADAPTER_INDEX, "config.json"))
 
 
 def connection(settings: Settings) -> dict[str, Any]:

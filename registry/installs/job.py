@@ -94,7 +94,7 @@ class Job:
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
             report = accept(probe(staged, hints_for(listing, selection)))
-            sidecars = _sidecars(origin, listing, selection)
+            sidecars = read_beside(staged) if selection.is_folder else _sidecars(origin, listing, selection)
             self._move(State.REGISTERING)
             # One at a time looks for a free name and takes it.
             with (
@@ -115,7 +115,10 @@ class Job:
         announced = None if selection.is_folder else selection.files[0].sha256
         source = pinned(listing, selection) if listing.revision else None
         model = self._catalog.find(source=source, sha256=announced)
-        return model if model is not None and self._catalog.path(model).exists() else None
+        if model is None or not (path := self._catalog.path(model)).exists():
+            return None
+        # The weights of a PEFT folder by themselves are another model: without its configuration they count differently.
+        return model if path.is_dir() == selection.is_folder else None
 
     def _download(self, origin: Origin, listing: Listing, selection: Selection, key: str) -> dict[str, Digests]:
         """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""
@@ -174,8 +177,6 @@ class Job:
 
 def _sidecars(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
     """What other programs left beside a single file, wherever it comes from."""
-    if selection.is_folder:
-        return []
     path = selection.files[0].path
     beside = Path(listing.source)
     if listing.repo_id is None and beside.is_absolute():

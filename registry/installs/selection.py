@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from probes import Folder, Header, choose_weights, merge_headers
+from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.origins import Listing, RemoteFile
 from registry.sources import HubSource
@@ -19,6 +20,7 @@ INDEX = "model_index.json"
 CONFIGS = ("config.json", "scheduler_config.json")
 # The safety checker is 1.2 GB that the backend never loads, and in many repositories a pickle.
 NOT_LOADED = frozenset({"safety_checker", "feature_extractor"})
+PEFT_WEIGHTS = "adapter_model.safetensors"
 # Says which shard holds which tensor; of use only beside the shards.
 SHARD_INDEX = ".safetensors.index.json"
 # diffusers, PEFT and the training scripts give every repository's LoRA the same name; it then says nothing about the model.
@@ -39,6 +41,14 @@ class Selection:
         """Bytes to transfer, as far as the origin knows."""
         return sum(f.size or 0 for f in self.files)
 
+    @property
+    def weights(self) -> tuple[RemoteFile, ...]:
+        return tuple(f for f in self.files if f.path.endswith(WEIGHTS))
+
+    def inside(self, file: RemoteFile) -> str:
+        """Path of one of the files in the model; "" for a model that is this file."""
+        return file.path[len(self.prefix) :] if self.is_folder else ""
+
 
 def options(listing: Listing, read: Callable[[RemoteFile], Mapping[str, Any]]) -> list[list[Selection]]:
     """What could be meant, the likelier ones in front: the named file; else a diffusers folder; else the weight files of the named
@@ -48,21 +58,22 @@ def options(listing: Listing, read: Callable[[RemoteFile], Mapping[str, Any]]) -
     """
     by_path = {f.path: f for f in listing.files}
     if listing.focus in by_path:
-        return [[_single(by_path[listing.focus], listing)]]
+        return [[_single(by_path[listing.focus], listing, by_path)]]
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = [f for f in listing.files if f.path.startswith(prefix)]
     if index := by_path.get(prefix + INDEX):
         files = _pipeline_files(inside, prefix, read(index))
         return [[Selection(files, True, PurePosixPath(prefix).name or _repository_name(listing), prefix)]]
     weights = [f for f in inside if f.path.endswith(WEIGHTS)]
-    here = [_single(f, listing) for f in weights if "/" not in f.path[len(prefix) :]]
-    below = [_single(f, listing) for f in weights if "/" in f.path[len(prefix) :]]
+    here = [_single(f, listing, by_path) for f in weights if "/" not in f.path[len(prefix) :]]
+    below = [_single(f, listing, by_path) for f in weights if "/" in f.path[len(prefix) :]]
     if not weights:
         raise _nothing(listing, inside, prefix)
     return [tier for tier in (here, below) if tier]
 
 
-def _single(file: RemoteFile, listing: Listing) -> Selection:
+def _single(file: RemoteFile, listing: Listing, by_path: Mapping[str, RemoteFile]) -> Selection:
+    """A weight file by itself; PEFT's with the configuration beside it, which alone says by how much its tensors count (alpha)."""
     path = PurePosixPath(file.path)
     if path.suffix in PICKLES:
         raise _pickle(file.path)
@@ -71,7 +82,9 @@ def _single(file: RemoteFile, listing: Listing) -> Selection:
             f"{path.name} is not a weight file; a model's file ends in {' or '.join(WEIGHTS)}.", file=file.path
         )
     name = _repository_name(listing) if path.stem in GENERIC_STEMS else path.stem
-    return Selection((file,), False, name, file.path[: -len(path.name)])
+    prefix = file.path[: -len(path.name)]
+    config = by_path.get(prefix + ADAPTER_INDEX) if path.name == PEFT_WEIGHTS else None
+    return Selection((config, file), True, name, prefix) if config else Selection((file,), False, name, prefix)
 
 
 def _pipeline_files(files: Iterable[RemoteFile], prefix: str, index: Mapping[str, Any]) -> tuple[RemoteFile, ...]:
@@ -103,12 +116,12 @@ def _pipeline_files(files: Iterable[RemoteFile], prefix: str, index: Mapping[str
 def folder_from(
     selection: Selection, read: Callable[[RemoteFile], Mapping[str, Any]], header: Callable[[RemoteFile], Header]
 ) -> Folder:
-    """What the probe needs of a pipeline that is not on disk yet: its small JSON files and its weights' headers."""
-    index = read(next(f for f in selection.files if f.path == selection.prefix + INDEX))
+    """What the probe needs of a folder that is not on disk yet: its small JSON files and its weights' headers."""
+    index = read(next(f for f in selection.files if selection.inside(f) in (INDEX, ADAPTER_INDEX)))
     configs: dict[str, Mapping[str, Any]] = {}
     shards: dict[str, list[Header]] = {}
     for file in selection.files:
-        component, _, name = file.path[len(selection.prefix) :].partition("/")
+        component, _, name = selection.inside(file).rpartition("/")
         if name in CONFIGS:
             configs[component] = read(file)
         elif name.endswith(".safetensors"):
@@ -143,7 +156,7 @@ def _pickle(path: str) -> UnusableFile:
 
 def address(listing: Listing, selection: Selection) -> str:
     """Of one of several options, as the user can type it."""
-    path = selection.files[0].path
+    path = selection.weights[0].path
     if listing.repo_id is None:
         return str(Path(listing.source, path))
     return str(HubSource(listing.repo_id, listing.ref, path))

@@ -15,10 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, select, update
 
-from probes import TAKEN, Header, Hints, Outcome, Report, UnreadableModel, read_header
+from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
 from probes.scan import Found, Stamp, scan_folder
 from registry.catalog import Catalog
-from registry.errors import FileMissing
+from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.locks import held
@@ -27,6 +27,7 @@ from registry.rows import MODEL, rows_of, write
 from registry.scans.beside import Look, header_only
 from registry.scans.record import SEEN, Seen, folder_scanned, forget, models_at, of_inode, of_size, remember, seen_below
 from registry.tables import now
+from registry.weights.files import adapter_file
 
 BATCH = 100  # files that go into the database together: one commit for each would be most of a first scan's time
 _REMEMBERED = Report(
@@ -167,8 +168,10 @@ class Scanner:
     def _describe(self, found: Found) -> Model:
         path, report = Path(found.path), found.report
         header = Header({})
-        with suppress(UnreadableModel):  # read a moment ago; should it be gone by now, its next scan tells
-            header = read_header(path) if path.is_file() else header
+        with suppress(
+            UnreadableModel, UnusableFile, OSError
+        ):  # read a moment ago; if it is gone by now, its next scan tells
+            header = read_header(adapter_file(path)) if path.is_file() or report.kind != Kind.CHECKPOINT else header
         beside = self._look(path, header.metadata)
         return Model(
             id=new_id(),

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import FileMissing, InvalidSource
 from registry.installs.origins.base import CARD, CARD_LIMIT, CHUNK, Listing, RangeIgnored, RemoteFile, Stream, checked
 from registry.sources import PathSource
@@ -67,7 +68,9 @@ class FolderOrigin:
         if self._path.is_dir():
             files, focus = tuple(self._walk()), ""
         elif self._path.is_file():
-            files, focus = (self._remote_file(self._path),), self._path.name
+            config = self._path.with_name(ADAPTER_INDEX)  # without it, a PEFT file is half of a model
+            files = tuple(map(self._remote_file, (self._path, *([config] if config.is_file() else []))))
+            focus = self._path.name
         elif self._path.exists():
             raise InvalidSource(f"{self._path} is neither a file nor a folder.")
         else:
