@@ -70,7 +70,9 @@ class Manager:
         self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
         self.installs = InstallBook(self._engine)
         self.tokens = Tokens(self._engine)
-        self._worker = Worker(settings, self._engine, self.installs, self.catalog, registered=self.fits.catch_up)
+        self._worker = Worker(
+            settings, self._engine, self.installs, self.catalog, self.previews, registered=self.fits.catch_up
+        )
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
         self._running: dict[str, Future[Model]] = {}
         self._submitting = Lock()

@@ -26,7 +26,7 @@ from probes.containers.folder import ADAPTER_INDEX
 from registry.cards import parse_card
 from registry.errors import AmbiguousChoice, KindNotTaken, NotIdentified, NoWeights, UnusableFile
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
-from registry.installs.origins.access import Access
+from registry.installs.origins.access import Access, Civitai
 from registry.installs.selection import INDEX, Selection, address, folder_from, options
 from registry.settings import Settings
 from registry.sources import PathSource, parse_source
@@ -138,6 +138,7 @@ def connection(settings: Settings) -> dict[str, Any]:
         "token": settings.hub_token,
         "timeout": settings.download_timeout,
         "access": Access(settings.allowed_hosts, settings.allowed_networks),
+        "civitai": Civitai(settings.civitai_endpoint.rstrip("/"), settings.civitai_token),
     }
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from probes import probe
 from registry.catalog import Catalog
 from registry.errors import Cancelled
+from registry.installs.describing import describe
 from registry.installs.download import Watch, check_room, download
 from registry.installs.examine import accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
@@ -28,8 +29,8 @@ from registry.installs.selection import Selection
 from registry.installs.states import Attempt
 from registry.installs.transfers import Transfers
 from registry.models import Model
+from registry.previews import Previews
 from registry.settings import Settings
-from registry.sidecars import LIMIT, Said, read, read_beside
 from registry.tables import State
 
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
@@ -60,7 +61,9 @@ class Job:
         on_progress: OnProgress,
         stop: Event,
         registered: Callable[[], None],
+        previews: Previews,
     ) -> None:
+        self._previews = previews
         self._registered = registered
         self._settings = settings
         self._engine = engine
@@ -94,13 +97,16 @@ class Job:
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
             report = accept(probe(staged, hints_for(listing, selection)))
-            sidecars = read_beside(staged) if selection.is_folder else _sidecars(origin, listing, selection)
+            sha256 = None if selection.is_folder else next(iter(digests.values())).sha256
+            hub = self._settings.hub_endpoint
+            described = describe(origin, listing, selection, staged, sha256, self._previews, hub)
+            self._notes += described.notes
             self._move(State.REGISTERING)
             # One at a time looks for a free name and takes it.
             with (
                 held(locks / "names", self.check),
                 place(
-                    self._catalog, self._settings.root, listing, selection, staged, report, digests, sidecars
+                    self._catalog, self._settings.root, listing, selection, staged, report, digests, described.said
                 ) as placed,
             ):
                 for note in placed.notes:
@@ -173,16 +179,6 @@ class Job:
     def _move(self, to: State, **fields: Any) -> None:
         install = self._attempt.move(to, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
-
-
-def _sidecars(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
-    """What other programs left beside a single file, wherever it comes from."""
-    path = selection.files[0].path
-    beside = Path(listing.source)
-    if listing.repo_id is None and beside.is_absolute():
-        return read_beside(beside / path if beside.is_dir() else beside)
-    files = {file.path: file for file in listing.files}
-    return read(path, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
 
 
 @dataclass(slots=True)

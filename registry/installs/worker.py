@@ -21,6 +21,7 @@ from registry.installs.origins import open_origin
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, Attempt, InstallBook
 from registry.installs.transfers import Transfers
 from registry.models import Model, new_id
+from registry.previews import Previews
 from registry.settings import Settings
 from registry.sources import Source, parse_source
 from registry.tables import Install, State, now
@@ -39,10 +40,12 @@ class Worker:
         engine: Engine,
         book: InstallBook,
         catalog: Catalog,
+        previews: Previews,
         registered: Callable[[], None] = lambda: None,
     ) -> None:
         """`registered` is called when a model is in its place and on record, before its install counts as done."""
         self._registered = registered
+        self._previews = previews
         self._settings = settings
         self._engine = engine
         self._book = book
@@ -117,7 +120,16 @@ class Worker:
         if install.state == State.INSTALLED and install.model_id:  # another process was quicker
             return self._catalog.get(install.model_id)
         attempt = self._book.attempt(install.id)
-        job = Job(self._settings, self._engine, self._catalog, attempt, on_progress, self._stop, self._registered)
+        job = Job(
+            self._settings,
+            self._engine,
+            self._catalog,
+            attempt,
+            on_progress,
+            self._stop,
+            self._registered,
+            self._previews,
+        )
         try:
             source = self._parse(install.source)
             with open_origin(source, **connection(self._settings), check=job.check) as origin:

@@ -1,4 +1,4 @@
-"""PEFT's LoRAs are folders: adapter_config.json beside the tensors says by how much they count, so that neither is taken without the other."""
+"""PEFT's LoRAs are folders: adapter_config.json says by how much their tensors count, so neither is taken without the other."""
 
 from __future__ import annotations
 
