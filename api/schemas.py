@@ -16,6 +16,7 @@ from registry.compatibility import Fit
 from registry.fits import verdict_of
 from registry.generation import Generation, Job, Preview
 from registry.installs.inquiry import Inquiry
+from registry.installs.options import Place
 from registry.manager import Compatible, CompatibleBases
 from registry.models import Model, ModelFile
 from registry.plans import AdapterRequest, GenerationRequest, Plan, Sourced
@@ -239,6 +240,15 @@ class ProbeOut(BaseModel):
 
 class InstallIn(Body):
     source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
+    place: Place = Field(
+        default=Place.COPY,
+        description="Of a file or folder on the server: whether it is copied, moved, or registered where it lies.",
+    )
+    variant: str | None = Field(
+        default=None,
+        description="Of a pipeline's weights that are there in several precisions, such as fp16. Left out: the unmarked ones.",
+        pattern=r"^\w+$",
+    )
 
 
 class InstallOut(BaseModel):

@@ -21,6 +21,8 @@ from registry.generation import Generator
 from registry.installs.examine import probe_source
 from registry.installs.folders import check_inside
 from registry.installs.inquiry import Inquiry, inquire
+from registry.installs.options import AS_USUAL, Options
+from registry.installs.selection import variant_of
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.models import Model
@@ -71,7 +73,13 @@ class Manager:
         self.installs = InstallBook(self._engine)
         self.tokens = Tokens(self._engine)
         self._worker = Worker(
-            settings, self._engine, self.installs, self.catalog, self.previews, registered=self.fits.catch_up
+            settings,
+            self._engine,
+            self.installs,
+            self.catalog,
+            self.previews,
+            self.scans.register,
+            registered=self.fits.catch_up,
         )
         self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
         self._running: dict[str, Future[Model]] = {}
@@ -123,9 +131,9 @@ class Manager:
         return self._backend
 
     # -- installing
-    def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
+    def install(self, source: str, on_progress: OnProgress = lambda _: None, options: Options = AS_USUAL) -> Model:
         """Install now, in this thread."""
-        return self._worker.install(source, on_progress)
+        return self._worker.install(source, on_progress, options)
 
     def install_starter(self, on_progress: OnProgress = lambda _: None) -> Iterator[Model]:
         """The starter models that ship with the package; needs no network."""
@@ -136,13 +144,13 @@ class Manager:
         """Go on with a queued install, in this thread."""
         return self._worker.run(install_id, on_progress)
 
-    def submit_install(self, source: str) -> Install:
+    def submit_install(self, source: str, options: Options = AS_USUAL) -> Install:
         """Queue an install that is asked for over the network. What its headers already show to be wrong is raised here and now."""
         parsed = parse_source(source, endpoint=self.settings.hub_endpoint)
         if isinstance(parsed, PathSource):
             check_inside(parsed.path, (self.settings.root, *self.settings.allowed_folders))
-        self._worker.check(source)
-        install = self._worker.open(source)
+        self._worker.check(source, options)
+        install = self._worker.open(source, options)
         self._submit(install.id)
         return install
 
@@ -257,7 +265,9 @@ class Manager:
     def fetch_update(self, update: Update, on_progress: OnProgress = lambda _: None) -> Model:
         """Install the newer version. It takes over name and settings; the older one keeps its file, its commit in its name."""
         old = update.model
-        new = self.install(update.source, on_progress)
+        variants = {variant_of(file.path) for file in self.catalog.files(old) if file.path.endswith(".safetensors")}
+        wanted = Options(variant=variants.pop() if len(variants) == 1 else None)  # of several precisions again the same
+        new = self.install(update.source, on_progress, wanted)
         if new.id == old.id:
             return new
         self.catalog.succeed(old, new, f"{old.name}@{(old.revision or old.id)[:7]}")

@@ -13,6 +13,7 @@ from api.cli.output import print_json, print_table, progress_bar, size_text
 from registry.errors import AmbiguousChoice
 
 if TYPE_CHECKING:
+    from registry.installs.options import Options
     from registry.manager import Manager
     from registry.models import Model
     from registry.tables import Install
@@ -27,21 +28,36 @@ app.add_typer(starter, name="starter")
 
 
 @app.command()
-def install(source: Source) -> None:
+def install(
+    source: Source,
+    move: Annotated[bool, typer.Option("--move", help="Of files here: remove them when the shelf has them.")] = False,
+    in_place: Annotated[
+        bool,
+        typer.Option("--in-place", help="Of files here: register them where they lie, as `scan` does with folders."),
+    ] = False,
+    variant: Annotated[
+        str | None, typer.Option(help="Of a pipeline's weights, such as fp16; else the unmarked ones.")
+    ] = None,
+) -> None:
     """Install models: resolve, probe the header, download, verify, record."""
+    from registry.installs.options import Options, Place
+
+    if move and in_place:
+        raise typer.BadParameter("--move and --in-place exclude each other.")
+    place = Place.MOVE if move else Place.IN_PLACE if in_place else Place.COPY
     with opened_manager() as manager:
         for text in source:
-            _install(manager, text)
+            _install(manager, text, Options(place, variant))
 
 
-def _install(manager: Manager, text: str) -> None:
+def _install(manager: Manager, text: str, options: Options) -> None:
     try:
         with progress_bar() as on_progress:
-            model = manager.install(text, on_progress)
+            model = manager.install(text, on_progress, options)
     except AmbiguousChoice as error:
         if not sys.stdin.isatty():
             raise
-        _install(manager, _ask(error.detail["candidates"]))
+        _install(manager, _ask(error.detail["candidates"]), options)
     else:
         _say_installed(model)
 

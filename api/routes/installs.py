@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.deps import ManagerDep
 from api.schemas import InstallIn, InstallList, InstallOut
+from registry.installs.options import Options
 from registry.installs.states import ENDED, POLL_SECONDS
 
 router = APIRouter(prefix="/v1/installs", tags=["installs"])
@@ -30,7 +31,7 @@ class Order(StrEnum):
 @router.post("", status_code=202)
 def start_install(manager: ManagerDep, body: InstallIn, response: Response) -> InstallOut:
     """Install from a Hugging Face URL, `hf://` address, `OWNER/REPO`, or a path on the server. Watch `/v1/installs/{id}/events`."""
-    install = manager.submit_install(body.source)
+    install = manager.submit_install(body.source, Options(body.place, body.variant))
     response.headers["Location"] = f"/v1/installs/{install.id}"
     return InstallOut.of(install)
 

@@ -12,7 +12,7 @@ from typing import Any
 from probes import read_header
 from registry.cards import Card, parse_card
 from registry.errors import Cancelled, ModelshelfError
-from registry.installs.origins import Informed, Listing, Origin
+from registry.installs.origins import Informed, Listing, Origin, RemoteFile
 from registry.installs.selection import Selection
 from registry.models import BESIDE, PICTURE, Statement
 from registry.previews import MAX_BYTES, Previews
@@ -68,17 +68,22 @@ def _ask(question: Callable[[], Any], found: Described, what: str) -> Any:
 
 def _beside(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
     """What other programs left beside a single file, wherever it comes from."""
-    if local := _on_disk(listing, selection):
-        return read_beside(local)
+    if is_on_disk(listing):
+        return read_beside(on_disk(listing, selection))
     files = {file.path: file for file in listing.files}
     return read(selection.files[0].path, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
 
 
-def _on_disk(listing: Listing, selection: Selection) -> Path | None:
-    place = Path(listing.source)
-    if listing.repo_id is not None or not place.is_absolute():
-        return None
-    return place / selection.files[0].path if place.is_dir() else place
+def is_on_disk(listing: Listing) -> bool:
+    return listing.repo_id is None and Path(listing.source).is_absolute()
+
+
+def on_disk(listing: Listing, selection: Selection, file: RemoteFile | None = None) -> Path:
+    """Of a listing of this machine's: where what was selected lies, or one of its files."""
+    root = Path(listing.source) if Path(listing.source).is_dir() else Path(listing.source).parent
+    if file is None and selection.is_folder:
+        return root / selection.prefix
+    return root / (file or selection.files[0]).path
 
 
 def _pictures(

@@ -25,6 +25,7 @@ from probes import (
 from probes.containers.folder import ADAPTER_INDEX
 from registry.cards import parse_card
 from registry.errors import AmbiguousChoice, KindNotTaken, NotIdentified, NoWeights, UnusableFile
+from registry.installs.options import AS_USUAL, Options
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.origins.access import Access, Civitai
 from registry.installs.selection import INDEX, Selection, address, folder_from, options
@@ -45,14 +46,14 @@ class Candidate:
     report: Report
 
 
-def examine(origin: Origin) -> Candidate:
+def examine(origin: Origin, wanted: Options = AS_USUAL) -> Candidate:
     """Resolve, choose, and probe the headers.
 
     Of several options the one that is taken decides; of several that are taken, the user does. Raises the origin's and selection's
     errors, UnreadableModel, and AmbiguousChoice and NoWeights with `candidates`: what each is.
     """
     listing = origin.listing()
-    tiers = options(listing, partial(read_json, origin))
+    tiers = options(listing, partial(read_json, origin), wanted.variant)
     seen: list[tuple[Selection, Report | UnreadableModel]] = []
     for tier in tiers:
         found = list(zip(tier, _probe_all(origin, listing, tier), strict=False))

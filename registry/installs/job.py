@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -18,12 +19,14 @@ from sqlalchemy import Engine
 from probes import probe
 from registry.catalog import Catalog
 from registry.errors import Cancelled
-from registry.installs.describing import describe
+from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download
 from registry.installs.examine import accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.locks import held
+from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
+from registry.installs.origins.folder import version
 from registry.installs.placing import pinned, place, provenance
 from registry.installs.selection import Selection
 from registry.installs.states import Attempt
@@ -62,8 +65,12 @@ class Job:
         stop: Event,
         registered: Callable[[], None],
         previews: Previews,
+        register: Callable[[Path], Model],
     ) -> None:
+        """`register`: records a model where it lies."""
         self._previews = previews
+        self._register = register
+        self._options = Options.of(attempt.install.options)
         self._registered = registered
         self._settings = settings
         self._engine = engine
@@ -80,9 +87,13 @@ class Job:
 
     def run(self, origin: Origin) -> Model:
         self._tell(Progress(State.RESOLVING))
-        candidate = examine(origin)
+        candidate = examine(origin, self._options)
         accept(candidate.report)
         listing, selection = candidate.listing, candidate.selection
+        if self._options.place is Place.IN_PLACE:
+            model = self._register(on_disk(listing, selection))
+            self._registered()
+            return self._installed(model)
         key = _key(listing, selection)
         staging = self._settings.downloads / key
         locks = self._settings.downloads / "locks"
@@ -114,6 +125,8 @@ class Job:
                 self._registered()
                 model = self._installed(placed.model)
             shutil.rmtree(staging)
+            if self._options.place is Place.MOVE and placed.is_new:
+                _remove(listing, selection)
             return model
 
     def _known(self, listing: Listing, selection: Selection) -> Model | None:
@@ -135,7 +148,8 @@ class Job:
         for goal in goals:
             goal.prepare(is_same_version=(record := transfers.take_up(listing, goal.file)) is not None)
             goal.etag = record.etag if record else None
-        check_room(self._settings.root, selection.size - sum(goal.here for goal in goals), selection.name)
+        if self._options.place is not Place.MOVE:  # which as a rule needs none
+            check_room(self._settings.root, selection.size - sum(goal.here for goal in goals), selection.name)
         digests: dict[str, Digests] = {}
         rate = _Rate()
         for goal in goals:
@@ -146,6 +160,12 @@ class Job:
                 self._tell(Progress(State.DOWNLOADING, name, done, selection.size))
                 self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done))
 
+            if self._options.place is Place.MOVE:
+                here = self._from_source(on_disk(listing, selection, goal.file), goal)
+                if here is not None:
+                    digests[name] = here
+                    on_bytes(here.size)
+                    continue
             if (here := self._from_shelf(goal)) is not None:
                 digests[name] = here
                 on_bytes(here.size)
@@ -156,6 +176,19 @@ class Job:
             digests[name] = download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
             goal.part.replace(goal.target)
         return digests
+
+    def _from_source(self, source: Path, goal: _Goal) -> Digests | None:
+        """The source's own bytes under another name: on one file system a move copies nothing, and until the model is on record nothing
+        has gone."""
+        try:
+            goal.target.hardlink_to(source.resolve())
+        except OSError:  # another file system, or one without links: it is copied
+            return None
+        digests = hash_file(goal.target, self.check)
+        if version(goal.target) == goal.file.etag:
+            return digests
+        goal.target.unlink()  # it is being written to
+        return None
 
     def _from_shelf(self, goal: _Goal) -> Digests | None:
         """Take a file of a model that is there, when it is what the origin announces: its bytes, not its record, are asked."""
@@ -181,6 +214,20 @@ class Job:
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
 
 
+def _remove(listing: Listing, selection: Selection) -> None:
+    """What was moved, unless somebody has changed it meanwhile; and the folders that are empty then."""
+    for file in selection.files:
+        path = on_disk(listing, selection, file)
+        with suppress(FileNotFoundError):
+            if version(path) == file.etag:
+                path.unlink()
+    root = Path(listing.source)
+    for folder in sorted({on_disk(listing, selection, f).parent for f in selection.files}, reverse=True):
+        with suppress(OSError):  # something else lies there
+            if folder.is_relative_to(root):
+                folder.rmdir()
+
+
 @dataclass(slots=True)
 class _Goal:
     """A file to fetch, and where: `target` has its name only when the file is whole, `part` is its beginning."""
@@ -201,10 +248,11 @@ class _Goal:
     def prepare(self, *, is_same_version: bool) -> None:
         """Make what an earlier run left the part to go on with; of another version, nothing of it is of use."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        if not is_same_version:
-            self.part.unlink(missing_ok=True)
-            self.target.unlink(missing_ok=True)
-        elif self.target.exists():  # whole, or it would not have its name: it is hashed again, and nothing is asked for
+        for path in (self.part, self.target):
+            # A file of several names is somebody else's, too: nothing may be written to it.
+            if path.exists() and (not is_same_version or path.stat().st_nlink > 1):
+                path.unlink()
+        if self.target.exists():  # whole, or it would not have its name: it is hashed again, and nothing is asked for
             self.target.replace(self.part)
 
 

@@ -28,10 +28,11 @@ _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """`notes`: for people, what is worth knowing of it."""
+    """`notes`: for people, what is worth knowing of it. `is_new`: the shelf has these bytes because of it."""
 
     model: Model
     notes: list[str]
+    is_new: bool
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def place(
     known = catalog.find(blake3=whole.blake3)
     if known is not None and catalog.path(known).exists():
         model = catalog.add_source(known, provenance(listing, selection))
-        yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."])
+        yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."], False)
         return
     notes = [] if known else _same_weights(catalog, whole)
     model = known or _record(catalog, root, listing, selection, staged, report, digests, sidecars)
@@ -63,7 +64,7 @@ def place(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(path)
-        yield Placed(model, notes)
+        yield Placed(model, notes, True)
     except BaseException:
         if path.exists():
             path.replace(staged)

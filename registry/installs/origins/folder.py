@@ -39,7 +39,7 @@ class FolderOrigin:
         self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
     ) -> Iterator[Stream]:
         path = self._existing(file.path)
-        now = _version(path)
+        now = version(path)
         if start and etag is not None and etag != now:
             raise RangeIgnored
         with path.open("rb", buffering=0) as handle:
@@ -98,7 +98,7 @@ class FolderOrigin:
 
     def _remote_file(self, path: Path) -> RemoteFile:
         name = checked(path.relative_to(self._root).as_posix(), str(self._path))
-        return RemoteFile(name, path.stat().st_size, None, etag=_version(path))
+        return RemoteFile(name, path.stat().st_size, None, etag=version(path))
 
     def _existing(self, name: str) -> Path:
         path = self._root / checked(name, str(self._path))
@@ -117,6 +117,6 @@ def card_beside(path: Path) -> str | None:
     return text if path.is_dir() or text.startswith("---") else None
 
 
-def _version(path: Path) -> str:
+def version(path: Path) -> str:
     stat = path.stat()
     return f"{stat.st_size}-{stat.st_mtime_ns}"
