@@ -27,6 +27,7 @@ from api import records
 from api.reading import read
 from api.records import Event, Fit, Generation, GenerationJob, Install, Model, ModelDetail, Residency, Scan
 from registry.errors import Cancelled, ModelshelfError, ServiceUnreachable, recreate
+from registry.installs.options import AS_USUAL, Options
 from registry.plans import AdapterRequest, GenerationRequest
 
 __all__ = ["DEFAULT_URL", "AdapterRequest", "Client", "GenerationRequest", "ModelshelfError"]
@@ -128,12 +129,14 @@ class Client:
         """What a source is, from its headers alone, and which of the installed checkpoints it fits; nothing is downloaded."""
         return self._ask(records.Probe, "POST", "/v1/probe", json={"source": source})
 
-    def install(self, source: str, on_progress: Callable[[Install], None] = lambda _: None) -> Model:
+    def install(
+        self, source: str, on_progress: Callable[[Install], None] = lambda _: None, options: Options = AS_USUAL
+    ) -> Model:
         """To its end. Raises what it failed with; when the wait is interrupted (Ctrl-C), the install is cancelled."""
-        return self.finish_install(self.submit_install(source).id, on_progress)
+        return self.finish_install(self.submit_install(source, options).id, on_progress)
 
-    def submit_install(self, source: str) -> Install:
-        return self._ask(Install, "POST", "/v1/installs", json={"source": source})
+    def submit_install(self, source: str, options: Options = AS_USUAL) -> Install:
+        return self._ask(Install, "POST", "/v1/installs", json={"source": source, **options.as_dict()})
 
     def submit_starter(self) -> list[Install]:
         """Queue the small models that ship with modelshelf."""

@@ -60,6 +60,7 @@ class Model:
     overrides: dict[str, Any]
     facts: dict[str, Any]
     tags: list[str]
+    preview: str | None
     path: str
     managed: bool
     created_at: datetime

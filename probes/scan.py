@@ -80,6 +80,13 @@ def scan_folder(
         yield _look(place, known, hints)
 
 
+def look_at(path: str, hints: Callable[[str], Hints] = by_name) -> Found:
+    """One file, or a folder that is one model, as a scan of the folder that it is in finds it."""
+    if Path(path).is_dir():
+        return _look(Place(path, lambda: _folder_stamp(_entries(path)), True), {}, hints)
+    return _look(Place(path, lambda: _file_stamp(Path(path)), False), {}, hints)
+
+
 def models_below(root: str | Path) -> Iterator[Place]:
     """Where the models under `root` are; also folders that cannot be looked into, whose stamp raises.
 
@@ -155,7 +162,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _file_stamp(entry: os.DirEntry[str]) -> Stamp:
+def _file_stamp(entry: os.DirEntry[str] | Path) -> Stamp:
     stat = entry.stat()
     return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ino & _SIGNED)
 

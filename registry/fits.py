@@ -23,6 +23,7 @@ from registry.errors import FileMissing, NotGenerable, UnusableFile
 from registry.models import Model
 from registry.rows import FIT, MODEL, insert_new
 from registry.verdicts import Verdict
+from registry.weights.files import adapter_file
 
 RULES = 1
 """Counted up whenever registry/compatibility.py or the names it rests on judge otherwise than before: all is then worked out anew."""
@@ -37,7 +38,7 @@ Tensors = Mapping[str, TensorSpec]
 def structure_of(path: Path, kind: str, family: str) -> str:
     """The structure of a model on disk, from its headers; UNREADABLE where they cannot be read."""
     try:
-        tensors = checkpoint_tensors(path) if kind == Kind.CHECKPOINT else read_header(path).tensors
+        tensors = checkpoint_tensors(path) if kind == Kind.CHECKPOINT else read_header(adapter_file(path)).tensors
     except NotGenerable:
         return _UNMAPPED + family
     except (UnreadableModel, UnusableFile, FileMissing, OSError):
@@ -69,7 +70,7 @@ class Fits:
         self._find_structures()
         tables = _Tables(self)
         for adapter, checkpoints in self._unjudged():
-            header = self._read(adapter, read_header)
+            header = self._read(adapter, lambda path: read_header(adapter_file(path)))
             if header is None:
                 continue
             rows = [self._judge(header, adapter, checkpoint, tables) for checkpoint in checkpoints]

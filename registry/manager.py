@@ -24,6 +24,8 @@ from registry.generation import Generator
 from registry.installs.examine import probe_source
 from registry.installs.folders import check_inside
 from registry.installs.inquiry import Inquiry, inquire
+from registry.installs.options import AS_USUAL, Options
+from registry.installs.selection import variant_of
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.measures import Measures, What
@@ -81,6 +83,8 @@ class Manager:
             self._engine,
             self.installs,
             self.catalog,
+            self.previews,
+            self.scans.register,
             registered=self.fits.catch_up,
             measures=self.measures,
         )
@@ -146,9 +150,9 @@ class Manager:
         return self._backend
 
     # -- installing
-    def install(self, source: str, on_progress: OnProgress = lambda _: None) -> Model:
+    def install(self, source: str, on_progress: OnProgress = lambda _: None, options: Options = AS_USUAL) -> Model:
         """Install now, in this thread."""
-        return self._worker.install(source, on_progress)
+        return self._worker.install(source, on_progress, options)
 
     def install_starter(self, on_progress: OnProgress = lambda _: None) -> Iterator[Model]:
         """The starter models that ship with the package; needs no network."""
@@ -159,20 +163,20 @@ class Manager:
         """Go on with a queued install, in this thread."""
         return self._worker.run(install_id, on_progress)
 
-    def submit_install(self, source: str) -> Install:
+    def submit_install(self, source: str, options: Options = AS_USUAL) -> Install:
         """Queue an install that is asked for over the network. What its headers already show to be wrong is raised here and now."""
         parsed = parse_source(source, endpoint=self.settings.hub_endpoint)
         if isinstance(parsed, PathSource):
             check_inside(parsed.path, (self.settings.root, *self.settings.allowed_folders))
-        self._worker.check(source)
-        return self._queue_install(source)
+        self._worker.check(source, options)
+        return self._queue_install(source, options)
 
     def submit_starter(self) -> list[Install]:
         """Queue the starter models; the base first."""
         return [self._queue_install(str(repository)) for repository in starter_repositories()]
 
-    def _queue_install(self, source: str) -> Install:
-        install = self._worker.open(source)
+    def _queue_install(self, source: str, options: Options = AS_USUAL) -> Install:
+        install = self._worker.open(source, options)
         self._submit(install.id)
         return install
 
@@ -312,7 +316,9 @@ class Manager:
     def fetch_update(self, update: Update, on_progress: OnProgress = lambda _: None) -> Model:
         """Install the newer version. It takes over name and settings; the older one keeps its file, its commit in its name."""
         old = update.model
-        new = self.install(update.source, on_progress)
+        variants = {variant_of(file.path) for file in self.catalog.files(old) if file.path.endswith(".safetensors")}
+        wanted = Options(variant=variants.pop() if len(variants) == 1 else None)  # of several precisions again the same
+        new = self.install(update.source, on_progress, wanted)
         if new.id == old.id:
             return new
         self.catalog.succeed(old, new, f"{old.name}@{(old.revision or old.id)[:7]}")

@@ -13,6 +13,11 @@ RECIPE = ("weight", "steps", "cfg", "scheduler")
 """The statements that are recommended values; all others are facts (title, author, license, base_model, preview, ...)."""
 
 
+BESIDE = "file beside it"
+PICTURE = "picture"
+"""The fact that names the model's own picture, by its digest (registry/previews.py); `preview` says where it is shown."""
+
+
 def new_id() -> str:
     """48 random bits as 12 hex digits: short enough to type, and the primary key refuses the improbable collision."""
     return uuid4().hex[:12]
@@ -152,6 +157,13 @@ class Model:
     def facts(self) -> dict[str, dict[str, Any]]:
         """What else is said of it, by name."""
         return {s.name: s.as_dict() for s in reversed(self.statements) if s.name not in RECIPE}
+
+    @property
+    def preview(self) -> str | None:
+        """What tells its picture from others: the user's choice, else what came with it. None: it has none."""
+        kept = [s.value for s in self.statements if s.name == PICTURE]
+        beside = [s.value for s in self.statements if s.name == "preview" and s.by == BESIDE]
+        return next((str(mark) for mark in (self.overrides.get("preview"), *kept, *beside) if mark), None)
 
     @property
     def base_model(self) -> str | None:

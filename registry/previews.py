@@ -19,10 +19,11 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 class Previews:
-    """`folder` holds one WebP file a picture; a model's `overrides["preview"]` names its own."""
+    """`folder` holds one WebP file a picture; `Model.preview` names it, or the file beside the model that it is made of."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._read: dict[tuple[Path, int], str] = {}  # path and time of pictures beside models -> digest
 
     def store(self, picture: bytes) -> str:
         """Digest of the stored picture. Raises InvalidRequest for what is no picture."""
@@ -38,14 +39,28 @@ class Previews:
 
     def path(self, model: Model) -> Path:
         """Raises FileMissing when the model has none."""
-        digest = model.overrides.get("preview")
-        path = self._path(digest) if digest else None
-        if path is None or not path.is_file():
+        mark = model.preview
+        if mark is None or not (path := self._path(self._beside(Path(mark)) if "/" in mark else mark)).is_file():
             raise FileMissing(f"{model.name} has no preview picture.", model=model.id)
         return path
 
+    def _beside(self, picture: Path) -> str:
+        """Digest of a picture that lies beside a model, read when somebody first asks for it. Raises FileMissing, InvalidRequest."""
+        try:
+            stamp = (picture, picture.stat().st_mtime_ns)
+            if stamp not in self._read:
+                self._read[stamp] = self.store(read_some(picture, MAX_BYTES))
+        except OSError as error:
+            raise FileMissing(f"{picture} cannot be read: {error.strerror}.", file=str(picture)) from error
+        return self._read[stamp]
+
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.webp"
+
+
+def read_some(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(limit)
 
 
 def _shrunk(picture: bytes) -> bytes:

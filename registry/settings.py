@@ -148,6 +148,18 @@ class Settings(BaseSettings):
         repr=False,
     )
 
+    civitai_endpoint: str = Field(
+        default="https://civitai.com",
+        pattern=r"^https?://[^/]",
+        description="Civitai, or a server that speaks its API: it is asked what it knows of the files that come from there.",
+    )
+    civitai_token: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("CIVITAI_API_TOKEN", "civitai_token"),
+        description="Key of an account there, for what it shows to accounts only.",
+        repr=False,
+    )
+
     @field_validator("allowed_hosts", "allowed_networks", "allowed_folders", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -6,13 +6,16 @@ Everything is somebody's word: a value of another type, an empty one, or a numbe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from registry.cards import MAX_WEIGHT
-from registry.models import Digest, Statement, Trigger
+from probes.containers.folder import ADAPTER_INDEX
+from registry.cards import MAX_WEIGHT, Card, recommendations
+from registry.models import BESIDE, Digest, Statement, Trigger
 
 LIMIT = 4 << 20  # bytes; the longest Civitai answers are some hundred kB
 PREVIEWS = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")
@@ -50,15 +53,18 @@ def of_lora_manager(record: Record, by: str) -> Said:
 
 def of_civitai(record: Record, by: str) -> Said:
     """Civitai's answer about a version, which Civitai Helper keeps as `<stem>.civitai.info`."""
-    model, images = _object(record.get("model")), record.get("images")
-    first = images[0] if isinstance(images, list) and images and isinstance(images[0], dict) else {}
+    model = _object(record.get("model"))
+    prose = record.get("description")
+    weight = recommendations(Card(prose=_plain(prose))).get("weight") if isinstance(prose, str) else None
     found = (
+        Statement("weight", weight.value, by, weight.quote, weight.minimum, weight.maximum) if weight else None,
         _text("title", model.get("name"), by),
         _text("version", record.get("name"), by),
         _text("base_model", record.get("baseModel"), by),
         _text("author", _object(record.get("creator")).get("username"), by),
         _text("description", record.get("description"), by),
-        _text("preview", first.get("url"), by),
+        _text("page", _page(record), by),
+        _text("preview", _tamest(record.get("images")), by),
     )
     words = record.get("trainedWords")
     triggers = _words(", ".join(w for w in words if isinstance(w, str)), by) if isinstance(words, list) else ()
@@ -67,6 +73,26 @@ def of_civitai(record: Record, by: str) -> Said:
     )
     hashes = _object(files[0].get("hashes")) if len(files) == 1 else {}  # of several, nobody says which this one is
     return Said(tuple(s for s in found if s is not None), triggers, _claims(hashes, by))
+
+
+def _page(record: Record) -> str | None:
+    """Of the version, for people."""
+    model, version = record.get("modelId"), record.get("id")
+    is_known = isinstance(model, int) and isinstance(version, int)
+    return f"https://civitai.com/models/{model}?modelVersionId={version}" if is_known else None
+
+
+def _tamest(images: object) -> str | None:
+    """Address of the picture that can be shown to most people: the first of the lowest `nsfwLevel` (1: to everyone); no film."""
+    shown = [i for i in images if isinstance(i, dict)] if isinstance(images, list) else []
+    stills = [i for i in shown if i.get("type") in (None, "image")]
+    found = min(stills, key=lambda i: level if isinstance(level := i.get("nsfwLevel"), int) else 0, default={})
+    return found.get("url")
+
+
+def _plain(html: str) -> str:
+    """Its words; a paragraph or line each."""
+    return unescape(re.sub(r"<[^>]+>", "\n", html))
 
 
 def of_stability_matrix(record: Record, by: str) -> Said:
@@ -107,7 +133,7 @@ def read(file: str, open_record: Callable[[str], bytes | None]) -> list[Said]:
 
 
 def read_beside(path: Path) -> list[Said]:
-    """The same, on disk; a record that cannot be read says nothing."""
+    """The same, on disk, and PEFT's configuration in a folder; a record that cannot be read says nothing."""
 
     def open_record(name: str) -> bytes | None:
         record = Path(name)
@@ -117,10 +143,18 @@ def read_beside(path: Path) -> list[Said]:
             return None
 
     found = read(str(path), open_record)
+    if config := open_record(str(path / ADAPTER_INDEX)):
+        found.append(of_peft(_object(config), ADAPTER_INDEX))
     preview = next((p for ending in PREVIEWS if (p := path.with_suffix(ending)).is_file()), None)
     if preview is not None:
-        found.append(Said((Statement("preview", str(preview), "file beside it"),)))
+        found.append(Said((Statement("preview", str(preview), BESIDE),)))
     return found
+
+
+def of_peft(record: Record, by: str) -> Said:
+    """adapter_config.json of a PEFT folder, as far as people want to read it."""
+    base = _text("base_model", record.get("base_model_name_or_path"), by)
+    return Said((base,)) if base else Said()
 
 
 def _object(value: object) -> Mapping[str, Any]:

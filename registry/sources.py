@@ -16,10 +16,11 @@ from registry.errors import InvalidSource
 ACCEPTED = (
     "Accepted: a model's page on huggingface.co, or a file or folder in it "
     "(https://huggingface.co/OWNER/REPO/blob/REV/FILE); hf://OWNER/REPO[@REV][/FILE]; OWNER/REPO[@REV][:FILE or FOLDER]; "
-    "an https:// address of a file; a version on Civitai (https://civitai.com/models/ID?modelVersionId=ID); "
+    "an https:// address of a file; a model on Civitai (https://civitai.com/models/ID, with ?modelVersionId=ID or its newest version); "
     "a path on this machine (./FILE)."
 )
 CIVITAI = "civitai.com"
+CIVITAI_PAGE = re.compile(r"/models/(\d+)(?:/[^/]*)?/?")  # of a model there; the rest is its name
 PUBLIC_HUB = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 MODEL_SUFFIXES = frozenset({".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin"})
 """Endings that make a bare `a/b` a file on disk rather than a repository; no repository is named so."""
@@ -172,7 +173,7 @@ def _parse_url(text: str, endpoint: str) -> Source:
             "the file yourself, and install it from its path."
         )
     address = address._replace(scheme=address.scheme.lower(), fragment="")
-    return UrlSource(_civitai(address, text) if host.removeprefix("www.") == CIVITAI else urlunsplit(address))
+    return UrlSource(urlunsplit(_civitai(address) if host.removeprefix("www.") == CIVITAI else address))
 
 
 def _revision(name: str) -> str:
@@ -180,16 +181,14 @@ def _revision(name: str) -> str:
     return name if _SLASHED_REF.fullmatch(name) else quote(unquote(name), safe="")
 
 
-def _civitai(address: SplitResult, text: str) -> str:
-    """The address of a model's page there, which names no file, as that of its version's file."""
-    if not address.path.startswith("/models/"):
-        return urlunsplit(address)
+def _civitai(address: SplitResult) -> SplitResult:
+    """A model's page names no file: it becomes the address of its version's, or stays, for its newest version to be looked up."""
+    address = address._replace(netloc=CIVITAI)
+    if not (page := CIVITAI_PAGE.fullmatch(address.path)):
+        return address
     version = parse_qs(address.query).get("modelVersionId", [""])[0]
-    if not version.isdecimal():
-        raise InvalidSource(
-            f"{text!r} names no version: choose one on the page, and take the address with modelVersionId. {ACCEPTED}"
-        )
-    return f"https://{CIVITAI}/api/download/models/{version}"
+    path = f"/api/download/models/{version}" if version.isdecimal() else f"/models/{page[1]}"
+    return address._replace(path=path, query="")
 
 
 def _is_literal(host: str) -> bool:

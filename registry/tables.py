@@ -270,6 +270,9 @@ class Install(SQLModel, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=12)
     state: str = Field(default=State.QUEUED.value, index=True)
     source: str
+    options: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSON, nullable=False)
+    )  # registry/installs/options.py
     attempt: int = 1  # begun anew by whoever queues it again; a worker of an older one lets go
     bytes_per_second: float | None = None  # of the transfer that runs
     filename: str | None = None  # that arrives

@@ -27,7 +27,7 @@ STARTER = starter_repositories()[0].parents[1]
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own token, endpoint or root must not reach a test."""
-    for name in [n for n in os.environ if n.startswith(("MODELSHELF_", "HF_", "HUGGING_FACE_"))]:
+    for name in [n for n in os.environ if n.startswith(("MODELSHELF_", "HF_", "HUGGING_FACE_", "CIVITAI_"))]:
         monkeypatch.delenv(name)
 
 

@@ -20,7 +20,7 @@ MODELSHELF = Path(sys.executable).with_name("modelshelf")
 
 def environment(root: Path, endpoint: str, **more: str) -> dict[str, str]:
     """Only what the process needs: nobody's own token or settings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODELSHELF_", "HF_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODELSHELF_", "HF_", "CIVITAI_"))}
     return (
         kept
         | {"NO_PROXY": "127.0.0.1", "MODELSHELF_ROOT": str(root), "HF_ENDPOINT": endpoint, "MODELSHELF_DEVICE": "cpu"}

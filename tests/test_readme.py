@@ -47,6 +47,7 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "keep_installs_days": "5",
         "hub_endpoint": "https://hub.example",
         "server": "http://gpu.example:8420",
+        "civitai_endpoint": "https://civitai.example",
     }
     sample = samples.get(name, "value")
     monkeypatch.setenv(variable(name), sample)
@@ -55,7 +56,7 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
 
 
 def test_the_table_names_no_variable_that_does_not_exist() -> None:
-    rows = re.findall(r"^\| `((?:MODELSHELF|HF)_[A-Z_]+)` \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `((?:MODELSHELF|HF|CIVITAI)_[A-Z_]+)` \|", README, re.MULTILINE)
     assert set(rows) == {variable(name) for name in Settings.model_fields}
 
 

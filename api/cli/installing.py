@@ -16,6 +16,7 @@ from registry.errors import AmbiguousChoice, ModelshelfError
 
 if TYPE_CHECKING:
     from api.records import Install, Model
+    from registry.installs.options import Options
 
 app = typer.Typer()
 installs = typer.Typer(
@@ -27,7 +28,18 @@ app.add_typer(starter, name="starter")
 
 
 @app.command()
-def install(source: Source, as_json: Json = False) -> None:
+def install(
+    source: Source,
+    move: Annotated[bool, typer.Option("--move", help="Of files here: remove them when the shelf has them.")] = False,
+    in_place: Annotated[
+        bool,
+        typer.Option("--in-place", help="Of files here: register them where they lie, as `scan` does with folders."),
+    ] = False,
+    variant: Annotated[
+        str | None, typer.Option(help="Of a pipeline's weights, such as fp16; else the unmarked ones.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Install models: resolve, probe the header, download, verify, record. Several sources are installed side by side.
 
     What is not a model, or not one that is taken, is refused before it is downloaded; one that fails leaves the others alone.
@@ -35,11 +47,16 @@ def install(source: Source, as_json: Json = False) -> None:
 
     Example: `modelshelf install https://huggingface.co/latent-consistency/lcm-lora-sdv1-5 OWNER/REPO ./file.safetensors`
     """
+    from registry.installs.options import Options, Place
+
+    if move and in_place:
+        raise typer.BadParameter("--move and --in-place exclude each other.")
+    options = Options(Place.MOVE if move else Place.IN_PLACE if in_place else Place.COPY, variant)
     with opened_shelf() as shelf:
-        done, failed = _install_all(shelf, source, as_json)
+        done, failed = _install_all(shelf, source, options, as_json)
         chosen = [_ask(e.detail["candidates"]) for e in failed if isinstance(e, AmbiguousChoice) and sys.stdin.isatty()]
         if chosen:
-            more, again = _install_all(shelf, chosen, as_json)
+            more, again = _install_all(shelf, chosen, options, as_json)
             done, failed = [*done, *more], [*(e for e in failed if not isinstance(e, AmbiguousChoice)), *again]
     if as_json:
         print_json(done)
@@ -48,14 +65,16 @@ def install(source: Source, as_json: Json = False) -> None:
     raise typer.Exit(FAILED if failed else 0)
 
 
-def _install_all(shelf: Shelf, sources: Sequence[str], quiet: bool) -> tuple[list[Model], list[ModelshelfError]]:
+def _install_all(
+    shelf: Shelf, sources: Sequence[str], options: Options, quiet: bool
+) -> tuple[list[Model], list[ModelshelfError]]:
     """What was installed, and why the others were not, both in the order in which they ended."""
     from registry.settings import Settings
 
     done: list[Model] = []
     failed: list[ModelshelfError] = []
     with progress_bars() as add, ThreadPoolExecutor(Settings().installs_at_once) as pool:
-        running = [pool.submit(shelf.install, text, add(text)) for text in dict.fromkeys(sources)]
+        running = [pool.submit(shelf.install, text, add(text), options) for text in dict.fromkeys(sources)]
         try:
             for future in as_completed(running):
                 try:

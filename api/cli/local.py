@@ -13,6 +13,7 @@ from api.cli.shelf import OnProgress
 from api.reading import read
 from api.records import Event, Fit, Generation, Install, Problem, Scan
 from registry.catalog import Catalog
+from registry.installs.options import AS_USUAL, Options
 from registry.models import Model
 from registry.queries import MAX_LIMIT, Query
 from registry.recipes import adapter_weight, check_overrides
@@ -106,8 +107,8 @@ class LocalShelf:
                 return
 
     # -- installs
-    def install(self, source: str, on_progress: OnProgress) -> records.Model:
-        return _model(self._manager.install(source, on_progress))
+    def install(self, source: str, on_progress: OnProgress, options: Options = AS_USUAL) -> records.Model:
+        return _model(self._manager.install(source, on_progress, options))
 
     def install_starter(self, on_progress: OnProgress) -> Iterator[records.Model]:
         return map(_model, self._manager.install_starter(on_progress))

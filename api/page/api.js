@@ -65,7 +65,7 @@ export async function compatibleCheckpoints(id, all) {
 }
 
 export const previewUrl = (found) =>
-  found.overrides.preview ? new URL(`${at("models", found.id, "preview")}?v=${found.overrides.preview}`, ROOT).href : null;
+  found.preview ? new URL(`${at("models", found.id, "preview")}?v=${encodeURIComponent(found.preview)}`, ROOT).href : null;
 export const setPreview = (id, picture) => json("PUT", at("models", id, "preview"), { body: picture, type: picture.type });
 export const removePreview = (id) => json("DELETE", at("models", id, "preview"));
 

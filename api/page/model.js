@@ -82,7 +82,7 @@ function preview(model, again) {
   }, "Remove");
   return el("figure", { class: "model-preview" }, picture(model),
     el("figcaption", {}, chosen, el("label", { for: "preview-file", class: "button quiet" }, "Choose a preview …"),
-      api.previewUrl(model) ? remove : null));
+      model.overrides.preview ? remove : null));
 }
 
 const panel = (name, ...content) => el("section", { class: "panel" }, el("h2", {}, name), ...content);

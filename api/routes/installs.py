@@ -15,6 +15,7 @@ from api.following import LastEventId, follow_row
 from api.problems import SOURCE_ERRORS, raises
 from api.schemas.installs import InstallIn, InstallList, InstallOut
 from registry import errors
+from registry.installs.options import Options
 from registry.installs.states import ENDED
 
 router = APIRouter(prefix="/v1/installs", tags=["installs"])
@@ -32,7 +33,7 @@ class Order(StrEnum):
 @router.post("", status_code=202, dependencies=[MANAGE], responses=raises(*SOURCE_ERRORS))
 def start_install(manager: ManagerDep, body: InstallIn, response: Response) -> InstallOut:
     """Install from a Hugging Face URL, `hf://` address, `OWNER/REPO`, or a path on the server. Watch `/v1/installs/{id}/events`."""
-    install = manager.submit_install(body.source)
+    install = manager.submit_install(body.source, Options(body.place, body.variant))
     response.headers["Location"] = f"/v1/installs/{install.id}"
     return InstallOut.of(install)
 

@@ -30,9 +30,11 @@ BODY = {
 )
 def show_preview(manager: ManagerDep, model_id: str) -> FileResponse:
     """The model's preview picture; 404 when it has none."""
-    # The address holds the digest where the page asks (?v=), so what it names never changes.
-    path = manager.previews.path(manager.catalog.get(model_id))
-    return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "private, max-age=31536000"})
+    # The address holds the digest where the page asks (?v=), so what it names never changes; a file beside a model may.
+    model = manager.catalog.get(model_id)
+    age = 3600 if "/" in (model.preview or "") else 31536000
+    path = manager.previews.path(model)
+    return FileResponse(path, media_type="image/webp", headers={"Cache-Control": f"private, max-age={age}"})
 
 
 @router.put("", openapi_extra=BODY, dependencies=[MANAGE], responses=raises(errors.ModelNotFound))

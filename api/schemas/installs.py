@@ -11,6 +11,7 @@ from api.problems import Problem, recorded, told
 from api.schemas.common import Body
 from api.schemas.models import FitOut, ModelOut
 from registry.installs.inquiry import Inquiry
+from registry.installs.options import Place
 from registry.sources import without_signature
 from registry.tables import Install, ScanRow
 
@@ -50,6 +51,15 @@ class ProbeOut(BaseModel):
 
 class InstallIn(Body):
     source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
+    place: Place = Field(
+        default=Place.COPY,
+        description="Of a file or folder on the server: whether it is copied, moved, or registered where it lies.",
+    )
+    variant: str | None = Field(
+        default=None,
+        description="Of a pipeline's weights that are there in several precisions, such as fp16. Left out: the unmarked ones.",
+        pattern=r"^\w+$",
+    )
 
 
 class InstallOut(BaseModel):

@@ -40,6 +40,9 @@ class ModelOut(BaseModel):
     overrides: dict[str, Any] = Field(description="Your own settings, which beat the provider's.")
     facts: dict[str, Any] = Field(description="What else is said of it: title, author, license, each with who says so.")
     tags: list[str]
+    preview: str | None = Field(
+        description="Tells its picture, at /v1/models/{id}/preview, from an earlier one. None: there is none."
+    )
     path: str = Field(description="Relative to the service's root, when inside it.")
     managed: bool = Field(description="False: registered where it lies; never moved or deleted.")
     created_at: datetime

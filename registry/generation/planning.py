@@ -24,6 +24,7 @@ from registry.plans import DEFAULT_LIMITS, ConfigFacts, GenerationRequest, Limit
 from registry.prompts import with_tags_read
 from registry.queries import Query
 from registry.recipes import StartPicture, make_plan, weight_range
+from registry.weights.files import adapter_file
 
 _NEEDS_MORE = {
     "inpaint": "a picture and a mask",
@@ -46,7 +47,7 @@ class Preview:
 @lru_cache(maxsize=4096)
 def _fit(adapter: Path, checkpoint: Path, _identities: tuple[str, str]) -> Fit:
     """Installed files do not change, so a verdict holds as long as what identifies the bytes: a second generation reads no header."""
-    return check_fit(read_header(adapter), checkpoint_tensors(checkpoint))
+    return check_fit(read_header(adapter_file(adapter)), checkpoint_tensors(checkpoint))
 
 
 class Planner:
@@ -133,7 +134,7 @@ class Planner:
             checkpoint=reference,
             adapters=tuple(
                 AdapterRef(
-                    self._catalog.path(model),
+                    adapter_file(self._catalog.path(model)),
                     self.identity(model),
                     planned.weight.value,
                     model.name,

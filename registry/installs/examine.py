@@ -22,10 +22,12 @@ from probes import (
     parse_header,
     probe,
 )
+from probes.containers.folder import ADAPTER_INDEX
 from registry.cards import parse_card
 from registry.errors import AmbiguousChoice, KindNotTaken, NotIdentified, NoWeights, UnusableFile
+from registry.installs.options import AS_USUAL, Options
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
-from registry.installs.origins.access import Access
+from registry.installs.origins.access import Access, Civitai
 from registry.installs.selection import INDEX, Selection, address, folder_from, options
 from registry.settings import Settings
 from registry.sources import PathSource, parse_source
@@ -44,14 +46,14 @@ class Candidate:
     report: Report
 
 
-def examine(origin: Origin) -> Candidate:
+def examine(origin: Origin, wanted: Options = AS_USUAL) -> Candidate:
     """Resolve, choose, and probe the headers.
 
     Of several options the one that is taken decides; of several that are taken, the user does. Raises the origin's and selection's
     errors, UnreadableModel, and AmbiguousChoice and NoWeights with `candidates`: what each is.
     """
     listing = origin.listing()
-    tiers = options(listing, partial(read_json, origin))
+    tiers = options(listing, partial(read_json, origin), wanted.variant)
     seen: list[tuple[Selection, Report | UnreadableModel]] = []
     for tier in tiers:
         found = list(zip(tier, _probe_all(origin, listing, tier), strict=False))
@@ -127,7 +129,7 @@ def probe_source(text: str, settings: Settings) -> Report:
 
 def _is_one_model(path: Path) -> bool:
     """A file, or a folder that is one model; any other folder is looked through as a repository would be."""
-    return path.is_file() or any((path / name).is_file() for name in (INDEX, "adapter_config.json", "config.json"))
+    return path.is_file() or any((path / name).is_file() for name in (INDEX, ADAPTER_INDEX, "config.json"))
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -137,6 +139,7 @@ def connection(settings: Settings) -> dict[str, Any]:
         "token": settings.hub_token,
         "timeout": settings.download_timeout,
         "access": Access(settings.allowed_hosts, settings.allowed_networks),
+        "civitai": Civitai(settings.civitai_endpoint.rstrip("/"), settings.civitai_token),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,18 @@ class Hasher:
         autov3 = self._body.hexdigest() if is_safetensors else None
         git = None if self._git is None else self._git.hexdigest()
         return Digests(self._size, self._blake3.hexdigest(), self._sha256.hexdigest(), autov3, git)
+
+
+def folder_digests(files: Mapping[str, Digests]) -> Digests:
+    """Of a folder, from those of its files by their paths in it. Its BLAKE3 is that of its sorted `path NUL blake3 LF` lines.
+
+    With one weight file on top, as PEFT's folders have it, SHA-256 and AutoV3 are that file's, by which people name the adapter; other
+    folders have none.
+    """
+    lines = "".join(f"{name}\0{digests.blake3}\n" for name, digests in sorted(files.items()))
+    on_top = [digests for name, digests in files.items() if "/" not in name and digests.autov3]
+    sha256, autov3 = (on_top[0].sha256, on_top[0].autov3) if len(on_top) == 1 else ("", None)
+    return Digests(sum(d.size for d in files.values()), blake3(lines.encode()).hexdigest(), sha256, autov3)
 
 
 def hash_file(path: Path, check: Callable[[], None] = lambda: None) -> Digests:

@@ -41,8 +41,7 @@ def inquire(text: str, settings: Settings, catalog: Catalog) -> Inquiry:
                 report = accept(candidate.report)
             except ModelshelfError as refusal:
                 return Inquiry(candidate, refusal)
-            comparable = report.kind != Kind.CHECKPOINT and not selection.is_folder
-            header = header_at(origin, selection.files[0]) if comparable else None
+            header = header_at(origin, selection.weights[0]) if report.kind != Kind.CHECKPOINT else None
     except UnreadableModel as error:
         raise UnusableFile(str(error), probe=error.code) from error
     announced = None if selection.is_folder else selection.files[0].sha256

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -18,19 +19,22 @@ from sqlalchemy import Engine
 from probes import probe
 from registry.catalog import Catalog
 from registry.errors import Cancelled
+from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download
 from registry.installs.examine import accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.locks import held
+from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
+from registry.installs.origins.folder import version
 from registry.installs.placing import pinned, place, provenance
 from registry.installs.selection import Selection
 from registry.installs.states import Attempt
 from registry.installs.transfers import Transfers
 from registry.measures import Measures, What
 from registry.models import Model
+from registry.previews import Previews
 from registry.settings import Settings
-from registry.sidecars import LIMIT, Said, read, read_beside
 from registry.tables import State
 
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
@@ -61,8 +65,14 @@ class Job:
         on_progress: OnProgress,
         stop: Event,
         registered: Callable[[], None],
+        previews: Previews,
+        register: Callable[[Path], Model],
         measures: Measures,
     ) -> None:
+        """`register`: records a model where it lies."""
+        self._previews = previews
+        self._register = register
+        self._options = Options.of(attempt.install.options)
         self._registered = registered
         self._measures = measures
         self._settings = settings
@@ -80,9 +90,13 @@ class Job:
 
     def run(self, origin: Origin) -> Model:
         self._tell(Progress(State.RESOLVING))
-        candidate = examine(origin)
+        candidate = examine(origin, self._options)
         accept(candidate.report)
         listing, selection = candidate.listing, candidate.selection
+        if self._options.place is Place.IN_PLACE:
+            model = self._register(on_disk(listing, selection))
+            self._registered()
+            return self._installed(model)
         key = _key(listing, selection)
         staging = self._settings.downloads / key
         locks = self._settings.downloads / "locks"
@@ -97,13 +111,16 @@ class Job:
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
             report = accept(probe(staged, hints_for(listing, selection)))
-            sidecars = _sidecars(origin, listing, selection)
+            sha256 = None if selection.is_folder else next(iter(digests.values())).sha256
+            hub = self._settings.hub_endpoint
+            described = describe(origin, listing, selection, staged, sha256, self._previews, hub)
+            self._notes += described.notes
             self._move(State.REGISTERING)
             # One at a time looks for a free name and takes it.
             with (
                 held(locks / "names", self.check),
                 place(
-                    self._catalog, self._settings.root, listing, selection, staged, report, digests, sidecars
+                    self._catalog, self._settings.root, listing, selection, staged, report, digests, described.said
                 ) as placed,
             ):
                 for note in placed.notes:
@@ -111,6 +128,8 @@ class Job:
                 self._registered()
                 model = self._installed(placed.model)
             shutil.rmtree(staging)
+            if self._options.place is Place.MOVE and placed.is_new:
+                _remove(listing, selection)
             return model
 
     def _known(self, listing: Listing, selection: Selection) -> Model | None:
@@ -118,7 +137,10 @@ class Job:
         announced = None if selection.is_folder else selection.files[0].sha256
         source = pinned(listing, selection) if listing.revision else None
         model = self._catalog.find(source=source, sha256=announced)
-        return model if model is not None and self._catalog.path(model).exists() else None
+        if model is None or not (path := self._catalog.path(model)).exists():
+            return None
+        # The weights of a PEFT folder by themselves are another model: without its configuration they count differently.
+        return model if path.is_dir() == selection.is_folder else None
 
     def _download(self, origin: Origin, listing: Listing, selection: Selection, key: str) -> dict[str, Digests]:
         """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""
@@ -129,7 +151,8 @@ class Job:
         for goal in goals:
             goal.prepare(is_same_version=(record := transfers.take_up(listing, goal.file)) is not None)
             goal.etag = record.etag if record else None
-        check_room(self._settings.root, selection.size - sum(goal.here for goal in goals), selection.name)
+        if self._options.place is not Place.MOVE:  # which as a rule needs none
+            check_room(self._settings.root, selection.size - sum(goal.here for goal in goals), selection.name)
         digests: dict[str, Digests] = {}
         rate = _Rate()
         for goal in goals:
@@ -140,6 +163,12 @@ class Job:
                 self._tell(Progress(State.DOWNLOADING, name, done, selection.size))
                 self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done))
 
+            if self._options.place is Place.MOVE:
+                here = self._from_source(on_disk(listing, selection, goal.file), goal)
+                if here is not None:
+                    digests[name] = here
+                    on_bytes(here.size)
+                    continue
             if (here := self._from_shelf(goal)) is not None:
                 digests[name] = here
                 on_bytes(here.size)
@@ -157,6 +186,19 @@ class Job:
             count.to(digests[name].size)
             goal.part.replace(goal.target)
         return digests
+
+    def _from_source(self, source: Path, goal: _Goal) -> Digests | None:
+        """The source's own bytes under another name: on one file system a move copies nothing, and until the model is on record nothing
+        has gone."""
+        try:
+            goal.target.hardlink_to(source.resolve())
+        except OSError:  # another file system, or one without links: it is copied
+            return None
+        digests = hash_file(goal.target, self.check)
+        if version(goal.target) == goal.file.etag:
+            return digests
+        goal.target.unlink()  # it is being written to
+        return None
 
     def _from_shelf(self, goal: _Goal) -> Digests | None:
         """Take a file of a model that is there, when it is what the origin announces: its bytes, not its record, are asked."""
@@ -182,16 +224,18 @@ class Job:
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
 
 
-def _sidecars(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
-    """What other programs left beside a single file, wherever it comes from."""
-    if selection.is_folder:
-        return []
-    path = selection.files[0].path
-    beside = Path(listing.source)
-    if listing.repo_id is None and beside.is_absolute():
-        return read_beside(beside / path if beside.is_dir() else beside)
-    files = {file.path: file for file in listing.files}
-    return read(path, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
+def _remove(listing: Listing, selection: Selection) -> None:
+    """What was moved, unless somebody has changed it meanwhile; and the folders that are empty then."""
+    for file in selection.files:
+        path = on_disk(listing, selection, file)
+        with suppress(FileNotFoundError):
+            if version(path) == file.etag:
+                path.unlink()
+    root = Path(listing.source)
+    for folder in sorted({on_disk(listing, selection, f).parent for f in selection.files}, reverse=True):
+        with suppress(OSError):  # something else lies there
+            if folder.is_relative_to(root):
+                folder.rmdir()
 
 
 @dataclass(slots=True)
@@ -214,10 +258,11 @@ class _Goal:
     def prepare(self, *, is_same_version: bool) -> None:
         """Make what an earlier run left the part to go on with; of another version, nothing of it is of use."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        if not is_same_version:
-            self.part.unlink(missing_ok=True)
-            self.target.unlink(missing_ok=True)
-        elif self.target.exists():  # whole, or it would not have its name: it is hashed again, and nothing is asked for
+        for path in (self.part, self.target):
+            # A file of several names is somebody else's, too: nothing may be written to it.
+            if path.exists() and (not is_same_version or path.stat().st_nlink > 1):
+                path.unlink()
+        if self.target.exists():  # whole, or it would not have its name: it is hashed again, and nothing is asked for
             self.target.replace(self.part)
 
 

@@ -9,29 +9,30 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
-from blake3 import blake3
-
 from probes import Kind, Report, read_header
 from registry.accelerations import decided
 from registry.cards import parse_card
 from registry.catalog import Catalog
-from registry.installs.hashing import Digests
+from registry.installs.hashing import Digests, folder_digests
 from registry.installs.origins import Listing
 from registry.installs.selection import Selection
 from registry.models import Digest, Model, ModelFile, Provenance, computed
 from registry.recommended import statements, triggers
 from registry.sidecars import Said
+from registry.sources import HubSource
 from registry.tables import now
+from registry.weights.files import adapter_file
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """`notes`: for people, what is worth knowing of it."""
+    """`notes`: for people, what is worth knowing of it. `is_new`: the shelf has these bytes because of it."""
 
     model: Model
     notes: list[str]
+    is_new: bool
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def place(
     known = catalog.find(blake3=whole.blake3)
     if known is not None and catalog.path(known).exists():
         model = catalog.add_source(known, provenance(listing, selection))
-        yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."])
+        yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."], False)
         return
     notes = [] if known else _same_weights(catalog, whole)
     model = known or _record(catalog, root, listing, selection, staged, report, digests, sidecars)
@@ -63,7 +64,7 @@ def place(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(path)
-        yield Placed(model, notes)
+        yield Placed(model, notes, True)
     except BaseException:
         if path.exists():
             path.replace(staged)
@@ -100,7 +101,7 @@ def _record(
     whole = whole_digests(selection, digests)
     card = parse_card(listing.card)
     is_adapter = report.kind != Kind.CHECKPOINT
-    metadata = {} if selection.is_folder else read_header(staged).metadata
+    metadata = read_header(adapter_file(staged)).metadata if is_adapter or not selection.is_folder else {}
     name, path = _free_name(catalog, root, staged, report, selection)
     model = Model(
         name=name,
@@ -140,13 +141,11 @@ def _free_name(catalog: Catalog, root: Path, staged: Path, report: Report, selec
 
 
 def pinned(listing: Listing, selection: Selection) -> str:
-    """Canonical source of the selected files: the listing's, with the file or sub-folder that was chosen."""
+    """Canonical source of the selected files: of a repository the very file or sub-folder, whatever the user named it by."""
+    if listing.repo_id is None:
+        return listing.source
     part = selection.prefix.rstrip("/") if selection.is_folder else selection.files[0].path
-    return (
-        f"{listing.source}/{part}"
-        if part and listing.source.startswith("hf://") and not listing.focus
-        else listing.source
-    )
+    return str(HubSource(listing.repo_id, listing.revision, part))
 
 
 def provenance(listing: Listing, selection: Selection) -> Provenance:
@@ -175,8 +174,5 @@ def claims(metadata: Mapping[str, str]) -> Iterator[Digest]:
 
 
 def whole_digests(selection: Selection, digests: Mapping[str, Digests]) -> Digests:
-    """The model's own digests. A folder has no single SHA-256; its BLAKE3 is that of its sorted `path NUL blake3 LF` lines."""
-    if not selection.is_folder:
-        return next(iter(digests.values()))
-    lines = "".join(f"{name}\0{d.blake3}\n" for name, d in sorted(digests.items()))
-    return Digests(sum(d.size for d in digests.values()), blake3(lines.encode()).hexdigest(), "", None)
+    """The model's own digests."""
+    return folder_digests(digests) if selection.is_folder else next(iter(digests.values()))

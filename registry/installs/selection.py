@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from probes import Folder, Header, choose_weights, merge_headers
+from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.origins import Listing, RemoteFile
 from registry.sources import HubSource
@@ -19,8 +21,9 @@ INDEX = "model_index.json"
 CONFIGS = ("config.json", "scheduler_config.json")
 # The safety checker is 1.2 GB that the backend never loads, and in many repositories a pickle.
 NOT_LOADED = frozenset({"safety_checker", "feature_extractor"})
+PEFT_WEIGHTS = "adapter_model.safetensors"
 # Says which shard holds which tensor; of use only beside the shards.
-SHARD_INDEX = ".safetensors.index.json"
+SHARD_INDEX = ".safetensors.index."
 # diffusers, PEFT and the training scripts give every repository's LoRA the same name; it then says nothing about the model.
 GENERIC_STEMS = frozenset({"pytorch_lora_weights", "adapter_model", "model", "diffusion_pytorch_model", "lora"})
 
@@ -39,30 +42,41 @@ class Selection:
         """Bytes to transfer, as far as the origin knows."""
         return sum(f.size or 0 for f in self.files)
 
+    @property
+    def weights(self) -> tuple[RemoteFile, ...]:
+        return tuple(f for f in self.files if f.path.endswith(WEIGHTS))
 
-def options(listing: Listing, read: Callable[[RemoteFile], Mapping[str, Any]]) -> list[list[Selection]]:
+    def inside(self, file: RemoteFile) -> str:
+        """Path of one of the files in the model; "" for a model that is this file."""
+        return file.path[len(self.prefix) :] if self.is_folder else ""
+
+
+def options(
+    listing: Listing, read: Callable[[RemoteFile], Mapping[str, Any]], variant: str | None = None
+) -> list[list[Selection]]:
     """What could be meant, the likelier ones in front: the named file; else a diffusers folder; else the weight files of the named
     folder, and after them those of the folders below. Names decide nothing more: what the files are is for their headers to say.
 
-    `read` fetches a small JSON file. Raises NoWeights, UnusableFile.
+    `read` fetches a small JSON file. `variant`: of a pipeline's weights, see Options. Raises NoWeights, UnusableFile.
     """
     by_path = {f.path: f for f in listing.files}
     if listing.focus in by_path:
-        return [[_single(by_path[listing.focus], listing)]]
+        return [[_single(by_path[listing.focus], listing, by_path)]]
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = [f for f in listing.files if f.path.startswith(prefix)]
     if index := by_path.get(prefix + INDEX):
-        files = _pipeline_files(inside, prefix, read(index))
+        files = _pipeline_files(inside, prefix, read(index), variant)
         return [[Selection(files, True, PurePosixPath(prefix).name or _repository_name(listing), prefix)]]
     weights = [f for f in inside if f.path.endswith(WEIGHTS)]
-    here = [_single(f, listing) for f in weights if "/" not in f.path[len(prefix) :]]
-    below = [_single(f, listing) for f in weights if "/" in f.path[len(prefix) :]]
+    here = [_single(f, listing, by_path) for f in weights if "/" not in f.path[len(prefix) :]]
+    below = [_single(f, listing, by_path) for f in weights if "/" in f.path[len(prefix) :]]
     if not weights:
         raise _nothing(listing, inside, prefix)
     return [tier for tier in (here, below) if tier]
 
 
-def _single(file: RemoteFile, listing: Listing) -> Selection:
+def _single(file: RemoteFile, listing: Listing, by_path: Mapping[str, RemoteFile]) -> Selection:
+    """A weight file by itself; PEFT's with the configuration beside it, which alone says by how much its tensors count (alpha)."""
     path = PurePosixPath(file.path)
     if path.suffix in PICKLES:
         raise _pickle(file.path)
@@ -71,14 +85,18 @@ def _single(file: RemoteFile, listing: Listing) -> Selection:
             f"{path.name} is not a weight file; a model's file ends in {' or '.join(WEIGHTS)}.", file=file.path
         )
     name = _repository_name(listing) if path.stem in GENERIC_STEMS else path.stem
-    return Selection((file,), False, name, file.path[: -len(path.name)])
+    prefix = file.path[: -len(path.name)]
+    config = by_path.get(prefix + ADAPTER_INDEX) if path.name == PEFT_WEIGHTS else None
+    return Selection((config, file), True, name, prefix) if config else Selection((file,), False, name, prefix)
 
 
-def _pipeline_files(files: Iterable[RemoteFile], prefix: str, index: Mapping[str, Any]) -> tuple[RemoteFile, ...]:
+def _pipeline_files(
+    files: Iterable[RemoteFile], prefix: str, index: Mapping[str, Any], variant: str | None
+) -> tuple[RemoteFile, ...]:
     """model_index.json, and of each component that it names the JSON and text files and one set of safetensors weights.
 
     A repository often holds the same weights several times (fp16 variant, .bin, .ckpt, ONNX), and other folders beside (training
-    states): the plain safetensors are taken, else a variant, never a pickle.
+    states): the plain safetensors are taken, else a variant, never a pickle. With `variant`, that of each component which has it.
     """
     chosen: list[RemoteFile] = []
     components: dict[str, list[RemoteFile]] = {}
@@ -88,27 +106,45 @@ def _pipeline_files(files: Iterable[RemoteFile], prefix: str, index: Mapping[str
             chosen.append(file)
         elif len(parts) == 2 and index.get(parts[0]) and parts[0] not in NOT_LOADED:
             components.setdefault(parts[0], []).append(file)
+    variants = set[str]()
     for members in components.values():
         by_name = {PurePosixPath(f.path).name: f for f in members}
-        chosen += [f for name, f in by_name.items() if name.endswith(TEXTS) and not name.endswith(SHARD_INDEX)]
-        kept = choose_weights(sorted(by_name))
+        chosen += [f for name, f in by_name.items() if name.endswith(TEXTS) and SHARD_INDEX not in name]
+        kept = choose_weights(sorted(n for n in by_name if variant_of(n) == variant)) if variant else []
+        kept = kept or choose_weights(sorted(by_name))
         if not kept and (pickle := next((f for f in members if f.path.endswith(PICKLES)), None)):
             raise _pickle(pickle.path)
         if any("-of-" in name for name in kept):
-            kept += [name for name in by_name if name.endswith(SHARD_INDEX)]
+            kept += [n for n in by_name if SHARD_INDEX in n and variant_of(n) == variant_of(kept[0])]
         chosen += [by_name[name] for name in kept]
+        variants |= {found for name in by_name if (found := variant_of(name))}
+    if variant and variant not in variants:
+        there = ", ".join(sorted(variants)) or "none"
+        raise NoWeights(
+            f"Its weights have no variant {variant} (there: {there}). Leave it out.", variants=sorted(variants)
+        )
     return tuple(chosen)
+
+
+_VARIANT = re.compile(
+    r"(?:\.(?P<one>[^.-]+)(?:-\d+-of-\d+)?|-\d+-of-\d+\.(?P<two>[^.]+))\.safetensors$|\.safetensors\.index\.(?P<three>[^.]+)\.json$"
+)
+
+
+def variant_of(name: str) -> str | None:
+    """What diffusers calls so: `fp16` of model.fp16.safetensors, of its shards in either spelling, and of their index; None: no variant."""
+    return found[found.lastgroup] if (found := _VARIANT.search(name)) and found.lastgroup else None
 
 
 def folder_from(
     selection: Selection, read: Callable[[RemoteFile], Mapping[str, Any]], header: Callable[[RemoteFile], Header]
 ) -> Folder:
-    """What the probe needs of a pipeline that is not on disk yet: its small JSON files and its weights' headers."""
-    index = read(next(f for f in selection.files if f.path == selection.prefix + INDEX))
+    """What the probe needs of a folder that is not on disk yet: its small JSON files and its weights' headers."""
+    index = read(next(f for f in selection.files if selection.inside(f) in (INDEX, ADAPTER_INDEX)))
     configs: dict[str, Mapping[str, Any]] = {}
     shards: dict[str, list[Header]] = {}
     for file in selection.files:
-        component, _, name = file.path[len(selection.prefix) :].partition("/")
+        component, _, name = selection.inside(file).rpartition("/")
         if name in CONFIGS:
             configs[component] = read(file)
         elif name.endswith(".safetensors"):
@@ -143,7 +179,7 @@ def _pickle(path: str) -> UnusableFile:
 
 def address(listing: Listing, selection: Selection) -> str:
     """Of one of several options, as the user can type it."""
-    path = selection.files[0].path
+    path = selection.weights[0].path
     if listing.repo_id is None:
         return str(Path(listing.source, path))
     return str(HubSource(listing.repo_id, listing.ref, path))

@@ -17,11 +17,13 @@ from registry.errors import Cancelled, ModelshelfError, StorageFull, UnusableFil
 from registry.installs.examine import accept, connection, examine
 from registry.installs.job import Job, OnProgress, Progress
 from registry.installs.locks import held, held_if_free
+from registry.installs.options import AS_USUAL, Options
 from registry.installs.origins import open_origin
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, Attempt, InstallBook
 from registry.installs.transfers import Transfers
 from registry.measures import Measures, What
 from registry.models import Model, new_id
+from registry.previews import Previews
 from registry.settings import Settings
 from registry.sources import Source, parse_source
 from registry.tables import Install, State, now
@@ -40,12 +42,16 @@ class Worker:
         engine: Engine,
         book: InstallBook,
         catalog: Catalog,
+        previews: Previews,
+        register: Callable[[Path], Model],
         registered: Callable[[], None] = lambda: None,
         measures: Measures | None = None,
     ) -> None:
-        """`registered` is called when a model is in its place and on record, before its install counts as done."""
+        """`registered` is called when a model is in its place and on record, before its install counts as done. `register`: see Job."""
+        self._register = register
         self._registered = registered
         self._measures = measures or Measures()
+        self._previews = previews
         self._settings = settings
         self._engine = engine
         self._book = book
@@ -54,27 +60,27 @@ class Worker:
         self._left = State.QUEUED
         self._locks = settings.downloads / "locks"
 
-    def open(self, text: str) -> Install:
-        """Record the wish; raises InvalidSource."""
-        return self._book.open(str(self._parse(text)))
+    def open(self, text: str, options: Options = AS_USUAL) -> Install:
+        """Record the wish; raises InvalidRequest."""
+        return self._book.open(str(self._source(text, options)), options=options.as_dict())
 
-    def check(self, text: str) -> None:
+    def check(self, text: str, options: Options = AS_USUAL) -> None:
         """Raise now what an install would fail with at its first look at the source: a wrong address, a refused file."""
         try:
             with (
                 self._measures.timed(What.PROBED),
-                open_origin(self._parse(text), **connection(self._settings)) as origin,
+                open_origin(self._source(text, options), **connection(self._settings)) as origin,
             ):
-                candidate = examine(origin)
+                candidate = examine(origin, options)
             accept(candidate.report)
         except UnreadableModel as error:
             raise UnusableFile(str(error), probe=error.code) from error
 
-    def install(self, text: str, on_progress: OnProgress = lambda _: None) -> Model:
+    def install(self, text: str, on_progress: OnProgress = lambda _: None, options: Options = AS_USUAL) -> Model:
         """Record the wish and run it. Its lock is taken first: no service that looks for abandoned installs sees it free."""
-        source, install_id = str(self._parse(text)), new_id()
+        source, install_id = str(self._source(text, options)), new_id()
         with held(self._lock(install_id)):
-            return self._run(self._book.open(source, id=install_id), on_progress)
+            return self._run(self._book.open(source, id=install_id, options=options.as_dict()), on_progress)
 
     def run(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
         """A queued install to its end, whatever it is: returns the model, or records the error and raises it."""
@@ -135,6 +141,8 @@ class Worker:
             on_progress,
             self._stop,
             self._registered,
+            self._previews,
+            self._register,
             self._measures,
         )
         try:
@@ -176,6 +184,11 @@ class Worker:
     def _lock(self, install_id: str) -> Path:
         """Held by the process that runs the install."""
         return self._locks / f"{install_id}.install"
+
+    def _source(self, text: str, options: Options) -> Source:
+        source = self._parse(text)
+        options.check(source)
+        return source
 
     def _parse(self, text: str) -> Source:
         return parse_source(text, endpoint=self._settings.hub_endpoint)

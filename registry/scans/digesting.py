@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from blake3 import blake3
 from sqlalchemy import Engine, delete, insert, select, update
 
 from registry.catalog import Catalog
-from registry.installs.hashing import BLOCK, Digests, Hasher
+from registry.installs.hashing import BLOCK, Digests, Hasher, folder_digests
 from registry.models import Model, computed
 from registry.rows import MODEL, table_of
 from registry.tables import FileRow, now
@@ -41,15 +40,14 @@ class Hashed:
 def hash_model(path: Path, pause: Callable[[float], None] = lambda _: None) -> Hashed:
     """Of a file or a folder. `pause(seconds)` is called after every block with the time that it took.
 
-    A folder has no single SHA-256; its BLAKE3 is that of its sorted `path NUL blake3 LF` lines. Raises OSError.
+    Raises OSError.
     """
     if path.is_file():
         one = _hash_file(path, pause)
         return Hashed(one, {"": one})
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and not _is_hidden(p, path))
     files = {name: _hash_file(path / name, pause) for name in names}
-    lines = "".join(f"{name}\0{d.blake3}\n" for name, d in files.items())
-    return Hashed(Digests(sum(d.size for d in files.values()), blake3(lines.encode()).hexdigest(), "", None), files)
+    return Hashed(folder_digests(files), files)
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

@@ -15,18 +15,31 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, select, update
 
-from probes import TAKEN, Header, Hints, Outcome, Report, UnreadableModel, read_header
-from probes.scan import Found, Stamp, scan_folder
+from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
+from probes.scan import Found, Stamp, look_at, scan_folder
 from registry.catalog import Catalog
-from registry.errors import FileMissing
+from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
+from registry.installs.examine import accept
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.locks import held
 from registry.models import Model, ModelFile, folded, new_id
 from registry.rows import MODEL, rows_of, write
 from registry.scans.beside import Look, header_only
-from registry.scans.record import SEEN, Seen, folder_scanned, forget, models_at, of_inode, of_size, remember, seen_below
+from registry.scans.record import (
+    SEEN,
+    Seen,
+    folder_scanned,
+    folders,
+    forget,
+    models_at,
+    of_inode,
+    of_size,
+    remember,
+    seen_below,
+)
 from registry.tables import now
+from registry.weights.files import adapter_file
 
 BATCH = 100  # files that go into the database together: one commit for each would be most of a first scan's time
 _REMEMBERED = Report(
@@ -102,6 +115,18 @@ class Scanner:
             folder_scanned(connection, root)
         return counts
 
+    def register(self, path: Path) -> Model:
+        """One file, or a folder that is one model, where it lies, whatever is scanned. Raises FileMissing, and what no model raises."""
+        real = os.path.realpath(path)
+        found = look_at(real, self._hints)
+        if found.stamp is None:
+            raise FileMissing(found.report.reason, path=real)
+        accept(found.report)
+        self._settle([found], Counts())
+        with self._engine.connect() as connection:
+            [model_id] = models_at(connection, [self._relative(real)]).values()
+        return self._catalog.get(model_id)
+
     def _hints(self, path: str) -> Hints:
         return self._look(Path(path), {}).hints
 
@@ -167,8 +192,10 @@ class Scanner:
     def _describe(self, found: Found) -> Model:
         path, report = Path(found.path), found.report
         header = Header({})
-        with suppress(UnreadableModel):  # read a moment ago; should it be gone by now, its next scan tells
-            header = read_header(path) if path.is_file() else header
+        with suppress(
+            UnreadableModel, UnusableFile, OSError
+        ):  # read a moment ago; if it is gone by now, its next scan tells
+            header = read_header(adapter_file(path)) if path.is_file() or report.kind != Kind.CHECKPOINT else header
         beside = self._look(path, header.metadata)
         return Model(
             id=new_id(),
@@ -194,11 +221,14 @@ class Scanner:
         return path[len(root) + 1 :] if path.startswith(root + "/") else path
 
     # -- what is not there any more, and what is back
-    def check_managed(self) -> None:
-        """Models of modelshelf's own whose file somebody has deleted are marked, those that are there again are not."""
-        columns = (MODEL.c.id, MODEL.c.path, MODEL.c.missing_since)
+    def check_others(self) -> None:
+        """Models that lie in no folder that is scanned, modelshelf's own and single ones registered in place: those whose file somebody
+        has deleted are marked, those that are there again are not."""
+        columns = (MODEL.c.id, MODEL.c.path, MODEL.c.missing_since, MODEL.c.managed)
+        below = tuple(f"{folder.rstrip('/')}/" for folder in folders(self._engine))
         with self._engine.connect() as connection:
-            own = connection.execute(select(*columns).where(MODEL.c.managed)).all()
+            every = connection.execute(select(*columns)).all()
+        own = [row for row in every if row.managed or not row.path.startswith(below)]
         there = {row.id: (self._catalog.root / row.path).exists() for row in own}
         lost = [row.id for row in own if row.missing_since is None and not there[row.id]]
         back = [row.id for row in own if row.missing_since is not None and there[row.id]]

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from registry.catalog import Catalog
 from registry.errors import Cancelled, InvalidRequest, ModelshelfError, WrongState
 from registry.fits import Fits
+from registry.models import Model
 from registry.scans.beside import sidecars_and_card
 from registry.scans.book import ScanBook, ScanState
 from registry.scans.digesting import Digester
@@ -47,6 +48,12 @@ class Scans:
         self._fits.catch_up()
         return counts
 
+    def register(self, path: Path) -> Model:
+        """One file, or a folder that is one model, where it lies; it is hashed in the background."""
+        model = self.scanner.register(path)
+        self.digester.wake()
+        return model
+
     def submit(self, folder: str) -> ScanRow:
         """Queue a scan for the background. Raises InvalidRequest for a folder that may not be asked for from outside."""
         path = os.path.realpath(Path(folder).expanduser())
@@ -74,7 +81,7 @@ class Scans:
 
     def refresh(self) -> None:
         """What has changed since the last time, in every folder. One that is not there (a disk) is passed over."""
-        self.scanner.check_managed()
+        self.scanner.check_others()
         for folder in self.folders():
             try:
                 self.scanner.scan(Path(folder), check=self._check_stop)

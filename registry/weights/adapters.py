@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import IncompatibleAdapter, UnusableFile
 from registry.weights.algorithms import Shape, Unrecognised, recognise
 from registry.weights.deltas import DELTAS, decomposed, prepare
@@ -200,7 +201,7 @@ def _peft_configs(path: Path, metadata: Mapping[str, str]) -> dict[str, dict[str
     for key, value in _object(metadata.get("lora_adapter_metadata", "{}"), "lora_adapter_metadata").items():
         component, _, field = key.partition(".")
         configs[component][field] = value
-    beside = path.with_name("adapter_config.json")
+    beside = path.with_name(ADAPTER_INDEX)
     if path.stem == "adapter_model" and beside.is_file():
         configs[""] = _object(beside.read_text(encoding="utf-8"), beside.name)
     return configs

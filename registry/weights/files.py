@@ -1,4 +1,4 @@
-"""Which files of a checkpoint hold which component's tensors."""
+"""Which files of a model hold its tensors: of a checkpoint component by component, of an adapter the one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes import choose_weights
 from registry.errors import FileMissing, NotGenerable, UnusableFile
 from registry.sources import relative_path
 from registry.weights.names import COMPONENTS
@@ -42,6 +43,19 @@ def weight_files(checkpoint: Path) -> tuple[WeightFile, ...]:
     if not found:
         raise NotGenerable(f"{checkpoint} has none of the folders {', '.join(COMPONENTS)}.", path=str(checkpoint))
     return tuple(found)
+
+
+def adapter_file(adapter: Path) -> Path:
+    """The file of an adapter's tensors: itself, or the one in a PEFT folder, beside its adapter_config.json.
+
+    Raises UnusableFile: the folder holds none, or several.
+    """
+    if not adapter.is_dir():
+        return adapter
+    found = choose_weights(sorted(path.name for path in adapter.iterdir()))
+    if len(found) != 1:
+        raise UnusableFile(f"{adapter} is no folder of one adapter: it holds {len(found)} weight files.")
+    return adapter / found[0]
 
 
 def _component_files(folder: Path) -> list[Path]:

@@ -14,6 +14,8 @@ from registry.errors import NotFound, PathRefused, TokenRequired
 from registry.installs.folders import check_inside
 from registry.manager import Manager
 from registry.scopes import Scope
+from registry.settings import Settings
+from tests.demo.strangers import sd15_lora, write
 
 
 def client(manager: Manager, *, is_local: bool, host: str = "127.0.0.1:8420", token: str | None = None) -> TestClient:
@@ -146,3 +148,26 @@ class TestPaths:
     def test_over_the_network(self, manager: Manager, tmp_path: Path) -> None:
         answer = client(manager, is_local=True).post("/v1/installs", json={"source": "/etc/passwd"})
         assert (answer.status_code, answer.json()["code"]) == (403, "path_refused")
+
+    @pytest.mark.parametrize("place", ["copy", "move", "in_place"])
+    def test_a_file_in_the_root_is_copied_moved_or_stays_as_the_request_says(
+        self, manager: Manager, settings: Settings, place: str
+    ) -> None:
+        mine = settings.root / "incoming/ink.safetensors"
+        write(mine, sd15_lora())
+        http = client(manager, is_local=True)
+        answer = http.post("/v1/installs", json={"source": str(mine), "place": place})
+        assert answer.status_code == 202, answer.text
+        manager.wait()
+        assert http.get(answer.headers["Location"]).json()["state"] == "installed"
+        [model] = http.get("/v1/models").json()["models"]
+        assert (mine.exists(), model["managed"]) == {
+            "copy": (True, True),
+            "move": (False, True),
+            "in_place": (True, False),
+        }[place]
+
+    @pytest.mark.parametrize("wrong", [{"place": "elsewhere"}, {"variant": "../x"}, {"place": "move"}])
+    def test_what_cannot_be_asked_for(self, manager: Manager, wrong: dict[str, str]) -> None:
+        answer = client(manager, is_local=True).post("/v1/installs", json={"source": "hf://a/b", **wrong})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.test_cli import Run, hub, run  # noqa: F401  (fixtures)
+from tests.demo.strangers import sd15_lora, write
 from tests.registry.scans.library import lora
 
 pytestmark = pytest.mark.slow
@@ -57,3 +58,23 @@ def test_update(run: Run) -> None:  # noqa: F811
     assert (done.returncode, done.stdout) == (0, "")
     assert "as new as there" in done.stderr
     assert json.loads(run("update", "starter-outline-lora", "--json").stdout)[0]["change"] == "current"
+
+
+def test_files_on_this_machine_are_moved_or_registered_where_they_lie(
+    run: Run,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    for name, rank in (("moved", 4), ("stays", 8)):
+        write(tmp_path / f"mine/{name}.safetensors", sd15_lora(rank=rank))
+    assert run("install", "--move", "mine/moved.safetensors").returncode == 0
+    assert run("install", "--in-place", "mine/stays.safetensors").returncode == 0
+    found = {m["name"]: (m["managed"], m["path"]) for m in json.loads(run("list", "--json").stdout)}
+    assert found == {
+        "moved": (True, "lora/sd-1/moved.safetensors"),
+        "stays": (False, str(tmp_path / "mine/stays.safetensors")),
+    }
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["stays.safetensors"]
+    refused = run("install", "--move", "--in-place", "mine/stays.safetensors")
+    assert refused.returncode != 0
+    assert "exclude each other" in refused.stderr
+    assert "is not on this machine" in run("install", "--move", "hf://a/b").stderr

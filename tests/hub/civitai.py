@@ -17,15 +17,17 @@ DELIVERY = "/delivery"
 
 @dataclass
 class LoopbackCivitai:
-    """Serves `files`, version id -> file, while it is entered; `known`: version id -> what by-hash answers of it besides the files.
+    """Serves `files`, version id -> file, while it is entered; `known`: version id -> what is answered of it besides the files.
 
-    `token`: without it downloads are refused. `faults` are by version id, as a text. A download redirects, as the real one does, to an
+    `token`: without it downloads are refused. `images`: by name, at /images/. `faults` are by version id, as a text, and of the questions
+    "version" and "by-hash". A download redirects, as the real one does, to an
     address that takes no Authorization.
     """
 
     files: dict[int, Path] = field(default_factory=dict)
     known: dict[int, dict[str, Any]] = field(default_factory=dict)
     token: str | None = None
+    images: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
 
@@ -79,6 +81,14 @@ class _CivitaiHandler(_Handler):
                 self._deliver(version)
             case ["api", "v1", "model-versions", "by-hash", digest]:
                 self._by_hash(digest.lower())
+            case ["api", "v1", "model-versions", version] if int(version) in self.hub.files:
+                self._fail("version")
+                self.say(self._record(int(version)))
+            case ["api", "v1", "models", model]:
+                versions = [{"id": v} for v in sorted(self.hub.files, reverse=True) if str(v * 10) == model]
+                self.say({"id": int(model), "modelVersions": versions}, 200 if versions else 404)
+            case ["images", name] if name in self.hub.images:
+                self.answer(200, self.hub.images[name], Content_Type="image/png")
         self.say({"error": "Not found"}, 404)
 
     def _deliver(self, version: str) -> None:
@@ -88,10 +98,22 @@ class _CivitaiHandler(_Handler):
         self.send_file(blob, fault, Content_Disposition=f'attachment; filename="{path.name}"')
 
     def _by_hash(self, digest: str) -> None:
-        if (fault := self.hub.faults.get("by-hash")) is not None:
+        self._fail("by-hash")
+        for version in self.hub.files:
+            if digest == self._sha256(version):
+                self.say(self._record(version))
+
+    def _record(self, version: int) -> dict[str, Any]:
+        """Of the version, with another file that one may choose there."""
+        files = [
+            {"name": self.hub.files[version].name, "hashes": {"SHA256": self._sha256(version).upper()}},
+            {"name": "training.zip", "hashes": {"SHA256": "00" * 32}},
+        ]
+        return {"id": version, "modelId": version * 10, "files": files, **self.hub.known.get(version, {})}
+
+    def _sha256(self, version: int) -> str:
+        return hashlib.sha256(self.hub.files[version].read_bytes()).hexdigest()
+
+    def _fail(self, what: str) -> None:
+        if (fault := self.hub.faults.get(what)) is not None:
             self.say({"error": "Internal"}, fault.status)
-        for version, path in self.hub.files.items():
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            if digest == sha256:
-                files = [{"name": path.name, "hashes": {"SHA256": sha256.upper()}}]
-                self.say({"id": version, "modelId": version * 10, "files": files, **self.hub.known.get(version, {})})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from registry.models import Digest, ModelFile, Provenance, Trigger
 from registry.queries import Query
 from tests.databases import engine_of
 
-REVISIONS = sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+REVISIONS = re.findall(
+    r'^revision = "(.+)"$', "".join(p.read_text() for p in MIGRATIONS.glob("versions/*.py")), re.MULTILINE
+)
 
 SHA, BLAKE, COMMIT = "5a" * 32, "b3" * 32, "c0" * 20
 RECIPE = {"weight": {"value": 0.75, "by": "model card", "quote": "0.6-0.9", "min": 0.6, "max": 0.9}}

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from registry.installs.origins.access import Access
-from registry.installs.origins.base import Listing, Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, Stream
+from registry.installs.origins.access import Access, Civitai
+from registry.installs.origins.base import (
+    Informed,
+    Listing,
+    Origin,
+    RangeIgnored,
+    RangeUnsatisfiable,
+    RemoteFile,
+    Stream,
+)
 from registry.sources import HubSource, PathSource, Source, UrlSource
 
-__all__ = ["Listing", "Origin", "RangeIgnored", "RangeUnsatisfiable", "RemoteFile", "Stream", "open_origin"]
+__all__ = ["Informed", "Listing", "Origin", "RangeIgnored", "RangeUnsatisfiable", "RemoteFile", "Stream", "open_origin"]
 
 
 def _go_on() -> None:
@@ -22,12 +30,14 @@ def open_origin(
     token: str | None,
     timeout: float,
     access: Access,
+    civitai: Civitai | None = None,
     check: Callable[[], None] = _go_on,
 ) -> Origin:
     """The origin of `source`; a context manager. Nothing is asked of it yet.
 
     `endpoint`, `token`: of the Hub; the token goes to no other host. `timeout`: seconds without a byte after which a
-    connection counts as lost. `access`: the machines that may be spoken to. `check`: called during every wait; what it raises ends it.
+    connection counts as lost. `access`: the machines that may be spoken to. `civitai`: unset, civitai.com without an account.
+    `check`: called during every wait; what it raises ends it.
     httpx and huggingface_hub are imported only for the origins that need them. Raises HostRefused.
     """
     match source:
@@ -36,8 +46,11 @@ def open_origin(
 
             return HubOrigin(source, endpoint=endpoint, token=token, timeout=timeout, access=access, check=check)
         case UrlSource():
+            from registry.installs.origins.civitai import CivitaiOrigin
             from registry.installs.origins.url import UrlOrigin
 
+            if (civitai := civitai or Civitai()).has(source):
+                return CivitaiOrigin(source, civitai, timeout=timeout, access=access, check=check)
             return UrlOrigin(source, timeout=timeout, access=access, check=check)
         case PathSource():
             from registry.installs.origins.folder import FolderOrigin

@@ -1,11 +1,14 @@
-"""Which machines may be spoken to: a value, made from the settings."""
+"""Which machines may be spoken to, and Civitai among them: values, made from the settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 from registry.errors import HostRefused
+from registry.sources import CIVITAI_PAGE, UrlSource
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -58,3 +61,20 @@ def _embedded(address: Address) -> Address:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
+
+
+CIVITAI_FILE = re.compile(r"/api/download/models/(\d+)/?")  # of a version
+
+
+@dataclass(frozen=True, slots=True)
+class Civitai:
+    """Where it is, and the key of an account there, which goes to that host alone."""
+
+    endpoint: str = "https://civitai.com"
+    token: str | None = field(default=None, repr=False)
+
+    def has(self, source: UrlSource) -> bool:
+        """Whether it is a file or a model's page there."""
+        address, home = urlsplit(source.url), urlsplit(self.endpoint)
+        is_model = CIVITAI_FILE.fullmatch(address.path) or CIVITAI_PAGE.fullmatch(address.path)
+        return (address.scheme, address.netloc) == (home.scheme, home.netloc) and is_model is not None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import PurePosixPath
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from registry.errors import FileMissing, UnusableFile
 from registry.sources import relative_path
@@ -88,6 +88,19 @@ class Origin(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """An origin that has more to tell of a file than its bytes."""
+
+    def told_of(self, sha256: str) -> Mapping[str, Any] | None:
+        """Its record of the file with this digest, in Civitai's form; None: it has none. Raises the errors of registry.errors."""
+        ...
+
+    def fetch(self, url: str, limit: int) -> bytes:
+        """What is behind an address that the record names, of at most `limit` bytes. Raises the errors of registry.errors."""
+        ...
 
 
 class RangeIgnored(Exception):

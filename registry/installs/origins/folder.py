@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import FileMissing, InvalidSource
 from registry.installs.origins.base import CARD, CARD_LIMIT, CHUNK, Listing, RangeIgnored, RemoteFile, Stream, checked
 from registry.sources import PathSource
@@ -38,7 +39,7 @@ class FolderOrigin:
         self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
     ) -> Iterator[Stream]:
         path = self._existing(file.path)
-        now = _version(path)
+        now = version(path)
         if start and etag is not None and etag != now:
             raise RangeIgnored
         with path.open("rb", buffering=0) as handle:
@@ -67,7 +68,9 @@ class FolderOrigin:
         if self._path.is_dir():
             files, focus = tuple(self._walk()), ""
         elif self._path.is_file():
-            files, focus = (self._remote_file(self._path),), self._path.name
+            config = self._path.with_name(ADAPTER_INDEX)  # without it, a PEFT file is half of a model
+            files = tuple(map(self._remote_file, (self._path, *([config] if config.is_file() else []))))
+            focus = self._path.name
         elif self._path.exists():
             raise InvalidSource(f"{self._path} is neither a file nor a folder.")
         else:
@@ -95,7 +98,7 @@ class FolderOrigin:
 
     def _remote_file(self, path: Path) -> RemoteFile:
         name = checked(path.relative_to(self._root).as_posix(), str(self._path))
-        return RemoteFile(name, path.stat().st_size, None, etag=_version(path))
+        return RemoteFile(name, path.stat().st_size, None, etag=version(path))
 
     def _existing(self, name: str) -> Path:
         path = self._root / checked(name, str(self._path))
@@ -114,6 +117,6 @@ def card_beside(path: Path) -> str | None:
     return text if path.is_dir() or text.startswith("---") else None
 
 
-def _version(path: Path) -> str:
+def version(path: Path) -> str:
     stat = path.stat()
     return f"{stat.st_size}-{stat.st_mtime_ns}"

@@ -25,10 +25,23 @@ class UrlOrigin:
 
     reads_in_parallel = True
 
-    def __init__(self, source: UrlSource, *, timeout: float, access: Access, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: UrlSource,
+        *,
+        timeout: float,
+        access: Access,
+        check: Callable[[], None],
+        home: str = "",
+        token: str | None = None,
+    ) -> None:
         self._url = source.url
-        access.check_host(urlsplit(source.url).hostname or "")
-        self._files = HttpFiles(timeout=timeout, access=access, refusal=_refusal, check=check)
+        self._access = access
+        self._host = urlsplit(source.url).hostname or ""
+        access.check_host(self._host)
+        self._files = HttpFiles(
+            timeout=timeout, access=access, refusal=self._refusal, check=check, home=home, token=token
+        )
 
     def listing(self) -> Listing:
         return self._facts[0]
@@ -44,6 +57,19 @@ class UrlOrigin:
     ) -> AbstractContextManager[Stream]:
         return self._files.stream(self._url, start, end, etag or self._facts[0].files[0].etag)
 
+    def fetch(self, url: str, limit: int) -> bytes:
+        """What is behind another address on this host, on one below it (image.example.com) or on an allowed one; `limit` in bytes.
+
+        Raises HostRefused, Refused, HubUnreachable.
+        """
+        host = urlsplit(url).hostname or ""
+        if not host.endswith(f".{self._host}"):
+            self._access.check_host(host)
+        body = self._files.read(url, 0, limit + 1)
+        if len(body) > limit:
+            raise Refused(f"{without_signature(url)} has more than {limit:,} bytes.")
+        return body
+
     def close(self) -> None:
         self._files.close()
 
@@ -55,6 +81,9 @@ class UrlOrigin:
 
     @cached_property
     def _facts(self) -> tuple[Listing, bytes]:
+        return self._look()
+
+    def _look(self) -> tuple[Listing, bytes]:
         """The listing and the file's first bytes, from one GET: addresses signed for GET refuse HEAD, and a header is
         what is read next."""
         name, prefix, etag = self._name_in_url(), b"", None
@@ -68,6 +97,18 @@ class UrlOrigin:
     def _name_in_url(self) -> str:
         return PurePosixPath(unquote(urlsplit(self._url).path)).name
 
+    def _refusal(self, response: httpx.Response) -> ModelshelfError:
+        asked = response.history[0].request.url if response.history else response.request.url
+        if response.status_code in (404, 410):
+            return FileMissing(
+                f"{asked.host} has no file at {without_signature(str(asked))}.", status=response.status_code
+            )
+        return Refused(
+            f"{asked.host} does not hand out {without_signature(str(asked))} ({response.status_code} {response.reason_phrase}). "
+            "Download it in a browser, and install the file by its path.",
+            status=response.status_code,
+        )
+
 
 def _file_name(response: httpx.Response) -> str | None:
     """The last part of Content-Disposition's file name; model sites name the file there and not in the address."""
@@ -75,14 +116,3 @@ def _file_name(response: httpx.Response) -> str | None:
     header["Content-Disposition"] = response.headers.get("Content-Disposition", "")
     name = header.get_filename()
     return PurePosixPath(name).name if name else None
-
-
-def _refusal(response: httpx.Response) -> ModelshelfError:
-    asked = response.history[0].request.url if response.history else response.request.url
-    if response.status_code in (404, 410):
-        return FileMissing(f"{asked.host} has no file at {without_signature(str(asked))}.", status=response.status_code)
-    return Refused(
-        f"{asked.host} does not hand out {without_signature(str(asked))} ({response.status_code} {response.reason_phrase}). "
-        "Download it in a browser, and install the file by its path.",
-        status=response.status_code,
-    )

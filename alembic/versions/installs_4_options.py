@@ -1,0 +1,20 @@
+"""how a source is to be installed"""
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "installs_4"
+down_revision = "installs_3"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("install") as table:
+        table.add_column(sa.Column("options", sa.JSON, nullable=False, server_default="{}"))
+    with op.batch_alter_table("install") as table:  # the default was for the rows that were there
+        table.alter_column("options", server_default=None)
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("install") as table:
+        table.drop_column("options")

@@ -1,0 +1,51 @@
+"""How a person wants a source installed; kept with the install, so that whoever goes on with it does as was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from registry.errors import InvalidRequest
+from registry.sources import PathSource, Source
+
+
+class Place(StrEnum):
+    """What becomes of a file or folder on this machine.
+
+    `move`: once the shelf has it, its own files there are removed. `in_place`: registered where it lies, as a scan does.
+    """
+
+    COPY = "copy"
+    MOVE = "move"
+    IN_PLACE = "in_place"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`variant`: of a pipeline's weights, as diffusers calls it (`fp16`), where there are several precisions; None: the unmarked one."""
+
+    place: Place = Place.COPY
+    variant: str | None = None
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Self:
+        return cls(Place(recorded.get("place", Place.COPY)), recorded.get("variant"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Only what differs from the defaults."""
+        return ({"place": str(self.place)} if self.place is not Place.COPY else {}) | (
+            {"variant": self.variant} if self.variant else {}
+        )
+
+    def check(self, source: Source) -> None:
+        """Raises InvalidRequest."""
+        if self.place is not Place.COPY and not isinstance(source, PathSource):
+            raise InvalidRequest(
+                f"{source} is not on this machine: it can only be copied ({self.place} is for files and folders).",
+                field="place",
+            )
+
+
+AS_USUAL = Options()
