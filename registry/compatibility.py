@@ -9,7 +9,7 @@ from pathlib import Path
 
 from probes import Header, TensorSpec, UnreadableModel, read_header
 from registry.errors import NotGenerable, UnusableFile
-from registry.weights.algorithms import Algorithm, Shape, Unrecognised, plain, recognise
+from registry.weights.algorithms import NUMBERS, Algorithm, Shape, Unrecognised, plain, recognise
 from registry.weights.files import weight_files
 from registry.weights.modules import Target, bias_of, place
 from registry.weights.names import canonical_sources
@@ -116,7 +116,7 @@ def _check_sides(
 ) -> dict[str, str]:
     """Part -> problem, for the parts beside those that make the change."""
     problems = {}
-    for part in shapes.keys() & {"alpha", "on_input"}:
+    for part in shapes.keys() & NUMBERS:
         if prod(shapes[part]) != 1:
             problems[part] = f"{part} must be one number, not {_text(shapes[part])}"
     for part in shapes.keys() & {"dora_scale", "magnitude", "rescale"}:

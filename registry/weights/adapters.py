@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from torch import Tensor
 
 from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import IncompatibleAdapter, UnusableFile
-from registry.weights.algorithms import Shape, Unrecognised, recognise
+from registry.weights.algorithms import NUMBERS, Shape, Unrecognised, recognise
 from registry.weights.deltas import DELTAS, decomposed, prepare
 from registry.weights.modules import Target, bias_of, place
+from registry.weights.stored import read_whole
 
 _NAMED = 20
 """How many tensors that have no place an error names."""
@@ -81,8 +82,13 @@ class Strength:
         return self.text if weight.startswith("text_encoder") else self.denoiser
 
 
-def load_factors(path: Path, base: Mapping[str, Shape], device: torch.device) -> Factors:
+def load_factors(
+    path: Path, base: Mapping[str, Shape], device: torch.device, *, stacked: bool | None = None
+) -> Factors:
     """Reads an adapter for a base with these canonical names and shapes. Whether the shapes fit is `check_fit`'s to say, before.
+
+    On a CPU the factors stay in the mapped file, if it has the form in which they are needed. `stacked`: low-rank factors of one shape
+    are laid one after another, in the order of `base`, so that a set is put on in one launch a shape; None: on a GPU.
 
     Raises UnusableFile: the file is damaged. IncompatibleAdapter: tensors have no place in the base.
     """
@@ -91,13 +97,17 @@ def load_factors(path: Path, base: Mapping[str, Shape], device: torch.device) ->
             configs = _peft_configs(path, stored.metadata() or {})
             names = stored.keys()
             placed, problems = place(names, base.keys())
+            read = {} if device.type == "cpu" else read_whole(path, device)
             layers: dict[Target, Layer] = {}
             for target, keys in placed.items():
                 algorithm = recognise(keys)
                 if isinstance(algorithm, Unrecognised):
                     problems |= {keys[part]: algorithm.problem for part in algorithm.parts}
                     continue
-                parts = {part: stored.get_tensor(key).to(device) for part, key in keys.items()}
+                parts = {
+                    part: read[key] if key in read and part not in NUMBERS else stored.get_tensor(key)
+                    for part, key in keys.items()
+                }
                 layers |= _layers(target, algorithm.name, parts, base, configs)
     except SafetensorError as error:
         raise UnusableFile(f"{path.name} cannot be read: {error}", path=str(path)) from error
@@ -108,7 +118,26 @@ def load_factors(path: Path, base: Mapping[str, Shape], device: torch.device) ->
             problems=said[:_NAMED],
             count=len(said),
         )
+    if device.type != "cpu" if stacked is None else stacked:
+        layers |= _stack(layers, base)
     return Factors(layers)
+
+
+def _stack(layers: Mapping[Target, Layer], base: Iterable[str]) -> dict[Target, Layer]:
+    """The low-rank layers again, their factors as views of one allocation for each shape."""
+    classes: dict[tuple[object, ...], list[Target]] = defaultdict(list)
+    for name in base:
+        target: Target = (name,)
+        if (layer := layers.get(target)) is not None and layer.low_rank:
+            classes[tuple((part.shape, part.dtype) for part in layer.parts.values())].append(target)
+    made: dict[Target, Layer] = {}
+    for targets in classes.values():
+        ups, downs = (
+            torch.stack([layers[target].parts[part] for target in targets]).unbind() for part in ("up", "down")
+        )
+        for target, up, down in zip(targets, ups, downs, strict=True):
+            made[target] = replace(layers[target], parts={"up": up, "down": down})
+    return made
 
 
 def _layers(

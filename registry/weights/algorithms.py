@@ -45,6 +45,8 @@ SPELLINGS: Mapping[str, str] = {
     "weight": "weight",
     "on_input": "on_input",
 }
+NUMBERS = frozenset({"alpha", "on_input"})
+"""Parts that are one number each."""
 _PIECES = max(ending.count(".") for ending in SPELLINGS) + 1
 # PEFT keeps the adapter's own name in some savings (lora_A.default.weight).
 _NAMED = re.compile(r"\.(lora_[AB]|lora_magnitude_vector|oft_R)\.[\w-]+\.(weight|bias)$")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import orjson
 import torch
 from blake3 import blake3
 from safetensors import SafetensorError, safe_open
@@ -24,6 +21,7 @@ from registry.errors import NotGenerable, UnusableFile
 from registry.weights.files import WeightFile, weight_files
 from registry.weights.names import Source, canonical_sources
 from registry.weights.reading import Move, read
+from registry.weights.stored import DTYPES, entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +46,10 @@ class Bundle:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {name: spec.shape for name, spec in self.specs.items()}
 
-    def stacked(self, names: Sequence[str]) -> Tensor:
-        """Tensors of one flattened shape as one [count, rows, columns]: a view if they lie one after another in the allocation."""
-        flat = [self.tensors[name].flatten(1) for name in names]
-        rows, columns = flat[0].shape
-        steps = {after.data_ptr() - before.data_ptr() for before, after in pairwise(flat)}
-        owner = flat[0].untyped_storage().data_ptr()
-        if len(steps) != 1 or any(tensor.untyped_storage().data_ptr() != owner for tensor in flat):
-            return torch.stack(flat)
-        step = steps.pop() // self.dtype.itemsize
-        if step < rows * columns:
-            return torch.stack(flat)
-        return flat[0].as_strided((len(flat), rows, columns), (step, columns, 1))
+    @cached_property
+    def order(self) -> Mapping[str, int]:
+        """Canonical name -> place: tensors of one shape and kind of layer follow each other as they do in the allocation."""
+        return {name: place for place, name in enumerate(self.tensors)}
 
     @property
     def nbytes(self) -> int:
@@ -88,15 +78,7 @@ class Bundle:
         return hasher.hexdigest()
 
 
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
-_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def bundle_bytes(checkpoint: Path, dtype: torch.dtype) -> int:
@@ -183,10 +165,10 @@ def _examine(
     rest: dict[str, _Stored] = {}
     try:
         with safe_open(file.path, framework="pt", device="cpu") as stored:  # which checks offsets and shapes
-            entries, start = _entries(file.path)
-            for name, source in canonical_sources(entries, file.component).items():
-                entry = entries[source.name]
-                kept = _DTYPES.get(entry["dtype"])
+            found, start = entries(file.path)
+            for name, source in canonical_sources(found, file.component).items():
+                entry = found[source.name]
+                kept = DTYPES.get(entry["dtype"])
                 if kept is None:
                     raise NotGenerable(
                         f"{file.path.name} has tensors of {entry['dtype']}, which cannot be run.", path=str(file.path)
@@ -199,15 +181,6 @@ def _examine(
     except SafetensorError as error:
         raise UnusableFile(f"{file.path.name} cannot be read: {error}", path=str(file.path)) from error
     return mapped, rest
-
-
-def _entries(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """A checked safetensors file's header as it stands there, and where its tensor bytes begin."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        entries = orjson.loads(file.read(length))
-    entries.pop("__metadata__", None)
-    return entries, 8 + length
 
 
 def _canonical(tensor: Tensor, source: Source) -> Tensor:

@@ -6,15 +6,19 @@ The base is never written. Taking an overlay off exchanges pointers, so that the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
+from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from registry.weights.adapters import Factors, Layer, Strength
+from registry.weights.algorithms import Shape
 from registry.weights.bundle import Bundle
+from registry.weights.neighbours import adjacent, neighbours
 from registry.weights.sidecar import attach, can_attach
 from registry.weights.work import Work, change_of, factors_of, work_on
 
@@ -22,7 +26,7 @@ BATCH_BYTES = 128 * 2**20
 """Equal shapes are patched in one launch up to this much of them."""
 CHUNK_BYTES = 512 * 2**10
 CHUNK_ROWS = 64
-"""A product on a CPU is made in chunks of so many bytes, which a core's own cache holds, but of no fewer rows, below which it is slow."""
+"""On a CPU float32 is made in chunks of so many bytes, which a core's own cache holds, but of no fewer rows, below which it is slow."""
 
 
 def overlay(
@@ -52,17 +56,27 @@ def _room(bundle: Bundle, name: str, memory: Mapping[str, Tensor]) -> Tensor:
 
 
 def _low_rank(base: Tensor, layers: Sequence[tuple[Layer, float]], out: Tensor) -> Tensor:
-    """In chunks: the product is still in the cache when it is added to the base and rounded (15 % less time than addmm as a whole)."""
+    """One layer on a CPU, where memory is the limit: a chunk of the base is added to while the cache holds it."""
     up, down, weight = factors_of(layers)
     base, flat = base.flatten(1), out.view(out.shape[0], -1)
-    rows = max(CHUNK_ROWS, CHUNK_BYTES // (4 * base.shape[1]))
-    scratch = torch.empty(min(rows, base.shape[0]), base.shape[1])
+    if base.dtype == torch.bfloat16 and _multiplies_bfloat16():
+        torch.addmm(base, up.bfloat16(), down.bfloat16(), alpha=weight, out=flat)
+        return out
+    rows = min(base.shape[0], max(CHUNK_ROWS, CHUNK_BYTES // (4 * base.shape[1])))
+    scratch = None if base.dtype == torch.float32 else torch.empty(rows, base.shape[1])
     for start in range(0, base.shape[0], rows):
         part = slice(start, start + rows)
-        product = scratch[: up[part].shape[0]]
-        torch.mm(up[part], down, out=product)
-        torch.add(base[part], product, alpha=weight, out=flat[part])
+        made = flat[part] if scratch is None else scratch[: base.shape[0] - start]
+        made.copy_(base[part]).addmm_(up[part], down, alpha=weight)
+        if scratch is not None:
+            flat[part].copy_(made)
     return out
+
+
+@cache
+def _multiplies_bfloat16() -> bool:
+    """The CPU has instructions that multiply bfloat16 and add up in float32; then addmm rounds once, as a GPU's does."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _any(bundle: Bundle, name: str, todo: Work, out: Tensor) -> Tensor:
@@ -79,30 +93,50 @@ def _any(bundle: Bundle, name: str, todo: Work, out: Tensor) -> Tensor:
 def _batched(
     bundle: Bundle, work: Mapping[str, list[tuple[Layer, float]]], memory: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
+    """A number of launches that depends on the shapes, not on the layers: bases and factors lie one after another and are not gathered."""
     patched: dict[str, Tensor] = {}
     for names in _batches(bundle, work):
-        parts = [factors_of(work[name]) for name in names]
-        up = torch.stack([up * weight for up, _, weight in parts]).to(bundle.dtype)
-        down = torch.stack([down for _, down, _ in parts]).to(bundle.dtype)
-        base = bundle.stacked(names)  # a view where the bundle was laid out by shape, as on a GPU
-        made = torch.baddbmm(base, up, down)  # tensor cores accumulate half precision in float32
-        views = [tensor.view(bundle.tensors[name].shape) for name, tensor in zip(names, made, strict=True)]
-        if kept := [memory[name] for name in names if name in memory]:
-            torch._foreach_copy_(kept, [view for name, view in zip(names, views, strict=True) if name in memory])
-        patched |= {name: memory.get(name, view) for name, view in zip(names, views, strict=True)}
+        up, down, weight = _factors_of_many([work[name] for name in names], bundle.dtype)
+        base = neighbours([bundle.tensors[name].flatten(1) for name in names])
+        kept = {name: memory[name] for name in names if name in memory}
+        to = adjacent([tensor.flatten(1) for tensor in kept.values()]) if len(kept) == len(names) else None
+        # tensor cores accumulate half precision in float32
+        made = torch.baddbmm(base, up, down, alpha=weight, out=to)
+        if to is None:
+            views = made.view(len(names), *bundle.shapes[names[0]]).unbind()
+            patched |= dict(zip(names, views, strict=True))
+            if kept:
+                torch._foreach_copy_(list(kept.values()), [patched[name] for name in kept])
+        patched |= kept
     return patched
 
 
+def _factors_of_many(
+    layers: Sequence[Sequence[tuple[Layer, float]]], dtype: torch.dtype
+) -> tuple[Tensor, Tensor, float]:
+    """`factors_of` in `dtype` for many layers of equal shapes and ranks: up [count, out, rank], down [count, rank, in], and the weight of
+    their product."""
+    ups, downs, weights = [], [], []
+    for nth in zip(*layers, strict=True):  # one adapter after another, each over all layers
+        ups.append(neighbours([layer.parts["up"] for layer, _ in nth]).to(dtype))
+        downs.append(neighbours([layer.parts["down"] for layer, _ in nth]).to(dtype))
+        weights.append([weight for _, weight in nth])
+    if len(ups) == 1 and len(set(weights[0])) == 1:
+        return ups[0], downs[0], weights[0][0]
+    scaled = [
+        up * (each[0] if len(set(each)) == 1 else torch.tensor(each, dtype=up.dtype, device=up.device)[:, None, None])
+        for up, each in zip(ups, weights, strict=True)
+    ]
+    return torch.cat(scaled, 2), torch.cat(downs, 1), 1.0
+
+
 def _batches(bundle: Bundle, work: Mapping[str, list[tuple[Layer, float]]]) -> Iterator[list[str]]:
-    """Names of tensors of one flattened shape and total rank, in the bundle's order, up to BATCH_BYTES at a time."""
-    classes: dict[tuple[int, int, int], list[str]] = defaultdict(list)
-    for name in bundle.tensors:
-        if layers := work.get(name):
-            rows = bundle.tensors[name].shape[0]
-            columns = bundle.tensors[name].numel() // rows
-            classes[rows, columns, sum(layer.rank for layer, _ in layers)].append(name)
-    for (rows, columns, _), names in classes.items():
-        count = max(1, BATCH_BYTES // (bundle.dtype.itemsize * rows * columns))
+    """Names of tensors of one shape and equal ranks, in the bundle's order, up to BATCH_BYTES at a time."""
+    classes: dict[tuple[Shape, tuple[int, ...]], list[str]] = defaultdict(list)
+    for name in sorted(work, key=bundle.order.__getitem__):
+        classes[bundle.shapes[name], tuple(layer.rank for layer, _ in work[name])].append(name)
+    for (shape, _), names in classes.items():
+        count = max(1, BATCH_BYTES // (bundle.dtype.itemsize * prod(shape)))
         for start in range(0, len(names), count):
             yield names[start : start + count]
 
@@ -115,49 +149,61 @@ class Slot:
     parameter: nn.Parameter
 
 
+Adapters = Mapping[str, tuple[Factors, Strength]]
+Wanted = tuple[bool, tuple[tuple[str, Strength], ...]]
+"""Merged or not, and each adapter's key with its strength."""
+
+
 class Wearer:
     """What the modules bound to a bundle wear. Not thread-safe: one generation at a time.
 
     `stable`: for compiled graphs, which hold addresses: once touched, a weight stays at one address of its own, into which overlays, and
-    the base again, are written. Otherwise taking off is an exchange of pointers.
+    the base again, are written. Otherwise taking off is an exchange of pointers; on a CPU the overlay's memory is then kept for the next
+    one until `release`, since fresh memory takes as long as the overlay itself.
     """
 
     def __init__(self, bundle: Bundle, slots: Mapping[str, Slot], *, stable: bool = False) -> None:
         self._bundle = bundle
         self._slots = slots
         self._stable = stable
-        self._worn: tuple[bool, tuple[tuple[str, Strength], ...]] = (True, ())
+        self._keeps = bundle.device.type == "cpu" and not stable
+        self._worn: Wanted = (True, ())
         self._patched: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
         self._sidecars: list[RemovableHandle] = []
 
     @property
     def nbytes(self) -> int:
-        """Memory that the overlay takes now."""
-        return sum(tensor.nbytes for tensor in self._patched.values())
+        """Memory that the overlay takes now, with what is kept for the next."""
+        return sum(tensor.nbytes for tensor in (*self._patched.values(), *self._kept.values()))
 
-    def needs(self, adapters: Mapping[str, tuple[Factors, Strength]]) -> int:
-        """Bytes that an overlay of this set would take."""
-        names = work_on(list(adapters.values())).keys() | (self._patched.keys() if self._stable else set())
+    def needs(self, adapters: Adapters) -> int:
+        """What `nbytes` would be with this set, merged."""
+        worn = _worn(adapters)
+        if _wanted(worn) == self._worn:
+            return self.nbytes
+        names = work_on(list(worn.values())).keys() | self._kept.keys()
+        if self._keeps or self._stable:
+            names |= self._patched.keys()
         return sum(self._bundle.tensors[name].nbytes for name in names)
 
-    def wear(self, adapters: Mapping[str, tuple[Factors, Strength]], *, merged: bool = True) -> None:
+    def wear(self, adapters: Adapters, *, merged: bool = True) -> None:
         """Exactly these adapters (by key) from now on; the same as before: nothing to do.
 
         Not merged: matrices and convolutions stay the base's, and a sidecar beside each adds what the adapters change.
         """
-        worn = {key: adapter for key, adapter in sorted(adapters.items()) if not adapter[1].off}
-        wanted = (merged or not worn, tuple((key, strength) for key, (_, strength) in worn.items()))
+        worn = _worn(adapters)
+        wanted = _wanted(worn, merged)
         if wanted == self._worn:
             return
         work = work_on(list(worn.values()))
         beside = set() if merged else {name for name in work if can_attach(self._slots[name].module, name)}
-        memory = (
-            self._patched if self._bundle.device.type == "cpu" else {}
-        )  # fresh memory there costs more than the product
-        memory = {name: tensor for name, tensor in memory.items() if name in work.keys() - beside}
-        self.take_off()
+        patch = {name: todo for name, todo in work.items() if name not in beside}
+        self._take_off(patch.keys())
+        if not merged:  # memory is short
+            self.release()
         try:
-            self._put_on({name: todo for name, todo in work.items() if name not in beside}, memory)
+            self._put_on(patch)
             for name in beside:
                 self._sidecars.append(attach(self._slots[name].module, self._bundle, name, work[name]))
         except BaseException:
@@ -165,28 +211,46 @@ class Wearer:
             raise
         self._worn = wanted
 
-    def _put_on(self, work: Mapping[str, Work], memory: Mapping[str, Tensor]) -> None:
-        if self._stable:
-            for name in work.keys() - self._patched.keys():
-                self._patched[name] = torch.empty_like(
-                    self._bundle.tensors[name], memory_format=torch.contiguous_format
-                )
-            memory = self._patched
-        if work:
-            self._patched |= overlay(self._bundle, work, memory)
-        for name in work:
-            self._slots[name].parameter.data = self._patched[name]
+    def _put_on(self, work: Mapping[str, Work]) -> None:
+        if not work:
+            return
+        made = overlay(self._bundle, work, self._patched if self._stable else self._kept)
+        self._patched |= made
+        self._kept = {name: tensor for name, tensor in self._kept.items() if name not in made}
+        for name, tensor in made.items():
+            self._slots[name].parameter.data = tensor
 
     def take_off(self) -> None:
         """The base itself again."""
+        self._take_off(frozenset())
+
+    def _take_off(self, but: Set[str]) -> None:
+        """`but`: what is written to in a moment need not be the base's in between."""
         self._worn = (True, ())
         for handle in self._sidecars:
             handle.remove()
         self._sidecars = []
-        for name, tensor in self._patched.items():
-            if self._stable:
-                tensor.copy_(self._bundle.tensors[name])
-            else:
-                self._slots[name].parameter.data = self._bundle.tensors[name]
-        if not self._stable:
-            self._patched = {}
+        if self._stable:
+            for name in self._patched.keys() - but:
+                self._patched[name].copy_(self._bundle.tensors[name])
+            return
+        for name in self._patched:
+            self._slots[name].parameter.data = self._bundle.tensors[name]
+        if self._keeps:
+            self._kept |= self._patched
+        self._patched = {}
+
+    def release(self) -> int:
+        """Gives back what is kept for the next overlay; returns how many bytes that was."""
+        freed = sum(tensor.nbytes for tensor in self._kept.values())
+        self._kept = {}
+        return freed
+
+
+def _worn(adapters: Adapters) -> dict[str, tuple[Factors, Strength]]:
+    return {key: adapter for key, adapter in sorted(adapters.items()) if not adapter[1].off}
+
+
+def _wanted(worn: Adapters, merged: bool = True) -> Wanted:
+    """What tells one set from another: none is the same merged and unmerged."""
+    return merged or not worn, tuple((key, strength) for key, (_, strength) in worn.items())

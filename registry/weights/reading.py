@@ -142,7 +142,7 @@ def _arrive(block: Future[Tensor], start: int, parts: Sequence[Move], ring: _Rin
         here = buffer[:end].to(device, non_blocking=True)
         for move in parts:
             at = move.offset - start
-            values = _typed(here[at : at + move.nbytes], move.dtype)
+            values = typed(here[at : at + move.nbytes], move.dtype)
             move.to.copy_(values if move.columns is None else values.view(-1, move.columns).T.reshape(-1))
         if device.type == "cuda":
             torch.cuda.current_stream(device).synchronize()  # the buffer is written to again
@@ -150,7 +150,8 @@ def _arrive(block: Future[Tensor], start: int, parts: Sequence[Move], ring: _Rin
         ring.give_back(buffer)
 
 
-def _typed(raw: Tensor, dtype: torch.dtype) -> Tensor:
+def typed(raw: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bytes as elements, without a copy where they lie as elements must."""
     aligned = (
         raw if raw.data_ptr() % dtype.itemsize == 0 else raw.clone()
     )  # some writers pad their header to no boundary

@@ -41,17 +41,27 @@ class _Slot:
 
 
 Evicted = Callable[[str, Any], None]
+Release = Callable[[Any], int]
 
 
 class Residency:
     """Values by key under a budget in bytes. Callable from any thread; what is leased is never evicted.
 
     `keep_alive`: seconds after which what nobody works with goes; None: when room is needed. `evicted` is told of each value that goes,
-    outside of any lock and before its room is used.
+    outside of any lock and before its room is used. `release`: gives back what a value that nobody works with keeps for speed alone, and
+    returns how many bytes that was; before anything goes, it is asked of all.
     """
 
-    def __init__(self, budget: int, *, keep_alive: float | None = None, evicted: Evicted = lambda *_: None) -> None:
+    def __init__(
+        self,
+        budget: int,
+        *,
+        keep_alive: float | None = None,
+        evicted: Evicted = lambda *_: None,
+        release: Release = lambda _: 0,
+    ) -> None:
         self.budget = budget
+        self._release = release
         self._keep_alive = keep_alive
         self._evicted = evicted
         self._lock = Lock()
@@ -175,13 +185,17 @@ class Residency:
                 in_use=leased,
             )
         used = sum(slot.nbytes for _, slot in others)
+        idle = [(key, slot) for key, slot in others if not slot.holders]
+        for _, slot in idle if used + nbytes > self.budget else ():
+            freed = self._release(slot.value.result())
+            slot.nbytes -= freed
+            used -= freed
         gone = []
-        for key, slot in others:
+        for key, slot in idle:
             if used + nbytes <= self.budget:
                 break
-            if not slot.holders:
-                used -= slot.nbytes
-                gone.append((key, self._slots.pop(key)))
+            used -= slot.nbytes
+            gone.append((key, self._slots.pop(key)))
         return gone
 
     def _tell(self, gone: list[tuple[str, _Slot]]) -> None:

@@ -65,7 +65,7 @@ class DiffusersBackend:
         self.dtype = torch_dtype(options.dtype, self.device)
         self.batch = options.batch or BATCH
         budget = default_budget(self.device) if options.budget_bytes is None else options.budget_bytes
-        self.residency = Residency(budget, keep_alive=options.keep_alive, evicted=self._demote)
+        self.residency = Residency(budget, keep_alive=options.keep_alive, evicted=self._demote, release=_release)
         self.host = Residency(default_host_budget(self.device) if options.host_bytes is None else options.host_bytes)
         self._running = Lock()  # one generation at a time: a pipeline wears one overlay, a device serves one caller
 
@@ -177,17 +177,22 @@ class DiffusersBackend:
         self, checkpoint: CheckpointRef, pipeline: Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
     ) -> tuple[str, ...]:
         """Merged if there is room for that, else beside the model."""
-        key, own = self._checkpoint_key(checkpoint), pipeline.bundle.nbytes
+        key, own, wearer = self._checkpoint_key(checkpoint), pipeline.bundle.nbytes, pipeline.wearer
         try:
-            self.residency.resize(key, own + pipeline.wearer.needs(worn))
-            self._with_room(lambda: pipeline.wearer.wear(worn))
+            try:
+                self.residency.resize(key, own + wearer.needs(worn))
+            except OutOfMemory:
+                wearer.release()
+                self.residency.resize(key, own + wearer.needs(worn))
+            self._with_room(lambda: wearer.wear(worn))
             return ()
         except OutOfMemory:
             if not worn:
                 raise
-        pipeline.wearer.take_off()
+        wearer.take_off()
+        wearer.release()
         self.residency.resize(key, own)
-        self._with_room(lambda: pipeline.wearer.wear(worn, merged=False))
+        self._with_room(lambda: wearer.wear(worn, merged=False))
         return (UNMERGED,)
 
     def _with_room(self, work: Callable[[], T]) -> T:
@@ -231,6 +236,10 @@ class DiffusersBackend:
         return self.residency.lease(
             self._key(adapter, bundle), size, lambda: self._with_room(load), holder=holder, label=adapter.name
         )
+
+
+def _release(value: Any) -> int:
+    return value.wearer.release() if isinstance(value, Pipeline) else 0
 
 
 def _strength(adapter: AdapterRef) -> Strength:

@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from registry.weights import overlay as overlays
 from registry.weights.adapters import Factors, Strength, load_factors
 from registry.weights.bundle import Bundle
 from registry.weights.overlay import Slot, Wearer
+from registry.weights.work import work_on
 
 CPU = torch.device("cpu")
 RANK = 2
@@ -126,6 +128,7 @@ def test_after_any_sequence_the_base_is_bit_for_bit_what_it_was(files, dtype, st
     assert torch.equal(rig.runs(), plain)
     assert all(torch.equal(tensor, rig.bundle.tensors[name]) for name, tensor in rig.values().items())
     if not stable:
+        rig.wearer.release()
         assert rig.wearer.nbytes == 0
         assert all(s.parameter.data_ptr() == rig.bundle.tensors[name].data_ptr() for name, s in rig.slots.items())
 
@@ -161,12 +164,19 @@ def test_stable_addresses(files):
     assert address["unet.to_q.weight"] != rig.bundle.tensors["unet.to_q.weight"].data_ptr()
 
 
-def test_a_new_weight_uses_the_old_overlay_s_memory(files):
+def test_an_overlay_uses_the_last_one_s_memory_until_that_is_released(files):
+    """Fresh memory takes as long as the overlay itself."""
     rig = Rig(files, torch.float32, stable=False)
     rig.wear({"locon": 1.0})
-    address = rig.slots["unet.conv1.weight"].parameter.data_ptr()
-    rig.wear({"locon": 0.5})
+    address, size = rig.slots["unet.conv1.weight"].parameter.data_ptr(), rig.wearer.nbytes
+    for worn in ({"locon": 0.5}, {"full": 1.0}, {}):
+        rig.wear(worn)
+        assert rig.wearer.nbytes == rig.wearer.needs({}) >= size
+    rig.wear({"locon": 0.3})
     assert rig.slots["unet.conv1.weight"].parameter.data_ptr() == address
+    rig.wear({})
+    assert rig.wearer.release() >= size
+    assert (rig.wearer.nbytes, rig.wearer.release()) == (0, 0)
 
 
 def test_a_failure_half_way_leaves_the_base(files, monkeypatch):
@@ -179,12 +189,55 @@ def test_a_failure_half_way_leaves_the_base(files, monkeypatch):
     assert torch.equal(rig.runs(), plain)
 
 
-def test_neighbours_of_one_shape_are_patched_without_being_gathered(files):
-    rig = Rig(files, torch.float32, stable=False)
-    apart = rig.bundle.stacked(["unet.to_k.weight", "unet.to_q.weight"])
-    together = rig.bundle.to(CPU)
-    view = together.stacked(["unet.to_k.weight", "unet.to_q.weight"])
-    assert view.data_ptr() == together.tensors["unet.to_k.weight"].data_ptr()
-    assert apart.data_ptr() != rig.bundle.tensors["unet.to_k.weight"].data_ptr()
-    assert torch.equal(view, apart)
-    assert together.fingerprint() == rig.bundle.fingerprint()
+class _Launches(TorchDispatchMode):
+    """Counts what a GPU would be sent: all but views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if not function.is_view and function.name() not in ("aten::unbind.int", "aten::detach"):
+            self.names.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("worn", "launches"), [(("a",), 1), (("a", "b"), 5)])
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_set_is_put_on_in_one_launch_a_shape_however_many_layers_have_it(tmp_path, worn, launches, count):
+    """With two adapters each is scaled, and their factors are concatenated. Nothing is gathered."""
+    tensors = {f"unet.l{i:02}.to_q.weight": torch.randn(8, 6) for i in range(count)}
+    bundle = Bundle("many", CPU, torch.float32, tensors).to(CPU)  # into one allocation, as on a GPU
+    factors = {}
+    for name, rank in (("a", 2), ("b", 3)):
+        stored = {
+            f"lora_unet_l{i:02}_to_q.lora_{part}.weight": torch.randn(shape)
+            for i in range(count)
+            for part, shape in (("down", (rank, 6)), ("up", (8, rank)))
+        }
+        save_file(stored, tmp_path / f"{name}.safetensors")
+        factors[name] = load_factors(tmp_path / f"{name}.safetensors", bundle.shapes, CPU, stacked=True)
+    chosen = {name: (factors[name], Strength(0.5, 0.5)) for name in worn}
+    one_by_one = overlays.overlay(bundle, work_on(list(chosen.values())), {})
+    with _Launches() as sent:
+        together = overlays.overlay(bundle, work_on(list(chosen.values())), {}, batched=True)
+        again = overlays.overlay(bundle, work_on(list(chosen.values())), together, batched=True)
+    assert len(sent.names) == 2 * launches, sent.names
+    assert all(again[name].data_ptr() == tensor.data_ptr() for name, tensor in together.items())
+    assert len(together) == count
+    for name, tensor in together.items():
+        torch.testing.assert_close(tensor, one_by_one[name], rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_is_added_up_in_float32_and_rounded_once(tmp_path):
+    tensors = {"unet.to_q.weight": torch.randn(96, 160, dtype=torch.bfloat16)}
+    bundle = Bundle("half", CPU, torch.bfloat16, tensors)
+    up, down = torch.randn(96, 16, dtype=torch.bfloat16), torch.randn(16, 160, dtype=torch.bfloat16)
+    save_file(
+        {"lora_unet_to_q.lora_up.weight": up, "lora_unet_to_q.lora_down.weight": down}, tmp_path / "a.safetensors"
+    )
+    factors = load_factors(tmp_path / "a.safetensors", bundle.shapes, CPU)
+    made = overlays.overlay(bundle, work_on([(factors, Strength(0.5, 0.5))]), {})["unet.to_q.weight"]
+    exact = tensors["unet.to_q.weight"].double() + 0.5 * (up.double() @ down.double())
+    half_a_unit = torch.exp2(exact.abs().log2().floor() - 8)
+    assert ((made.double() - exact).abs() <= half_a_unit * 1.01).all()

@@ -167,3 +167,15 @@ def test_what_nobody_uses_goes_after_its_time():
         gone.clear()
     assert gone.wait(10)
     assert residency.entries() == ()
+
+
+def test_what_is_kept_for_speed_alone_goes_before_anything_is_evicted():
+    spare = {"value of a": 6, "value of b": 4}
+    residency = Residency(30, release=lambda value: spare.pop(value, 0))
+    for key in "abc":
+        _load(residency, key, 10)
+    with residency.lease_resident("a"):
+        _load(residency, "d", 4)
+        assert [(e.key, e.nbytes) for e in residency.entries()] == [("a", 10), ("b", 6), ("c", 10), ("d", 4)]
+    _load(residency, "e", 6)
+    assert [(e.key, e.nbytes) for e in residency.entries()] == [("a", 4), ("b", 6), ("c", 10), ("d", 4), ("e", 6)]
