@@ -31,6 +31,7 @@ from api.routes import (
     residency,
     scans,
     settings,
+    tasks,
 )
 from api.sdapi import routes as sdapi
 from api.sdapi.console import Console
@@ -81,6 +82,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         installs,
         probes,
         scans,
+        tasks,
         plans,
         generations,
         residency,

@@ -184,6 +184,38 @@ def test_an_install_s_events_go_on_after_the_last_one_seen(starter: Starter) -> 
     assert events(starter.http, f"{location}/events", str(int(seen[-1][1]) - 1)) == seen[-1:]
 
 
+class TestTasks:
+    def test_verifying_over_the_network(self, manager: Manager) -> None:
+        manager.install(str(STARTER / "modelshelf/starter-lcm-lora"))
+        damaged = manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
+        path = manager.catalog.path(damaged)
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        http = app(manager)
+        answer = http.post("/v1/tasks", json={"kind": "verify"})
+        assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/tasks/{answer.json()['id']}")
+        seen = events(http, f"{answer.headers['location']}/events")
+        assert seen[-1][0] == "succeeded"
+        assert events(http, f"{answer.headers['location']}/events", seen[-1][1]) == []
+        task = http.get(answer.headers["location"]).json()
+        assert (task["done"], task["total"], task["counts"]) == (2, 2, {"whole": 1, "damaged": 1})
+        assert [found["model_id"] for found in task["findings"]] == [damaged.id]
+        assert [listed["findings"] for listed in http.get("/v1/tasks").json()["tasks"]] == [[]]
+
+    def test_updates_are_looked_for_and_fetched(self, manager: Manager) -> None:
+        manager.install("modelshelf/starter-outline-lora")
+        http = app(manager)
+        for kind in ("check-updates", "update"):
+            location = http.post("/v1/tasks", json={"kind": kind}).headers["location"]
+            events(http, f"{location}/events")
+            assert http.get(location).json()["counts"] == {"current": 1}
+
+    @pytest.mark.parametrize(
+        ("body", "status"), [({"kind": "load"}, 422), ({"kind": "x"}, 422), ({"kind": "load", "models": ["no"]}, 404)]
+    )
+    def test_what_cannot_be_asked(self, manager: Manager, body: dict[str, Any], status: int) -> None:
+        assert app(manager).post("/v1/tasks", json=body).status_code == status
+
+
 @pytest.mark.slow
 def test_the_log_is_an_object_a_line_and_knows_no_token(tmp_path: Path) -> None:
     manager = Manager(Settings(root=tmp_path, hub_endpoint=NOBODY))
