@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import metadata
 
 from fastapi import FastAPI
 
 from api.checkpoints import Checkpoints
 from api.conditional import Bodies
+from api.document import describe
 from api.guard import Guard
 from api.limits import BodyLimit, RateLimit
 from api.metrics import Metrics
@@ -29,6 +31,7 @@ from api.routes import (
     residency,
     scans,
     settings,
+    tasks,
 )
 from api.sdapi import routes as sdapi
 from api.sdapi.console import Console
@@ -59,6 +62,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         lifespan=lifespan,
         responses=raises(*EVERYWHERE),
     )
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.state.manager = manager
     app.state.bodies = Bodies()
     app.state.addresses = images.Addresses()
@@ -78,6 +82,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         installs,
         probes,
         scans,
+        tasks,
         plans,
         generations,
         residency,

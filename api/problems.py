@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from registry import errors
 
@@ -174,6 +175,15 @@ def invalid(error: RequestValidationError) -> tuple[errors.InvalidRequest, list[
     return errors.InvalidRequest(words), found
 
 
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """What may be asked of a path: Starlette tells the methods of the first route that has it, and each method here is a route."""
+    found: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        if compile_path(template)[0].fullmatch(path):
+            found |= {method.upper() for method in operations}
+    return sorted(found)
+
+
 def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.ModelshelfError)
     async def expected(_: Request, error: errors.ModelshelfError) -> JSONResponse:
@@ -185,6 +195,9 @@ def install_handlers(app: FastAPI) -> None:
         return answer(told, errors=found)
 
     @app.exception_handler(HTTPException)
-    async def framework(_: Request, error: HTTPException) -> JSONResponse:
+    async def framework(request: Request, error: HTTPException) -> JSONResponse:
         cls = _FRAMEWORK.get(error.status_code, errors.ModelshelfError)
-        return answer(cls(str(error.detail)), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(app, request.url.path)) or headers.get("Allow", "GET")
+        return answer(cls(str(error.detail)), headers)

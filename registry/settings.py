@@ -86,9 +86,7 @@ class Settings(BaseSettings):
         default=64, ge=1, description="Generations that may wait; beyond it a request is answered 429 with Retry-After."
     )
     max_pictures: int = Field(default=16, ge=1, description="Most pictures that one request may ask for.")
-    max_side: int = Field(
-        default=4096, ge=8, description="Most pixels that a picture may have on a side, whether asked for or sent."
-    )
+    max_side: int = Field(default=4096, ge=8, description="Most pixels that a picture may have on a side.")
     max_prompt: int = Field(
         default=10_000, ge=1, description="Most characters of a prompt; what a model reads of it is far less."
     )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -36,10 +36,11 @@ LIFETIME = 3600
 """Seconds that a picture's address works, as OpenAI's do; its generation may be forgotten earlier, see registry/generation/queue.py."""
 
 MEDIA_TYPES: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The pictures; with `stream`, ImageEvent as server-sent events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"itemSchema": EVENT}},
     },
     **raises(*REFUSALS, *FAILURES),
 }
@@ -68,6 +69,7 @@ async def addresses(request: Request) -> Addresses:
     return found
 
 
+Address = Annotated[str, Path(description="The rest of the `url` in an answer.", examples=["WyIwMTIz"])]
 AddressesDep = Annotated[Addresses, Depends(addresses)]
 
 
@@ -108,7 +110,7 @@ async def generate_images(
         **raises(errors.PictureNotFound),
     },
 )
-def show_image(manager: ManagerDep, addresses: AddressesDep, address: str) -> Response:
+def show_image(manager: ManagerDep, addresses: AddressesDep, address: Address) -> Response:
     """A picture by the address that an answer gave. It needs no token, cannot be guessed, and works for an hour at most."""
     generation, number, file_format, quality = addresses.read(address)
     try:

@@ -157,9 +157,11 @@ class OverridesIn(Body):
         default="", description="Of the model; its file keeps the one it has."
     )
     triggers: list[Word] | None = Field(default=None, max_length=50)
-    tags: list[Word] | None = Field(default=None, max_length=50, description="Beside those that the probe gives.")
+    tags: list[Word] | None = Field(
+        default=None, max_length=50, description="Beside those that the probe gives.", examples=[["favourites"]]
+    )
     notes: Annotated[str, StringConstraints(max_length=10_000, pattern=TEXT)] | None = None
-    weight: float | None = None
+    weight: float | None = Field(default=None, examples=[0.6])
     weight_min: float | None = Field(default=None, description="The weights between which it works, both or neither.")
     weight_max: float | None = None
     steps: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from api.access import GENERATE, MANAGE, READ
@@ -35,7 +34,7 @@ from api.sdapi.schemas import (
     Text2Image,
 )
 from probes import Kind
-from registry import errors
+from registry import errors, queries
 from registry.backends.schedulers import SCHEDULERS, canonical
 from registry.catalog import Catalog
 from registry.errors import InvalidRequest
@@ -43,7 +42,6 @@ from registry.generation import Job
 from registry.models import Model
 from registry.pictures import infotext
 from registry.plans import GenerationRequest
-from registry.queries import MAX_LIMIT, Query
 
 router = APIRouter(prefix="/sdapi/v1", tags=["WebUI's API"])
 
@@ -87,7 +85,7 @@ async def image_to_image(
 @router.get("/sd-models", dependencies=[READ])
 def list_checkpoints(manager: ManagerDep) -> list[Checkpoint]:
     """The checkpoints, ten thousand at most."""
-    found = _listed(manager.catalog, Query(kind=Kind.CHECKPOINT, missing=False))
+    found = _listed(manager.catalog, queries.Query(kind=Kind.CHECKPOINT, missing=False))
     return [
         Checkpoint(
             title=title_of(model),
@@ -110,7 +108,7 @@ def list_loras(manager: ManagerDep) -> list[Lora]:
             path=str(manager.catalog.path(model)),
             metadata={"ss_output_name": fact["value"]} if (fact := model.facts.get("output_name")) else {},
         )
-        for model in _listed(manager.catalog, Query(adapters=True, missing=False))
+        for model in _listed(manager.catalog, queries.Query(adapters=True, missing=False))
     ]
 
 
@@ -142,7 +140,9 @@ async def set_options(checkpoints: CheckpointsDep, body: OptionsIn) -> OptionsSe
 
 
 @router.get("/progress", dependencies=[READ])
-async def show_progress(console: ConsoleDep, skip_current_image: bool = False) -> Progress:
+async def show_progress(
+    console: ConsoleDep, skip_current_image: Annotated[bool, Query(description="Without the picture.")] = False
+) -> Progress:
     """Of the request that runs, else of the next that waits."""
     return console.progress(with_image=not skip_current_image)
 
@@ -292,8 +292,8 @@ def _short(model: Model) -> str | None:
     return digest and digest[:10]
 
 
-def _listed(catalog: Catalog, query: Query) -> Iterator[Model]:
-    return islice(catalog.every(replace(query, limit=MAX_LIMIT)), LISTED)
+def _listed(catalog: Catalog, query: queries.Query) -> Iterator[Model]:
+    return islice(catalog.every(replace(query, limit=queries.MAX_LIMIT)), LISTED)
 
 
 def _unknown(options: Mapping[str, Any]) -> list[str]:
@@ -304,5 +304,5 @@ def _decoded(picture: str) -> bytes:
     text = picture.partition(";base64,")[2] if picture.startswith("data:") else picture
     try:
         return b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise InvalidRequest(f"init_images has no picture in base64: {error}.", field="init_images") from error
