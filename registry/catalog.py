@@ -15,7 +15,7 @@ from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
 from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, insert_new, read, rows_of, table_of, write
-from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, StatementRow, TagRow, now
+from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, SeenRow, StatementRow, TagRow, now
 
 
 class Entry(NamedTuple):
@@ -157,6 +157,11 @@ class Catalog:
         """Absolute path of a model's file or folder."""
         return self.root / model.path
 
+    def is_whole(self, model: Model) -> bool:
+        """Whether its file is there, as long as it was, and not known to be damaged; its bytes are not read."""
+        path = self.path(model)
+        return model.damaged_at is None and path.exists() and (path.is_dir() or path.stat().st_size == model.size)
+
     def version(self) -> str:
         """Changes whenever an answer of this catalogue may have changed, and is no other database's: for ETag."""
         state = table_of(CatalogState)
@@ -252,6 +257,13 @@ class Catalog:
     def set(self, model: Model, **columns: Any) -> None:
         """Columns of the model's own row, such as `path` or `missing_since`."""
         with self.writing() as connection:
+            connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**columns))
+
+    def place(self, model: Model, **columns: Any) -> None:
+        """It lies elsewhere (`path`, `managed`, ...): what a scan has seen of it where it was is forgotten."""
+        seen = table_of(SeenRow)
+        with self.writing() as connection:
+            connection.execute(delete(seen).where(seen.c.model_id == model.id))
             connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**columns))
 
     def remove(self, model: Model) -> None:

@@ -60,8 +60,6 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
 
 def test_the_table_names_no_variable_that_does_not_exist() -> None:
     rows = re.findall(r"^\| `((?:MODELSHELF|HF|CIVITAI)_[A-Z_]+)` \|", README, re.MULTILINE)
-    assert set(rows) == {variable(name) for name in Settings.model_fields}
-    rows = re.findall(r"^\| `((?:MODELSHELF|HF)_[A-Z_]+)` \|", README, re.MULTILINE)
     assert set(rows) == {Settings.variable(name) for name in Settings.model_fields}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from registry.db import is_full
 from registry.errors import DigestMismatch, DownloadIncomplete, StorageFull
 from registry.installs import split
 from registry.installs.hashing import BLOCK, Digests, Hasher
@@ -22,8 +22,6 @@ RESERVE = 16 << 20
 """Bytes that stay free on the disk: the database must still be able to say that the disk is full."""
 YIELDED = 1 << 20  # bytes of a partial file that are given up when the disk has none left
 ROOM_EVERY = 64 << 20  # bytes between two looks at the free space
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +229,7 @@ def _full_disk(file: RemoteFile, part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         # Where not one byte is free, the database could not even say so: the last bytes that came make room for it.
         size = max(0, part.stat().st_size - YIELDED)

@@ -109,7 +109,7 @@ class Job:
             self._move(State.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
             digests = self._download(origin, listing, selection, key)
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
-            staged = staging / ("model" if selection.is_folder else PurePosixPath(selection.files[0].path).name)
+            staged = staging / _staged(selection)
             report = accept(probe(staged, hints_for(listing, selection)))
             sha256 = None if selection.is_folder else next(iter(digests.values())).sha256
             hub = self._settings.hub_endpoint
@@ -137,17 +137,16 @@ class Job:
         announced = None if selection.is_folder else selection.files[0].sha256
         source = pinned(listing, selection) if listing.revision else None
         model = self._catalog.find(source=source, sha256=announced)
-        if model is None or not (path := self._catalog.path(model)).exists():
+        if model is None or not self._catalog.is_whole(model):
             return None
         # The weights of a PEFT folder by themselves are another model: without its configuration they count differently.
-        return model if path.is_dir() == selection.is_folder else None
+        return model if self._catalog.path(model).is_dir() == selection.is_folder else None
 
     def _download(self, origin: Origin, listing: Listing, selection: Selection, key: str) -> dict[str, Digests]:
         """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""
-        folder = self._settings.downloads / key
-        folder = folder / "model" if selection.is_folder else folder
+        staged = self._settings.downloads / key / _staged(selection)
         transfers = Transfers(self._engine, key)
-        goals = [_Goal(file, folder / file.path[len(selection.prefix) :]) for file in selection.files]
+        goals = [_Goal(file, staged / selection.inside(file)) for file in selection.files]
         for goal in goals:
             goal.prepare(is_same_version=(record := transfers.take_up(listing, goal.file)) is not None)
             goal.etag = record.etag if record else None
@@ -156,7 +155,7 @@ class Job:
         digests: dict[str, Digests] = {}
         rate = _Rate()
         for goal in goals:
-            name, before = goal.target.relative_to(folder).as_posix(), sum(d.size for d in digests.values())
+            name, before = selection.inside(goal.file) or goal.file.path, sum(d.size for d in digests.values())
 
             def on_bytes(of_file: int, name: str = name, before: int = before) -> None:
                 done = before + of_file
@@ -236,6 +235,11 @@ def _remove(listing: Listing, selection: Selection) -> None:
         with suppress(OSError):  # something else lies there
             if folder.is_relative_to(root):
                 folder.rmdir()
+
+
+def _staged(selection: Selection) -> str:
+    """What the download is called until it has its final name: a stranger's file name may be too long for this disk."""
+    return "model" if selection.is_folder else f"model{PurePosixPath(selection.files[0].path).suffix}"
 
 
 @dataclass(slots=True)

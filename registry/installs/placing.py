@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from registry.accelerations import decided
 from registry.cards import parse_card
 from registry.catalog import Catalog
 from registry.installs.hashing import Digests, folder_digests
+from registry.installs.names import file_name
 from registry.installs.origins import Listing
 from registry.installs.selection import Selection
 from registry.models import Digest, Model, ModelFile, Provenance, computed
@@ -53,16 +55,22 @@ def place(
     """
     whole = whole_digests(selection, digests)
     known = catalog.find(blake3=whole.blake3)
-    if known is not None and catalog.path(known).exists():
+    if known is not None and catalog.is_whole(known):
         model = catalog.add_source(known, provenance(listing, selection))
         yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."], False)
         return
-    notes = [] if known else _same_weights(catalog, whole)
-    model = known or _record(catalog, root, listing, selection, staged, report, digests, sidecars)
+    if known is None:
+        notes = _same_weights(catalog, whole)
+        model = _record(catalog, root, listing, selection, staged, report, digests, sidecars)
+    else:
+        notes = [f"{known.name} is whole again."]
+        model = _mend(catalog, root, known, staged, report, selection)
     notes += contradictions(model)
     path = catalog.path(model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
         staged.replace(path)
         yield Placed(model, notes, True)
     except BaseException:
@@ -70,7 +78,24 @@ def place(
             path.replace(staged)
         if known is None:
             catalog.remove(model)
+        else:
+            since = known.missing_since or now()
+            catalog.place(
+                known, path=known.path, managed=known.managed, missing_since=since, damaged_at=known.damaged_at
+            )
         raise
+
+
+def _mend(catalog: Catalog, root: Path, known: Model, staged: Path, report: Report, selection: Selection) -> Model:
+    """The record of a model whose file is gone or damaged, for the whole one. Where it lay in a folder of the user's, to which nothing is
+    written, it lies on the shelf from now on; the record, with the user's settings, stays."""
+    path = (
+        known.path
+        if known.managed
+        else _free_name(catalog, root, staged, report, selection)[1].relative_to(root).as_posix()
+    )
+    catalog.place(known, path=path, managed=True, missing_since=None, damaged_at=None)
+    return catalog.get(known.id)
 
 
 def _same_weights(catalog: Catalog, whole: Digests) -> list[str]:
@@ -134,7 +159,7 @@ def _free_name(catalog: Catalog, root: Path, staged: Path, report: Report, selec
     """A name that no model has, and its place, <root>/<kind>/<family>/<name>; a taken name gets a number."""
     shelf = root / str(report.kind) / str(report.family)
     suffix = "" if selection.is_folder else staged.suffix
-    base = re.sub(r"[^\w.+-]+", "-", selection.name).strip("-.") or "model"
+    base = file_name(selection.name)
     names = chain([base], (f"{base}-{number}" for number in count(2)))
     name = next(n for n in names if not catalog.has_name(n) and not (shelf / f"{n}{suffix}").exists())
     return name, shelf / f"{name}{suffix}"

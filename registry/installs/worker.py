@@ -13,7 +13,9 @@ from sqlalchemy import Engine
 
 from probes import UnreadableModel
 from registry.catalog import Catalog
+from registry.db import is_full
 from registry.errors import Cancelled, ModelshelfError, StorageFull, UnusableFile
+from registry.installs.download import RESERVE
 from registry.installs.examine import accept, connection, examine
 from registry.installs.job import Job, OnProgress, Progress
 from registry.installs.locks import held, held_if_free
@@ -153,7 +155,7 @@ class Worker:
             attempt.end(State.CANCELLED)
             raise
         except Exception as error:
-            told = _told(error)
+            told = _told(error, self._settings.root)
             self._record(attempt, told)
             if told is error:
                 raise
@@ -194,11 +196,17 @@ class Worker:
         return parse_source(text, endpoint=self._settings.hub_endpoint)
 
 
-def _told(error: Exception) -> ModelshelfError:
+def _told(error: Exception, root: Path) -> ModelshelfError:
     """The error as users are told it; one that nobody foresaw is logged with its traceback."""
     if isinstance(error, ModelshelfError):
         return error
     if isinstance(error, UnreadableModel):
         return UnusableFile(str(error), probe=error.code)
+    if is_full(error):
+        return StorageFull(f"The disk of {root} is full. Make room: the install goes on then.", needed=RESERVE, free=0)
+    if isinstance(error, OSError) and error.filename is not None:
+        return ModelshelfError(
+            f"{error.filename} cannot be read or written: {error.strerror}.", file=str(error.filename)
+        )
     logger.error("an install met an unforeseen error", exc_info=error)
     return ModelshelfError(f"An error of modelshelf itself: {type(error).__name__}: {error}")

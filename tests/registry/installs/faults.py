@@ -24,10 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine, event
+
 from registry.errors import ModelshelfError
 from registry.installs.hashing import hash_file
 from registry.manager import Manager
+from registry.scans.digesting import hash_model
 from registry.settings import Settings
+from registry.starter import starter_repositories
 from registry.tables import State
 from tests.demo.strangers import sd15_lora
 from tests.hub import Fault, LoopbackHub
@@ -35,6 +39,7 @@ from tests.hub.civitai import LoopbackCivitai
 from tests.loopback import NETWORK
 
 BIG, FILE = "somebody/big", "somebody/big/big.safetensors"
+PIPELINE = "somebody/base"
 SMALL_DISK = 64 << 20  # bytes
 processes = multiprocessing.get_context("forkserver")
 
@@ -64,6 +69,7 @@ class Stage:
         self.digests = hash_file(self.path)
         self.folder = folder
         self.root = folder / "root"
+        shutil.copytree(starter_repositories()[0], folder / "hub" / PIPELINE)
         self.hub = LoopbackHub(folder / "hub")
 
     def fresh(self) -> None:
@@ -90,13 +96,16 @@ class Stage:
         """The shelf as an install must leave it."""
         with closed(self.manager()) as manager:
             found = manager.catalog.list()
-            whole = all(hash_file(manager.catalog.path(m)).blake3 == m.blake3 for m in found)
-        files = [p for p in self.root.glob("lora/**/*") if p.is_file()]
-        return whole and len(found) == len(files) == models and not leftovers(self.root)
+            whole = all(hash_model(manager.catalog.path(m)).whole.blake3 == m.blake3 for m in found)
+        return whole and len(found) == len(self.shelved()) == models and not leftovers(self.root)
 
-    def nothing_half_made(self) -> bool:
-        """Whatever stands under a final name is whole."""
-        return all(hash_file(p) == self.digests for p in self.root.glob("lora/**/*") if p.is_file())
+    def shelved(self) -> list[Path]:
+        """Whatever stands under a final name."""
+        return list(self.root.glob("[a-z]*/*/*"))
+
+    def nothing_half_made(self, blake3: str) -> bool:
+        """Whatever stands under a final name is the whole model."""
+        return all(hash_model(path).whole.blake3 == blake3 for path in self.shelved())
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -111,17 +120,50 @@ def closed(manager: Manager) -> Iterator[Manager]:
         manager.close()
 
 
-def run(facts: dict[str, Any], source: str) -> None:
-    """In a process of its own: go on with what is unfinished, or begin."""
+class Steps:
+    """Counts what a process does to files and databases that outlives it: renames, links, removals, new folders and files, commits.
+
+    Each is counted before it is done. `die_at`: the one at which the process kills itself.
+    """
+
+    EVENTS = ("os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
+
+    def __init__(self, root: Path, die_at: int | None) -> None:
+        self._root = str(root)
+        self._die_at = die_at
+        self.count = 0
+
+    def watch(self) -> None:
+        sys.addaudithook(self._audit)
+        event.listen(Engine, "commit", lambda _: self._step())
+
+    def _audit(self, what: str, arguments: tuple[Any, ...]) -> None:
+        writes = what == "open" and isinstance(arguments[1], str) and arguments[1][:1] in ("w", "a", "x")
+        if (what in self.EVENTS or writes) and str(arguments[0]).startswith(self._root):
+            self._step()
+
+    def _step(self) -> None:
+        self.count += 1
+        if self.count == self._die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(facts: dict[str, Any], source: str, die_at: int | None = None, told: Any = None) -> None:
+    """In a process of its own: go on with what is unfinished, or begin. `told`: gets the number of steps, see Steps."""
+    steps = Steps(facts["root"], die_at)
+    if die_at is not None or told is not None:
+        steps.watch()
     with closed(Manager(Settings(**facts))) as manager:
         manager.resume_installs()
         manager.wait()
         if not manager.catalog.list():
             manager.install(source)
+        if told is not None:
+            told.value = steps.count
 
 
-def in_process(stage: Stage, source: str = BIG) -> Any:
-    process = processes.Process(target=run, args=(stage.facts, source))
+def in_process(stage: Stage, source: str = BIG, die_at: int | None = None, told: Any = None) -> Any:
+    process = processes.Process(target=run, args=(stage.facts, source, die_at, told))
     process.start()
     return process
 
@@ -143,7 +185,7 @@ def killed(stage: Stage, kills: int, seed: int = 1) -> Row:
         if alive:
             os.kill(process.pid, signal.SIGKILL)
         process.join()
-        half_made = not stage.nothing_half_made()
+        half_made = not stage.nothing_half_made(stage.digests.blake3)
         if (stage.root / "modelshelf.db").exists():
             with closed(stage.manager()) as manager:
                 at |= {i.state for i in manager.installs.list()}
@@ -157,6 +199,29 @@ def killed(stage: Stage, kills: int, seed: int = 1) -> Row:
             lost.append(max(0, fetched - (len(stage.whole) - here) - (1 << 19)))
         row.count(last.exitcode == 0 and not half_made and stage.is_whole())
     row.how = f"seen in {', '.join(sorted(at))}; at most {max(lost):,} bytes fetched twice"
+    return row
+
+
+def killed_at_every_step(stage: Stage, source: str, every: int = 1) -> Row:
+    """Before each rename, link, removal, new file and commit of an install; `every`: only so many of them. Then it goes on."""
+    row, at = Row(f"SIGKILL before every step on disk or in the database, {source}"), set[str]()
+    stage.fresh()
+    told = processes.Value("i", 0)
+    in_process(stage, source, told=told).join()
+    with closed(stage.manager()) as manager:
+        [blake3] = [str(model.blake3) for model in manager.catalog.list()]
+    for step in range(1, told.value + 1, every):
+        stage.fresh()
+        process = in_process(stage, source, die_at=step)
+        process.join()
+        half_made = not stage.nothing_half_made(blake3)
+        if (stage.root / "modelshelf.db").exists():
+            with closed(stage.manager()) as manager:
+                at |= {i.state for i in manager.installs.list()}
+        last = in_process(stage, source)
+        last.join()
+        row.count(last.exitcode == 0 and not half_made and stage.is_whole() and stage.nothing_half_made(blake3))
+    row.how = f"seen in {', '.join(sorted(at))}"
     return row
 
 
@@ -356,6 +421,8 @@ def rows(folder: Path, kills: int, many: int = 50) -> Iterator[Row]:
     with stage.hub:
         scenarios: tuple[Callable[[Stage], Row], ...] = (
             lambda s: killed(s, kills),
+            lambda s: killed_at_every_step(s, BIG),
+            lambda s: killed_at_every_step(s, PIPELINE, every=3),
             cut,
             wrong_bytes,
             range_ignored,

@@ -30,6 +30,8 @@ def can_mount() -> bool:
     "scenario",
     [
         lambda stage: faults.killed(stage, 3),
+        lambda stage: faults.killed_at_every_step(stage, faults.BIG, every=12),
+        lambda stage: faults.killed_at_every_step(stage, faults.PIPELINE, every=40),
         faults.cut,
         faults.wrong_bytes,
         faults.range_ignored,
@@ -46,6 +48,8 @@ def can_mount() -> bool:
     ],
     ids=[
         "killed",
+        "killed at a step",
+        "killed at a step, folder",
         "cut",
         "wrong bytes",
         "range ignored",

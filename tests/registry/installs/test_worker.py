@@ -205,12 +205,62 @@ class TestSeveralModels:
         assert [c["report"]["outcome"] for c in caught.value.detail["candidates"]] == ["identified", "unusable"]
 
 
-def test_a_model_whose_file_was_deleted_can_be_installed_again(manager: Manager) -> None:
-    first = manager.install(OUTLINE)
-    manager.catalog.path(first).unlink()
+@pytest.mark.parametrize("harm", ["deleted", "cut", "changed"])
+def test_a_model_whose_file_is_gone_or_damaged_is_mended_by_installing_it_again(manager: Manager, harm: str) -> None:
+    first = manager.catalog.override(manager.install(OUTLINE).id, {"weight": 0.4}, name="mine")
+    path = manager.catalog.path(first)
+    whole = path.read_bytes()
+    if harm == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:-5] + (b"" if harm == "cut" else b"12345"))
+    assert [v.state for v in manager.upkeep.verify([first])] == ["missing" if harm == "deleted" else "damaged"]
     again = manager.install(OUTLINE)
-    assert manager.catalog.path(again).exists()
-    assert [m.id for m in manager.catalog.list()] == [again.id]
+    assert manager.catalog.path(again).read_bytes() == whole
+    assert [(m.id, m.name, m.overrides, m.missing_since, m.damaged_at) for m in manager.catalog.list()] == [
+        (first.id, "mine", {"weight": 0.4}, None, None)
+    ]
+    assert manager.installs.list()[0].notes == ["mine is whole again."]
+
+
+def test_a_damaged_folder_is_mended_too(manager: Manager, tmp_path: Path) -> None:
+    shutil.copytree(STARTER / "modelshelf/starter-base", tmp_path / "base")
+    first = manager.install(str(tmp_path / "base"))
+    weights = manager.catalog.path(first) / "unet/diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + b"x")
+    assert [v.state for v in manager.upkeep.verify([first])] == ["damaged"]
+    assert manager.install(str(tmp_path / "base")).id == first.id
+    assert weights.read_bytes() == whole
+    assert [v.state for v in manager.upkeep.verify([first])] == ["whole"]
+
+
+def test_what_is_gone_from_a_folder_of_the_users_comes_to_the_shelf(manager: Manager, tmp_path: Path) -> None:
+    """The record stays, with the user's settings; nothing is written to where it lay."""
+    mine = tmp_path / "mine/outline.safetensors"
+    write(mine, (STARTER / OUTLINE / FILE).read_bytes())
+    manager.scans.scan(mine.parent)
+    list(manager.scans.digester.hash_all())
+    [scanned] = manager.catalog.list()
+    manager.catalog.override(scanned.id, {"weight": 0.4})
+    mine.unlink()
+    manager.scans.scan(mine.parent)
+    model = manager.install(OUTLINE)
+    assert (model.id, model.overrides, model.managed, model.missing_since) == (scanned.id, {"weight": 0.4}, True, None)
+    assert model.path.startswith("lora/sd-1/")
+    assert list(mine.parent.iterdir()) == []
+    write(mine, (STARTER / OUTLINE / FILE).read_bytes())
+    assert manager.scans.scan(mine.parent).added == 1  # a second copy, of which `duplicates` tells
+
+
+def test_a_file_name_that_no_disk_takes_with_an_ending_behind_it(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    name = "x" * 243
+    write(shelf / f"a/b/{name}.safetensors", sd15_lora())  # 255 bytes, without .part
+    model = manager.install(f"a/b:{name}.safetensors")
+    assert model.name == "x" * 120
+    assert manager.catalog.path(model).exists()
 
 
 def test_a_name_that_is_taken_gets_a_number(manager: Manager, shelf: Path) -> None:
