@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,18 +19,19 @@ _CPU_ALLOCATOR = "DefaultCPUAllocator"
 
 @dataclass
 class Stopwatch:
-    """Seconds by phase; a GPU is waited for, since it works behind the caller's back."""
+    """Seconds by phase, as `now` counts them; a GPU is waited for, since it works behind the caller's back."""
 
     device: torch.device
+    now: Callable[[], float] = time.perf_counter
 
     def __post_init__(self) -> None:
-        self._start = self._last = time.perf_counter()
+        self._start = self._last = self.now()
         self._laps: dict[str, float] = dict.fromkeys(("load", "adapters", "wait", "encode", "denoise", "decode"), 0.0)
 
     def lap(self, phase: str) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
+        now = self.now()
         self._laps[phase] += now - self._last
         self._last = now
 
