@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import metadata
 
 from fastapi import FastAPI
 
+from api.checkpoints import Checkpoints
 from api.conditional import Bodies
+from api.document import describe
 from api.guard import Guard
 from api.limits import BodyLimit, RateLimit
 from api.metrics import Metrics
 from api.observing import Observing
+from api.openai import routes as images
 from api.problems import EVERYWHERE, install_handlers, raises
 from api.routes import (
     families,
@@ -27,7 +31,10 @@ from api.routes import (
     residency,
     scans,
     settings,
+    tasks,
 )
+from api.sdapi import routes as sdapi
+from api.sdapi.console import Console
 from registry.manager import Manager
 
 DESCRIPTION = """Probes weight files, keeps them on a shelf, and generates with them.
@@ -55,9 +62,13 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         lifespan=lifespan,
         responses=raises(*EVERYWHERE),
     )
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.state.manager = manager
     app.state.bodies = Bodies()
+    app.state.addresses = images.Addresses()
     app.state.metrics = Metrics(manager)
+    app.state.console = Console(manager)
+    app.state.checkpoints = Checkpoints(manager.catalog)
     # The last that is added is the first that a request meets.
     app.add_middleware(BodyLimit, nbytes=int(manager.settings.max_body_mib * 2**20))
     app.add_middleware(RateLimit, per_minute=manager.settings.requests_per_minute)
@@ -71,11 +82,14 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         installs,
         probes,
         scans,
+        tasks,
         plans,
         generations,
         residency,
         settings,
         health,
+        images,
+        sdapi,
         page,
     ):
         app.include_router(routes.router)

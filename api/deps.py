@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from registry.manager import Manager
 
@@ -16,3 +16,10 @@ async def manager(request: Request) -> Manager:
 
 
 ManagerDep = Annotated[Manager, Depends(manager)]
+
+ModelId = Annotated[
+    str, Path(description="Of a model: its id, its name, or the beginning of its id.", examples=["starter-base"])
+]
+InstallId = Annotated[str, Path(description="Of an install.", examples=["0123456789ab"])]
+ScanId = Annotated[str, Path(description="Of a scan.", examples=["0123456789ab"])]
+GenerationId = Annotated[str, Path(description="Of a generation.", examples=["0123456789ab"])]

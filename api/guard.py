@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from binascii import Error as NotBase64
 from collections.abc import Callable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -73,7 +72,7 @@ def _shown(header: str) -> tuple[str, str]:
         return scheme.lower(), value.strip() if scheme.lower() == "bearer" else ""
     try:
         return "basic", b64decode(value, validate=True).decode().partition(":")[2]
-    except (NotBase64, UnicodeDecodeError):
+    except ValueError:
         return "basic", ""
 
 

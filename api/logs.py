@@ -6,14 +6,19 @@ import logging
 import sys
 
 import structlog
+from structlog.processors import ExceptionRenderer
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from api.problems import REQUEST_ID
 
 
 def configure(log_format: str, level: str) -> None:
-    """`log_format`: text or json. Every line of a request has its `request_id`."""
+    """`log_format`: text or json. Every line of a request has its `request_id`.
+
+    Tracebacks come without local variables, among which tokens may be.
+    """
     shared: list[Processor] = [
         add_log_level,
         add_logger_name,
@@ -22,9 +27,11 @@ def configure(log_format: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

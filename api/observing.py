@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
+from anyio import BrokenResourceError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,6 +50,8 @@ class Observing:
         try:
             await self._app(scope, receive, marked)
         except Exception as error:
+            if status and _client_left(error):
+                return
             _log.error("an error that nobody foresaw", exc_info=error)
             if status:  # half an answer is out: the connection breaks, which tells the client
                 raise
@@ -72,6 +75,12 @@ class Observing:
                     "client": (scope.get("client") or ("",))[0],
                 },
             )
+
+
+def _client_left(error: Exception) -> bool:
+    """FastAPI's keep-alive of event streams raises this, in a group, when its client leaves between two events."""
+    others = error.split(BrokenResourceError)[1] if isinstance(error, ExceptionGroup) else error
+    return others is None
 
 
 def _template(scope: Scope) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from registry import errors
 
@@ -64,6 +65,8 @@ class Problem(BaseModel):
     code: str = Field(description="Stable; api/ERRORS.md lists them.", examples=["model_not_found"])
     detail: str = Field(description="What went wrong and what to do, for people.", examples=["There is no model “x”."])
     request_id: str | None = Field(default=None, description="As in the header X-Request-ID and in the log.")
+    model_config = ConfigDict(extra="allow")  # RFC 9457, 3.2: extension members
+
     errors: list[dict[str, Any]] | None = Field(default=None, description="Of an invalid request: field, message.")
     facts: dict[str, Any] | None = Field(default=None, description="For programs; which, depends on the code.")
 
@@ -73,7 +76,7 @@ def status_of(error: errors.ModelshelfError | type[errors.ModelshelfError]) -> i
     return next(STATUS[above] for above in cls.__mro__ if above in STATUS)
 
 
-def told(error: errors.ModelshelfError, **more: Any) -> Problem:
+def told(error: errors.ModelshelfError, /, **more: Any) -> Problem:
     """An error as it is answered."""
     status = status_of(error)
     return Problem(
@@ -92,7 +95,8 @@ def recorded(error: dict[str, Any]) -> Problem:
     return told(errors.recreate(error["code"], error["message"], error["detail"]))
 
 
-def answer(error: errors.ModelshelfError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+def answer(error: errors.ModelshelfError, /, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+    """`more`: further members of the problem."""
     problem = told(error, request_id=REQUEST_ID.get(), **more)
     later = {"Retry-After": str(error.detail["retry_after"])} if "retry_after" in error.detail else {}
     return JSONResponse(
@@ -171,6 +175,15 @@ def invalid(error: RequestValidationError) -> tuple[errors.InvalidRequest, list[
     return errors.InvalidRequest(words), found
 
 
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """What may be asked of a path: Starlette tells the methods of the first route that has it, and each method here is a route."""
+    found: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        if compile_path(template)[0].fullmatch(path):
+            found |= {method.upper() for method in operations}
+    return sorted(found)
+
+
 def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.ModelshelfError)
     async def expected(_: Request, error: errors.ModelshelfError) -> JSONResponse:
@@ -182,6 +195,9 @@ def install_handlers(app: FastAPI) -> None:
         return answer(told, errors=found)
 
     @app.exception_handler(HTTPException)
-    async def framework(_: Request, error: HTTPException) -> JSONResponse:
+    async def framework(request: Request, error: HTTPException) -> JSONResponse:
         cls = _FRAMEWORK.get(error.status_code, errors.ModelshelfError)
-        return answer(cls(str(error.detail)), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(app, request.url.path)) or headers.get("Allow", "GET")
+        return answer(cls(str(error.detail)), headers)

@@ -18,6 +18,7 @@ ModelshelfError                   error                   an error of modelshelf
 │   ├── GenerationNotFound        generation_not_found    no such generation, or it ended so long ago that it was forgotten
 │   ├── PictureNotFound           picture_not_found       the address of a picture has expired, or the picture was forgotten
 │   ├── ScanNotFound              scan_not_found          no such scan, or it was forgotten
+│   ├── TaskNotFound              task_not_found          no such task, or it was forgotten
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found      the repository has no such branch, tag or commit
 │   ├── FileMissing               file_not_found          the repository, folder or disk has no such file
@@ -133,6 +134,10 @@ class PictureNotFound(NotFound):
 
 class ScanNotFound(NotFound):
     code = "scan_not_found"
+
+
+class TaskNotFound(NotFound):
+    code = "task_not_found"
 
 
 class RepositoryNotFound(NotFound):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +16,7 @@ from probes import Kind, Report
 from registry.backends import Backend, BackendOptions, Keeper, Residents
 from registry.backends.loading import load_backend
 from registry.catalog import Catalog
+from registry.chores import works
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
 from registry.errors import DatabaseUnavailable, InvalidRequest, NotReady, NotResident, WrongState
@@ -36,6 +37,8 @@ from registry.settings import Settings
 from registry.sources import PathSource, parse_source
 from registry.starter import starter_repositories
 from registry.tables import Install, State
+from registry.tasks import Kind as TaskKind
+from registry.tasks import Task, Tasks
 from registry.tokens import Tokens
 from registry.updates import Update, look_for_updates
 from registry.upkeep import Upkeep
@@ -90,6 +93,7 @@ class Manager:
         self._closing = Event()
         self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
         limits = Limits(settings.max_pictures, settings.max_side, settings.max_prompt)
+        self.tasks = Tasks(works(self))
         self.generator = Generator(
             self.catalog, lambda: self._backend, settings.queue, limits=limits, measures=self.measures
         )
@@ -304,6 +308,16 @@ class Manager:
         if files:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
+    # -- upkeep in the background
+    def submit_task(self, kind: TaskKind, references: Sequence[str] = ()) -> Task:
+        """Of these models, or of all. Raises ModelNotFound, InvalidRequest."""
+        if references:
+            models: Iterable[Model] = [self.catalog.get(reference) for reference in references]
+            return self.tasks.submit(kind, models, len(references))
+        if kind is TaskKind.LOAD:
+            raise InvalidRequest("Name the checkpoints to load.", field="models")
+        return self.tasks.submit(kind, self.catalog.every(), sum(self.catalog.counts().values()))
+
     # -- newer versions
     def updates(self, models: Iterable[Model]) -> Iterator[Update]:
         """Of those that came from the Hub; nothing is downloaded."""
@@ -321,6 +335,7 @@ class Manager:
     def close(self) -> None:
         """A running generation stops within a step; running installs let go at once, and are queued for the next service."""
         self.generator.close()
+        self.tasks.close()
         self._closing.set()
         if self._watch.is_alive():
             self._watch.join()

@@ -1,17 +1,20 @@
-"""PNG files that say how they were made, in the text chunk that Stable Diffusion WebUI introduced and every reader understands."""
+"""Picture files that say how they were made, in the text that Stable Diffusion WebUI introduced and every reader understands."""
 
 from __future__ import annotations
 
 import io
 import json
 from collections.abc import Mapping
+from typing import Literal
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from registry.backends.schedulers import SCHEDULERS
 from registry.errors import InvalidRequest
 from registry.plans import Plan, PlannedAdapter
+
+Format = Literal["png", "jpeg", "webp"]
 
 MAX_START_PIXELS = 4096 * 4096
 """Of a picture to start from: the area of the largest picture that can be asked for."""
@@ -48,12 +51,31 @@ def encode_png(image: Image.Image, plan: Plan, seed: int, hashes: Mapping[str, s
     return buffer.getvalue()
 
 
+def transcode(png: bytes, file_format: Format, quality: int = 100) -> bytes:
+    """A file of `encode_png` in another format, with its text as EXIF UserComment, where WebUI puts it in these formats.
+
+    `quality`: 0 to 100, of JPEG and WebP.
+    """
+    if file_format == "png":
+        return png
+    exif, buffer = Image.Exif(), io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        text = str(picture.info.get("parameters", ""))
+        # "UNICODE" and a zero say how the text is written (Exif 2.32, 4.6.5); readers take it for UTF-16, big end first.
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + text.encode("utf-16-be")
+        picture.save(buffer, file_format.upper(), quality=quality, exif=exif)
+    return buffer.getvalue()
+
+
 def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
     """Three lines: the prompt with its LoRAs as `<lora:name:weight>` (or `<lora:name:text encoder's:denoiser's>`), the negative
     prompt, the settings.
 
-    Checkpoint hashes are written with 10 digits, LoRA hashes with 12, as A1111 does.
+    Checkpoint hashes are written with 10 digits, LoRA hashes with 12, as A1111 does. They stand there twice: in `Lora hashes`, which A1111
+    reads, and in the JSON of `Hashes`, which is Civitai's and the only one that a reader understands that splits the line at its commas.
     """
+    short = hashes.get(plan.checkpoint_name, "")[:10]
+    loras = {a.name: hashes[a.name][:12] for a in plan.adapters if hashes.get(a.name)}
     tags = "".join(f" <lora:{a.name}:{_weights(a)}>" for a in plan.adapters)
     settings = {
         "Steps": plan.steps.value,
@@ -62,12 +84,15 @@ def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
         "Seed": seed,
         "Denoising strength": f"{plan.strength.value:g}" if plan.strength else "",
         "Size": f"{plan.width.value}x{plan.height.value}",
-        "Model hash": hashes.get(plan.checkpoint_name, "")[:10],
+        "Model hash": short,
         "Model": plan.checkpoint_name,
-        "Lora hashes": ", ".join(f"{a.name}: {hashes[a.name][:12]}" for a in plan.adapters if hashes.get(a.name)),
+        "Lora hashes": ", ".join(f"{name}: {digest}" for name, digest in loras.items()),
         "Version": "modelshelf",
     }
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in settings.items() if str(value))
+    every = ({"model": short} if short else {}) | {f"lora:{name}": digest for name, digest in loras.items()}
+    if every:
+        line += f", Hashes: {json.dumps(every, ensure_ascii=False)}"
     negative = f"Negative prompt: {plan.negative_prompt}\n" if plan.negative_prompt else ""
     return f"{plan.prompt}{tags}\n{negative}{line}"
 

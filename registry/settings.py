@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -86,15 +87,13 @@ class Settings(BaseSettings):
         default=64, ge=1, description="Generations that may wait; beyond it a request is answered 429 with Retry-After."
     )
     max_pictures: int = Field(default=16, ge=1, description="Most pictures that one request may ask for.")
-    max_side: int = Field(
-        default=4096, ge=8, description="Most pixels that a picture may have on a side, whether asked for or sent."
-    )
+    max_side: int = Field(default=4096, ge=8, description="Most pixels that a picture may have on a side.")
     max_prompt: int = Field(
         default=10_000, ge=1, description="Most characters of a prompt; what a model reads of it is far less."
     )
     max_body_mib: float = Field(default=64, gt=0, description="Most MiB of a request's body; beyond it, 413.")
     requests_per_minute: int = Field(
-        default=1200, ge=1, description="Requests that one token may make in a minute; beyond it, 429 with Retry-After."
+        default=6000, ge=1, description="Requests that one token may make in a minute; beyond it, 429 with Retry-After."
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="How `serve` logs to standard error: `text` for people, `json`, an object a line."
@@ -160,14 +159,14 @@ class Settings(BaseSettings):
         return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"MODELSHELF_{name.upper()}"
 
     def shown(self) -> Iterator[Shown]:
-        """Every setting as others may see it: of a secret whether there is one, of an address no password."""
-        from sqlalchemy.engine import make_url  # takes longer to import than most commands run
-
+        """Every setting as others may see it: of a secret whether there is one, of a database its kind, of an address no password."""
         for name, value in self.model_dump(mode="json").items():
             if name in _SECRET:
                 value = "set" if value else None
             elif name == "database_url" and value:
-                value = make_url(value).render_as_string(hide_password=True)
+                value = f"{value.partition('://')[0]}://..."  # a password may stand in several places of it
+            elif name == "hub_endpoint":
+                value = re.sub(r"(?<=//)[^/]*@", "", value)
             field = type(self).model_fields[name]
             yield Shown(name, self.variable(name), value, name not in self.model_fields_set, field.description or "")
 

@@ -15,16 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def variable(name: str) -> str:
-    """The environment variable of a setting: its alias if it has one, else prefix and name."""
-    alias = Settings.model_fields[name].validation_alias
-    return str(getattr(alias, "choices", [None])[0] or f"MODELSHELF_{name.upper()}")
-
-
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_is_in_the_configuration_table(name: str) -> None:
     assert Settings.model_fields[name].description
-    assert re.search(rf"^\| `{variable(name)}` \|", README, re.MULTILINE), f"{variable(name)} has no row in the README"
+    assert re.search(rf"^\| `{Settings.variable(name)}` \|", README, re.MULTILINE), (
+        f"{Settings.variable(name)} has no row in the README"
+    )
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -36,6 +32,13 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "backend": "package.module:Class",
         "batch": "2",
         "queue": "5",
+        "max_pictures": "3",
+        "max_side": "64",
+        "max_prompt": "70",
+        "max_body_mib": "8",
+        "requests_per_minute": "9",
+        "log_format": "json",
+        "log_level": "debug",
         "host_memory_gib": "4",
         "keep_alive_minutes": "5",
         "download_timeout": "3",
@@ -49,14 +52,14 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "server": "http://gpu.example:8420",
     }
     sample = samples.get(name, "value")
-    monkeypatch.setenv(variable(name), sample)
+    monkeypatch.setenv(Settings.variable(name), sample)
     value = getattr(Settings(), name)
     assert (",".join(map(str, value)) if isinstance(value, tuple) else str(value)) in {sample, f"{sample}.0"}
 
 
 def test_the_table_names_no_variable_that_does_not_exist() -> None:
     rows = re.findall(r"^\| `((?:MODELSHELF|HF)_[A-Z_]+)` \|", README, re.MULTILINE)
-    assert set(rows) == {variable(name) for name in Settings.model_fields}
+    assert set(rows) == {Settings.variable(name) for name in Settings.model_fields}
 
 
 def test_linked_files_exist() -> None:

@@ -10,12 +10,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from api.access import GENERATE, READ
-from api.deps import ManagerDep
+from api.deps import GenerationId, ManagerDep
 from api.following import LastEventId, follow_generation, until_ended
 from api.problems import FAILURES, REFUSALS, raises
 from api.schemas.generations import GenerationIn, GenerationJobOut, GenerationList, GenerationOut
 from registry import errors
 from registry.generation import Job
+from registry.generation.previewing import never, throttled
 from registry.manager import Manager
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])
@@ -42,7 +43,9 @@ async def generate(
 
     A client that goes away while it waits cancels its generation.
     """
-    job = await run_in_threadpool(manager.generator.submit, body.request(), previews=body.previews)
+    job = await run_in_threadpool(
+        manager.generator.submit, body.request(), previews=throttled() if body.previews else never
+    )
     response.headers["Location"] = f"/v1/generations/{job.id}"
     if not wait or "respond-async" in prefer.lower():
         response.status_code = 202
@@ -60,7 +63,7 @@ def list_generations(manager: ManagerDep) -> GenerationList:
     return GenerationList(generations=[_view(manager, job, pictures=False) for job in jobs])
 
 
-def existing(manager: ManagerDep, generation_id: str) -> Job:
+def existing(manager: ManagerDep, generation_id: GenerationId) -> Job:
     """Asked before a stream starts: afterwards a 404 could no longer be answered."""
     return manager.generator.queue.get(generation_id)
 
@@ -77,7 +80,7 @@ def show_generation(manager: ManagerDep, job: Existing) -> GenerationJobOut:
 @router.delete(
     "/{generation_id}", dependencies=[GENERATE], responses=raises(errors.GenerationNotFound, errors.WrongState)
 )
-def cancel_generation(manager: ManagerDep, generation_id: str) -> GenerationJobOut:
+def cancel_generation(manager: ManagerDep, generation_id: GenerationId) -> GenerationJobOut:
     """Cancel one that has not ended: it stops within a step."""
     return _view(manager, manager.generator.queue.cancel(generation_id))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.access import MANAGE, READ
-from api.deps import ManagerDep
+from api.deps import InstallId, ManagerDep
 from api.following import LastEventId, follow_row
 from api.problems import SOURCE_ERRORS, raises
 from api.schemas.installs import InstallIn, InstallList, InstallOut
@@ -18,15 +17,6 @@ from registry import errors
 from registry.installs.states import ENDED
 
 router = APIRouter(prefix="/v1/installs", tags=["installs"])
-
-
-class Order(StrEnum):
-    """The commands of registry.installs.states; a test holds the two against each other."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    CANCEL = "cancel"
-    RETRY = "retry"
 
 
 @router.post("", status_code=202, dependencies=[MANAGE], responses=raises(*SOURCE_ERRORS))
@@ -50,28 +40,44 @@ def list_installs(manager: ManagerDep) -> InstallList:
 
 
 @router.get("/{install_id}", dependencies=[READ], responses=raises(errors.InstallNotFound))
-def show_install(manager: ManagerDep, install_id: str) -> InstallOut:
+def show_install(manager: ManagerDep, install_id: InstallId) -> InstallOut:
+    """An install as it stands."""
     return InstallOut.of(manager.installs.get(install_id))
 
 
 @router.delete("/{install_id}", status_code=204, dependencies=[MANAGE], responses=raises(errors.InstallNotFound))
-def discard_install(manager: ManagerDep, install_id: str) -> None:
+def discard_install(manager: ManagerDep, install_id: InstallId) -> None:
     """Forget an install, and what has arrived of it; one that runs is cancelled first. The model that it became stays."""
     manager.discard_install(install_id)
 
 
-@router.post(
-    "/{install_id}/{command}", dependencies=[MANAGE], responses=raises(errors.InstallNotFound, errors.WrongState)
-)
-def order_install(manager: ManagerDep, install_id: str, command: Order) -> InstallOut:
-    """Pause or cancel an install that has not ended; resume a paused one; retry one that failed or was cancelled.
-
-    What has arrived is kept, and is not fetched again.
-    """
-    return InstallOut.of(manager.order_install(install_id, command))
+ORDERS = {
+    "pause": "Pauses an install that has not ended.",
+    "resume": "Goes on with a paused one.",
+    "cancel": "Ends one that has not ended.",
+    "retry": "Begins again with one that failed or was cancelled.",
+}
+"""The commands of registry.installs.states; a test holds the two against each other."""
 
 
-def existing(manager: ManagerDep, install_id: str) -> str:
+def _order(command: str, does: str) -> None:
+    # A route each, and none for all: /{install_id}/{command} would answer for addresses that are not there.
+    @router.post(
+        f"/{{install_id}}/{command}",
+        dependencies=[MANAGE],
+        responses=raises(errors.InstallNotFound, errors.WrongState),
+        name=f"{command}_install",
+        description=f"{does} What has arrived is kept, and is not fetched again.",
+    )
+    def order_install(manager: ManagerDep, install_id: InstallId) -> InstallOut:
+        return InstallOut.of(manager.order_install(install_id, command))
+
+
+for _command, _does in ORDERS.items():
+    _order(_command, _does)
+
+
+def existing(manager: ManagerDep, install_id: InstallId) -> str:
     """Asked before the stream starts: afterwards a 404 could no longer be answered."""
     return manager.installs.get(install_id).id
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
 from api.access import MANAGE, READ
 from api.conditional import ConditionalDep
-from api.deps import ManagerDep
+from api.deps import ManagerDep, ModelId
 from api.problems import raises
 from api.schemas.models import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
@@ -25,7 +25,8 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     **raises(errors.ModelNotFound),
 }
 Sort = Literal["name", "-name", "created", "-created", "size", "-size"]
-Limit = Annotated[int, Query(ge=1, le=queries.MAX_LIMIT)]
+Limit = Annotated[int, Query(ge=1, le=queries.MAX_LIMIT, description="How many at most.")]
+All = Annotated[bool, Query(description="Also those that do not fit.")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", max_length=4000)]
 
 
@@ -34,8 +35,8 @@ def list_models(
     manager: ManagerDep,
     conditional: ConditionalDep,
     kind: Annotated[Kind | None, Query(description="checkpoint, lora or lcm_lora")] = None,
-    family: Annotated[str | None, Query(examples=["sd-1"])] = None,
-    tag: Annotated[str | None, Query()] = None,
+    family: Annotated[str | None, Query(description="Of base models.", examples=["sd-1"])] = None,
+    tag: Annotated[str | None, Query(description="Of the probe's or your own.", examples=["lcm"])] = None,
     q: Annotated[
         str | None,
         Query(description="Words that all stand somewhere in name, repositories, triggers, tags, title or author."),
@@ -48,7 +49,7 @@ def list_models(
     missing: Annotated[
         bool | None, Query(description="Only those whose file is gone, or only those that are there.")
     ] = None,
-    sort: Sort = "name",
+    sort: Annotated[Sort, Query(description="With - from the greatest down.")] = "name",
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
@@ -61,7 +62,7 @@ def list_models(
 
     def build() -> ModelList:
         page = manager.catalog.page(manager.compatible_query(compatible_with, query) if compatible_with else query)
-        return ModelList(models=[ModelOut.of(m) for m in page.models], next=page.cursor)
+        return ModelList.of(page)
 
     return conditional.answer(build)
 
@@ -72,7 +73,7 @@ def list_models(
     responses=ANSWERS,
     dependencies=[READ],
 )
-def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: str) -> Response:
+def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: ModelId) -> Response:
     """One model, by id or name, with its digests, sources, files and the probe's evidence."""
 
     def build() -> ModelDetail:
@@ -83,7 +84,7 @@ def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: str) 
 
 
 @router.patch("/{model_id}", dependencies=[MANAGE], responses=raises(errors.ModelNotFound))
-def set_overrides(manager: ManagerDep, model_id: str, body: OverridesIn) -> ModelOut:
+def set_overrides(manager: ManagerDep, model_id: ModelId, body: OverridesIn) -> ModelOut:
     """Name, tags, notes, triggers, and your own weight and its range, steps, CFG or scheduler.
 
     They beat the provider's; null takes one back.
@@ -106,7 +107,7 @@ class Files(StrEnum):
 )
 def remove_model(
     manager: ManagerDep,
-    model_id: str,
+    model_id: Annotated[str, Path(description="Of a model: its id or its name.", examples=["old-lora"])],
     files: Annotated[
         Files, Query(description="remove: also from the disk, which is refused for a file that was scanned in place.")
     ] = Files.KEEP,
@@ -124,8 +125,8 @@ def remove_model(
 def compatible_loras(
     manager: ManagerDep,
     conditional: ConditionalDep,
-    model_id: str,
-    all: bool = False,
+    model_id: ModelId,
+    all: All = False,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
@@ -144,8 +145,8 @@ def compatible_loras(
 def compatible_checkpoints(
     manager: ManagerDep,
     conditional: ConditionalDep,
-    model_id: str,
-    all: bool = False,
+    model_id: ModelId,
+    all: All = False,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:

@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from api.access import MANAGE, READ
-from api.deps import ManagerDep
+from api.deps import ManagerDep, ModelId
 from api.problems import raises
 from api.schemas.models import ModelOut
 from registry import errors
@@ -28,7 +28,7 @@ BODY = {
     responses={200: PICTURE, **raises(errors.ModelNotFound, errors.FileMissing)},
     dependencies=[READ],
 )
-def show_preview(manager: ManagerDep, model_id: str) -> FileResponse:
+def show_preview(manager: ManagerDep, model_id: ModelId) -> FileResponse:
     """The model's preview picture; 404 when it has none."""
     # The address holds the digest where the page asks (?v=), so what it names never changes.
     path = manager.previews.path(manager.catalog.get(model_id))
@@ -36,7 +36,7 @@ def show_preview(manager: ManagerDep, model_id: str) -> FileResponse:
 
 
 @router.put("", openapi_extra=BODY, dependencies=[MANAGE], responses=raises(errors.ModelNotFound))
-async def set_preview(manager: ManagerDep, model_id: str, request: Request) -> ModelOut:
+async def set_preview(manager: ManagerDep, model_id: ModelId, request: Request) -> ModelOut:
     """The body is a PNG, JPEG or WebP file of at most 16 MiB. It is scaled down and written anew, without its metadata."""
     picture = bytearray()
     async for chunk in request.stream():
@@ -47,6 +47,6 @@ async def set_preview(manager: ManagerDep, model_id: str, request: Request) -> M
 
 
 @router.delete("", dependencies=[MANAGE], responses=raises(errors.ModelNotFound))
-def remove_preview(manager: ManagerDep, model_id: str) -> ModelOut:
+def remove_preview(manager: ManagerDep, model_id: ModelId) -> ModelOut:
     """The model has no preview any more."""
     return ModelOut.of(manager.set_preview(model_id, None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.access import MANAGE, READ
-from api.deps import ManagerDep
+from api.deps import ManagerDep, ModelId
 from api.problems import FAILURES, REFUSALS, raises
 from api.schemas.residency import ResidencyOut
 from registry import errors
@@ -20,7 +20,7 @@ def show_residency(manager: ManagerDep) -> ResidencyOut:
 
 
 @router.put("/{model_id}", dependencies=[MANAGE], responses=raises(*REFUSALS, *FAILURES))
-def load(manager: ManagerDep, model_id: str) -> ResidencyOut:
+def load(manager: ManagerDep, model_id: ModelId) -> ResidencyOut:
     """Loads a checkpoint, by id or name, before somebody waits for it."""
     manager.load(model_id)
     return ResidencyOut.of(manager.residents())
@@ -29,7 +29,7 @@ def load(manager: ManagerDep, model_id: str) -> ResidencyOut:
 @router.delete(
     "/{model_id}", dependencies=[MANAGE], responses=raises(errors.ModelNotFound, errors.NotResident, errors.WrongState)
 )
-def evict(manager: ManagerDep, model_id: str) -> ResidencyOut:
+def evict(manager: ManagerDep, model_id: ModelId) -> ResidencyOut:
     """Frees a model's memory in every tier; 409 while somebody works with it."""
     manager.evict(model_id)
     return ResidencyOut.of(manager.residents())

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.access import MANAGE, READ
-from api.deps import ManagerDep
+from api.deps import ManagerDep, ScanId
 from api.following import LastEventId, follow_row
 from api.problems import raises
 from api.schemas.installs import ScanIn, ScanList, ScanOut
@@ -34,17 +34,18 @@ def list_scans(manager: ManagerDep) -> ScanList:
 
 
 @router.get("/{scan_id}", dependencies=[READ], responses=raises(errors.ScanNotFound))
-def show_scan(manager: ManagerDep, scan_id: str) -> ScanOut:
+def show_scan(manager: ManagerDep, scan_id: ScanId) -> ScanOut:
+    """A scan as it stands."""
     return ScanOut.of(manager.scans.book.get(scan_id))
 
 
 @router.delete("/{scan_id}", dependencies=[MANAGE], responses=raises(errors.ScanNotFound, errors.WrongState))
-def cancel_scan(manager: ManagerDep, scan_id: str) -> ScanOut:
+def cancel_scan(manager: ManagerDep, scan_id: ScanId) -> ScanOut:
     """End a scan early. What it has found stays."""
     return ScanOut.of(manager.scans.cancel(scan_id))
 
 
-def existing(manager: ManagerDep, scan_id: str) -> str:
+def existing(manager: ManagerDep, scan_id: ScanId) -> str:
     """Asked before the stream starts: afterwards a 404 could no longer be answered."""
     return manager.scans.book.get(scan_id).id
 

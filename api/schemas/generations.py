@@ -31,10 +31,15 @@ MAX_IMAGE_TEXT = 48 * 2**20
 class GenerationIn(Body):
     """Everything but checkpoint and prompt may be left out: the Plan in the answer says what was used and why."""
 
-    checkpoint: str = Field(description="Id or name.")
-    prompt: str
+    checkpoint: str = Field(description="Id or name.", examples=["starter-base"])
+    prompt: str = Field(
+        description="May name LoRAs, as `<lora:name:weight>` or `<lora:name:text encoders':denoiser's>`.",
+        examples=["a red circle on a white background"],
+    )
     negative_prompt: str = ""
-    loras: list[LoraIn] = Field(default=[], max_length=64)
+    loras: list[LoraIn] = Field(
+        default=[], max_length=64, examples=[[{"model": "starter-outline-lora", "weight": 0.8}]]
+    )
     steps: int | None = None
     cfg: float | None = None
     scheduler: str | None = None

@@ -83,7 +83,10 @@ class InstallList(BaseModel):
 
 class ScanIn(Body):
     folder: str = Field(
-        description="Absolute path on the server, in a folder that may be scanned.", min_length=1, max_length=4096
+        description="Absolute path on the server, in a folder that may be scanned.",
+        min_length=1,
+        max_length=4096,
+        examples=["/models/loras"],
     )
 
 

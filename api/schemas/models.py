@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.schemas.common import NAME, PRINTED, TEXT, Body, Value
+from registry.catalog import Page
 from registry.compatibility import Fit
 from registry.fits import verdict_of
 from registry.manager import Compatible, CompatibleBases
@@ -78,10 +79,30 @@ class FileOut(BaseModel):
     blake3: str | None
 
 
+class OpenAIModel(BaseModel):
+    """As OpenAI's clients read a model in a list; `id` is what their requests call it by."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="seconds since 1970")
+    owned_by: str
+
+    @staticmethod
+    def facts_of(model: Model) -> dict[str, Any]:
+        return {"created": int(model.created_at.timestamp()), "owned_by": (model.repo_id or "").partition("/")[0]}
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        return cls(id=model.name, **cls.facts_of(model))
+
+
 class ModelDetail(ModelOut):
     digests: list[DigestOut]
     sources: list[SourceOut]
     files: list[FileOut]
+    object: Literal["model"] = "model"  # this and the next two for OpenAI's clients
+    created: int = Field(description="seconds since 1970")
+    owned_by: str
     report: dict[str, Any] = Field(
         description="The probe's answer when the model was last looked at, with its evidence."
     )
@@ -94,12 +115,23 @@ class ModelDetail(ModelOut):
             sources=[SourceOut.model_validate(s, from_attributes=True) for s in model.sources],
             files=[FileOut.model_validate(f, from_attributes=True) for f in files],
             report=report,
+            **OpenAIModel.facts_of(model),
         )
 
 
 class ModelList(BaseModel):
     models: list[ModelOut]
     next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel] = Field(description="The same models once more, for OpenAI's clients.")
+
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        return cls(
+            models=[ModelOut.of(m) for m in page.models],
+            next=page.cursor,
+            data=[OpenAIModel.of(m) for m in page.models],
+        )
 
 
 class FamilyOut(BaseModel):
@@ -122,9 +154,11 @@ class OverridesIn(Body):
         default="", description="Of the model; its file keeps the one it has."
     )
     triggers: list[Word] | None = Field(default=None, max_length=50)
-    tags: list[Word] | None = Field(default=None, max_length=50, description="Beside those that the probe gives.")
+    tags: list[Word] | None = Field(
+        default=None, max_length=50, description="Beside those that the probe gives.", examples=[["favourites"]]
+    )
     notes: Annotated[str, StringConstraints(max_length=10_000, pattern=TEXT)] | None = None
-    weight: float | None = None
+    weight: float | None = Field(default=None, examples=[0.6])
     weight_min: float | None = Field(default=None, description="The weights between which it works, both or neither.")
     weight_max: float | None = None
     steps: int | None = None

@@ -9,6 +9,7 @@ from registry.catalog import Catalog
 from registry.compatibility import Fit
 from registry.generation.jobs import Generation, Job, Picture
 from registry.generation.planning import Planner, Preview
+from registry.generation.previewing import Wanted, never
 from registry.generation.queue import GenerationQueue
 from registry.measures import Measures
 from registry.models import Model
@@ -50,7 +51,7 @@ class Generator:
     def reference(self, checkpoint: Model) -> CheckpointRef:
         return self._planner.reference(checkpoint)
 
-    def submit(self, request: GenerationRequest, *, previews: bool = False) -> Job:
+    def submit(self, request: GenerationRequest, *, previews: Wanted = never) -> Job:
         """What can be seen to be wrong with it is raised here and now; QueueFull when too many wait."""
         plan, work, hashes = self._planner.resolve(request)
         return self.queue.submit(Job(plan, work, hashes, previews=previews))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -14,14 +13,12 @@ from typing import Any
 
 from registry.backends import GenerationJob, Step
 from registry.errors import Cancelled, ModelshelfError
+from registry.generation.previewing import Wanted, never
 from registry.generation.scheduling import Affinity
 from registry.models import new_id
 from registry.pictures import png_bytes
 from registry.plans import Plan
 from registry.tables import now
-
-PREVIEW_SECONDS = 0.25
-"""At most four previews a second: more than that nobody sees, and each is a PNG to encode beside the denoising."""
 
 
 class State(StrEnum):
@@ -63,11 +60,11 @@ class Event:
 class Job:
     """One generation, from the moment it is asked for. Callable from any thread; only the queue's worker moves it on.
 
-    `work` is what the backend gets, `hashes` what the pictures will say about the models, `previews` whether to show the picture in the
+    `work` is what the backend gets, `hashes` what the pictures will say about the models, `previews` when to show the picture in the
     making.
     """
 
-    def __init__(self, plan: Plan, work: GenerationJob, hashes: Mapping[str, str], *, previews: bool = False) -> None:
+    def __init__(self, plan: Plan, work: GenerationJob, hashes: Mapping[str, str], *, previews: Wanted = never) -> None:
         self.id = new_id()
         self.plan = plan
         self.work = replace(work, holder=f"generation {self.id}")
@@ -76,7 +73,6 @@ class Job:
         self.done, self.total = 0, 0
         self.cancelling = False
         self._previews = previews
-        self._shown = 0.0
         self._lock = Lock()
         self._state = State.QUEUED
         self._error: ModelshelfError | None = None
@@ -151,8 +147,7 @@ class Job:
             raise Cancelled("The generation was cancelled.")
         self.done, self.total = step.done, step.total
         self._tell("step", {"done": step.done, "total": step.total})
-        if self._previews and step.done < step.total and time.monotonic() - self._shown >= PREVIEW_SECONDS:
-            self._shown = time.monotonic()
+        if step.done < step.total and self._previews(step):
             images = [b64encode(png_bytes(image)).decode() for image in step.preview()]
             self._tell("preview", {"done": step.done, "total": step.total, "images": images})
 

@@ -10,6 +10,7 @@ import pytest
 from api.problems import STATUS, status_of
 from registry import errors
 from registry.errors import ModelshelfError
+from tests.api.errors_page import PAGE, page
 
 
 def tree(cls: type[ModelshelfError] = ModelshelfError) -> Iterator[type[ModelshelfError]]:
@@ -43,9 +44,12 @@ def test_the_nearest_class_in_the_tree_decides(cls: type[ModelshelfError], statu
 
 def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
     drawn = dict(re.findall(r"(?:├──|└──) (\w+) {2,}([a-z_]+)  ", errors.__doc__ or ""))
-    assert {cls.__name__: cls.code for cls in tree() if cls.__name__ in drawn} == drawn
-    named = set(re.findall(r"(?:├──|└──) (\w+)", errors.__doc__ or ""))
-    assert named | {"ModelshelfError"} == {cls.__name__ for cls in tree()}
+    assert drawn | {"ModelshelfError": "error"} == {cls.__name__: cls.code for cls in tree()}
+    assert errors.meanings().keys() == {cls.code for cls in tree()}
+
+
+def test_every_code_is_documented_as_it_is() -> None:
+    assert PAGE.read_text() == page(), "`python -m tests.api.errors_page` writes it anew"
 
 
 def test_the_table_names_only_errors_of_the_tree() -> None:

@@ -6,9 +6,11 @@ import io
 import json
 from dataclasses import replace
 
+import pytest
 from PIL import Image
+from sd_parsers import ParserManager
 
-from registry.pictures import encode_png, infotext
+from registry.pictures import Format, encode_png, infotext, transcode
 from registry.recipes import Origin, Plan, PlannedAdapter, Sourced
 
 
@@ -42,7 +44,8 @@ def test_infotext_is_the_one_that_webui_readers_know() -> None:
         "a red circle <lora:outline:0.8> <lora:fast, really:1>",
         "Negative prompt: blue",
         "Steps: 4, Sampler: LCM, CFG scale: 1, Seed: 6, Size: 64x48, Model hash: 0123456789, Model: base, "
-        'Lora hashes: "outline: fedcba987654, fast, really: aaaaaaaaaaaa", Version: modelshelf',
+        'Lora hashes: "outline: fedcba987654, fast, really: aaaaaaaaaaaa", Version: modelshelf, '
+        'Hashes: {"model": "0123456789", "lora:outline": "fedcba987654", "lora:fast, really": "aaaaaaaaaaaa"}',
     ]
 
 
@@ -57,3 +60,14 @@ def test_a_png_carries_text_and_plan() -> None:
     assert png.text["parameters"] == infotext(PLAN, 6, HASHES)  # type: ignore[attr-defined]
     plan = json.loads(png.text["modelshelf"])  # type: ignore[attr-defined]
     assert (plan["seed"], plan["adapters"][0]["weight"]["value"]) == (6, 0.8)
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpeg", "webp"])
+def test_in_every_format_the_text_is_there(file_format: Format) -> None:
+    made = transcode(encode_png(Image.new("RGB", (64, 48)), PLAN, 6, HASHES), file_format, 90)
+    picture = Image.open(io.BytesIO(made))
+    assert (picture.format, picture.size) == (file_format.upper(), (64, 48))
+    read = ParserManager().parse(picture)
+    assert read is not None
+    assert read.samplers[0].parameters["seed"] == "6"
+    assert read.metadata["Hashes"]["lora:fast, really"] == "aaaaaaaaaaaa"

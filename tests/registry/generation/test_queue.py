@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from registry.backends import Step
 from registry.errors import Cancelled, GenerationNotFound, InvalidRequest, OutOfMemory, QueueFull, WrongState
-from registry.generation import Generator, Job, State, jobs, queue
+from registry.generation import Generator, Job, State, queue
+from registry.generation.previewing import Wanted, evenly, never, throttled
 from registry.plans import AdapterRequest, GenerationRequest
 from tests.registry.backends.painter import Painter
 
 WAIT = 30  # seconds, for what should take none
 
 
-def ask(generator: Generator, prompt: str = "a cat", *, previews: bool = False, **more: Any) -> Job:
+def ask(generator: Generator, prompt: str = "a cat", *, previews: Wanted = never, **more: Any) -> Job:
     request = GenerationRequest(**{"checkpoint": "tiny", "prompt": prompt, "steps": 3, "seed": 5, **more})
     return generator.submit(request, previews=previews)
 
@@ -61,11 +63,16 @@ def test_a_job_s_life(generator: Generator, gate: Semaphore) -> None:
     assert generator.queue.get(job.id) is job
 
 
-def test_previews_come_only_when_asked_for_and_only_the_newest_is_kept(
-    generator: Generator, gate: Semaphore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "PREVIEW_SECONDS", 0.0)
-    job = ask(generator, previews=True, steps=4, n=2)
+@pytest.mark.parametrize(
+    ("wanted", "steps", "shown"),
+    [(never, 6, []), (evenly(2), 6, [2, 4]), (evenly(3), 2, [1]), (evenly(0), 6, []), (throttled(3600), 6, [1])],
+)
+def test_when_a_preview_is_due(wanted: Wanted, steps: int, shown: list[int]) -> None:
+    assert [done for done in range(1, steps) if wanted(Step(done, steps, tuple))] == shown
+
+
+def test_previews_come_only_when_asked_for_and_only_the_newest_is_kept(generator: Generator, gate: Semaphore) -> None:
+    job = ask(generator, previews=throttled(0), steps=4, n=2)
     for step in (1, 2, 3):
         gate.release()
         after(job, "step", step)

@@ -1,0 +1,64 @@
+"""Upkeep over many models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, Field
+
+from api.problems import Problem, told
+from api.schemas.common import Body
+from registry.tasks import Kind, Task
+
+
+class TaskIn(Body):
+    kind: Kind = Field(
+        description="verify: read every byte again; check-updates: ask the Hub; update: install what is newer there; load: checkpoints.",
+        examples=["check-updates"],
+    )
+    models: list[str] = Field(
+        default=[], max_length=1000, description="Ids or names; none: all models.", examples=[["starter-base"]]
+    )
+
+
+class FindingOut(BaseModel):
+    model_id: str
+    name: str
+    outcome: str
+    reason: str
+
+
+class TaskOut(BaseModel):
+    id: str
+    kind: Kind
+    state: str = Field(description="queued, running, succeeded, failed or cancelled")
+    done: int = Field(description="Models, of `total`.")
+    total: int
+    counts: dict[str, int] = Field(
+        description="Outcome -> models: whole, hashed, damaged, missing, unreadable; current, newer, gone, unknown, updated, failed; "
+        "loaded."
+    )
+    findings: list[FindingOut] = Field(description="What is not as it should be or has changed, a thousand at most.")
+    error: Problem | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        return cls(
+            id=task.id,
+            kind=task.kind,
+            state=task.state,
+            done=task.done,
+            total=task.total,
+            counts=dict(task.counts),
+            findings=[FindingOut.model_validate(found, from_attributes=True) for found in task.findings],
+            error=told(task.error) if task.error else None,
+            created_at=task.created_at,
+            updated_at=task.updated_at,
+        )
+
+
+class TaskList(BaseModel):
+    tasks: list[TaskOut]

@@ -1,0 +1,48 @@
+"""What the tasks of registry/tasks.py do with each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from registry import upkeep
+from registry.errors import ModelshelfError
+from registry.models import Model
+from registry.tasks import Finding, Kind, Work
+from registry.updates import Change
+
+if TYPE_CHECKING:
+    from registry.manager import Manager
+
+
+def works(manager: Manager) -> Mapping[Kind, Work]:
+    def verify(models: Iterable[Model]) -> Iterator[Finding]:
+        for found in manager.upkeep.verify(models):
+            fine = found.state in (upkeep.State.WHOLE, upkeep.State.HASHED)
+            reason = ", ".join(name for name in found.files if name)
+            yield Finding(found.model.id, found.model.name, found.state, reason, notable=not fine)
+
+    def check_updates(models: Iterable[Model]) -> Iterator[Finding]:
+        for found in manager.updates(models):
+            current = found.change is Change.CURRENT
+            yield Finding(found.model.id, found.model.name, found.change, found.reason, notable=not current)
+
+    def update(models: Iterable[Model]) -> Iterator[Finding]:
+        for found in manager.updates(models):
+            if found.change is not Change.NEWER:
+                current = found.change is Change.CURRENT
+                yield Finding(found.model.id, found.model.name, found.change, found.reason, notable=not current)
+                continue
+            try:
+                new = manager.fetch_update(found)
+            except ModelshelfError as error:
+                yield Finding(found.model.id, found.model.name, "failed", error.message)
+            else:
+                yield Finding(new.id, new.name, "updated", found.reason)
+
+    def load(models: Iterable[Model]) -> Iterator[Finding]:
+        for model in models:
+            manager.load(model.id)
+            yield Finding(model.id, model.name, "loaded")
+
+    return {Kind.VERIFY: verify, Kind.CHECK_UPDATES: check_updates, Kind.UPDATE: update, Kind.LOAD: load}
