@@ -138,9 +138,10 @@ const panel = (name, ...content) => el("section", { class: "panel" }, el("h2", {
 
 function evidence({ family, kind, report }) {
   const isLcm = kind === "lcm_lora";
+  const apart = new Set(report.traits.flatMap((t) => t.evidence).map((e) => JSON.stringify(e)));
   return panel(`Why ${family}? Why ${kindName(kind)}?`,
     el("p", {}, report.reason),
-    evidenceTable("Evidence", report.evidence),
+    evidenceTable("Evidence", report.evidence.filter((e) => !apart.has(JSON.stringify(e)))),
     report.traits.map((t) => el("details", { open: isLcm && t.name === "lcm" },
       el("summary", {}, `Is it made for few steps (${t.name})? ${Math.round(t.confidence * 100)} % sure${t.confidence < 0.5 ? ", which is too little" : ""}`),
       evidenceTable(`Evidence for ${t.name}`, t.evidence))));

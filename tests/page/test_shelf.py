@@ -54,7 +54,7 @@ def test_a_models_page_tells_why_and_is_edited_in_place(page: Page, stand: Stand
     expect(page.get_by_role("heading", level=1)).to_have_text("starter-outline-lora")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     model = stand.get("/v1/models/starter-outline-lora").json()
-    evidence = page.get_by_role("region", name="Evidence")
+    evidence = page.locator(".panel", has_text="Why sd-1? Why LoRA?")
     for fact in model["report"]["evidence"]:
         expect(evidence).to_contain_text(fact["expected"])
     for digest in (model["blake3"], model["sha256"], model["autov3"]):
