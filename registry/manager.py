@@ -69,7 +69,7 @@ class Manager:
         self.previews = Previews(settings.root / ".previews")
         self.fits = Fits(self._engine, self.catalog)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
-        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
+        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester, self.previews, settings.downloads)
         self.installs = InstallBook(self._engine)
         self.tokens = Tokens(self._engine)
         self._worker = Worker(
