@@ -77,7 +77,7 @@ class Manager:
         self.previews = Previews(settings.root / ".previews")
         self.fits = Fits(self._engine, self.catalog)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
-        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
+        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester, self.previews, settings.downloads)
         self.measures = Measures()
         self.installs = InstallBook(self._engine, self.measures)
         self.tokens = Tokens(self._engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,11 +49,15 @@ class Previews:
         """Digest of a picture that lies beside a model, read when somebody first asks for it. Raises FileMissing, InvalidRequest."""
         try:
             stamp = (picture, picture.stat().st_mtime_ns)
-            if stamp not in self._read:
+            if stamp not in self._read or not self._path(self._read[stamp]).is_file():
                 self._read[stamp] = self.store(read_some(picture, MAX_BYTES))
         except OSError as error:
             raise FileMissing(f"{picture} cannot be read: {error.strerror}.", file=str(picture)) from error
         return self._read[stamp]
+
+    def unused(self, digests: Collection[str]) -> list[Path]:
+        """Files of pictures other than these, and half-written ones."""
+        return [path for path in sorted(self._folder.glob("*.*")) if path.suffix != ".webp" or path.stem not in digests]
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.webp"

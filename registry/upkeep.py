@@ -12,10 +12,13 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, 
 from probes import TAKEN
 from registry.catalog import Catalog
 from registry.installs.hashing import Digests
-from registry.models import Model
-from registry.rows import DIGEST, FIT, MODEL, read
+from registry.models import PICTURE, Model
+from registry.previews import Previews
+from registry.rows import DIGEST, FIT, MODEL, read, table_of
 from registry.scans.digesting import Digester, hash_model
-from registry.tables import now
+from registry.tables import Install, OverrideRow, StatementRow, now
+
+INSTALL, OVERRIDE, STATEMENT = table_of(Install), table_of(OverrideRow), table_of(StatementRow)
 
 
 class State(StrEnum):
@@ -45,7 +48,8 @@ class Duplicates(NamedTuple):
 
 
 class Waste(NamedTuple):
-    """What nothing refers to. `files`: in modelshelf's own folders, with their bytes; `verdicts`: on structures that no model has."""
+    """What nothing refers to. `files`: in modelshelf's own folders, with their bytes: models, partial downloads, pictures. `verdicts`: on
+    structures that no model has."""
 
     files: tuple[tuple[Path, int], ...]
     verdicts: int
@@ -56,7 +60,11 @@ class Waste(NamedTuple):
 
 
 class Upkeep:
-    def __init__(self, engine: Engine, catalog: Catalog, digester: Digester) -> None:
+    def __init__(
+        self, engine: Engine, catalog: Catalog, digester: Digester, previews: Previews, downloads: Path
+    ) -> None:
+        self._previews = previews
+        self._downloads = downloads
         self._engine = engine
         self._catalog = catalog
         self._digester = digester
@@ -106,19 +114,31 @@ class Upkeep:
         return sorted(kept, key=lambda group: (-group.models[0].size, group.digest))
 
     def waste(self) -> Waste:
-        """Nothing is removed. Only modelshelf's own folders are looked through, `<root>/<kind>/`; never a scanned one."""
+        """Nothing is removed. Only modelshelf's own folders are looked through; never a scanned one."""
         root = self._catalog.root
         with self._engine.connect() as connection:
             known = {root / path for path in connection.execute(select(MODEL.c.path)).scalars()}
+            needed = set(connection.execute(select(INSTALL.c.staging)).scalars())
+            shown = {
+                *connection.execute(select(OVERRIDE.c.value).where(OVERRIDE.c.name == "preview")).scalars(),
+                *connection.execute(select(STATEMENT.c.value).where(STATEMENT.c.name == PICTURE)).scalars(),
+            }
             verdicts = connection.execute(select(func.count()).select_from(FIT).where(_forsaken())).scalar_one()
         stray = [
             path for kind in sorted(TAKEN) for path in _files(root / kind) if known.isdisjoint((path, *path.parents))
         ]
+        partial = [
+            path
+            for folder in sorted(self._downloads.glob("*/"))
+            if folder.name not in needed | {"locks"}
+            for path in _files(folder)
+        ]
+        stray += [*partial, *self._previews.unused(shown)]
         return Waste(tuple((path, path.stat().st_size) for path in stray), verdicts)
 
     def remove(self, waste: Waste) -> None:
         """What `waste` found, and the folders that are empty then. Raises OSError where a file cannot be removed."""
-        shelves = [self._catalog.root / kind for kind in TAKEN]
+        shelves = [*(self._catalog.root / kind for kind in TAKEN), self._downloads, self._catalog.root]
         for path, _ in waste.files:
             path.unlink(missing_ok=True)
             for folder in path.parents:
