@@ -28,6 +28,8 @@ FAMILY_SAMPLER: dict[str, dict[str, Any]] = {
     "sd-1": {"scheduler": "pndm", "steps": 25, "cfg": 7.5},
     "sd-2": {"scheduler": "ddim", "steps": 25, "cfg": 7.5},
     "sdxl": {"scheduler": "euler", "steps": 25, "cfg": 5.0},
+    "sd-3": {"scheduler": "euler", "steps": 28, "cfg": 7.0},
+    "flux-1": {"scheduler": "euler", "steps": 28, "cfg": 3.5},
 }
 ANY_SAMPLER: dict[str, Any] = {"scheduler": "euler", "steps": 25, "cfg": 7.0}
 STRENGTH = 0.75
