@@ -25,10 +25,12 @@ from registry.weights.overlay import Slot, Wearer
 class Pipeline:
     """`text_to_image` and `image_to_image` are diffusers' pipelines over the same `modules`, which are the bundle's own memory.
 
+    `compiler`: torch's name for what compiles the denoiser, whose weights then stay at their addresses.
+
     Raises NotGenerable: the tensors are not those of the configuration, or the denoiser takes more than a prompt gives.
     """
 
-    def __init__(self, bundle: Bundle, config: PipelineConfig) -> None:
+    def __init__(self, bundle: Bundle, config: PipelineConfig, compiler: str | None = None) -> None:
         config.refuse_extra_inputs()
         self.bundle = bundle
         self.config = config
@@ -43,7 +45,9 @@ class Pipeline:
         self.slots: dict[str, Slot] = {}
         for component, module in self.modules.items():
             self.slots |= _bind(component, module, bundle, config.unused)
-        self.wearer = Wearer(bundle, self.slots)
+        self.wearer = Wearer(bundle, self.slots, stable=compiler is not None)
+        if compiler is not None:
+            self.modules[config.layout.denoiser].compile(backend=compiler)
         self.tokenizers = {name: _tokenizer(ref, self.kind.tokenizer(name)) for name, ref in config.tokenizers.items()}
         self.text_to_image = self._assemble(self.kind.text_to_image)
 
