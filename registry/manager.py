@@ -112,6 +112,7 @@ class Manager:
             host_bytes=_gib(settings.host_memory_gib),
             keep_alive=None if settings.keep_alive_minutes is None else settings.keep_alive_minutes * 60,
             batch=settings.batch,
+            compile=settings.compile,
         )
         return load_backend(settings.backend, options)
 

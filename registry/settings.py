@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Most pictures denoised in one pass; 1 makes each bit for bit the one that its seed gives alone. Unset: 4.",
     )
+    compile: str | None = Field(
+        default=None,
+        description="Compiler for the denoiser, a `torch.compile` backend: `inductor`, `cudagraphs`. The first picture of each size then "
+        "takes minutes, the others less. Unset: none.",
+    )
     queue: int = Field(
         default=64, ge=1, description="Generations that may wait; beyond it a request is answered 429 with Retry-After."
     )
