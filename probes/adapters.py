@@ -164,6 +164,12 @@ class Adapter:
         return frozenset(m.rank for m in self.modules if m.rank is not None)
 
     @cached_property
+    def layers(self) -> tuple[Module, ...]:
+        """The denoiser's modules without normalisations, biases and tables, of which ComfyUI's extraction and LightX2V write
+        whole differences beside the layers' factors."""
+        return tuple([m for m in self.denoiser if m.kind != NORM])
+
+    @cached_property
     def components(self) -> frozenset[str]:
         return frozenset([m.component for m in self.modules])
 
@@ -389,10 +395,12 @@ def _factor(parts: Mapping[str, Shape], name: str) -> Shape | None:
 
 
 def _full(parts: Mapping[str, Shape]) -> _Made | None:
+    """The whole difference of a layer; of a bias alone, a normalisation or a table ([1, 6, width]), which have no input, it
+    counts as NORM."""
     shape = parts.get("diff", ())
-    if not shape:
-        return None if "bias" not in parts else (None, _axis(parts["bias"], 0), None, (), "")
-    return (shape[1] if len(shape) > 1 else None), shape[0], None, shape[2:], ("" if len(shape) > 1 else NORM)
+    if len(shape) in (2, 4, 5):
+        return shape[1], shape[0], None, shape[2:], ""
+    return None, _axis(shape or parts.get("bias", ()), 0), None, (), NORM
 
 
 def _glora(parts: Mapping[str, Shape]) -> _Made | None:

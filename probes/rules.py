@@ -293,7 +293,7 @@ class Paths:
 
     def check(self, subject: Subject) -> Evidence:
         fits = re.compile(self.pattern).match  # re keeps compiled patterns
-        stranger = next((m.path for m in subject.adapter.denoiser if not fits(m.path)), None)
+        stranger = next((m.path for m in subject.adapter.layers if not fits(m.path)), None)
         return Evidence(
             "paths", stranger is None, stranger, f"module names of {self.name}", "foreign" if stranger else "all fit"
         )
@@ -326,7 +326,9 @@ class Fits:
     architecture: Architecture
 
     def check(self, subject: Subject) -> Evidence:
-        name, modules = self.architecture.name, subject.adapter.denoiser
+        name, modules = self.architecture.name, subject.adapter.layers
+        if not modules:
+            return Evidence("fits", False, None, f"layers of {name}", "no layer is adapted")
         layers = _naming(self.architecture, modules)
         for module in modules:
             layer = layers.get(module.path)
@@ -378,10 +380,10 @@ class Covers:
             exceeds = Exceeds(self.architecture).check(subject)
             if exceeds.ok:
                 return exceeds
-        paths = {m.path for m in subject.adapter.denoiser}
+        paths = {m.path for m in subject.adapter.layers}
         sort = self.architecture.sort
         sorts = set(map(sort, paths))
-        layers = _naming(self.architecture, subject.adapter.denoiser)
+        layers = _naming(self.architecture, subject.adapter.layers)
         missing = next((path for path in layers if sort(path) in sorts and path not in paths), None)
         if self.beyond:
             return Evidence(

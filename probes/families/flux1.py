@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probes.adapters import TEXT
 from probes.families.flux2 import SIZES as FLUX2
-from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
+from probes.families.transformer import JOINT, ROOTS, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.report import Kind
 from probes.rules import AdapterOf, AdapterWidth, Blocks, Claimed, Covers, Encoders, Fits, Has, Width, Without
 from probes.signature import ChannelVariants, Signature
@@ -92,6 +92,18 @@ SIGNATURES = (
         )
         for guided, normal in ((Has, "dev"), (Without, "schnell"))
     ),
+    *(
+        Signature(
+            Kind.CHECKPOINT, "flux-1", "nunchaku",
+            (
+                Has("single_transformer_blocks.0.norm.linear.qweight"), Has("transformer_blocks.0.mlp_context_fc1.qweight"),
+                Width("x_embedder.weight", 64, 128, 384), Width("context_embedder.weight", 4096), *_DIFFUSERS[-2:],
+                guided("time_text_embed.guidance_embedder.linear_1.weight"),
+            ),
+            ROOTS, ChannelVariants("x_embedder.weight", {64: normal, **_PICTURES}), prediction_type="flow",
+        )
+        for guided, normal in ((Has, "dev"), (Without, "schnell"))
+    ),  # SVDQuant: four bits and a low-rank rest, attention fused
     lora("flux-1", FLUX1, _ENCODERS, Claimed("chroma", wanted=False), Covers(KLEIN, beyond=True)),
     *(
         Signature(

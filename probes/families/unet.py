@@ -32,15 +32,18 @@ LDM_VARIANTS = ChannelVariants(
 )
 DIFFUSERS_VARIANTS = ChannelVariants("conv_in.weight", LDM_VARIANTS.names)
 
+_RESNET = r"(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2)"
+_RESNET_LDM = r"(in_layers_[02]|out_layers_[03]|emb_layers_1|skip_connection|op)"
+_ATTENTION = r"(proj_in|proj_out|norm|transformer_blocks_\d+_.+)"
 MODULE_NAMES = (
-    r"((down|up)_blocks_\d+_(attentions_\d+_(proj_in|proj_out|norm|transformer_blocks_\d+_.+)"
-    r"|resnets_\d+_(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2)|(down|up)samplers_0_conv)"
-    r"|mid_block_(attentions_0_(proj_in|proj_out|norm|transformer_blocks_\d+_.+)"
-    r"|resnets_\d_(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2))"
-    r"|conv_in|conv_out|conv_norm_out|time_embedding_(linear_[12]|cond_proj)|add_embedding_linear_[12])$"
+    rf"((down|up)_blocks_\d+_(attentions_\d+_{_ATTENTION}|resnets_\d+_{_RESNET}|(down|up)samplers_0_conv)"
+    rf"|mid_block_(attentions_0_{_ATTENTION}|resnets_\d_{_RESNET})"
+    r"|conv_in|conv_out|conv_norm_out|time_embedding_(linear_[12]|cond_proj)|add_embedding_linear_[12]"
+    rf"|(input|output)_blocks_\d+_(0_0|0_{_RESNET_LDM}|1_{_ATTENTION}|[12]_conv)"
+    rf"|middle_block_(1_{_ATTENTION}|[02]_{_RESNET_LDM})"
+    r"|input_blocks_0_0|out_[02]|time_embed_[02]|label_emb_0_[02])$"
 )
-"""diffusers' names of the UNet's layers, flattened; motion modules, cameras and other insertions have others."""
-
+"""diffusers' and LDM's names of the UNet's layers, flattened; motion modules, cameras and other insertions have others."""
 
 _POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")
 
