@@ -18,6 +18,13 @@ from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, insert_n
 from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, SeenRow, StatementRow, TagRow, now
 
 
+class Held(NamedTuple):
+    """A model's file. `managed`: modelshelf's own; to any other the user's programs may write at any time."""
+
+    path: Path
+    managed: bool
+
+
 class Entry(NamedTuple):
     """A model with what only few want to read: the probe's report and the single files."""
 
@@ -143,15 +150,18 @@ class Catalog:
             rows = connection.execute(query).mappings().all()
         return [ModelFile(**{name: row[name] for name in ModelFile.__slots__}) for row in rows]
 
-    def holding(self, sha256: str) -> Path | None:
-        """A file on disk whose bytes had this digest when they were hashed: a whole model, or one of a folder's."""
+    def holding(self, sha256: str) -> Held | None:
+        """A file on disk whose bytes had this digest when they were hashed: a whole model or one of a folder's, best the shelf's own."""
         file = table_of(FileRow)
         query = (
-            select(MODEL.c.path, file.c.path).join(file, file.c.model_id == MODEL.c.id).where(file.c.sha256 == sha256)
+            select(MODEL.c.path, file.c.path, MODEL.c.managed)
+            .join(file, file.c.model_id == MODEL.c.id)
+            .where(file.c.sha256 == sha256)
+            .order_by(MODEL.c.managed.desc())
         )
         with self._engine.connect() as connection:
-            found = (self.root / model / inside for model, inside in connection.execute(query))
-            return next((path for path in found if path.is_file()), None)
+            held = (Held(self.root / model / inside, managed) for model, inside, managed in connection.execute(query))
+            return next((one for one in held if one.path.is_file()), None)
 
     def path(self, model: Model) -> Path:
         """Absolute path of a model's file or folder."""

@@ -170,6 +170,30 @@ def test_a_file_on_the_shelf_that_was_damaged_is_not_taken(manager: Manager, she
     assert hash_file(copy) == hash_file(base / "vae/diffusion_pytorch_model.safetensors")
 
 
+def test_what_the_users_programs_may_write_to_is_copied_and_never_written_to(
+    manager: Manager, hub: LoopbackHub, shelf: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(STARTER / "modelshelf/starter-base", shelf / "modelshelf/starter-base"))
+    mine = Path(shutil.copytree(base, tmp_path / "mine/base"))
+    (base / "tokenizer/tokenizer_config.json").write_text('{"model_max_length": 78}')
+    manager.scans.scan(mine.parent)
+    list(manager.scans.digester.hash_all())
+    unet = mine / "unet/diffusion_pytorch_model.safetensors"
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    (mine / vae).write_bytes(b"other")
+    hub.faults[f"modelshelf/starter-base/{vae}"] = Fault(corrupt=True)
+    with pytest.raises(DigestMismatch):
+        manager.install("modelshelf/starter-base")
+    [staged] = manager.settings.downloads.glob("*/model/unet/*.safetensors")
+    assert hash_file(staged) == hash_file(unet)
+    assert not staged.samefile(unet)
+    unet.write_bytes(written := unet.read_bytes()[:-1] + b"!")  # in place, as many programs write
+    hub.faults.clear()
+    model = manager.install("modelshelf/starter-base")
+    assert [v.state for v in manager.upkeep.verify([model])] == ["whole"]
+    assert unet.read_bytes() == written
+
+
 class TestSeveralModels:
     """A source that holds more than one file: what they are decides, not their names."""
 
