@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, String, cast, delete, func, insert, o
 
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.placed import disown, own
 from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, insert_new, read, rows_of, table_of, write
 from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, SeenRow, StatementRow, TagRow, now
@@ -186,8 +187,10 @@ class Catalog:
 
     def add_many(self, entries: Iterable[Entry]) -> None:
         """All or none."""
+        entries = list(entries)
         with self.writing() as connection:
             write(connection, [rows_of(*entry) for entry in entries])
+            own(connection, (entry.model.id for entry in entries if entry.model.managed))
 
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
         """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""
@@ -275,11 +278,17 @@ class Catalog:
         with self.writing() as connection:
             connection.execute(delete(seen).where(seen.c.model_id == model.id))
             connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**columns))
+            own(connection, [model.id])
 
     def remove(self, model: Model) -> None:
         """Forget a model; its file is not touched."""
         with self.writing() as connection:
             connection.execute(delete(MODEL).where(MODEL.c.id == model.id))
+
+    def disown(self, path: str) -> None:
+        """What modelshelf had at this `model.path` is off the disk."""
+        with self.writing() as connection:
+            disown(connection, path)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -311,6 +311,7 @@ class Manager:
         )  # first: a file that nobody knows is found by `gc`, a model without its file fails later
         if files:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            self.catalog.disown(model.path)
 
     # -- upkeep in the background
     def submit_task(self, kind: TaskKind, references: Sequence[str] = ()) -> Task:

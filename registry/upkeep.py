@@ -13,6 +13,7 @@ from probes import TAKEN
 from registry.catalog import Catalog
 from registry.installs.hashing import Digests
 from registry.models import Model
+from registry.placed import disown, is_stray, stray
 from registry.rows import DIGEST, FIT, MODEL, read
 from registry.scans.digesting import Digester, hash_model
 from registry.tables import now
@@ -45,7 +46,7 @@ class Duplicates(NamedTuple):
 
 
 class Waste(NamedTuple):
-    """What nothing refers to. `files`: in modelshelf's own folders, with their bytes; `verdicts`: on structures that no model has."""
+    """What nothing refers to. `files`: that modelshelf put on its shelf, with their bytes; `verdicts`: on structures that no model has."""
 
     files: tuple[tuple[Path, int], ...]
     verdicts: int
@@ -106,22 +107,25 @@ class Upkeep:
         return sorted(kept, key=lambda group: (-group.models[0].size, group.digest))
 
     def waste(self) -> Waste:
-        """Nothing is removed. Only modelshelf's own folders are looked through, `<root>/<kind>/`; never a scanned one."""
+        """Nothing is removed. What modelshelf did not put there itself is the user's, wherever it lies."""
         root = self._catalog.root
         with self._engine.connect() as connection:
-            known = {root / path for path in connection.execute(select(MODEL.c.path)).scalars()}
+            files = tuple((root / path, (root / path).stat().st_size) for path in stray(connection, root))
             verdicts = connection.execute(select(func.count()).select_from(FIT).where(_forsaken())).scalar_one()
-        stray = [
-            path for kind in sorted(TAKEN) for path in _files(root / kind) if known.isdisjoint((path, *path.parents))
-        ]
-        return Waste(tuple((path, path.stat().st_size) for path in stray), verdicts)
+        return Waste(files, verdicts)
 
     def remove(self, waste: Waste) -> None:
-        """What `waste` found, and the folders that are empty then. Raises OSError where a file cannot be removed."""
-        shelves = [self._catalog.root / kind for kind in TAKEN]
-        for path, _ in waste.files:
-            path.unlink(missing_ok=True)
-            for folder in path.parents:
+        """What `waste` found and still is waste, and the folders that are empty then. Raises OSError where a file cannot be removed."""
+        root = self._catalog.root
+        shelves = [root / kind for kind in TAKEN]
+        for file, _ in waste.files:
+            path = file.relative_to(root).as_posix()
+            with self._catalog.writing() as connection:  # nobody records a model meanwhile
+                if not is_stray(connection, root, path):
+                    continue
+                file.unlink()
+                disown(connection, path)
+            for folder in file.parents:
                 if folder in shelves or any(folder.iterdir()):
                     break
                 folder.rmdir()
@@ -143,10 +147,6 @@ def _forsaken() -> ColumnElement[bool]:
     """Verdicts of which one side is no model's structure any more."""
     sides = (FIT.c.checkpoint, FIT.c.adapter)
     return or_(*(not_(exists(select(MODEL.c.id).where(MODEL.c.structure == side).correlate(FIT))) for side in sides))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _digest(digests: Digests | None) -> str | None:
