@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "placed_files"
-down_revision = "installs_4"
+down_revision = "tokens_1"
 
 CODE_POINTS = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 

@@ -7,6 +7,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -26,6 +27,7 @@ from registry.errors import (
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
+from registry.models import Model
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import State
@@ -192,6 +194,29 @@ def test_what_the_users_programs_may_write_to_is_copied_and_never_written_to(
     model = manager.install("modelshelf/starter-base")
     assert [v.state for v in manager.upkeep.verify([model])] == ["whole"]
     assert unet.read_bytes() == written
+
+
+@pytest.mark.parametrize("repository", [OUTLINE, "modelshelf/starter-base"])
+def test_what_somebody_puts_where_it_would_lie_is_not_replaced(
+    manager: Manager, shelf: Path, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(STARTER / repository, shelf / repository, dirs_exist_ok=True)
+    add, put = manager.catalog.add, list[Path]()
+
+    def put_there(model: Model, *more: Any) -> Model:
+        path = manager.settings.root / model.path
+        put.append(path if path.suffix else path / "notes.txt")
+        write(put[0], b"mine")
+        return add(model, *more)
+
+    monkeypatch.setattr(manager.catalog, "add", put_there)
+    with pytest.raises(ModelshelfError):
+        manager.install(repository)
+    assert put[0].read_bytes() == b"mine"
+    assert manager.catalog.list() == []
+    assert manager.upkeep.waste().files == ()
+    monkeypatch.undo()
+    assert manager.catalog.is_whole(manager.install(repository))
 
 
 class TestSeveralModels:
