@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,7 +22,7 @@ class Previews:
     """`folder` holds one WebP file a picture; `Model.preview` names it, or the file beside the model that it is made of."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._read: dict[tuple[Path, int], str] = {}  # path and time of pictures beside models -> digest
 
     def store(self, picture: bytes) -> str:
@@ -55,12 +54,12 @@ class Previews:
             raise FileMissing(f"{picture} cannot be read: {error.strerror}.", file=str(picture)) from error
         return self._read[stamp]
 
-    def unused(self, digests: Collection[str]) -> list[Path]:
-        """Files of pictures other than these, and half-written ones."""
-        return [path for path in sorted(self._folder.glob("*.*")) if path.suffix != ".webp" or path.stem not in digests]
+    def files(self) -> list[Path]:
+        """Every picture's, and half-written ones."""
+        return sorted(self.folder.glob("*.*"))
 
     def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.webp"
+        return self.folder / f"{digest}.webp"
 
 
 def read_some(path: Path, limit: int) -> bytes:

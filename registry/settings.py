@@ -199,6 +199,11 @@ class Settings(BaseSettings):
         return f"http://{host}:{self.port}"
 
     @property
+    def reachable(self) -> tuple[Path, ...]:
+        """Folders on this machine that may be asked for over the network."""
+        return (self.root, *self.allowed_folders)
+
+    @property
     def downloads(self) -> Path:
         """Unfinished downloads: on the same file system as the models, so that finishing one is a rename."""
         return self.root / ".downloads"

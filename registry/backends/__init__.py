@@ -33,12 +33,13 @@ OnStep = Callable[[Step], None]
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
     """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, its family's, or that of a folder
-    that fits. `name` is for people."""
+    that fits. `name` is for people. `managed`: nobody but modelshelf writes to its files, so that they may be mapped."""
 
     path: Path
     digest: str
     config: PipelineConfig
     name: str = ""
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from registry.installs.examine import accept
 from registry.installs.locks import held
 from registry.models import Model, ModelFile, folded, new_id
 from registry.rows import MODEL, rows_of, write
-from registry.scans.beside import Look, header_only
+from registry.scans.beside import Look
 from registry.scans.digesting import hash_model
 from registry.scans.record import (
     SEEN,
@@ -71,7 +71,7 @@ OnProgress = Callable[[Counts], None]
 class Scanner:
     """Scans into one catalogue. `names` is the lock under which models get their names; `look` reads what lies beside a file."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, names: Path, look: Look = header_only) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, names: Path, look: Look) -> None:
         self._engine = engine
         self._catalog = catalog
         self._names = names
@@ -213,7 +213,7 @@ class Scanner:
             digests=beside.claims,
             trigger_words=beside.triggers,
             statements=beside.statements,
-            tags=(*report.tags, *beside.tags),
+            tags=report.tags,
         )
 
     def _relative(self, path: str) -> str:

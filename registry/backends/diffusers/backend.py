@@ -144,7 +144,11 @@ class DiffusersBackend:
 
                 def load() -> Pipeline:
                     path, digest = checkpoint.path, checkpoint.digest
-                    bundle = kept.to(self.device) if kept else load_bundle(path, digest, self.device, self.dtype)
+                    bundle = (
+                        kept.to(self.device)
+                        if kept
+                        else load_bundle(path, digest, self.device, self.dtype, mapped=checkpoint.managed)
+                    )
                     return Pipeline(bundle, checkpoint.config, self.compiler)
 
                 pipeline = lease.enter_context(

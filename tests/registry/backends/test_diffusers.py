@@ -101,7 +101,7 @@ def test_the_modules_hold_the_bundle_s_own_memory(backend: DiffusersBackend, job
 def test_a_resident_checkpoint_is_not_loaded_again(backend: DiffusersBackend, job: GenerationJob, monkeypatch):
     backend.generate(job)
 
-    def load(*_):
+    def load(*_, **__):
         raise AssertionError("loaded again")
 
     monkeypatch.setattr(backend_module, "load_bundle", load)

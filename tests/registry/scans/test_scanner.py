@@ -137,7 +137,9 @@ def test_a_file_that_came_by_another_way_is_found_again_by_its_digest(library: L
 
 def test_a_folder_that_came_by_another_way_is_found_again_by_its_digest(library: Library) -> None:
     first = library.folder / "base"
-    shutil.copytree(STARTER / "modelshelf/starter-base", first, ignore=shutil.ignore_patterns("starter-base.safetensors"))
+    shutil.copytree(
+        STARTER / "modelshelf/starter-base", first, ignore=shutil.ignore_patterns("starter-base.safetensors")
+    )
     library.scan()
     library.hash()
     model = library.model("base")
