@@ -24,8 +24,8 @@ _RANGE = (
 )
 _LINK = r"[\s_-]+"
 
-# "weight of 0.8", "Recommended strength: 0.6-0.9", "guidance scale around 1.0": the whole noun phrase, and which it is tells what the number
-# is of. Between it and the number stand only filler words, so that "the weights were trained for 10 epochs" does not match.
+# "weight of 0.8", "Recommended strength: 0.6-0.9", "guidance scale around 1.0": the whole noun phrase, and which it is tells what the
+# number is of. Between them stand only filler words, so that "the weights were trained for 10 epochs" does not match.
 _AMOUNT = re.compile(
     r"\b(?:"
     r"(?P<other>(?:denois\w*|noise|img2img|image|control[ -]?net|(?:ip|t2i)[ -]?adapter|conditioning|negative|clip|text[ _-]encoder)"
