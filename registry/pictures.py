@@ -40,7 +40,9 @@ def opened(content: bytes, most: int, *, field: str) -> Iterator[Image.Image]:
                 )
             yield picture
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidRequest("That is no PNG, JPEG or WebP picture, or a damaged one.", field=field) from error
+        raise InvalidRequest(
+            "The picture cannot be read: it is no PNG, JPEG or WebP file, or a damaged one.", field=field
+        ) from error
 
 
 def open_picture(content: bytes) -> Image.Image:
