@@ -187,18 +187,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk, or a quota on it, has no room: for a file or for SQLite's."""
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
-    return (isinstance(error, OSError) and error.errno in FULL) or code == sqlite3.SQLITE_FULL
+    """Whether a disk, or a quota on it, has no room: for a file or for SQLite's (see `_tell`)."""
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 @contextmanager
 def unit_of_work(engine: Engine) -> Iterator[Session]:
     """One transaction: commits when the block ends, rolls back when it raises. A full disk is OSError(ENOSPC), as for any file."""
-    try:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            yield session
-    except OperationalError as error:
-        if not is_full(error):
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), engine.url.database) from error
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from registry.db import migrate
 from registry.manager import Manager
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from tests.databases import KINDS, PostgreSQL, engine_of, postgresql_server
+from tests.databases import KINDS, PostgreSQL, engine_of, migrated_sqlite, postgresql_server
 from tests.hub import LoopbackHub
 from tests.loopback import NETWORK
 
@@ -57,12 +56,11 @@ def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: P
 def engine(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """On a database whose schema is there, and nothing else; one of each kind."""
     if database_kind == "sqlite":
-        url = f"sqlite:///{tmp_path / 'registry.db'}"
+        url = migrated_sqlite(tmp_path / "registry.db")
     else:
         server: PostgreSQL = request.getfixturevalue("postgresql")
         url = server.new_database(migrated=True)
     with engine_of(url) as made:
-        migrate(made)
         yield made
 
 
@@ -74,6 +72,7 @@ def hub() -> Iterator[LoopbackHub]:
 
 @pytest.fixture
 def settings(tmp_path: Path, hub: LoopbackHub) -> Settings:
+    migrated_sqlite(tmp_path / "root" / "modelshelf.db")
     return Settings(root=tmp_path / "root", hub_endpoint=hub.endpoint, download_timeout=5, allowed_networks=NETWORK)
 
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 
@@ -77,6 +77,22 @@ def _stop(server: psutil.Process) -> None:
     while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < until, "the PostgreSQL server does not end"
         time.sleep(0.05)
+
+
+@cache
+def _migrated_sqlite() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "registry.db"
+        with engine_of(f"sqlite:///{path}") as engine:
+            migrate(engine)
+        return path.read_bytes()
+
+
+def migrated_sqlite(path: Path) -> str:
+    """The URL of a database at `path` with the newest schema and nothing else: a copy, for migrating takes 0.1 s each time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_migrated_sqlite())
+    return f"sqlite:///{path}"
 
 
 @contextmanager

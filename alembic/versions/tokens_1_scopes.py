@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "tokens_1"
-down_revision = "installs_3"
+down_revision = "installs_4"
 
 
 def upgrade() -> None:

@@ -15,12 +15,15 @@ from registry.rows import FIT
 from registry.settings import Settings
 from registry.upkeep import State
 from tests.conftest import STARTER
+from tests.databases import migrated_sqlite
 from tests.registry.scans.library import Library, lora
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    running = Manager(Settings(root=tmp_path / "root"))
+    running = Manager(
+        Settings(root=tmp_path / "root", database_url=migrated_sqlite(tmp_path / "root" / "modelshelf.db"))
+    )
     yield running
     running.close()
 

@@ -10,9 +10,10 @@ import pytest
 
 from registry.backends import BackendOptions
 from registry.catalog import Catalog
-from registry.db import make_engine, migrate
+from registry.db import make_engine
 from registry.generation import Generator
 from registry.models import Model, computed
+from tests.databases import migrated_sqlite
 from tests.registry.backends.painter import Painter
 from tests.registry.tiny import Tiny, lora
 
@@ -32,9 +33,7 @@ def catalog(tiny: Tiny, tmp_path: Path) -> Catalog:
     """The tiny checkpoint twice, as a folder and as a single file, and two LoRAs for it."""
     from safetensors.torch import save_file
 
-    engine = make_engine(f"sqlite:///{tmp_path / 'test.db'}")
-    migrate(engine)
-    catalog = Catalog(engine, tmp_path)
+    catalog = Catalog(make_engine(migrated_sqlite(tmp_path / "test.db")), tmp_path)
     facts = {"family": "sd-1", "format": "safetensors", "size": 1}
     catalog.add(
         Model(name="tiny", kind="checkpoint", path=str(tiny.folder), digests=computed(blake3="folder"), **facts), {}

@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 
 from api.routes.installs import ORDERS
-from registry.db import make_engine, migrate
+from registry.db import make_engine
 from registry.errors import Cancelled, InstallNotFound, WrongState
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, TRANSITIONS, InstallBook
 from registry.tables import State
+from tests.databases import migrated_sqlite
 
 
 @pytest.fixture
 def book(tmp_path: Path) -> InstallBook:
-    engine = make_engine(f"sqlite:///{tmp_path / 'registry.db'}")
-    migrate(engine)
-    return InstallBook(engine)
+    return InstallBook(make_engine(migrated_sqlite(tmp_path / "registry.db")))
 
 
 def test_every_state_is_in_the_table_and_can_be_reached() -> None:

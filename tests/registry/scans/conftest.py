@@ -9,12 +9,15 @@ import pytest
 
 from registry.manager import Manager
 from registry.settings import Settings
+from tests.databases import migrated_sqlite
 from tests.registry.scans.library import Library
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    running = Manager(Settings(root=tmp_path / "root"))
+    running = Manager(
+        Settings(root=tmp_path / "root", database_url=migrated_sqlite(tmp_path / "root" / "modelshelf.db"))
+    )
     yield running
     running.close()
 
