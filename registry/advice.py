@@ -55,6 +55,15 @@ def contradictions(
     )
 
 
+def overruled(request: GenerationRequest, checkpoint: Model, teacher: Model) -> tuple[str, ...]:
+    """The user's own settings for a checkpoint that an acceleration does away with."""
+    names = [name for name in ("scheduler", "steps", "cfg") if getattr(request, name) is None]
+    lost = [f"{name} {checkpoint.overrides[name]}" for name in names if checkpoint.overrides.get(name) is not None]
+    if teacher is checkpoint or not lost:
+        return ()
+    return (f"Your {', '.join(lost)} for {checkpoint.name} do not count here: {teacher.name} changes how to sample.",)
+
+
 def _range(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 

@@ -13,6 +13,7 @@ from typing import Any
 from probes import TensorSpec
 from registry.backends.schedulers import scheduler_of
 from registry.compatibility import checkpoint_tensors
+from registry.config_bounds import check_config
 from registry.errors import FileMissing, NotGenerable, UnusableFile
 
 Json = Mapping[str, Any]
@@ -80,6 +81,11 @@ class PipelineConfig:
     options: Json = field(default_factory=dict)
     unused: frozenset[str] = frozenset()
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UnusableFile: a configuration has numbers that no model has."""
+        for component, config in {**self.components, "scheduler": self.scheduler_config}.items():
+            check_config(f"{self.origin}'s {component}", config)
 
     @classmethod
     def from_folder(cls, path: Path) -> PipelineConfig:

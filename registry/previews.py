@@ -7,15 +7,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from blake3 import blake3
-from PIL import Image, UnidentifiedImageError
 
-from registry.errors import FileMissing, InvalidRequest
+from registry.errors import FileMissing
 from registry.models import Model
+from registry.pictures import opened
 
 SIDE = 512  # pixels: twice the width of a card, for displays with two pixels to a point
 MAX_BYTES = 16 * 1024 * 1024
 MAX_PIXELS = 64_000_000  # beyond any picture that is generated; a small file can claim to be larger than memory
-FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 class Previews:
@@ -68,16 +67,9 @@ def read_some(path: Path, limit: int) -> bytes:
 
 
 def _shrunk(picture: bytes) -> bytes:
-    try:
-        image = Image.open(io.BytesIO(picture), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise InvalidRequest(
-                f"The picture has {image.width} x {image.height} pixels, which is too many.", field="body"
-            )
+    with opened(picture, MAX_PIXELS, field="body") as image:
         image.draft("RGB", (SIDE, SIDE))
         small = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidRequest("That is no PNG, JPEG or WebP picture, or a damaged one.", field="body") from error
     small.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=85, method=4)
