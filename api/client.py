@@ -137,7 +137,7 @@ class Client:
 
     def submit_starter(self) -> list[Install]:
         """Queue the small models that ship with modelshelf."""
-        return [read(Install, each) for each in self._json("POST", "/v1/installs/starter")["installs"]]
+        return [read(Install, each) for each in self._json("POST", "/v1/starter")["installs"]]
 
     def finish_install(self, install_id: str, on_progress: Callable[[Install], None] = lambda _: None) -> Model:
         """Follow one that was submitted, as `install` does."""
