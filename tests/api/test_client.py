@@ -36,6 +36,8 @@ SCHEMAS = {
     "Probe": "ProbeOut",
     "Install": "InstallOut",
     "Scan": "ScanOut",
+    "Finding": "FindingOut",
+    "Task": "TaskOut",
     "Plan": "PlanOut",
     "Scheduler": "SchedulerOut",
     "Picture": "PictureOut",
@@ -228,6 +230,9 @@ def command(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         ("compatible", "starter-base", "--all"),
         ("compatible", "starter-heart", "--json"),
         ("installs", "list"),
+        ("verify",),
+        ("verify", "nothing"),
+        ("update", "starter-heart"),
         ("set", "starter-heart", "--weight", "0.8", "--tag", "a", "--notes", "n"),
         ("set", "starter-heart", "--reset"),
         ("set", "starter-heart", "--weight", "99"),
@@ -273,7 +278,7 @@ def test_several_sources_are_installed_at_once_and_one_that_fails_leaves_the_oth
 
 
 def test_what_needs_the_files_is_not_done_from_elsewhere(shelf: Shelf, command: Command) -> None:
-    for words in (("verify",), ("gc",), ("duplicates",), ("update",), ("token", "list"), ("scan", "/x", "--afresh")):
+    for words in (("gc",), ("duplicates",), ("token", "list"), ("scan", "/x", "--afresh")):
         code, out, err = command("--server", shelf.client.url, *words)
         assert (code, out) == (1, "")
         assert err.endswith("[local_only]\n")
