@@ -31,6 +31,7 @@ from api.routes import (
     residency,
     scans,
     settings,
+    starter,
     tasks,
 )
 from api.sdapi import routes as sdapi
@@ -80,6 +81,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         families,
         previews,
         installs,
+        starter,
         probes,
         scans,
         tasks,

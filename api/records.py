@@ -187,6 +187,33 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What upkeep has found of one model."""
+
+    model_id: str
+    name: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Upkeep over many models. `kind`: verify, check-updates, update or load; `state`: queued, running; succeeded, failed or cancelled,
+    which are its ends. `done` of `total` models; `counts`: outcome -> models; `findings`: what is not as it should be, or has changed."""
+
+    id: str
+    kind: str
+    state: str
+    done: int
+    total: int
+    counts: dict[str, int]
+    findings: list[Finding]
+    error: Problem | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedLora:
     id: str
     name: str
