@@ -61,7 +61,10 @@ def show(model: Reference, as_json: Json = False) -> None:
     apart = {"recipe", "facts", "path", "overrides", "digests", "sources"}
     facts = {k: v for k, v in found.as_dict().items() if v not in (None, [], {}) and k not in apart}
     facts["path"] = path
-    facts |= {f"{d.algorithm} claimed by {d.by}": d.value for d in found.claims}
+    facts |= {
+        f"{d.algorithm} claimed by {d.by}": d.value + (" (not what the bytes have)" if found.contradicts(d) else "")
+        for d in found.claims
+    }
     facts |= {f"also from {n}": source.url for n, source in enumerate(found.sources[1:], 1)}
     facts |= {f"your {k}": v for k, v in found.overrides.items()}
     facts |= {f"{k} ({v['by']})": v["value"] for k, v in found.facts.items()}
