@@ -71,11 +71,12 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """`by` is empty for one computed from the bytes, else who claims it."""
+    """`by` is empty for one computed from the bytes, else who claims it. `contradicted`: the bytes were found to have another one."""
 
     algorithm: str
     value: str
     by: str
+    contradicted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,11 @@ class Settings(BaseSettings):
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."
     )
+    download_patience: float = Field(
+        default=600.0,
+        ge=0,
+        description="Seconds that a download which has begun waits for a lost connection to come back, before it counts as failed.",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("civitai.com",),
         description="Hosts, beside the Hub, whose https addresses may be installed from; commas between them, `*.example.com` for all "

@@ -44,6 +44,7 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "host_memory_gib": "4",
         "keep_alive_minutes": "5",
         "download_timeout": "3",
+        "download_patience": "7",
         "allowed_hosts": "a.example,*.b.example",
         "allowed_networks": "10.0.0.0/8,fd00::/8",
         "allowed_folders": "/models,/more",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,14 +19,12 @@ from registry.installs.hashing import Digests, folder_digests
 from registry.installs.names import file_name
 from registry.installs.origins import Listing
 from registry.installs.selection import Selection
-from registry.models import Digest, Model, ModelFile, Provenance, computed
-from registry.recommended import statements, triggers
+from registry.models import Model, ModelFile, Provenance, computed
+from registry.recommended import claims, statements, triggers
 from registry.sidecars import Said
 from registry.sources import HubSource
 from registry.tables import now
 from registry.weights.files import adapter_file
-
-_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +135,9 @@ def _same_weights(catalog: Catalog, whole: Digests) -> list[str]:
 def contradictions(model: Model) -> list[str]:
     """Digests that somebody claims for it, and that the bytes do not have."""
     return [
-        f"The {claim.by} claims {claim.algorithm} {claim.value[:12]}; the bytes have {actual[:12]}."
+        f"The {claim.by} claims {claim.algorithm} {claim.value[:12]}; the bytes have {str(model.digest(claim.algorithm))[:12]}."
         for claim in model.claims
-        if (actual := model.digest(claim.algorithm)) is not None and not actual.startswith(claim.value)
+        if model.contradicts(claim)
     ]
 
 
@@ -171,8 +168,7 @@ def _record(
         hashed_at=now(),
         digests=(
             *computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3),
-            *claims(metadata),
-            *(c for said in sidecars for c in said.claims),
+            *claims(metadata, sidecars),
         ),
         sources=(provenance(listing, selection),),
         trigger_words=tuple(triggers(metadata, card, sidecars)) if is_adapter else (),
@@ -215,18 +211,6 @@ def provenance(listing: Listing, selection: Selection) -> Provenance:
         ref=listing.ref,
         etag=single.sha256 if single else None,
     )
-
-
-# The SHA-256 of the tensor bytes, as trainers write it into the header; sshs_legacy_hash is of a file with another header.
-_CLAIMED = ("sshs_model_hash", "modelspec.hash_sha256")
-
-
-def claims(metadata: Mapping[str, str]) -> Iterator[Digest]:
-    """Digests that a safetensors header states: not proof, and often wrong (some trainers wrote that of the empty string)."""
-    for key in _CLAIMED:
-        value = metadata.get(key, "").lower().removeprefix("0x")
-        if _DIGEST.fullmatch(value):
-            yield Digest("autov3", value, f"file header, {key}")
 
 
 def whole_digests(selection: Selection, digests: Mapping[str, Digests]) -> Digests:

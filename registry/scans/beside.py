@@ -10,7 +10,7 @@ from probes import Hints
 from registry.cards import parse_card
 from registry.installs.origins.folder import card_beside
 from registry.models import Digest, Statement, Trigger
-from registry.recommended import statements, triggers
+from registry.recommended import claims, statements, triggers
 from registry.sidecars import read_beside
 
 
@@ -35,5 +35,5 @@ def sidecars_and_card(path: Path, metadata: Mapping[str, str]) -> Beside:
         Hints(filename=path.name, card=card.front, card_text=card.prose),
         statements(metadata, card, said),
         tuple(triggers(metadata, card, said)),
-        tuple(claim for each in said for claim in each.claims),
+        tuple(claims(metadata, said)),
     )

@@ -18,7 +18,7 @@ def test_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:  # noqa: F811
     library = tmp_path / "library"
     library.mkdir()
     for name in ("a", "b"):
-        (library / f"{name}.safetensors").write_bytes(lora("the same"))
+        (library / f"{name}.safetensors").write_bytes(lora("the same", sshs_model_hash="ab" * 32))
     (library / "page.safetensors").write_bytes(b"<html>")
     done = run("scan", str(library), "--hash")
     assert done.returncode == 0, done.stderr
@@ -27,8 +27,10 @@ def test_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:  # noqa: F811
 
     assert {row["name"] for row in json.loads(run("duplicates", "--json").stdout)} == {"a", "b"}
 
+    assert "(not what the bytes have)" in run("show", "a").stdout
+
     assert run("verify").returncode == 0
-    (library / "a.safetensors").write_bytes(b"x" * len(lora("the same")))
+    (library / "a.safetensors").write_bytes(b"x" * (library / "b.safetensors").stat().st_size)
     done = run("verify", "a", "b")
     assert done.returncode == 1
     assert "damaged    a\n1 damaged, 1 whole\n" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from registry.errors import (
     UnusableFile,
     WrongState,
 )
+from registry.installs import job
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
@@ -441,6 +443,36 @@ def test_a_connection_that_is_cut_again_and_again_is_picked_up(manager: Manager,
     write(shelf / "somebody/big/big.safetensors", whole)
     hub.faults["somebody/big/big.safetensors"] = Fault(cut_after=len(whole) // 3)
     assert manager.install("somebody/big").blake3 == blake3(whole).hexdigest()
+
+
+def test_a_connection_that_is_away_for_a_while_is_waited_for_and_shown(
+    manager: Manager, hub: LoopbackHub, shelf: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "PAUSES", (0.3,))
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    hub.faults["somebody/big/big.safetensors"] = Fault(cut_after=len(whole) // 2, cuts=2)  # the header, then the file
+    told: list[str] = []
+
+    def go_away(progress: Progress) -> None:
+        if progress.bytes_done and hub.faults["somebody/big/big.safetensors"].cuts == 0:
+            hub.faults["somebody/big/big.safetensors"] = Fault(fail_next=9)  # four for each try
+
+    watched = threading.Thread(target=lambda: told.extend(messages(manager)))
+    watched.start()
+    assert manager.install("somebody/big", go_away).blake3 == blake3(whole).hexdigest()
+    watched.join()
+    assert "The next try is in 0 s" in told[0]
+    assert manager.installs.list()[0].error is None
+
+
+def messages(manager: Manager) -> list[str]:
+    """What a running install tells of its troubles, until it ends."""
+    told: list[str] = []
+    while not (rows := manager.installs.list()) or rows[0].state != State.INSTALLED:
+        told += [row.error["message"] for row in rows if row.error and row.error["message"] not in told]
+        time.sleep(0.02)
+    return told
 
 
 def test_an_install_that_is_cancelled_stops_and_keeps_its_bytes(

@@ -41,6 +41,18 @@ def test_what_the_header_says_is_recorded(library: Library) -> None:
     assert (model.triggers, model.recipe["weight"]["value"]) == (["ink", "line"], 0.6)
 
 
+def test_a_digest_that_the_header_claims_is_kept_and_held_against_the_bytes(library: Library) -> None:
+    library.put("a.safetensors", lora("a", sshs_model_hash="ab" * 32))
+    library.scan()
+    assert [library.model("a").contradicts(claim) for claim in library.model("a").claims] == [
+        False
+    ]  # nothing known yet
+    library.hash()
+    [claim] = library.model("a").claims
+    assert (claim.algorithm, claim.by) == ("autov3", "file header, sshs_model_hash")
+    assert library.model("a").contradicts(claim)
+
+
 def test_a_second_scan_reads_nothing_and_writes_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(5):
         library.put(f"{n}.safetensors")
