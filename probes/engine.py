@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from probes.adapters import BOFT, GLORA, IA3, LOHA, LOKR, OFT, Adapter
+from probes.adapter_names import BOFT, GLORA, IA3, LOHA, LOKR, OFT
+from probes.adapters import Adapter
 from probes.claims import SIDECAR_KEYS, TAGS, texts
 from probes.containers.folder import Folder
 from probes.containers.torch_zip import ADVICE
