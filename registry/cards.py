@@ -79,7 +79,7 @@ def parse_card(text: str | None) -> Card:
     if match:
         try:
             front = yaml.safe_load(match[1])
-        except yaml.YAMLError:
+        except Exception:  # PyYAML's own, and those of what it makes: ValueError of a thirteenth month
             front = None  # people paste tabs and stray colons; the prose is still worth reading
         text = text[match.end() :]
     return Card(front=front if isinstance(front, dict) else {}, prose=_CODE.sub(" ", text))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, String, cast, delete, func, insert, or_, select, update
 
+from registry.accelerations import ACCELERATION
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
 from registry.placed import disown, own
@@ -312,6 +313,11 @@ class Catalog:
         table = table_of(ReportRow)
         told = update(table).where(table.c.model_id == model.id)
         connection.execute(told.values(data=dict(report), probed_at=now()))
+        statement = table_of(StatementRow)
+        mine = (statement.c.model_id == model.id, statement.c.name == ACCELERATION)
+        connection.execute(delete(statement).where(*mine))
+        probed = [row for row in rows_of(model, report, ())[StatementRow] if row["name"] == ACCELERATION]
+        write(connection, [{StatementRow: probed}])
 
     def revise_in(
         self, connection: Connection, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]

@@ -54,7 +54,7 @@ def rows_of(model: Model, report: Mapping[str, Any], files: Sequence[ModelFile])
     for said in model.statements:
         statements.append(of | asdict(said) | {"rank": rank[said.name]})
         rank[said.name] += 1
-    return {
+    rows: Rows = {
         ModelRow: [{name: getattr(model, name) for name in _COLUMNS} | {"name_key": folded(model.name)}],
         FileRow: [of | asdict(file) for file in files],
         DigestRow: [of | asdict(digest) for digest in dict.fromkeys(model.digests)],
@@ -65,6 +65,15 @@ def rows_of(model: Model, report: Mapping[str, Any], files: Sequence[ModelFile])
         ReportRow: [of | {"data": dict(report), "probed_at": now()}],
         TextRow: [of | {"text": search_text(model)}],
     }
+    return {
+        kind: [{name: _storable(value) for name, value in row.items()} for row in values]
+        for kind, values in rows.items()
+    }
+
+
+def _storable(value: Any) -> Any:
+    """Text as every database takes it: strangers' JSON may hold NUL and halves of surrogate pairs."""
+    return value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
 
 
 def write(connection: Connection, many: Iterable[Rows]) -> None:

@@ -6,6 +6,7 @@ one under another name; the others are hashed later (registry/scans/digesting.py
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Engine, delete, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
 from probes.scan import Found, Stamp, look_at, scan_folder
+from registry.accelerations import decided
 from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
@@ -24,6 +26,7 @@ from registry.installs.examine import accept
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.locks import held
 from registry.models import Model, ModelFile, folded, new_id
+from registry.queries import storable
 from registry.rows import MODEL, rows_of, write
 from registry.scans.beside import Look
 from registry.scans.record import (
@@ -40,6 +43,8 @@ from registry.scans.record import (
 )
 from registry.tables import now
 from registry.weights.files import adapter_file
+
+logger = logging.getLogger(__name__)
 
 BATCH = 100  # files that go into the database together: one commit for each would be most of a first scan's time
 _REMEMBERED = Report(
@@ -92,13 +97,16 @@ class Scanner:
         root = os.path.realpath(folder)
         if not Path(root).is_dir():
             raise FileMissing(f"There is no folder {folder}.", path=str(folder))
-        before = {} if afresh else seen_below(self._engine, root)
+        before = {} if afresh else seen_below(self._engine, root, current=True)
         known = {path: (seen.stamp, _REMEMBERED) for path, seen in before.items()}
         counts, visited, unreadable, waiting = Counts(), set[str](), list[str](), list[Found]()
         for found in scan_folder(root, known, self._hints):
             check()
             visited.add(found.path)
-            if found.fresh:
+            if not storable(found.path):  # nothing can be on record under a name that is no text
+                logger.warning("%r is passed over: its name is not UTF-8", found.path)
+                counts = counts.plus(skipped=1)
+            elif found.fresh:
                 waiting.append(found)
                 if found.stamp is None:
                     unreadable.append(found.path)
@@ -118,6 +126,8 @@ class Scanner:
     def register(self, path: Path) -> Model:
         """One file, or a folder that is one model, where it lies, whatever is scanned. Raises FileMissing, and what no model raises."""
         real = os.path.realpath(path)
+        if not storable(real):
+            raise UnusableFile(f"{real!r} has a name that is not UTF-8; rename it.")
         found = look_at(real, self._hints)
         if found.stamp is None:
             raise FileMissing(found.report.reason, path=real)
@@ -211,7 +221,7 @@ class Scanner:
             structure=structure_of(path, str(report.kind), str(report.family)),
             digests=beside.claims,
             trigger_words=beside.triggers,
-            statements=beside.statements,
+            statements=(*beside.statements, *decided(report)),
             tags=report.tags,
         )
 
