@@ -18,6 +18,7 @@ ACCELERATION = "acceleration"
 """Name of the statement that says which one a model is."""
 _HUB = "https://huggingface.co"
 _LORAS = (Kind.LORA, Kind.LCM_LORA)
+_UNETS = ("sd-1", "sd-2", "sdxl")  # those that are trained by flow matching have other schedulers
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Recipe:
     """`cfg`, `steps` and `weight`: where to start; `steps_range` and `cfg_range`: what the authors allow, both ends included. `schedulers`:
     the first is used, any of them is right. `by`: whose word it is. `eta` None: the scheduler's own.
 
-    It is for models with `trait` whose kind is in `kinds`, whose family is in `families` (empty: any), and whose file name `named` matches.
+    It is for models with `trait` whose kind is in `kinds`, whose family is in `families`, and whose file name `named` matches.
     `counted`: the file's name says for how many steps it was made, and it runs with no other number.
     """
 
@@ -39,14 +40,13 @@ class Recipe:
     cfg_range: tuple[float, float] = (0.0, 1.0)
     eta: float | None = None
     kinds: tuple[Kind, ...] = _LORAS
-    families: tuple[str, ...] = ()
+    families: tuple[str, ...] = _UNETS
     named: str = ""
     counted: bool = False
 
 
-_FLOW = ("sd-3", "flux-1")
 _LIGHTNING, _HYPER = f"{_HUB}/ByteDance/SDXL-Lightning", f"{_HUB}/ByteDance/Hyper-SD"
-_TURBO = f"{_HUB}/stabilityai/sdxl-turbo"
+_TURBO, _TURBO_3 = f"{_HUB}/stabilityai/sdxl-turbo", f"{_HUB}/stabilityai/stable-diffusion-3.5-large-turbo"
 _PCM = f"{_HUB}/wangfuyun/PCM_Weights"
 _CHECKPOINT = (Kind.CHECKPOINT,)
 
@@ -60,12 +60,14 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("hyper", _HYPER, ("ddim_trailing",), 8, 6.0, 1.0, (8, 12), (5.0, 8.0), named="cfg", counted=True),
     Recipe("hyper", _HYPER, ("tcd",), 1, 0.0, 1.0, (1, 8), (0.0, 1.0), 1.0, named=r"(?<!\d)1[-_ ]?step"),
     Recipe("hyper", _HYPER, ("ddim_trailing",), 8, 0.0, counted=True, kinds=(*_LORAS, *_CHECKPOINT)),
+    Recipe("lightning", f"{_HUB}/lightx2v/Qwen-Image-Lightning", ("euler",), 8, 1.0, 1.0, (4, 8), families=("qwen-image",), counted=True),
     Recipe("lightning", _LIGHTNING, ("euler_trailing",), 4, 0.0, steps_range=(2, 8), counted=True, kinds=(*_LORAS, *_CHECKPOINT)),
     Recipe("dmd2", f"{_HUB}/tianweiy/DMD2", ("lcm",), 4, 0.0, steps_range=(4, 4), kinds=(*_LORAS, *_CHECKPOINT)),
     Recipe("pcm", _PCM, ("ddim_trailing", "euler_trailing", "euler"), 4, 5.5, 1.0, (2, 16), (2.0, 9.0), named="normalcfg", counted=True),
     Recipe("pcm", _PCM, ("ddim_trailing", "euler_trailing", "euler"), 4, 1.5, 1.0, (2, 16), (1.0, 2.0), counted=True),
     Recipe("flash", f"{_HUB}/jasperai/flash-sdxl", ("lcm",), 4, 0.0, steps_range=(4, 4)),
     Recipe("turbo", f"{_HUB}/alimama-creative/FLUX.1-Turbo-Alpha", ("euler",), 8, 3.5, 1.0, (8, 8), (3.5, 3.5), families=("flux-1",)),
+    Recipe("turbo", _TURBO_3, ("euler",), 4, 0.0, steps_range=(4, 8), families=("sd-3",), kinds=_CHECKPOINT),
     Recipe("turbo", _TURBO, ("euler_a_trailing", "euler_trailing"), 1, 0.0, 1.0, (1, 4), kinds=(*_LORAS, *_CHECKPOINT)),
 )  # fmt: skip
 """First match wins. Figures: `by`, and for LCM-LoRA the guide. LCM has timesteps of its own, so that Flash's trailing spacing changes
@@ -94,11 +96,7 @@ def acceleration(model: Model) -> Accelerated | None:
     trait = _trait(model)
     names = tuple(_file_names(model))
     for recipe in RECIPES:
-        if (
-            recipe.trait == trait
-            and model.kind in recipe.kinds
-            and (not recipe.families or model.family in recipe.families)
-        ):
+        if recipe.trait == trait and model.kind in recipe.kinds and model.family in recipe.families:
             matched = next((name for name in names if re.search(recipe.named, name, re.IGNORECASE)), None)
             if matched is not None:
                 counted = ((name, match) for name in names if (match := _COUNT.search(name)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,7 +204,7 @@ class Catalog:
         with self.writing() as connection:
             known = update(SOURCE).where(SOURCE.c.model_id == model.id, SOURCE.c.url == source.url)
             if not connection.execute(known.values(etag=source.etag, ref=source.ref)).rowcount:
-                connection.execute(insert(SOURCE).values(model_id=model.id, added_at=now(), **asdict(source)))
+                connection.execute(insert(SOURCE).values(model_id=model.id, added_at=now(), **source._asdict()))
             text = search_text(replace(model, sources=changed))
             connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
         return self.get(model.id)
@@ -215,7 +215,7 @@ class Catalog:
             for digest in digests:
                 old = (DIGEST.c.model_id == model.id, DIGEST.c.algorithm == digest.algorithm, DIGEST.c.by == digest.by)
                 connection.execute(delete(DIGEST).where(*old))
-                connection.execute(insert(DIGEST).values(model_id=model.id, **asdict(digest)))
+                connection.execute(insert(DIGEST).values(model_id=model.id, **digest._asdict()))
                 if not digest.by:
                     connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
 

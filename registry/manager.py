@@ -74,7 +74,7 @@ class Manager:
         self.previews = Previews(settings.root / ".previews")
         self.fits = Fits(self._engine, self.catalog)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
-        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
+        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester, self.previews, settings.downloads)
         self.measures = Measures()
         self.installs = InstallBook(self._engine, self.measures)
         self.tokens = Tokens(self._engine)
@@ -109,6 +109,7 @@ class Manager:
             host_bytes=_gib(settings.host_memory_gib),
             keep_alive=None if settings.keep_alive_minutes is None else settings.keep_alive_minutes * 60,
             batch=settings.batch,
+            compile=settings.compile,
         )
         return load_backend(settings.backend, options)
 

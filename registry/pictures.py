@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -20,18 +21,34 @@ MAX_START_PIXELS = 4096 * 4096
 """Of a picture to start from: the area of the largest picture that can be asked for."""
 
 
-def open_picture(content: bytes) -> Image.Image:
-    """A picture file of any format that Pillow reads, as RGB, upright. Raises InvalidRequest: it is none, damaged, or too large."""
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""Pillow has decoders of forty more, of which some run other programs; a picture is a stranger's file."""
+
+
+@contextmanager
+def opened(content: bytes, most: int, *, field: str) -> Iterator[Image.Image]:
+    """A picture file of one of FORMATS with at most `most` pixels, whose data the block may read.
+
+    Raises InvalidRequest about `field`: it is none, damaged, or too large.
+    """
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            if picture.width * picture.height > MAX_START_PIXELS:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            if picture.width * picture.height > most:
                 raise InvalidRequest(
-                    f"The picture has {picture.width}x{picture.height} pixels; at most {MAX_START_PIXELS} can be taken.",
-                    field="image",
+                    f"The picture has {picture.width}x{picture.height} pixels; at most {most} can be taken.",
+                    field=field,
                 )
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            yield picture
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidRequest(f"The picture cannot be read: {error}", field="image") from error
+        raise InvalidRequest(
+            "The picture cannot be read: it is no PNG, JPEG or WebP file, or a damaged one.", field=field
+        ) from error
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """A picture to start from, as RGB, upright. Raises InvalidRequest."""
+    with opened(content, MAX_START_PIXELS, field="image") as picture:
+        return ImageOps.exif_transpose(picture).convert("RGB")
 
 
 def png_bytes(image: Image.Image) -> bytes:

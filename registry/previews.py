@@ -7,22 +7,21 @@ from pathlib import Path
 from uuid import uuid4
 
 from blake3 import blake3
-from PIL import Image, UnidentifiedImageError
 
-from registry.errors import FileMissing, InvalidRequest
+from registry.errors import FileMissing
 from registry.models import Model
+from registry.pictures import opened
 
 SIDE = 512  # pixels: twice the width of a card, for displays with two pixels to a point
 MAX_BYTES = 16 * 1024 * 1024
 MAX_PIXELS = 64_000_000  # beyond any picture that is generated; a small file can claim to be larger than memory
-FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 class Previews:
     """`folder` holds one WebP file a picture; `Model.preview` names it, or the file beside the model that it is made of."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._read: dict[tuple[Path, int], str] = {}  # path and time of pictures beside models -> digest
 
     def store(self, picture: bytes) -> str:
@@ -48,14 +47,18 @@ class Previews:
         """Digest of a picture that lies beside a model, read when somebody first asks for it. Raises FileMissing, InvalidRequest."""
         try:
             stamp = (picture, picture.stat().st_mtime_ns)
-            if stamp not in self._read:
+            if stamp not in self._read or not self._path(self._read[stamp]).is_file():
                 self._read[stamp] = self.store(read_some(picture, MAX_BYTES))
         except OSError as error:
             raise FileMissing(f"{picture} cannot be read: {error.strerror}.", file=str(picture)) from error
         return self._read[stamp]
 
+    def files(self) -> list[Path]:
+        """Every picture's, and half-written ones."""
+        return sorted(self.folder.glob("*.*"))
+
     def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.webp"
+        return self.folder / f"{digest}.webp"
 
 
 def read_some(path: Path, limit: int) -> bytes:
@@ -64,16 +67,9 @@ def read_some(path: Path, limit: int) -> bytes:
 
 
 def _shrunk(picture: bytes) -> bytes:
-    try:
-        image = Image.open(io.BytesIO(picture), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise InvalidRequest(
-                f"The picture has {image.width} x {image.height} pixels, which is too many.", field="body"
-            )
+    with opened(picture, MAX_PIXELS, field="body") as image:
         image.draft("RGB", (SIDE, SIDE))
         small = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidRequest("That is no PNG, JPEG or WebP picture, or a damaged one.", field="body") from error
     small.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=85, method=4)

@@ -1,6 +1,7 @@
 """From a request to a Plan: every value that will be used, and where it came from.
 
-Precedence, one rule for all values: requested > the user's own setting > recommended by the provider > default. The
+Precedence, one rule for all values: requested > the user's own setting > recommended by the provider > default. Steps, CFG and scheduler
+are one model's to say: the acceleration's that is worn, else the checkpoint's; what the checkpoint's user had set is then told. The
 defaults are those of InvokeAI's guide "LoRAs & LCM-LoRAs"; diffusers' documentation uses LCM-LoRA at 1.0 instead, which is
 why a provider's word beats the default.
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from probes import Kind
 from registry import advice
 from registry.accelerations import GUIDE, Accelerated, acceleration
 from registry.backends.schedulers import canonical
@@ -33,12 +35,17 @@ __all__ = ["AdapterRequest", "GenerationRequest", "Plan", "Sourced", "adapter_we
 
 # https://invoke-ai.github.io/InvokeAI/features/LORAS/ : most LoRAs perform best at 0.75 to 1; beside an LCM-LoRA start at 0.45.
 LORA_WEIGHT, LORA_BESIDE_LCM_WEIGHT = 0.75, 0.45
-# The values that the families' own model cards use.
+# The values that the families' own model cards use; those of a variant (as the probe names it) where it has others.
 FAMILY_SAMPLER: dict[str, dict[str, Any]] = {
     "sd-1": {"scheduler": "pndm", "steps": 25, "cfg": 7.5},
     "sd-2": {"scheduler": "ddim", "steps": 25, "cfg": 7.5},
     "sdxl": {"scheduler": "euler", "steps": 25, "cfg": 5.0},
+    "sd-3": {"scheduler": "euler", "steps": 28, "cfg": 7.0},
+    "flux-1": {"scheduler": "euler", "steps": 28, "cfg": 3.5},
+    "flux-1 schnell": {"scheduler": "euler", "steps": 4, "cfg": 0.0},
 }
+SAMPLING = ("steps", "cfg", "scheduler")
+"""What a LoRA does not say, unless it is an acceleration."""
 ANY_SAMPLER: dict[str, Any] = {"scheduler": "euler", "steps": 25, "cfg": 7.0}
 STRENGTH = 0.75
 """Of image-to-image when nobody says: three quarters of the steps run, which keeps the layout and changes the rest."""
@@ -72,8 +79,9 @@ def make_plan(
     """
     text_weights = text_weights or {}
     _check(request, adapters, text_weights, limits)
-    active = [model for model, weight in adapters if weight != 0]
-    found = [(model, fast) for model in active if (fast := acceleration(model))]
+    # Whether it is worn at all, its user's setting tells as well as the request: neither hangs on what else is worn.
+    worn = [model for model, weight in adapters if _plan_adapter(model, weight, beside_lcm=False).weight.value]
+    found = [(model, fast) for model in worn if (fast := acceleration(model))]
     beside_lcm = any(fast.recipe.trait == "lcm" for _, fast in found)
     planned = tuple(
         _plan_adapter(model, weight, beside_lcm=beside_lcm, text_weight=text_weights.get(model.id))
@@ -84,10 +92,16 @@ def make_plan(
     if not found and (fast := acceleration(checkpoint)):
         found = [(checkpoint, fast)]
     teacher, fast = found[0] if found else (checkpoint, None)
-    sampler = _Sampler(request, checkpoint.family, teacher, fast, config)
+    sampler = _Sampler(request, checkpoint.family, checkpoint.variant, teacher, fast, config)
     scheduler, steps, cfg = sampler.value("scheduler"), sampler.value("steps"), sampler.value("cfg")
     prediction = _prediction_type(request, checkpoint)
+    strength = _strength(request, start)
     width, height = _size(request, config, start)
+    # What is asked for, and as well what a stranger's configuration or card made of what is not.
+    resolved = {"steps": steps, "cfg": cfg, "strength": strength, "width": width, "height": height}
+    side = (8, limits.side)
+    values = {name: sourced.value for name, sourced in resolved.items() if sourced is not None}
+    _check_ranges(values, {**_RANGES, "width": side, "height": side})
     return Plan(
         checkpoint=checkpoint.id,
         checkpoint_name=checkpoint.name,
@@ -105,13 +119,14 @@ def make_plan(
         notes=advice.notes(request.prompt, planned),
         warnings=(
             *advice.contradictions(teacher, fast, scheduler, steps, cfg),
+            *advice.overruled(request, checkpoint, teacher),
             *advice.rivals([model for model, _ in found]),
             *advice.useless_negative(request, cfg.value, fast, checkpoint),
             *advice.unknown_scheduler(scheduler, config),
             *advice.untold_prediction(prediction, checkpoint),
         ),
         eta=fast.recipe.eta if fast and scheduler.value in fast.recipe.schedulers else None,
-        strength=_strength(request, start),
+        strength=strength,
         image=start.sha256 if start else None,
         prediction_type=prediction,
     )
@@ -124,6 +139,7 @@ class _Sampler:
 
     request: GenerationRequest
     family: str
+    variant: str | None
     teacher: Model
     fast: Accelerated | None
     config: ConfigFacts
@@ -141,8 +157,9 @@ class _Sampler:
         if name == "scheduler" and self.config.scheduler:
             by = f"scheduler_config.json of {self.config.origin}"
             return _choose(name, requested, teacher, self.config.scheduler, by, Origin.RECOMMENDED)
-        default = FAMILY_SAMPLER.get(self.family, ANY_SAMPLER)[name]
-        return _choose(name, requested, teacher, default, f"usual for {self.family}")
+        usual = f"{self.family} {self.variant}" if f"{self.family} {self.variant}" in FAMILY_SAMPLER else self.family
+        default = FAMILY_SAMPLER.get(usual, ANY_SAMPLER)[name]
+        return _choose(name, requested, teacher, default, f"usual for {usual}")
 
 
 def adapter_weight(model: Model, *, beside_lcm: bool = False) -> Sourced[float]:
@@ -226,8 +243,14 @@ def _asked_or(requested: int | None, otherwise: Callable[[], int], by: str) -> S
     )
 
 
-def check_overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The user's own settings, or InvalidRequest."""
+def check_overrides(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's own settings for a model, or InvalidRequest."""
+    idle = [name for name in SAMPLING if settings.get(name) is not None]
+    if idle and model.kind != Kind.CHECKPOINT and acceleration(model) is None:
+        raise InvalidRequest(
+            f"{model.name} is an ordinary {model.kind}: {', '.join(idle)} would never be used. Set them for the checkpoint.",
+            field=idle[0],
+        )
     _check_ranges(settings, _RANGES)
     for name in ("weight", "weight_min", "weight_max"):
         if (weight := settings.get(name)) is not None:
@@ -261,9 +284,7 @@ def _check(
     text_weights: Mapping[str, float],
     limits: Limits,
 ) -> None:
-    side = (8, limits.side)
-    ranges = {**_RANGES, "n": (1, limits.pictures), "width": side, "height": side}
-    _check_ranges({name: getattr(request, name) for name in ranges}, ranges)
+    _check_ranges({"n": request.n}, {"n": (1, limits.pictures)})
     for name in ("prompt", "negative_prompt"):
         if (length := len(getattr(request, name))) > limits.prompt:
             raise InvalidRequest(f"{name} has {length} characters; it may have {limits.prompt}.", field=name)

@@ -8,8 +8,9 @@ setting here, which beats all, is applied later, in recipes.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
-from registry.cards import MAX_WEIGHT, Card, Recommendation, recommendations
+from registry.cards import MAX_WEIGHT, Card, recommendations
 from registry.models import RECIPE, Statement, Trigger
 from registry.sidecars import Said
 
@@ -23,18 +24,10 @@ _HEADER_FACTS = {
 }
 
 
-def recommended(metadata: Mapping[str, str], card: Card) -> dict[str, Recommendation]:
-    """`weight`, `steps`, `cfg`, `scheduler` -> Recommendation, for those that somebody states."""
-    return {**recommendations(card), **_from_metadata(metadata)}
-
-
 def statements(metadata: Mapping[str, str], card: Card, sidecars: Sequence[Said] = ()) -> tuple[Statement, ...]:
     """Everything that is said, of one name the one that counts first; the same value of the same name once."""
     said = [statement for sidecar in sidecars for statement in sidecar.statements]
-    recipe = [
-        Statement(name, r.value, r.by, r.quote, r.minimum, r.maximum)
-        for name, r in sorted(recommended(metadata, card).items())
-    ]
+    recipe = (*_from_metadata(metadata), *(s for _, s in sorted(recommendations(card).items())))
     header = [
         Statement(name, value.strip(), "file header", key)
         for key, name in _HEADER_FACTS.items()
@@ -73,13 +66,9 @@ def _from_front_matter(card: Card) -> list[Statement]:
     return found
 
 
-def _from_metadata(metadata: Mapping[str, str]) -> dict[str, Recommendation]:
+def _from_metadata(metadata: Mapping[str, str]) -> Iterator[Statement]:
     """`modelspec.lora_default_weight` is SwarmUI's addition to ModelSpec, which has no key of its own for it."""
     key = "modelspec.lora_default_weight"
-    try:
-        weight = float(metadata[key])
-    except (KeyError, ValueError):
-        return {}
-    return (
-        {"weight": Recommendation(weight, "file header", f"{key}={metadata[key]}")} if 0 < weight <= MAX_WEIGHT else {}
-    )
+    with suppress(KeyError, ValueError):
+        if 0 < (weight := float(metadata[key])) <= MAX_WEIGHT:
+            yield Statement("weight", weight, "file header", f"{key}={metadata[key]}")

@@ -57,9 +57,9 @@ def of_civitai(record: Record, by: str) -> Said:
     """Civitai's answer about a version, which Civitai Helper keeps as `<stem>.civitai.info`."""
     model = _object(record.get("model"))
     prose = record.get("description")
-    weight = recommendations(Card(prose=_plain(prose))).get("weight") if isinstance(prose, str) else None
+    weight = recommendations(Card(prose=_plain(prose)), by).get("weight") if isinstance(prose, str) else None
     found = (
-        Statement("weight", weight.value, by, weight.quote, weight.minimum, weight.maximum) if weight else None,
+        weight,
         _text("title", model.get("name"), by),
         _text("version", record.get("name"), by),
         _text("base_model", record.get("baseModel"), by),

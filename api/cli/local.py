@@ -88,7 +88,7 @@ class LocalShelf:
 
     def edit(self, model: str, **stated: Any) -> records.Model:
         name = stated.pop("name", None)
-        return _model(self._catalog.override(model, check_overrides(stated), name=name))
+        return _model(self._catalog.override(model, check_overrides(self._catalog.get(model), stated), name=name))
 
     def delete(self, model: str, *, files: bool = False) -> None:
         self._manager.remove(model, files=files)

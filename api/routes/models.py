@@ -91,7 +91,9 @@ def set_overrides(manager: ManagerDep, model_id: ModelId, body: OverridesIn) -> 
     """
     stated = body.model_dump(exclude_unset=True)
     name = stated.pop("name", None)
-    return ModelOut.of(manager.catalog.override(model_id, check_overrides(stated), name=name))
+    return ModelOut.of(
+        manager.catalog.override(model_id, check_overrides(manager.catalog.get(model_id), stated), name=name)
+    )
 
 
 class Files(StrEnum):

@@ -143,7 +143,7 @@ class Keeper(Protocol):
 class BackendOptions:
     """What every backend is made with. `device` and `dtype`: torch's names, or `auto`. `budget_bytes` for resident weights, `host_bytes`
     for those that had to leave the device, `keep_alive` in seconds for those that nobody uses, and `batch`, the most pictures in one
-    pass; None: the backend decides."""
+    pass; None: the backend decides. `compile`: the compiler for the denoiser, by torch's name; None: it runs as it is."""
 
     device: str = "auto"
     dtype: str = "auto"
@@ -151,6 +151,7 @@ class BackendOptions:
     host_bytes: int | None = None
     keep_alive: float | None = None
     batch: int | None = None
+    compile: str | None = None
 
 
 @runtime_checkable

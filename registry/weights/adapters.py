@@ -214,11 +214,19 @@ def _peft_scale(config: Mapping[str, Any], module: str, rank: int | None) -> flo
     alpha, rank = config.get("lora_alpha", config.get("alpha")), rank or config.get("r")
     if alpha is None or not rank:
         return 1.0
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):  # PEFT's own rule, peft.utils.get_pattern_key
-            alpha = value
-            break
-    return float(alpha) / (sqrt(rank) if config.get("use_rslora") else rank)
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict) or not all(_NAME_END.fullmatch(key) for key in patterns):
+        raise UnusableFile(f"Its alpha_pattern has other keys than the names of modules: {str(patterns)[:200]}")
+    # PEFT takes the first key that is the name or, behind a dot, its end: peft.utils.get_pattern_key.
+    alpha = next((value for key, value in patterns.items() if f".{module}".endswith(f".{key}")), alpha)
+    try:
+        return float(alpha) / (sqrt(rank) if config.get("use_rslora") else rank)
+    except (TypeError, ValueError) as error:
+        raise UnusableFile(f"Its alpha and rank are no numbers: {alpha!r}, {rank!r}") from error
+
+
+_NAME_END = re.compile(r"\w+(?:\.\w+)*")
+"""PEFT runs the keys as regular expressions. Those that its users write are names; a stranger's expression may never end."""
 
 
 def _peft_configs(path: Path, metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:

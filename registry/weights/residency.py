@@ -78,10 +78,10 @@ class Residency:
 
         Raises OutOfMemory: `size()` does not fit beside what is leased.
         """
-        slot, loads = self._enter(key, size, holder, label)
+        slot, gone = self._enter(key, size, holder, label)
         try:
-            if loads:
-                self._fill(key, slot, load)
+            if gone is not None:
+                self._fill(key, slot, gone, load)
             yield slot.value.result()
         finally:
             self._leave(slot, holder)
@@ -140,17 +140,19 @@ class Residency:
                 for key, slot in self._slots.items()
             )
 
-    def _enter(self, key: str, size: Callable[[], int], holder: str, label: str) -> tuple[_Slot, bool]:
+    def _enter(
+        self, key: str, size: Callable[[], int], holder: str, label: str
+    ) -> tuple[_Slot, list[tuple[str, _Slot]] | None]:
+        """The slot of `key`; where it is new, it is the caller's to fill, and what made room for it comes with it."""
         with self._lock:
             if (slot := self._slots.get(key)) is not None:
                 slot.holders.append(holder)
                 self._slots.move_to_end(key)
-                return slot, False
+                return slot, None
             nbytes = size()
             gone = self._make_room(key, nbytes)
             slot = self._slots[key] = _Slot(label, nbytes, [holder], time.monotonic())
-        self._tell(gone)
-        return slot, True
+        return slot, gone
 
     def _leave(self, slot: _Slot, holder: str) -> None:
         with self._lock:
@@ -202,8 +204,9 @@ class Residency:
         for key, slot in gone:
             self._evicted(key, slot.value.result())
 
-    def _fill(self, key: str, slot: _Slot, load: Callable[[], T]) -> None:
+    def _fill(self, key: str, slot: _Slot, gone: list[tuple[str, _Slot]], load: Callable[[], T]) -> None:
         try:
+            self._tell(gone)
             slot.value.set_result(load())
         except BaseException as error:
             with self._lock:

@@ -53,6 +53,7 @@ def test_every_recipe_uses_schedulers_of_the_table_and_starts_within_its_own_ran
         ("pcm", "pcm_sd15_smallcfg_2step_converted.safetensors", "sd-1", ("ddim_trailing", 2, 1.5, 1.0, None)),
         ("flash", "pytorch_lora_weights.safetensors", "sdxl", ("lcm", 4, 0.0, 1.0, None)),
         ("turbo", "diffusion_pytorch_model.safetensors", "flux-1", ("euler", 8, 3.5, 1.0, None)),
+        ("lightning", "Qwen-Image-Lightning-4steps-V1.0.safetensors", "qwen-image", ("euler", 4, 1.0, 1.0, None)),
         ("turbo", "sdxl_turbo_lora.safetensors", "sdxl", ("euler_a_trailing", 1, 0.0, 1.0, None)),
     ],
 )

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from sd_parsers import ParserManager
 
-from registry.pictures import Format, encode_png, infotext, transcode
+from registry.errors import InvalidRequest
+from registry.pictures import Format, encode_png, infotext, open_picture, transcode
 from registry.recipes import Origin, Plan, PlannedAdapter, Sourced
 
 
@@ -71,3 +72,11 @@ def test_in_every_format_the_text_is_there(file_format: Format) -> None:
     assert read is not None
     assert read.samplers[0].parameters["seed"] == "6"
     assert read.metadata["Hashes"]["lora:fast, really"] == "aaaaaaaaaaaa"
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "TIFF", "BMP"])
+def test_a_picture_to_start_from_is_of_three_formats(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, kind)
+    with pytest.raises(InvalidRequest, match="PNG, JPEG or WebP"):
+        open_picture(buffer.getvalue())

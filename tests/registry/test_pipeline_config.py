@@ -79,6 +79,25 @@ def test_broken_json(folder):
         PipelineConfig.from_folder(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**8}),
+        ("unet/config.json", {"layers_per_block": 10**7}),
+        ("unet/config.json", {"sample_size": 100_000}),
+        ("unet/config.json", {"sample_size": "64"}),
+        ("unet/config.json", {"transformer_layers_per_block": [1, [10**7]]}),
+        ("vae/config.json", {"block_out_channels": [64] * 1000}),
+        ("vae/config.json", {"latent_channels": -4}),
+        ("text_encoder/config.json", {"num_hidden_layers": 1e9}),
+    ],
+)
+def test_numbers_that_no_model_has_are_refused_before_anything_is_built_by_them(folder, file, fields):
+    _edit(folder / file, **fields)
+    with pytest.raises(UnusableFile, match=next(iter(fields))):
+        PipelineConfig.from_folder(folder)
+
+
 def test_another_pipeline_cannot_be_run(folder):
     _edit(folder / "model_index.json", _class_name="FluxPipeline")
     with pytest.raises(NotGenerable, match="FluxPipeline"):

@@ -9,7 +9,7 @@ import pytest
 from registry.errors import InvalidRequest
 from registry.models import Model, Provenance, Statement, Trigger
 from registry.plans import ConfigFacts, GenerationRequest, Origin, Plan
-from registry.recipes import StartPicture, make_plan
+from registry.recipes import StartPicture, check_overrides, make_plan
 
 
 def model(kind: str, name: str = "", **fields: Any) -> Model:
@@ -89,6 +89,42 @@ def test_an_lcm_lora_at_weight_zero_does_not_change_how_to_sample() -> None:
     assert plan((model("lcm_lora"), 0.0)).scheduler.value == "ddim"
 
 
+def test_an_lcm_lora_that_its_user_switched_off_does_not_either() -> None:
+    off = model("lcm_lora", overrides={"weight": 0.0})
+    made = plan(model("lora"), off)
+    assert (made.scheduler.value, made.warnings) == ("ddim", ())
+    assert weights(made) == [(0.75, Origin.DEFAULT), (0.0, Origin.USER)]
+    assert plan((off, 0.35)).scheduler.value == "lcm"
+
+
+def test_settings_of_a_checkpoint_that_an_acceleration_does_away_with_are_told() -> None:
+    own = model("checkpoint", "base", overrides={"steps": 30, "cfg": 6.0})
+    made = plan(model("lcm_lora"), checkpoint=own)
+    assert (made.steps.value, made.cfg.value) == (4, 1.0)
+    assert "Your steps 30, cfg 6.0 for base do not count here: lcm_lora" in made.warnings[0]
+    assert plan(model("lcm_lora"), checkpoint=own, steps=8, cfg=1.0).warnings == ()
+    assert plan(checkpoint=own).warnings == ()
+
+
+def test_an_ordinary_lora_takes_no_settings_that_would_never_be_used() -> None:
+    with pytest.raises(InvalidRequest, match="steps, cfg would never be used"):
+        check_overrides(model("lora"), {"steps": 30, "cfg": 5.0})
+    assert check_overrides(model("lora"), {"weight": 0.5, "steps": None}) == {"weight": 0.5, "steps": None}
+    for kind in ("lcm_lora", "checkpoint"):
+        assert check_overrides(model(kind), {"steps": 8}) == {"steps": 8}
+
+
+def test_what_a_stranger_s_configuration_makes_of_a_request_is_held_against_the_limits_too() -> None:
+    with pytest.raises(InvalidRequest, match="width"):
+        plan(config=ConfigFacts("base", "ddim", "DDIMScheduler", (80_000, 64)))
+    with pytest.raises(InvalidRequest, match="width"):
+        plan(
+            config=ConfigFacts("base", "ddim", "DDIMScheduler", (1024, 1024)),
+            start=StartPicture("d", (90_000, 1)),
+            image=b"",
+        )
+
+
 def test_without_an_lcm_lora_the_checkpoint_speaks_then_its_family() -> None:
     taught = model("checkpoint", "base", recipe={"cfg": {"value": 5.0, "by": "model card", "quote": "CFG 5"}})
     made = plan(checkpoint=taught)
@@ -154,6 +190,15 @@ def test_sd_2_that_does_not_say_what_it_predicts_is_said() -> None:
     made = plan(checkpoint=told)
     assert (made.prediction_type.value, made.warnings) == ("v_prediction", ())  # type: ignore[union-attr]
     assert plan().warnings == ()
+
+
+def test_flux_has_samplers_of_its_own_and_no_negative_prompt() -> None:
+    base = model("checkpoint", family="flux-1")
+    made = plan(checkpoint=base, negative_prompt="blue")
+    assert (made.steps.value, made.cfg.value) == (28, 3.5)
+    assert "negative prompt has no effect" in made.warnings[0]
+    fast = plan(checkpoint=model("checkpoint", family="flux-1", variant="schnell"))
+    assert (fast.steps.value, fast.cfg.value, fast.steps.by) == (4, 0.0, "usual for flux-1 schnell")
 
 
 def test_a_negative_prompt_without_guidance_is_said() -> None:

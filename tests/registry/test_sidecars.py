@@ -94,7 +94,7 @@ def test_the_order(tmp_path: Path) -> None:
     (tmp_path / "x.metadata.json").write_text(json.dumps({"usage_tips": '{"strength": 0.6}'}))
     card = parse_card("---\nbase_model: a/b\nlicense: mit\n---\nUse a weight of 0.8.")
     made = statements({"modelspec.lora_default_weight": "0.7"}, card, read_beside(tmp_path / "x.safetensors"))
-    assert [s.value for s in made if s.name == "weight"] == [0.5, 0.6, 0.7]
+    assert [s.value for s in made if s.name == "weight"] == [0.5, 0.6, 0.7, 0.8]
     assert [s.value for s in made if s.name == "base_model"] == ["a/b", "SD1"]
     assert [(s.value, s.by) for s in made if s.name == "license"] == [("mit", "model card")]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sqlalchemy import func, select
 
 from registry.manager import Manager
@@ -181,6 +183,29 @@ def test_verdicts_on_what_is_no_more_go_too(library: Library) -> None:
     manager.upkeep.remove(waste)
     with manager.catalog.writing() as connection:
         assert connection.execute(select(func.count()).select_from(FIT)).scalar_one() == 0
+
+
+def test_partial_downloads_and_pictures_go_when_nobody_needs_them_any_more(library: Library, tmp_path: Path) -> None:
+    manager = library.manager
+    downloads = manager.settings.downloads
+    job = manager.installs.open("a/b", staging="needed")
+    for name in ("needed", "forsaken"):
+        (downloads / name).mkdir(parents=True)
+        (downloads / name / "model.safetensors.part").write_bytes(b"123")
+    (downloads / "locks").mkdir(exist_ok=True)
+    (downloads / "locks/x.install").touch()
+    model = manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
+    for colour in ("red", "green"):
+        picture = io.BytesIO()
+        Image.new("RGB", (8, 8), colour).save(picture, "PNG")
+        manager.set_preview(model.id, picture.getvalue())
+    waste = manager.upkeep.waste()
+    assert [path.parent.name for path, _ in waste.files] == ["forsaken", ".previews"]
+    manager.upkeep.remove(waste)
+    assert manager.upkeep.waste().files == ()
+    assert sorted(p.name for p in downloads.iterdir()) == ["locks", "needed"]
+    assert manager.previews.path(manager.catalog.get(model.id)).exists()
+    assert manager.installs.get(job.id).staging == "needed"
 
 
 def test_a_missing_model_is_not_waste(library: Library) -> None:

@@ -94,7 +94,7 @@ def test_what_is_no_picture_is_told_and_the_next_one_taken(manager: Manager, hub
     write(shelf / "ada/ink/README.md", CARD.format(thumbnail="b.png").encode())
     assert shown(manager, manager.install("ada/ink")) == "blue"
     [note] = manager.installs.list()[0].notes
-    assert note.startswith("Its preview (file beside it) could not be had: That is no PNG")
+    assert note.startswith("Its preview (file beside it) could not be had: The picture cannot be read")
 
 
 def test_of_a_scanned_model_the_file_beside_it_until_the_user_chooses_another(manager: Manager, tmp_path: Path) -> None:

@@ -226,11 +226,19 @@ def test_metadata_that_is_not_diffusers_is_ignored(tiny: Tiny, bundle: Bundle, s
     assert {layer.scale for layer in plain.layers.values()} == {layer.scale for layer in noted.layers.values()} == {1.0}
 
 
-@pytest.mark.parametrize("metadata", ["{", "[]", "3"])
-def test_metadata_that_is_no_configuration_is_refused(saved, bundle, metadata):
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        *((text, "lora_adapter_metadata") for text in ("{", "[]", "3")),
+        ('{"unet.lora_alpha": 2, "unet.alpha_pattern": {"(.*.*)*x": 1}}', "alpha_pattern"),
+        ('{"unet.lora_alpha": 2, "unet.alpha_pattern": [1]}', "alpha_pattern"),
+        ('{"unet.lora_alpha": "two"}', "no numbers"),
+    ],
+)
+def test_metadata_that_is_no_configuration_is_refused(saved, bundle, metadata, said):
     weight = next(name for name in bundle.tensors if name.endswith("attn2.to_q.weight"))
     key = weight.removesuffix(".weight")
     rows, columns = bundle.tensors[weight].shape
     tensors = {f"{key}.lora_A.weight": torch.zeros(2, columns), f"{key}.lora_B.weight": torch.zeros(rows, 2)}
-    with pytest.raises(UnusableFile, match="lora_adapter_metadata"):
+    with pytest.raises(UnusableFile, match=said):
         load_factors(saved(tensors, "odd", format="pt", lora_adapter_metadata=metadata), bundle.shapes, bundle.device)

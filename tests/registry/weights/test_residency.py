@@ -54,6 +54,21 @@ def test_what_is_leased_is_never_evicted():
     assert _keys(residency) == ["c", "d"]
 
 
+def test_a_failure_of_whoever_is_told_of_what_goes_leaves_the_next_as_if_never_asked_for():
+    answers = iter([OSError("the host tier is full"), None])
+
+    def evicted(*_: object) -> None:
+        if error := next(answers):
+            raise error
+
+    residency = Residency(10, evicted=evicted)
+    _load(residency, "a", 10)
+    with pytest.raises(OSError, match="full"):
+        _load(residency, "b", 10)
+    assert _keys(residency) == []
+    assert _load(residency, "b", 10) == "value of b"
+
+
 def test_larger_than_the_whole_budget():
     with pytest.raises(OutOfMemory) as caught:
         _load(Residency(10), "big", 11)
