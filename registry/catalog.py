@@ -212,12 +212,17 @@ class Catalog:
     def add_digests(self, model: Model, digests: Iterable[Digest]) -> None:
         """Claims, or what the bytes gave; a newer one takes an older one's place. Computed ones set `hashed_at`."""
         with self.writing() as connection:
-            for digest in digests:
-                old = (DIGEST.c.model_id == model.id, DIGEST.c.algorithm == digest.algorithm, DIGEST.c.by == digest.by)
-                connection.execute(delete(DIGEST).where(*old))
-                connection.execute(insert(DIGEST).values(model_id=model.id, **digest._asdict()))
-                if not digest.by:
-                    connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
+            self.add_digests_in(connection, model, digests)
+
+    @staticmethod
+    def add_digests_in(connection: Connection, model: Model, digests: Iterable[Digest]) -> None:
+        """`add_digests` within somebody's transaction."""
+        for digest in digests:
+            old = (DIGEST.c.model_id == model.id, DIGEST.c.algorithm == digest.algorithm, DIGEST.c.by == digest.by)
+            connection.execute(delete(DIGEST).where(*old))
+            connection.execute(insert(DIGEST).values(model_id=model.id, **digest._asdict()))
+            if not digest.by:
+                connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
 
     def override(self, reference: str, settings: Mapping[str, Any], *, name: str | None = None) -> Model:
         """Change the user's own settings for a model, and its name; a value of None takes a setting back.

@@ -35,7 +35,7 @@ from registry.measures import Measures, What
 from registry.models import Model
 from registry.previews import Previews
 from registry.settings import Settings
-from registry.sources import PathSource
+from registry.sources import PathSource, without_signature
 from registry.tables import State
 
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
@@ -234,7 +234,8 @@ class Job:
         self._notes.append(text)
 
     def _installed(self, model: Model) -> Model:
-        self._move(State.INSTALLED, model_id=model.id, notes=self._notes, filename=None, bytes_per_second=None)
+        done = {"source": without_signature(self._attempt.install.source), "notes": self._notes}
+        self._move(State.INSTALLED, model_id=model.id, filename=None, bytes_per_second=None, **done)
         return model
 
     def _move(self, to: State, **fields: Any) -> None:

@@ -309,7 +309,7 @@ class _Lost:
         if not any(digests.values()):
             return None
         try:
-            blake3 = hash_model(Path(found.path), lambda _: self._check()).whole.blake3
+            blake3 = hash_model(Path(found.path), self._check).whole.blake3
         except OSError:
             return None  # it cannot be read; the next scan looks again
         return next((self._take(model_id) for model_id, known in digests.items() if known == blake3), None)
