@@ -188,10 +188,15 @@ class Catalog:
 
     def add_many(self, entries: Iterable[Entry]) -> None:
         """All or none."""
-        entries = list(entries)
         with self.writing() as connection:
-            write(connection, [rows_of(*entry) for entry in entries])
-            own(connection, (entry.model.id for entry in entries if entry.model.managed))
+            self.add_in(connection, entries)
+
+    @staticmethod
+    def add_in(connection: Connection, entries: Iterable[Entry]) -> None:
+        """`add_many` within somebody's transaction."""
+        entries = list(entries)
+        write(connection, [rows_of(*entry) for entry in entries])
+        own(connection, (entry.model.id for entry in entries if entry.model.managed))
 
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
         """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""

@@ -23,8 +23,8 @@ from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
 from registry.installs.examine import accept
-from registry.installs.locks import held
-from registry.models import Model, ModelFile, folded, new_id
+from registry.models import Model, ModelFile, new_id
+from registry.naming import Names
 from registry.queries import storable
 from registry.rows import MODEL, rows_of, write
 from registry.scans.beside import Look
@@ -74,12 +74,11 @@ OnProgress = Callable[[Counts], None]
 
 
 class Scanner:
-    """Scans into one catalogue. `names` is the lock under which models get their names; `look` reads what lies beside a file."""
+    """Scans into one catalogue. `look` reads what lies beside a file."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, names: Path, look: Look) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, look: Look) -> None:
         self._engine = engine
         self._catalog = catalog
-        self._names = names
         self._look = look
 
     def scan(
@@ -156,8 +155,8 @@ class Scanner:
             )
         described = {found.path: self._describe(found) for found in taken}
         moved = {found.path: match for found in new if (match := lost.match(found, described[found.path].structure))}
-        with held(self._names), self._catalog.writing() as connection:
-            names = _Names(connection)
+        with self._catalog.writing() as connection:
+            names = Names(connection)
             added, seen = [], []
             for found in taken:
                 model, stamp = described[found.path], _stamp(found)
@@ -320,27 +319,6 @@ class _Lost:
     def _take(self, model_id: str) -> str:
         self._found.add(model_id)
         return model_id
-
-
-class _Names:
-    """Names that no model has; the lock on names must be held."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._given: set[str] = set()
-
-    def free(self, wanted: str) -> str:
-        """`wanted`, or with a number: other folders have files of the same name."""
-        name, number = wanted, 1
-        while self._is_taken(folded(name)):
-            number += 1
-            name = f"{wanted}-{number}"
-        self._given.add(folded(name))
-        return name
-
-    def _is_taken(self, key: str) -> bool:
-        query = select(MODEL.c.id).where(MODEL.c.name_key == key)
-        return key in self._given or self._connection.execute(query).first() is not None
 
 
 def _stamp(found: Found) -> Stamp:

@@ -35,7 +35,7 @@ class Scans:
         self._stop = Event()
         self.book = ScanBook(engine)
         self.digester = Digester(engine, catalog, self._stop)
-        self.scanner = Scanner(engine, catalog, settings.downloads / "locks" / "names", sidecars_and_card)
+        self.scanner = Scanner(engine, catalog, sidecars_and_card)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scan")
         self._hashing = Thread(target=self.digester.run, name="hashing", daemon=True)
 
