@@ -35,7 +35,7 @@ from registry.measures import Measures, What
 from registry.models import Model
 from registry.previews import Previews
 from registry.settings import Settings
-from registry.sources import PathSource
+from registry.sources import PathSource, without_signature
 from registry.tables import State
 
 PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -258,7 +258,8 @@ class Job:
         self._notes.append(text)
 
     def _installed(self, model: Model) -> Model:
-        self._move(State.INSTALLED, model_id=model.id, notes=self._notes, filename=None, bytes_per_second=None)
+        done = {"source": without_signature(self._attempt.install.source), "notes": self._notes}
+        self._move(State.INSTALLED, model_id=model.id, filename=None, bytes_per_second=None, **done)
         return model
 
     def _move(self, to: State, **fields: Any) -> None:

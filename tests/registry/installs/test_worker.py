@@ -8,11 +8,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blake3 import blake3
+from sqlalchemy import Connection
 
+from registry.catalog import Entry
 from registry.errors import (
     AmbiguousChoice,
     Cancelled,
@@ -29,7 +30,6 @@ from registry.installs import job
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
-from registry.models import Model
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import State
@@ -203,15 +203,15 @@ def test_what_somebody_puts_where_it_would_lie_is_not_replaced(
     manager: Manager, shelf: Path, repository: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(STARTER / repository, shelf / repository, dirs_exist_ok=True)
-    add, put = manager.catalog.add, list[Path]()
+    add, put = manager.catalog.add_in, list[Path]()
 
-    def put_there(model: Model, *more: Any) -> Model:
-        path = manager.settings.root / model.path
+    def put_there(connection: Connection, entries: list[Entry]) -> None:
+        path = manager.settings.root / entries[0].model.path
         put.append(path if path.suffix else path / "notes.txt")
         write(put[0], b"mine")
-        return add(model, *more)
+        add(connection, entries)
 
-    monkeypatch.setattr(manager.catalog, "add", put_there)
+    monkeypatch.setattr(manager.catalog, "add_in", put_there)
     with pytest.raises(ModelshelfError):
         manager.install(repository)
     assert put[0].read_bytes() == b"mine"
@@ -312,6 +312,16 @@ def test_a_file_name_that_no_disk_takes_with_an_ending_behind_it(
     model = manager.install(f"a/b:{name}.safetensors")
     assert model.name == "x" * 120
     assert manager.catalog.path(model).exists()
+
+
+def test_a_place_that_a_missing_model_has_is_not_taken(manager: Manager, shelf: Path) -> None:
+    first = manager.install(OUTLINE)
+    manager.catalog.override(first.id, {}, name="mine")
+    manager.catalog.path(first).unlink()
+    write(shelf / f"another/starter-outline-lora/{FILE}", sd15_lora())
+    model = manager.install("another/starter-outline-lora")
+    assert model.name == "starter-outline-lora-2"
+    assert manager.catalog.is_whole(model)
 
 
 def test_a_name_that_is_taken_gets_a_number(manager: Manager, shelf: Path) -> None:
