@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint serve bench starter-scores clean
+.PHONY: help demo test check lint serve bench fuzz starter-scores clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,14 @@ check: lint test  ## lint, types, import directions, every test
 
 bench: $(READY)  ## every benchmark; one by name: .venv/bin/python -m tests.benchmarks catalog
 	$(BIN)/python -m tests.benchmarks
+
+$(VENV)/.fuzz: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
+SECONDS ?= 60
+fuzz: $(VENV)/.fuzz  ## fuzzes the probe of files for SECONDS (60) seconds
+	$(BIN)/python -m tests.probes.fuzz -max_total_time=$(SECONDS)
 
 serve: $(READY)  ## the service on http://127.0.0.1:8420
 	$(BIN)/modelshelf serve

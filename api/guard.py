@@ -19,7 +19,8 @@ from registry.tables import ApiToken
 
 PUBLIC = ("/healthz", "/readyz", "/v1/images/files/")
 """What is answered to everybody: whether it is alive, and pictures by an address that only their owner was told."""
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="modelshelf", Basic realm="modelshelf"'}
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="modelshelf", Bearer realm="modelshelf"'}
+"""Basic first: Chromium looks at the first challenge of a header only, and asks its user for none but that one."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -56,7 +57,9 @@ class Guard:
         if path.startswith(PUBLIC):
             return NOBODY, None
         if not self._is_local:
-            return NOBODY, TokenRequired("Show a token: Authorization: Bearer ... `modelshelf token create` makes one.")
+            return NOBODY, TokenRequired(
+                "Show a token: Authorization: Bearer ..., in a browser as the password. `modelshelf token create` makes one."
+            )
         if not is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
             return NOBODY, RequestRefused("This service answers on localhost only. From elsewhere, show a token.")
         return LOCAL, None

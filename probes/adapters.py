@@ -121,7 +121,9 @@ _PREFIX = re.compile("|".join(re.escape(prefix) for prefix, _ in PREFIXES))
 _COMPONENTS = dict(PREFIXES)
 _TEXT_PATH = re.compile(r"^(text_model_)?encoder_layers_\d+_(self_attn|mlp)_|^text_model_")
 _LANGUAGE_PATH = re.compile(
-    r"^((language_)?model_)*(layers|h|decoder_layers)_\d+_(self_attn|mlp|attn|attention)_(q|k|v|o|gate|up|down|qkv|c)_"
+    r"^((language_|text_)?model_|transformer_|gpt_neox_|backbone_|decoder_|encoder_)*(layers|layer|h|decoder_layers)_\d+_"
+    r"((self_attn|mlp|attn|attention|self_attention)_(self_)?(q|k|v|o|gate|up|down|qkv|c|query|key|value|dense|kv)(_|$)"
+    r"|mixer_(in|x|dt|out)_proj)"
 )
 _CROSS_ATTENTION = ("attn2_to_k", "attn2_to_v")
 _COMPANIONS = ("bundle_emb.", "emb_params", "string_to_param")
@@ -132,7 +134,7 @@ normalisation scales."""
 
 class Module(NamedTuple):
     """One adapted layer. Widths and rank are None where the parts at hand do not tell; `kernel` is (1, 1) or () for
-    linear layers."""
+    linear layers; `either` is the input's or the output's width, where only the tensor's data tells which."""
 
     component: str
     path: str
@@ -142,6 +144,7 @@ class Module(NamedTuple):
     rank: int | None = None
     kernel: Shape = ()
     parts: frozenset[str] = frozenset()
+    either: int | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,12 @@ class Adapter:
     @property
     def ranks(self) -> frozenset[int]:
         return frozenset(m.rank for m in self.modules if m.rank is not None)
+
+    @cached_property
+    def layers(self) -> tuple[Module, ...]:
+        """The denoiser's modules without normalisations, biases and tables, of which ComfyUI's extraction and LightX2V write
+        whole differences beside the layers' factors."""
+        return tuple([m for m in self.denoiser if m.kind != NORM])
 
     @cached_property
     def components(self) -> frozenset[str]:
@@ -225,7 +234,12 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
             orphans.append(names[0])
             continue
         inner, outer, rank, kernel, real_kind = made
-        modules.append(Module(component, path, real_kind or form.kind, inner, outer, rank, kernel, form.distinct))
+        either = (
+            max(shapes["scale"], default=None) if form.kind == IA3 else None
+        )  # [width] since LyCORIS 2, with a 1 before
+        modules.append(
+            Module(component, path, real_kind or form.kind, inner, outer, rank, kernel, form.distinct, either)
+        )
         keys[path] = names[form.main]
     used = {m.kind for m in modules}
     layouts = arrangement.layouts
@@ -237,7 +251,9 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
 
 @remembered
 def _arrange(names: tuple[str, ...]) -> _Arrangement:
-    if not any(_telling(name) for name in names[:: len(names) // _SAMPLE + 1]):
+    step = len(names) // _SAMPLE + 1
+    # Two neighbours each time: where every second name is a plain "weight" (IA3), an even step would meet no other.
+    if not any(_telling(name) for name in (*names[::step], *names[1::step])):
         return _Arrangement(others=names)
     groups, others = _group(names)
     places: list[_Place] = []
@@ -379,20 +395,23 @@ def _factor(parts: Mapping[str, Shape], name: str) -> Shape | None:
 
 
 def _full(parts: Mapping[str, Shape]) -> _Made | None:
+    """The whole difference of a layer; of a bias alone, a normalisation or a table ([1, 6, width]), which have no input, it
+    counts as NORM."""
     shape = parts.get("diff", ())
-    if not shape:
-        return None if "bias" not in parts else (None, _axis(parts["bias"], 0), None, (), "")
-    return (shape[1] if len(shape) > 1 else None), shape[0], None, shape[2:], ("" if len(shape) > 1 else NORM)
+    if len(shape) in (2, 4, 5):
+        return shape[1], shape[0], None, shape[2:], ""
+    return None, _axis(shape or parts.get("bias", ()), 0), None, (), NORM
 
 
 def _glora(parts: Mapping[str, Shape]) -> _Made | None:
-    """W + b2 b1 + W a2 a1: a2 [in, r] in new files, b1 [r, in]; only the `b` pair bears both widths in every
-    version."""
-    if not {"a1", "a2", "b1", "b2"} <= parts.keys() or any(len(parts[p]) < 2 for p in ("b1", "b2")):
+    """W + b1 b2 + W a1 a2, b1 [out, r] and b2 [r, in], since LyCORIS 2; before, the two were exchanged: b2 [out, r] and
+    b1 [r, in]. The rank is the axis that all four have."""
+    shapes = [parts.get(name, ()) for name in ("a1", "a2", "b1", "b2")]
+    if any(len(shape) < 2 for shape in shapes):
         return None
-    first, second = parts["b1"], parts["b2"]
-    rank = min(first[0], first[1], second[0], second[1])
-    return (first[1] if first[0] == rank else None), (second[0] if second[1] == rank else None), rank, first[2:], ""
+    a1, a2, b1, b2 = shapes
+    down, up = (b2, b1) if a1[1] == a2[0] == b1[1] == b2[0] else (b1, b2)
+    return (down[1], up[0], down[0], down[2:], "") if up[1] == down[0] else None
 
 
 def _oft(parts: Mapping[str, Shape]) -> _Made | None:
@@ -417,8 +436,3 @@ def _norm(parts: Mapping[str, Shape]) -> _Made | None:
 _MAKERS: Mapping[str, Callable[[Mapping[str, Shape]], _Made | None]] = {
     LORA: _lora, LOHA: _loha, LOKR: _lokr, FULL: _full, GLORA: _glora, OFT: _oft, IA3: _ia3, NORM: _norm,
 }  # fmt: skip
-
-
-def widths(modules: Iterable[Module], *endings: str) -> frozenset[int]:
-    """Input widths of the modules whose path ends so, those that are known."""
-    return frozenset(m.inner for m in modules if m.inner is not None and m.path.endswith(endings))

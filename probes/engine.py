@@ -193,7 +193,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
     """LoRA or LCM-LoRA: structure must allow the latter and a name must say it, more clearly than any other
     acceleration."""
     family = match.signature.family
-    because = _because(match)
+    because = _because(match) + _look_alikes(match)
     lora = (Kind.LORA, Outcome.IDENTIFIED, f"{family} LoRA: {because}.")
     if not weighed.layout.ok:
         return lora
@@ -225,6 +225,12 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         Outcome.IDENTIFIED,
         f"{family} LCM-LoRA: {because}; laid out as few-step distillations are, and said to be LCM by its {best.evidence[0].key}.",
     )
+
+
+def _look_alikes(match: Match) -> str:
+    """Families whose LoRAs cannot be told from this one's by their layers, and that nothing names."""
+    alike = [str(evidence.expected) for evidence in match.evidence if evidence.rule == "not_claimed"]
+    return f", and it is {_list(alike)}, whose LoRAs have the same layers" if alike else ""
 
 
 def _layout(adapter: Adapter) -> str | None:
@@ -265,7 +271,7 @@ def _tags(subject: Subject, signature: Signature) -> tuple[tuple[str, ...], tupl
 
 def _unknown(subject: Subject) -> Report:
     adapter = subject.adapter
-    if adapter.orphans and (not adapter.modules or not adapter.others):
+    if adapter.orphans and not adapter.others:
         return _orphaned(adapter)
     if adapter.modules and not adapter.others:
         example = min(adapter.modules, key=lambda module: module.path)

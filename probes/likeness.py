@@ -128,7 +128,7 @@ def _share(signature: Signature, subject: Subject, results: Sequence[tuple[Rule,
 def _fitting(rule: Fits, subject: Subject) -> tuple[int, int]:
     """How many of the denoiser's modules are called like layers of the architecture, and how many there are, at least
     one."""
-    paths = {module.path for module in subject.adapter.denoiser}
+    paths = {module.path for module in subject.adapter.layers}
     return max((len(paths & naming.keys()) for naming in rule.architecture.namings), default=0), len(paths) or 1
 
 

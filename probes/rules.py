@@ -117,15 +117,22 @@ class Only:
         )
 
 
+STORED = """
+    weight bias scaled_fp8 scale_weight scale_input weight_scale weight_scale_2 input_scale comfy_quant
+    absmax quant_map nested_absmax nested_quant_map quant_state bitsandbytes__nf4 bitsandbytes__fp4 SCB weight_format
+"""
+"""Last words of names: of plain tensors, of ComfyUI's fp8 and nvfp4, of bitsandbytes' 4 and 8 bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Words:
     """No name has a part beside these, digits aside: finds modules that were put *into* known blocks (temporal layers,
-    gates)."""
+    gates). How tensors are stored is known anyway."""
 
     known: frozenset[str]
 
     def __init__(self, words: str) -> None:
-        object.__setattr__(self, "known", frozenset(word.translate(_NO_DIGITS) for word in ["", *words.split()]))
+        object.__setattr__(self, "known", frozenset(["", *f"{STORED} {words}".translate(_NO_DIGITS).split()]))
 
     def check(self, subject: Subject) -> Evidence:
         foreign = sorted(subject.words - self.known)
@@ -286,7 +293,7 @@ class Paths:
 
     def check(self, subject: Subject) -> Evidence:
         fits = re.compile(self.pattern).match  # re keeps compiled patterns
-        stranger = next((m.path for m in subject.adapter.denoiser if not fits(m.path)), None)
+        stranger = next((m.path for m in subject.adapter.layers if not fits(m.path)), None)
         return Evidence(
             "paths", stranger is None, stranger, f"module names of {self.name}", "foreign" if stranger else "all fit"
         )
@@ -299,11 +306,17 @@ class Architecture(Protocol):
     def name(self) -> str: ...
     @property
     def namings(self) -> tuple[Mapping[str, tuple[int, int]], ...]: ...
+    def sort(self, path: str) -> str:
+        """A layer's path without its place: all layers of a sort are alike, and are adapted together or not at all."""
 
 
 def _naming(architecture: Architecture, modules: tuple[Module, ...]) -> Mapping[str, tuple[int, int]]:
-    """The naming that an adapter uses: the one that knows its first module, else the first."""
-    return next((n for n in architecture.namings if modules and modules[0].path in n), architecture.namings[0])
+    """The naming that an adapter uses: the one that knows most of its modules before the first that it does not."""
+
+    def known(layers: Mapping[str, tuple[int, int]]) -> int:
+        return next((at for at, module in enumerate(modules) if module.path not in layers), len(modules))
+
+    return max(architecture.namings, key=known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,13 +326,19 @@ class Fits:
     architecture: Architecture
 
     def check(self, subject: Subject) -> Evidence:
-        name, modules = self.architecture.name, subject.adapter.denoiser
+        name, modules = self.architecture.name, subject.adapter.layers
+        if not modules:
+            return Evidence("fits", False, None, f"layers of {name}", "no layer is adapted")
         layers = _naming(self.architecture, modules)
         for module in modules:
             layer = layers.get(module.path)
             if layer is None:
                 return Evidence("fits", False, module.path, f"a layer of {name}", "no such layer")
-            if not _agrees(module.inner, layer[0], module) or not _agrees(module.outer, layer[1], module):
+            if (
+                not _agrees(module.inner, layer[0], module)
+                or not _agrees(module.outer, layer[1], module)
+                or module.either not in (None, *layer)
+            ):
                 return Evidence(
                     "fits", False, module.path, f"{layer[0]} -> {layer[1]}", f"{module.inner} -> {module.outer}"
                 )
@@ -329,6 +348,17 @@ class Fits:
 def _agrees(seen: int | None, width: int, module: Module) -> bool:
     """LoHa and LoKr flatten a convolution's kernel into its input width (3x3: nine times)."""
     return seen is None or seen == width or (not module.kernel and module.kind in (LOHA, LOKR) and seen == 9 * width)
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeds:
+    """Some module is no layer of this smaller network, whose layers the larger one has too."""
+
+    architecture: Architecture
+
+    def check(self, subject: Subject) -> Evidence:
+        fit = Fits(self.architecture).check(subject)
+        return Evidence("beyond", not fit.ok, fit.key, f"more than {self.architecture.name} has", fit.seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,13 +377,14 @@ class Covers:
     def check(self, subject: Subject) -> Evidence:
         name = self.architecture.name
         if self.beyond:
-            fit = Fits(self.architecture).check(subject)
-            if not fit.ok:
-                return Evidence("beyond", True, fit.key, f"more than {name} has", fit.seen)
-        paths = {m.path for m in subject.adapter.denoiser}
-        sorts = {_sort(path) for path in paths}
-        layers = _naming(self.architecture, subject.adapter.denoiser)
-        missing = next((path for path in layers if _sort(path) in sorts and path not in paths), None)
+            exceeds = Exceeds(self.architecture).check(subject)
+            if exceeds.ok:
+                return exceeds
+        paths = {m.path for m in subject.adapter.layers}
+        sort = self.architecture.sort
+        sorts = set(map(sort, paths))
+        layers = _naming(self.architecture, subject.adapter.layers)
+        missing = next((path for path in layers if sort(path) in sorts and path not in paths), None)
         if self.beyond:
             return Evidence(
                 "beyond",
@@ -365,14 +396,6 @@ class Covers:
         return Evidence(
             "covers", missing is None, missing, f"every such layer of {name}", "left out" if missing else "all of them"
         )
-
-
-_POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")
-
-
-def _sort(path: str) -> str:
-    """A layer's path without its place: `attn2_to_k`, `ff_net_0_proj`, `conv1`."""
-    return _POSITION.sub("", path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,33 +411,26 @@ class Encoders:
     def check(self, subject: Subject) -> Evidence:
         known = dict(self.widths)
         for module in subject.adapter.modules:
-            if module.component == DENOISER or not module.path.endswith(ENCODER_INPUTS) or module.inner is None:
-                if module.component not in known and module.component != DENOISER:
-                    return Evidence(
-                        "text_encoder", False, module.path, f"one of {', '.join(known) or 'none'}", module.component
-                    )
+            component = module.component
+            if component == DENOISER:
                 continue
-            if known.get(module.component) != module.inner:
-                return Evidence(
-                    "text_encoder",
-                    False,
-                    subject.adapter.keys[module.path],
-                    str(known.get(module.component, "no such encoder")),
-                    str(module.inner),
-                )
+            if component not in known:
+                expected = f"one of {', '.join(known) or 'none'}"
+                return Evidence("text_encoder", False, module.path, expected, component)
+            seen = _encoder_width(module)
+            if seen is not None and seen != known[component]:
+                key = subject.adapter.keys[module.path]
+                return Evidence("text_encoder", False, key, str(known[component]), str(seen))
         return Evidence("text_encoder", True, None, ", ".join(f"{c} {w}" for c, w in self.widths), "none contradicts")
 
 
-ENCODER_INPUTS = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "out_proj",
-    "fc1",
-    "SelfAttention_q",
-    "SelfAttention_k",
-    "SelfAttention_v",
-    "wi_0",
-    "wi_1",
-)
-"""Layers of CLIP and T5 that take in the encoder's own width."""
+_SQUARE = ("q_proj", "k_proj", "v_proj", "out_proj", "SelfAttention_q", "SelfAttention_k", "SelfAttention_v")
+_TAKING = (*_SQUARE, "fc1", "wi_0", "wi_1")
+"""Layers of CLIP and T5 that take in the encoder's own width, and those of them that also give it."""
+
+
+def _encoder_width(module: Module) -> int | None:
+    """The text encoder's own width, if the module bears it."""
+    if module.inner is not None:
+        return module.inner if module.path.endswith(_TAKING) else None
+    return (module.outer or module.either) if module.path.endswith(_SQUARE) else None

@@ -19,7 +19,15 @@ class _Index:
         self.header = header
         self.hints = hints
         self.names = names_of(tuple(header.tensors))
-        self.shape = shapes_of(header.tensors)
+        self._stored = shapes_of(header.tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, unpacked where bitsandbytes has put two 4-bit values into a byte, and all bytes into one column."""
+        shape = self._stored(name)
+        if len(shape) == 2 and shape[1] == 1 and f"{name}.absmax" in self.header.tensors:
+            rows = next((self._stored(bias)[0] for bias in _biases(name) if bias in self.header.tensors), None)
+            return shape if not rows else (rows, 2 * shape[0] // rows)
+        return shape
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -28,6 +36,12 @@ class _Index:
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
         return claims_of(self.header.metadata, self.hints)
+
+
+def _biases(weight: str) -> tuple[str, str]:
+    """Whose length is the number of a weight's rows: its own, or, of an attention without, that of what follows it."""
+    layer = weight.removesuffix("weight")
+    return f"{layer}bias", f"{layer.removesuffix('.').rpartition('.')[0]}.to_out.0.bias"
 
 
 class Subject:

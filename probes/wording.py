@@ -58,6 +58,7 @@ _SEEN: Mapping[tuple[str, str | None], tuple[str, str]] = {
         "no cross-attention is adapted, which should be of width {expected}",
     ),
     ("fits", "no such layer"): ("", "{key} is not {expected}"),
+    ("fits", "no layer is adapted"): ("", "there are none of the {expected}"),
 }
 _EXPECTED: Mapping[tuple[str, str | None], tuple[str, str]] = {
     # (rule, what is expected) where it reads otherwise

@@ -12,6 +12,8 @@ from registry.plans import ConfigFacts, GenerationRequest, Origin, PlannedAdapte
 UNTOLD_PREDICTION = ("sd-2",)
 """Families whose checkpoints of both kinds have the same tensors, so that a file that says nothing may be either."""
 
+NO_NEGATIVE = ("flux-1",)
+"""Families whose guidance is an input of the network: there is no pass that a negative prompt could go through."""
 
 _OWN_WORDS = (Origin.REQUESTED, Origin.USER)
 
@@ -80,6 +82,8 @@ def rivals(fast: Sequence[Model]) -> tuple[str, ...]:
 def useless_negative(
     request: GenerationRequest, cfg: float, fast: Accelerated | None, checkpoint: Model
 ) -> tuple[str, ...]:
+    if request.negative_prompt and checkpoint.family in NO_NEGATIVE:
+        return (f"The negative prompt has no effect: {checkpoint.family} is guided without one.",)
     embedded = fast is not None and fast.recipe.trait == "lcm" and checkpoint.kind in fast.recipe.kinds
     return (
         (f"The negative prompt has no effect: at CFG {cfg:g} there is no guidance.",)

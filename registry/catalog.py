@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,17 @@ from sqlalchemy import Connection, Engine, String, cast, delete, func, insert, o
 
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.placed import disown, own
 from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, read, rows_of, table_of, write
 from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, SeenRow, StatementRow, now
+
+
+class Held(NamedTuple):
+    """A model's file. `managed`: modelshelf's own; to any other the user's programs may write at any time."""
+
+    path: Path
+    managed: bool
 
 
 class Entry(NamedTuple):
@@ -143,15 +151,18 @@ class Catalog:
             rows = connection.execute(query).mappings().all()
         return [ModelFile(**{name: row[name] for name in ModelFile.__slots__}) for row in rows]
 
-    def holding(self, sha256: str) -> Path | None:
-        """A file on disk whose bytes had this digest when they were hashed: a whole model, or one of a folder's."""
+    def holding(self, sha256: str) -> Held | None:
+        """A file on disk whose bytes had this digest when they were hashed: a whole model or one of a folder's, best the shelf's own."""
         file = table_of(FileRow)
         query = (
-            select(MODEL.c.path, file.c.path).join(file, file.c.model_id == MODEL.c.id).where(file.c.sha256 == sha256)
+            select(MODEL.c.path, file.c.path, MODEL.c.managed)
+            .join(file, file.c.model_id == MODEL.c.id)
+            .where(file.c.sha256 == sha256)
+            .order_by(MODEL.c.managed.desc())
         )
         with self._engine.connect() as connection:
-            found = (self.root / model / inside for model, inside in connection.execute(query))
-            return next((path for path in found if path.is_file()), None)
+            held = (Held(self.root / model / inside, managed) for model, inside, managed in connection.execute(query))
+            return next((one for one in held if one.path.is_file()), None)
 
     def path(self, model: Model) -> Path:
         """Absolute path of a model's file or folder."""
@@ -176,8 +187,10 @@ class Catalog:
 
     def add_many(self, entries: Iterable[Entry]) -> None:
         """All or none."""
+        entries = list(entries)
         with self.writing() as connection:
             write(connection, [rows_of(*entry) for entry in entries])
+            own(connection, (entry.model.id for entry in entries if entry.model.managed))
 
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
         """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""
@@ -189,7 +202,7 @@ class Catalog:
         with self.writing() as connection:
             known = update(SOURCE).where(SOURCE.c.model_id == model.id, SOURCE.c.url == source.url)
             if not connection.execute(known.values(etag=source.etag, ref=source.ref)).rowcount:
-                connection.execute(insert(SOURCE).values(model_id=model.id, added_at=now(), **asdict(source)))
+                connection.execute(insert(SOURCE).values(model_id=model.id, added_at=now(), **source._asdict()))
             self._index_text(connection, model)
         return self.get(model.id)
 
@@ -199,7 +212,7 @@ class Catalog:
             for digest in digests:
                 old = (DIGEST.c.model_id == model.id, DIGEST.c.algorithm == digest.algorithm, DIGEST.c.by == digest.by)
                 connection.execute(delete(DIGEST).where(*old))
-                connection.execute(insert(DIGEST).values(model_id=model.id, **asdict(digest)))
+                connection.execute(insert(DIGEST).values(model_id=model.id, **digest._asdict()))
                 if not digest.by:
                     connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
 
@@ -265,11 +278,17 @@ class Catalog:
         with self.writing() as connection:
             connection.execute(delete(seen).where(seen.c.model_id == model.id))
             connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**columns))
+            own(connection, [model.id])
 
     def remove(self, model: Model) -> None:
         """Forget a model; its file is not touched."""
         with self.writing() as connection:
             connection.execute(delete(MODEL).where(MODEL.c.id == model.id))
+
+    def disown(self, path: str) -> None:
+        """What modelshelf had at this `model.path` is off the disk."""
+        with self.writing() as connection:
+            disown(connection, path)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from threading import Event, Lock, Thread
 from typing import NamedTuple
 
-from probes import Kind, Report
+from probes import Kind
 from registry.backends import Backend, BackendOptions, Keeper, Residents
 from registry.backends.loading import load_backend
 from registry.catalog import Catalog
@@ -22,8 +22,6 @@ from registry.db import make_engine, migrate
 from registry.errors import DatabaseUnavailable, InvalidRequest, NotReady, NotResident, WrongState
 from registry.fits import Fits
 from registry.generation import Generator
-from registry.installs.examine import probe_source
-from registry.installs.folders import check_inside
 from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.options import AS_USUAL, Options
 from registry.installs.selection import variant_of
@@ -36,7 +34,6 @@ from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
 from registry.scans.service import Scans
 from registry.settings import Settings
-from registry.sources import PathSource, parse_source
 from registry.starter import starter_repositories
 from registry.tables import Install, State
 from registry.tasks import Kind as TaskKind
@@ -77,7 +74,7 @@ class Manager:
         self.previews = Previews(settings.root / ".previews")
         self.fits = Fits(self._engine, self.catalog)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
-        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester)
+        self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester, self.previews, settings.downloads)
         self.measures = Measures()
         self.installs = InstallBook(self._engine, self.measures)
         self.tokens = Tokens(self._engine)
@@ -112,6 +109,7 @@ class Manager:
             host_bytes=_gib(settings.host_memory_gib),
             keep_alive=None if settings.keep_alive_minutes is None else settings.keep_alive_minutes * 60,
             batch=settings.batch,
+            compile=settings.compile,
         )
         return load_backend(settings.backend, options)
 
@@ -169,9 +167,7 @@ class Manager:
 
     def submit_install(self, source: str, options: Options = AS_USUAL) -> Install:
         """Queue an install that is asked for over the network. What its headers already show to be wrong is raised here and now."""
-        parsed = parse_source(source, endpoint=self.settings.hub_endpoint)
-        if isinstance(parsed, PathSource):
-            check_inside(parsed.path, (self.settings.root, *self.settings.allowed_folders))
+        options = replace(options, confined=True)
         self._worker.check(source, options)
         return self._queue_install(source, options)
 
@@ -231,13 +227,10 @@ class Manager:
             self.resume_installs()
 
     # -- asking
-    def probe(self, source: str) -> Report:
-        return probe_source(source, self.settings)
-
     def inquire(self, source: str) -> Inquiry:
-        """What an install of it would bring, and which checkpoints it would fit."""
+        """What an install of it, asked for over the network, would bring, and which checkpoints it would fit."""
         with self.measures.timed(What.PROBED):
-            return inquire(source, self.settings, self.catalog)
+            return inquire(source, self.settings, self.catalog, confined=True)
 
     def set_preview(self, model: str, picture: bytes | None) -> Model:
         """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
@@ -311,6 +304,7 @@ class Manager:
         )  # first: a file that nobody knows is found by `gc`, a model without its file fails later
         if files:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            self.catalog.disown(model.path)
 
     # -- upkeep in the background
     def submit_task(self, kind: TaskKind, references: Sequence[str] = ()) -> Task:

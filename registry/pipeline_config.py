@@ -22,25 +22,38 @@ Json = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The parts of a diffusers pipeline: its denoiser, and each text encoder with its tokenizer. `patch`: latents per side of what the
-    denoiser takes as one token."""
+    denoiser takes as one token. `packed`: channels that the denoiser takes for each of the VAE's. `optional`: text encoders that a folder
+    may lack."""
 
     denoiser: str
     tokenizers: Mapping[str, str]
     patch: int = 1
+    packed: int = 1
+    optional: frozenset[str] = frozenset()
 
 
 _TWO = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 LAYOUTS: Mapping[str, Layout] = {
     "StableDiffusionPipeline": Layout("unet", {"text_encoder": "tokenizer"}),
     "StableDiffusionXLPipeline": Layout("unet", _TWO),
+    "StableDiffusion3Pipeline": Layout(
+        "transformer", {**_TWO, "text_encoder_3": "tokenizer_3"}, patch=2, optional=frozenset({"text_encoder_3"})
+    ),
+    "FluxPipeline": Layout("transformer", _TWO, patch=2, packed=4),
 }
 """The pipelines that can be run, by diffusers' class name."""
 _ALSO: Mapping[str, str] = {
     "StableDiffusionImg2ImgPipeline": "StableDiffusionPipeline",
     "LatentConsistencyModelPipeline": "StableDiffusionPipeline",
     "StableDiffusionXLImg2ImgPipeline": "StableDiffusionXLPipeline",
+    "StableDiffusion3Img2ImgPipeline": "StableDiffusion3Pipeline",
+    "FluxImg2ImgPipeline": "FluxPipeline",
 }
 """Classes over the same modules: what differs is the call, which is ours."""
+
+
+NATIVE_LATENTS = 128
+"""Per side, where a denoiser's configuration has none: FLUX.1's, in diffusers' FluxPipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +104,16 @@ class PipelineConfig:
             )
         if (layout := LAYOUTS.get(pipeline)) is None:
             raise NotGenerable(f"{path.name} is a {stated}; those can be run: {', '.join(LAYOUTS)}.", pipeline=stated)
-        for name in layout.tokenizers.values():
+        without = {name for name in layout.optional if index.get(name, [None])[0] is None}
+        tokenizers = {encoder: name for encoder, name in layout.tokenizers.items() if encoder not in without}
+        for name in tokenizers.values():
             if not (path / name).is_dir():
                 raise FileMissing(f"{path.name} has no {name} folder.", path=str(path / name))
         return cls(
             pipeline=pipeline,
             origin=path.name,
-            components={c: _read(path / c / "config.json") for c in (layout.denoiser, "vae", *layout.tokenizers)},
-            tokenizers={name: TokenizerRef(path / name) for name in layout.tokenizers.values()},
+            components={c: _read(path / c / "config.json") for c in (layout.denoiser, "vae", *tokenizers)},
+            tokenizers={name: TokenizerRef(path / name) for name in tokenizers.values()},
             scheduler_config=_read(path / "scheduler" / "scheduler_config.json"),
             options={k: v for k, v in index.items() if isinstance(v, bool) and k in _OPTIONS.get(pipeline, ())},
             folder=path,
@@ -129,7 +144,7 @@ class PipelineConfig:
     @property
     def native_size(self) -> tuple[int, int]:
         """Width and height in pixels of the pictures that the checkpoint was trained on."""
-        sample = self.denoiser["sample_size"]
+        sample = self.denoiser.get("sample_size", NATIVE_LATENTS)
         height, width = (sample, sample) if isinstance(sample, int) else sample
         return int(width) * self.vae_scale, int(height) * self.vae_scale
 
@@ -152,7 +167,7 @@ class PipelineConfig:
 
     def refuse_extra_inputs(self) -> None:
         """Raises NotGenerable: the denoiser takes more channels than latents have."""
-        takes, gives = self.denoiser["in_channels"], self.vae["latent_channels"]
+        takes, gives = self.denoiser["in_channels"], self.vae["latent_channels"] * self.layout.packed
         if takes != gives:
             raise NotGenerable(
                 f"Its denoiser takes {takes} channels, the VAE gives {gives}: an inpainting or editing checkpoint, which text alone "

@@ -21,7 +21,7 @@ class Previews:
     """`folder` holds one WebP file a picture; `Model.preview` names it, or the file beside the model that it is made of."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._read: dict[tuple[Path, int], str] = {}  # path and time of pictures beside models -> digest
 
     def store(self, picture: bytes) -> str:
@@ -47,14 +47,18 @@ class Previews:
         """Digest of a picture that lies beside a model, read when somebody first asks for it. Raises FileMissing, InvalidRequest."""
         try:
             stamp = (picture, picture.stat().st_mtime_ns)
-            if stamp not in self._read:
+            if stamp not in self._read or not self._path(self._read[stamp]).is_file():
                 self._read[stamp] = self.store(read_some(picture, MAX_BYTES))
         except OSError as error:
             raise FileMissing(f"{picture} cannot be read: {error.strerror}.", file=str(picture)) from error
         return self._read[stamp]
 
+    def files(self) -> list[Path]:
+        """Every picture's, and half-written ones."""
+        return sorted(self.folder.glob("*.*"))
+
     def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.webp"
+        return self.folder / f"{digest}.webp"
 
 
 def read_some(path: Path, limit: int) -> bytes:

@@ -35,11 +35,14 @@ __all__ = ["AdapterRequest", "GenerationRequest", "Plan", "Sourced", "adapter_we
 
 # https://invoke-ai.github.io/InvokeAI/features/LORAS/ : most LoRAs perform best at 0.75 to 1; beside an LCM-LoRA start at 0.45.
 LORA_WEIGHT, LORA_BESIDE_LCM_WEIGHT = 0.75, 0.45
-# The values that the families' own model cards use.
+# The values that the families' own model cards use; those of a variant (as the probe names it) where it has others.
 FAMILY_SAMPLER: dict[str, dict[str, Any]] = {
     "sd-1": {"scheduler": "pndm", "steps": 25, "cfg": 7.5},
     "sd-2": {"scheduler": "ddim", "steps": 25, "cfg": 7.5},
     "sdxl": {"scheduler": "euler", "steps": 25, "cfg": 5.0},
+    "sd-3": {"scheduler": "euler", "steps": 28, "cfg": 7.0},
+    "flux-1": {"scheduler": "euler", "steps": 28, "cfg": 3.5},
+    "flux-1 schnell": {"scheduler": "euler", "steps": 4, "cfg": 0.0},
 }
 SAMPLING = ("steps", "cfg", "scheduler")
 """What a LoRA does not say, unless it is an acceleration."""
@@ -89,7 +92,7 @@ def make_plan(
     if not found and (fast := acceleration(checkpoint)):
         found = [(checkpoint, fast)]
     teacher, fast = found[0] if found else (checkpoint, None)
-    sampler = _Sampler(request, checkpoint.family, teacher, fast, config)
+    sampler = _Sampler(request, checkpoint.family, checkpoint.variant, teacher, fast, config)
     scheduler, steps, cfg = sampler.value("scheduler"), sampler.value("steps"), sampler.value("cfg")
     prediction = _prediction_type(request, checkpoint)
     strength = _strength(request, start)
@@ -136,6 +139,7 @@ class _Sampler:
 
     request: GenerationRequest
     family: str
+    variant: str | None
     teacher: Model
     fast: Accelerated | None
     config: ConfigFacts
@@ -153,8 +157,9 @@ class _Sampler:
         if name == "scheduler" and self.config.scheduler:
             by = f"scheduler_config.json of {self.config.origin}"
             return _choose(name, requested, teacher, self.config.scheduler, by, Origin.RECOMMENDED)
-        default = FAMILY_SAMPLER.get(self.family, ANY_SAMPLER)[name]
-        return _choose(name, requested, teacher, default, f"usual for {self.family}")
+        usual = f"{self.family} {self.variant}" if f"{self.family} {self.variant}" in FAMILY_SAMPLER else self.family
+        default = FAMILY_SAMPLER.get(usual, ANY_SAMPLER)[name]
+        return _choose(name, requested, teacher, default, f"usual for {usual}")
 
 
 def adapter_weight(model: Model, *, beside_lcm: bool = False) -> Sourced[float]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, insert, select
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel
 
@@ -27,7 +28,7 @@ from registry.tables import (
     now,
 )
 
-T = TypeVar("T")
+T = TypeVar("T", Digest, Provenance, Statement, Trigger)
 Rows = dict[type[SQLModel], list[dict[str, Any]]]
 
 
@@ -52,14 +53,14 @@ def rows_of(model: Model, report: Mapping[str, Any], files: Sequence[ModelFile])
     rank: dict[str, int] = defaultdict(int)
     statements = []
     for said in model.statements:
-        statements.append(of | asdict(said) | {"rank": rank[said.name]})
+        statements.append(of | said._asdict() | {"rank": rank[said.name]})
         rank[said.name] += 1
     return {
         ModelRow: [{name: getattr(model, name) for name in _COLUMNS} | {"name_key": folded(model.name)}],
         FileRow: [of | asdict(file) for file in files],
-        DigestRow: [of | asdict(digest) for digest in dict.fromkeys(model.digests)],
-        SourceRow: [of | asdict(source) | {"added_at": now()} for source in model.sources],
-        TriggerRow: [of | asdict(word) | {"position": n} for n, word in enumerate(model.trigger_words)],
+        DigestRow: [of | digest._asdict() for digest in dict.fromkeys(model.digests)],
+        SourceRow: [of | source._asdict() | {"added_at": now()} for source in model.sources],
+        TriggerRow: [of | word._asdict() | {"position": n} for n, word in enumerate(model.trigger_words)],
         StatementRow: statements,
         TagRow: [of | {"name": tag, "by": ""} for tag in dict.fromkeys(map(folded, model.tags))],
         ReportRow: [of | {"data": dict(report), "probed_at": now()}],
@@ -96,7 +97,7 @@ def read(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
     overrides = _grouped(connection, OverrideRow, ("name", "value"), ids, ("name",))
     return [
         Model(
-            **{name: row[name] for name in _COLUMNS},
+            **{name: value for name, value in row.items() if name != "name_key"},
             digests=digests(row["id"]),
             sources=sources(row["id"]),
             trigger_words=triggers(row["id"]),
@@ -112,19 +113,25 @@ def _grouped(
     connection: Connection, kind: type[SQLModel], names: Sequence[str], ids: Sequence[str], order: Sequence[str]
 ) -> dict[str, list[Sequence[Any]]]:
     """Rows of (model_id, *names) by model, each model's in order."""
+    found: dict[str, list[Sequence[Any]]] = {}
+    for row in connection.execute(_of_models(kind, tuple(names), tuple(order)), {"ids": ids}).all():
+        found.setdefault(row[0], []).append(row)
+    return found
+
+
+@cache
+def _of_models(kind: type[SQLModel], names: Sequence[str], order: Sequence[str]) -> Select[Any]:
+    """Made once: to build a statement takes longer than to run it."""
     table = table_of(kind)
     columns = (table.c.model_id, *(table.c[name] for name in names))
-    query = select(*columns).where(table.c.model_id.in_(ids)).order_by(table.c.model_id, *(table.c[n] for n in order))
-    found: dict[str, list[Sequence[Any]]] = {}
-    for row in connection.execute(query).all():
-        found.setdefault(row[0], []).append(tuple(row))
-    return found
+    these = table.c.model_id.in_(bindparam("ids", expanding=True))
+    return select(*columns).where(these).order_by(table.c.model_id, *(table.c[n] for n in order))
 
 
 def _values(
     connection: Connection, kind: type[SQLModel], value: type[T], ids: Sequence[str], order: Sequence[str]
 ) -> Callable[[str], tuple[T, ...]]:
     """Rows as the values whose fields they keep, by model; () for one without any."""
-    names = [field.name for field in fields(value)]  # type: ignore[arg-type]
+    names = value._fields
     found = _grouped(connection, kind, names, ids, order)
-    return lambda model_id: tuple(value(*row[1:]) for row in found.get(model_id, ()))
+    return lambda model_id: tuple(value._make(row[1:]) for row in found.get(model_id, ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -82,6 +83,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Most pictures denoised in one pass; 1 makes each bit for bit the one that its seed gives alone. Unset: 4.",
     )
+    compile: str | None = Field(
+        default=None,
+        description="Compiler for the denoiser, a `torch.compile` backend: `inductor`, `cudagraphs`. The first picture of each size then "
+        "takes minutes, the others less. Unset: none.",
+    )
     queue: int = Field(
         default=64, ge=1, description="Generations that may wait; beyond it a request is answered 429 with Retry-After."
     )
@@ -92,7 +98,7 @@ class Settings(BaseSettings):
     )
     max_body_mib: float = Field(default=64, gt=0, description="Most MiB of a request's body; beyond it, 413.")
     requests_per_minute: int = Field(
-        default=1200, ge=1, description="Requests that one token may make in a minute; beyond it, 429 with Retry-After."
+        default=6000, ge=1, description="Requests that one token may make in a minute; beyond it, 429 with Retry-After."
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="How `serve` logs to standard error: `text` for people, `json`, an object a line."
@@ -170,14 +176,14 @@ class Settings(BaseSettings):
         return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"MODELSHELF_{name.upper()}"
 
     def shown(self) -> Iterator[Shown]:
-        """Every setting as others may see it: of a secret whether there is one, of an address no password."""
-        from sqlalchemy.engine import make_url  # takes longer to import than most commands run
-
+        """Every setting as others may see it: of a secret whether there is one, of a database its kind, of an address no password."""
         for name, value in self.model_dump(mode="json").items():
             if name in _SECRET:
                 value = "set" if value else None
             elif name == "database_url" and value:
-                value = make_url(value).render_as_string(hide_password=True)
+                value = f"{value.partition('://')[0]}://..."  # a password may stand in several places of it
+            elif name == "hub_endpoint":
+                value = re.sub(r"(?<=//)[^/]*@", "", value)
             field = type(self).model_fields[name]
             yield Shown(name, self.variable(name), value, name not in self.model_fields_set, field.description or "")
 
@@ -191,6 +197,11 @@ class Settings(BaseSettings):
         """Where a client on this machine finds the service that `serve` starts with these settings."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"http://{host}:{self.port}"
+
+    @property
+    def reachable(self) -> tuple[Path, ...]:
+        """Folders on this machine that may be asked for over the network."""
+        return (self.root, *self.allowed_folders)
 
     @property
     def downloads(self) -> Path:

@@ -132,20 +132,21 @@ def read(file: str, open_record: Callable[[str], bytes | None]) -> list[Said]:
     return found
 
 
-def read_beside(path: Path) -> list[Said]:
-    """The same, on disk, and PEFT's configuration in a folder; a record that cannot be read says nothing."""
+def read_beside(path: Path, may_read: Callable[[Path], bool] = lambda _: True) -> list[Said]:
+    """The same, on disk, and PEFT's configuration in a folder; a record that cannot or may not be read says nothing."""
 
     def open_record(name: str) -> bytes | None:
         record = Path(name)
         try:
-            return record.read_bytes() if record.is_file() and record.stat().st_size <= LIMIT else None
+            is_record = record.is_file() and record.stat().st_size <= LIMIT and may_read(record)
+            return record.read_bytes() if is_record else None
         except OSError:
             return None
 
     found = read(str(path), open_record)
     if config := open_record(str(path / ADAPTER_INDEX)):
         found.append(of_peft(_object(config), ADAPTER_INDEX))
-    preview = next((p for ending in PREVIEWS if (p := path.with_suffix(ending)).is_file()), None)
+    preview = next((p for ending in PREVIEWS if (p := path.with_suffix(ending)).is_file() and may_read(p)), None)
     if preview is not None:
         found.append(Said((Statement("preview", str(preview), BESIDE),)))
     return found

@@ -107,6 +107,14 @@ class FileRow(SQLModel, table=True):
     blake3: str | None = None
 
 
+class PlacedRow(SQLModel, table=True):
+    """A file that modelshelf has put on its shelf, there until it is off the disk: what is not here, modelshelf never removes."""
+
+    __tablename__ = "placed"
+
+    path: str = Field(sa_column=Column(CODE_POINTS, primary_key=True))  # relative to the root
+
+
 class DigestRow(SQLModel, table=True):
     """A digest of a whole model, computed from its bytes or claimed by somebody (a header, a sidecar, a service)."""
 

@@ -12,10 +12,14 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, 
 from probes import TAKEN
 from registry.catalog import Catalog
 from registry.installs.hashing import Digests
-from registry.models import Model
-from registry.rows import DIGEST, FIT, MODEL, read
+from registry.models import PICTURE, Model
+from registry.placed import disown, is_stray, stray
+from registry.previews import Previews
+from registry.rows import DIGEST, FIT, MODEL, read, table_of
 from registry.scans.digesting import Digester, hash_model
-from registry.tables import now
+from registry.tables import Install, OverrideRow, StatementRow, now
+
+INSTALL, OVERRIDE, STATEMENT = table_of(Install), table_of(OverrideRow), table_of(StatementRow)
 
 
 class State(StrEnum):
@@ -45,7 +49,8 @@ class Duplicates(NamedTuple):
 
 
 class Waste(NamedTuple):
-    """What nothing refers to. `files`: in modelshelf's own folders, with their bytes; `verdicts`: on structures that no model has."""
+    """What nothing refers to. `files`, with their bytes: that modelshelf put on its shelf, partial downloads, pictures. `verdicts`: on
+    structures that no model has."""
 
     files: tuple[tuple[Path, int], ...]
     verdicts: int
@@ -56,7 +61,11 @@ class Waste(NamedTuple):
 
 
 class Upkeep:
-    def __init__(self, engine: Engine, catalog: Catalog, digester: Digester) -> None:
+    def __init__(
+        self, engine: Engine, catalog: Catalog, digester: Digester, previews: Previews, downloads: Path
+    ) -> None:
+        self._previews = previews
+        self._downloads = downloads
         self._engine = engine
         self._catalog = catalog
         self._digester = digester
@@ -106,27 +115,54 @@ class Upkeep:
         return sorted(kept, key=lambda group: (-group.models[0].size, group.digest))
 
     def waste(self) -> Waste:
-        """Nothing is removed. Only modelshelf's own folders are looked through, `<root>/<kind>/`; never a scanned one."""
+        """Nothing is removed. What modelshelf did not put there itself is the user's, wherever it lies."""
         root = self._catalog.root
+        # The files are listed before what needs them, so that what comes meanwhile is in neither list.
+        partial = [path for path in sorted(self._downloads.glob("*/**/*")) if path.is_file()]
+        pictures = self._previews.files()
         with self._engine.connect() as connection:
-            known = {root / path for path in connection.execute(select(MODEL.c.path)).scalars()}
+            on_shelf = [root / path for path in stray(connection, root)]
+            files = [*on_shelf, *self._unneeded(connection, partial), *self._unshown(connection, pictures)]
             verdicts = connection.execute(select(func.count()).select_from(FIT).where(_forsaken())).scalar_one()
-        stray = [
-            path for kind in sorted(TAKEN) for path in _files(root / kind) if known.isdisjoint((path, *path.parents))
-        ]
-        return Waste(tuple((path, path.stat().st_size) for path in stray), verdicts)
+        return Waste(tuple((path, path.stat().st_size) for path in files), verdicts)
 
     def remove(self, waste: Waste) -> None:
-        """What `waste` found, and the folders that are empty then. Raises OSError where a file cannot be removed."""
-        shelves = [self._catalog.root / kind for kind in TAKEN]
-        for path, _ in waste.files:
-            path.unlink(missing_ok=True)
-            for folder in path.parents:
+        """What `waste` found and still is waste, and the folders that are empty then. Raises OSError where a file cannot be removed."""
+        root = self._catalog.root
+        shelves = [*(root / kind for kind in TAKEN), self._downloads, self._previews.folder]
+        for file, _ in waste.files:
+            with self._catalog.writing() as connection:  # nobody records a model meanwhile
+                if not self._is_waste(connection, file):
+                    continue
+                file.unlink(missing_ok=True)
+                disown(connection, file.relative_to(root).as_posix())
+            for folder in file.parents:
                 if folder in shelves or any(folder.iterdir()):
                     break
                 folder.rmdir()
         with self._engine.begin() as connection:
             connection.execute(delete(FIT).where(_forsaken()))
+
+    def _is_waste(self, connection: Connection, file: Path) -> bool:
+        if self._downloads in file.parents:
+            return bool(self._unneeded(connection, [file]))
+        if self._previews.folder in file.parents:
+            return bool(self._unshown(connection, [file]))
+        return is_stray(connection, self._catalog.root, file.relative_to(self._catalog.root).as_posix())
+
+    def _unneeded(self, connection: Connection, partial: Iterable[Path]) -> list[Path]:
+        """Of files in the downloads' folders, those that no install goes on with."""
+        needed = {*connection.execute(select(INSTALL.c.staging)).scalars(), "locks"}
+        return [path for path in partial if path.relative_to(self._downloads).parts[0] not in needed]
+
+    @staticmethod
+    def _unshown(connection: Connection, pictures: Iterable[Path]) -> list[Path]:
+        """Of pictures, those that stand for no model, and half-written ones."""
+        shown = {
+            *connection.execute(select(OVERRIDE.c.value).where(OVERRIDE.c.name == "preview")).scalars(),
+            *connection.execute(select(STATEMENT.c.value).where(STATEMENT.c.name == PICTURE)).scalars(),
+        }
+        return [path for path in pictures if path.suffix != ".webp" or path.stem not in shown]
 
 
 def _sharing(connection: Connection, algorithm: str) -> Iterator[tuple[str, list[Model]]]:
@@ -143,10 +179,6 @@ def _forsaken() -> ColumnElement[bool]:
     """Verdicts of which one side is no model's structure any more."""
     sides = (FIT.c.checkpoint, FIT.c.adapter)
     return or_(*(not_(exists(select(MODEL.c.id).where(MODEL.c.structure == side).correlate(FIT))) for side in sides))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _digest(digests: Digests | None) -> str | None:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from registry.manager import Manager
 from registry.settings import Settings
 from registry.starter import starter_repositories
+from tests.bad_sources import GATED
 from tests.databases import KINDS, PostgreSQL, engine_of, migrated_sqlite, postgresql_server
 from tests.hub import LoopbackHub
 from tests.loopback import NETWORK
@@ -65,8 +66,11 @@ def engine(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -
 
 
 @pytest.fixture
-def hub() -> Iterator[LoopbackHub]:
-    with LoopbackHub(STARTER) as running:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+    """With the starter, by a link: a copy would be 39 MB. A test adds other owners' repositories below its root."""
+    shelf = tmp_path_factory.mktemp("hub")
+    (shelf / "modelshelf").symlink_to(STARTER / "modelshelf")
+    with LoopbackHub(shelf, gated=[GATED]) as running:
         yield running
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from api.cli import main
 from registry.settings import Settings
+from tests.service import MODELSHELF, environment
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -72,6 +75,20 @@ def test_linked_files_exist() -> None:
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)) <= targets
+
+
+@pytest.mark.slow
+def test_the_first_five_minutes_go_as_they_are_written(tmp_path: Path) -> None:
+    """But for setting up the environment, which this one is already, and for the service, which does not end."""
+    (block,) = re.findall(r"### Five minutes.*?```console\n(.*?)```", README, re.DOTALL)
+    commands = [line for line in block.splitlines() if "modelshelf" in line]
+    assert commands.pop().endswith("modelshelf serve")
+    env = environment(tmp_path / "root", "http://127.0.0.1:9")
+    for command in commands:
+        words = [str(MODELSHELF), *shlex.split(command)[1:]]
+        done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["starter-base-3.png"]
 
 
 def test_the_explanation_shown_is_what_the_command_prints(

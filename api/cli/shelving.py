@@ -97,7 +97,7 @@ def duplicates(as_json: Json = False) -> None:
 def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only shown.")] = False, as_json: Json = False
 ) -> None:
-    """Show, and with --yes remove, what no model refers to in modelshelf's own folders. Scanned folders are never touched."""
+    """Show, and with --yes remove, the files that modelshelf put on its shelf and no model refers to any more. No others are touched."""
     with opened_manager() as manager:
         waste = manager.upkeep.waste()
         if yes:

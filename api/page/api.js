@@ -12,14 +12,16 @@ export class Problem extends Error {
   }
 }
 
-async function request(method, path, { body, query = {}, signal, type = "application/json" } = {}) {
+const UNREACHABLE = { code: "unreachable", detail: "The server does not answer. Is modelshelf still running?" };
+
+async function request(method, path, { body, query = {}, signal, headers = {}, type = "application/json" } = {}) {
   const url = new URL(path, ROOT);
   for (const [name, value] of Object.entries(query)) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
   }
-  const init = { method, signal };
+  const init = { method, signal, headers };
   if (body !== undefined) {
-    init.headers = { "Content-Type": type };
+    init.headers = { ...headers, "Content-Type": type };
     init.body = type === "application/json" ? JSON.stringify(body) : body;
   }
   let answer;
@@ -27,7 +29,7 @@ async function request(method, path, { body, query = {}, signal, type = "applica
     answer = await fetch(url, init);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ code: "unreachable", detail: "The server does not answer. Is modelshelf still running?" });
+    throw new Problem(UNREACHABLE);
   }
   if (!answer.ok) throw new Problem(await problemOf(answer));
   return answer;
@@ -64,6 +66,9 @@ export async function compatibleCheckpoints(id, all) {
   return { verdicts: checkpoints, next };
 }
 
+// `files`: also off the disk, which is refused for what was scanned in place.
+export const remove = (id, files) => request("DELETE", at("models", id), { query: { files: files ? "remove" : "keep" } });
+
 export const previewUrl = (found) =>
   found.preview ? new URL(`${at("models", found.id, "preview")}?v=${encodeURIComponent(found.preview)}`, ROOT).href : null;
 export const setPreview = (id, picture) => json("PUT", at("models", id, "preview"), { body: picture, type: picture.type });
@@ -72,6 +77,7 @@ export const removePreview = (id) => json("DELETE", at("models", id, "preview"))
 // -- installs
 export const probe = (source, signal) => json("POST", "probe", { body: { source }, signal });
 export const install = (source) => json("POST", "installs", { body: { source } });
+export const installStarter = async () => (await json("POST", "installs/starter")).installs;
 export const installs = async () => (await json("GET", "installs")).installs;
 export const orderInstall = (id, order) => json("POST", at("installs", id, order));
 export const installEvents = (id, signal) => events(at("installs", id, "events"), signal);
@@ -80,16 +86,18 @@ export const installEvents = (id, signal) => events(at("installs", id, "events")
 export const schedulers = async () => (await json("GET", "schedulers")).schedulers;
 export const plan = (body, signal) => json("POST", "plans", { body, signal });
 
-// A job is queued, followed to its end, and cancelled when `signal` says so. `progress` is told {ahead}, {done, total} and {previews}, PNG
-// files in the making.
-export async function generate(body, { signal, progress }) {
-  const job = await json("POST", "generations", { query: { wait: false }, body: { ...body, previews: true } });
-  const path = at("generations", job.id);
+export const submit = (body) => json("POST", "generations", { query: { wait: false }, body: { ...body, previews: true } });
+
+// A generation that was submitted, now or before this page was loaded: followed to its end, and cancelled when `signal` says so.
+// `progress` is told {ahead}, {done, total} and {previews}, PNG files in the making.
+export async function follow(id, { signal, progress }) {
+  const path = at("generations", id);
   const cancel = () => request("DELETE", path).catch(() => {}); // it has ended meanwhile: then its events say how
   signal.addEventListener("abort", cancel, { once: true });
   if (signal.aborted) cancel();
+  const job = await json("GET", path);
   progress({ ahead: job.ahead });
-  for await (const { name, data } of events(`${path}/events`)) {
+  for await (const { name, data } of whole(`${path}/events`, GENERATION_ENDS)) {
     if (name === "step") progress(data);
     else if (name === "preview") progress({ previews: data.images.map(pngOf) });
     else if (name === "running") progress({ done: 0, total: job.steps });
@@ -103,10 +111,33 @@ export async function generate(body, { signal, progress }) {
 
 const pngOf = (base64) => new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], { type: "image/png" });
 
-// Server-sent events as {name, data}. Read with fetch, since EventSource begins anew when the server has said its last word, and does not
+const GENERATION_ENDS = new Set(["succeeded", "failed", "cancelled"]);
+const PATIENCE = [500, 1000, 2000, 4000, 8000]; // milliseconds before each attempt to take up a stream that broke
+
+// All events up to one that is named in `ends`. A stream that breaks off before is taken up where it was.
+async function* whole(path, ends) {
+  let last;
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      for await (const event of events(path, undefined, last)) {
+        yield event;
+        if (ends.has(event.name)) return;
+        last = event.id ?? last;
+        attempt = 0;
+      }
+    } catch (error) {
+      const isBroken = !(error instanceof Problem) || error.code === "unreachable";
+      if (!isBroken || attempt >= PATIENCE.length) throw error;
+    }
+    if (attempt >= PATIENCE.length) throw new Problem(UNREACHABLE);
+    await new Promise((later) => setTimeout(later, PATIENCE[attempt]));
+  }
+}
+
+// Server-sent events as {name, data, id}. Read with fetch, since EventSource begins anew when the server has said its last word, and does not
 // tell what problem it met.
-async function* events(path, signal) {
-  const answer = await request("GET", path, { signal });
+async function* events(path, signal, last) {
+  const answer = await request("GET", path, { signal, headers: last ? { "Last-Event-ID": last } : {} });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
@@ -117,12 +148,13 @@ async function* events(path, signal) {
     held = messages.pop();
     for (const message of messages) {
       const data = [];
-      let name = "message";
+      let [name, id] = ["message"];
       for (const line of message.split(/\r?\n/)) {
         if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
         else if (line.startsWith("event:")) name = line.slice(6).trim();
+        else if (line.startsWith("id:")) id = line.slice(3).trim();
       }
-      if (data.length) yield { name, data: JSON.parse(data.join("\n")) };
+      if (data.length) yield { name, id, data: JSON.parse(data.join("\n")) };
     }
   }
 }

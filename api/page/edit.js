@@ -39,16 +39,18 @@ function pair() {
   };
 }
 
+// {node, update(model)}: the fields stay while what is around them is drawn anew, so that nobody loses what he is typing.
 export function editor(model, changed) {
-  const rows = FIELDS.filter((f) => !f.kinds || f.kinds.includes(model.kind)).map((f) => row(f, model, changed));
-  return el("section", { class: "panel" }, el("h2", {}, "Your settings"),
-    el("p", { class: "muted" }, "They beat the provider's recommendation. An emptied field takes yours back."), rows);
+  const rows = FIELDS.filter((f) => !f.kinds || f.kinds.includes(model.kind)).map((f) => row(f, model.id, changed));
+  const node = el("section", { class: "panel" }, el("h2", {}, "Your settings"),
+    el("p", { class: "muted small" }, "They beat the provider's recommendation. An emptied field takes yours back."), rows.map((r) => r.node));
+  return { node, update: (now) => rows.forEach((r) => r.update(now)) };
 }
 
-function row(field, model, changed) {
+function row(field, modelId, changed) {
   const names = [field.name].flat();
-  const held = names.map((name) => field.held?.(model) ?? model.overrides[name]);
-  const before = field.write(Array.isArray(field.name) ? held : held[0]);
+  const id = `edit-${names[0]}`;
+  let [before, saved] = ["", null]; // what the server has, and what was last sent to it
   const wrong = el("p", { class: "field-error", role: "alert" });
   const save = async () => {
     if (input.value.trim() === before) return;
@@ -58,18 +60,26 @@ function row(field, model, changed) {
       fill(wrong, `“${input.value}” is not what belongs here.`);
       return;
     }
+    saved = input.value;
     try {
-      const answer = await api.edit(model.id, Object.fromEntries(names.map((name, i) => [name, read[i]])));
+      const answer = await api.edit(modelId, Object.fromEntries(names.map((name, i) => [name, read[i]])));
+      fill(wrong);
       say(`${field.label} saved.`);
       changed(answer);
     } catch (error) {
       fill(wrong, error.message);
     }
   };
-  const id = `edit-${names[0]}`;
   const input = el(field.tag ?? "input", {
-    id, value: before, placeholder: field.hint?.(model) ?? "not set", inputmode: field.inputmode, autocomplete: "off",
+    id, inputmode: field.inputmode, autocomplete: "off",
     change: save, keydown: (event) => event.key === "Escape" && (input.value = before),
   });
-  return el("div", { class: "field inline" }, el("label", { for: id }, field.label), el("div", {}, input, wrong));
+  const update = (model) => {
+    const held = names.map((name) => field.held?.(model) ?? model.overrides[name]);
+    const isTyping = document.activeElement === input && ![before, saved].includes(input.value);
+    before = field.write(Array.isArray(field.name) ? held : held[0]);
+    if (!isTyping) input.value = before;
+    input.placeholder = field.hint?.(model) ?? "not set";
+  };
+  return { update, node: el("div", { class: "field inline" }, el("label", { for: id }, field.label), el("div", {}, input, wrong)) };
 }

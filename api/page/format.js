@@ -30,3 +30,5 @@ const ORIGINS = {
   default: (by) => `default: ${by}`,
 };
 export const provenance = (value) => (ORIGINS[value.origin] ?? ((by) => by))(value.by);
+// Without the passage that it was read from.
+export const briefly = (value) => provenance({ ...value, by: value.by.replace(/: “.*”$/s, "") });

@@ -5,11 +5,13 @@ import { debounce, el, fill, problemBox, say } from "./dom.js";
 import { Gallery, image } from "./gallery.js";
 import { LoraList } from "./loras.js";
 import { Sampler } from "./sampler.js";
+import { beginning } from "./shelf.js";
 
 export const title = "Generate";
 
 const SAVED = "modelshelf.form";
 const EMPTY = { checkpoint: null, prompt: "", negative_prompt: "", loras: [], seed: "", n: 1, values: { scheduler: null, steps: null, cfg: null, width: null, height: null } };
+const RUNNING = "modelshelf.running"; // id of the generation that this tab follows; it outlives a reload
 const MOST_CHECKPOINTS = 1000; // in the menu
 
 const form = { ...structuredClone(EMPTY), ...saved() };
@@ -69,6 +71,8 @@ export function build(root) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ui.go.form.requestSubmit();
   });
   write();
+  const left = sessionStorage.getItem(RUNNING);
+  if (left) run(async () => ({ id: left }));
 }
 
 export async function enter({ query }) {
@@ -78,7 +82,7 @@ export async function enter({ query }) {
     fill(ui.checkpoint, checkpoints.map((m) => el("option", { value: m.id }, `${m.name} (${m.family})`)));
     ui.go.disabled = !checkpoints.length;
     if (!checkpoints.length) {
-      fill(ui.problem, el("p", { class: "empty" }, "There is no checkpoint yet. ", el("a", { href: "#/install" }, "Install one"), "."));
+      fill(ui.problem, el("div", { class: "empty" }, el("p", {}, "There is no checkpoint yet."), beginning()));
       return;
     }
     fill(ui.problem);
@@ -160,9 +164,13 @@ async function replan(why = null) {
   }
 }
 
-async function generate() {
+const generate = () => run(() => api.submit(requested()));
+
+// `begin()` gives the generation, one that is new or one that goes on since before a reload.
+async function run(begin) {
   if (running) return;
   running = new AbortController();
+  let kept = false;
   const bar = el("progress", { "aria-label": "Progress" });
   const doing = el("p", { class: "muted" }, "Starting …");
   const seen = el("div", { class: "preview" });
@@ -172,7 +180,9 @@ async function generate() {
     el("button", { type: "button", click: () => running?.abort() }, "Cancel"))));
   ui.stage.scrollIntoView({ block: "nearest" });
   try {
-    const made = await api.generate(requested(), { signal: running.signal, progress: (p) => progress(p, bar, doing, seen) });
+    const { id } = await begin();
+    sessionStorage.setItem(RUNNING, id);
+    const made = await api.follow(id, { signal: running.signal, progress: (p) => progress(p, bar, doing, seen) });
     const pictures = made.pictures.map((p) => ({ ...p, plan: made.plan, timings: made.timings, created: new Date().toISOString() }));
     await ui.gallery.add([...pictures].reverse());
     fill(ui.stage, el("ul", { class: "fresh" }, pictures.map((p) => el("li", {}, image(p)))),
@@ -182,7 +192,9 @@ async function generate() {
     fill(ui.stage);
     if (error.name === "AbortError") say("Cancelled.");
     else fill(ui.problem, problemBox(error));
+    if (error.code === "unreachable") kept = true; // it may go on, and is followed again after a reload
   }
+  if (!kept) sessionStorage.removeItem(RUNNING);
   running = null;
   ui.go.disabled = false;
 }

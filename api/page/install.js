@@ -96,7 +96,7 @@ function described(source, found) {
       fits.length
         ? el("p", { class: "good" }, "Fits ", fits.map((v, i) => [i ? ", " : "", el("a", { href: modelHref(v.model.id) }, v.model.name)]), ".")
         : el("p", { class: "warn" }, others.length
-          ? `Fits none of your ${others.length} ${found.family} checkpoint${others.length === 1 ? "" : "s"}.`
+          ? (others.length === 1 ? `Does not fit your one ${found.family} checkpoint.` : `Fits none of your ${others.length} ${found.family} checkpoints.`)
           : `You have no ${found.family} checkpoint that it could go with.`),
       others.length ? el("details", {}, el("summary", {}, `Does not fit ${others.map((v) => v.model.name).join(", ")}: why?`),
         el("ul", {}, others.map((v) => el("li", {}, `${v.model.name}: ${v.reason}`)))) : null) : null,

@@ -10,6 +10,7 @@ export const title = "Model";
 
 const MOST_SHOWN = 100; // verdicts in the document at once
 let root;
+let parts = null; // of the page that is shown
 
 export function build(section) {
   root = section;
@@ -29,39 +30,87 @@ async function load(id) {
   }
 }
 
-// The focus stays where it was: on the field of the same name, or on the heading.
 function replace(...content) {
-  const held = root.contains(document.activeElement) ? document.activeElement : null;
+  parts = null;
   fill(root, ...content);
-  if (held) (document.getElementById(held.id) ?? root.querySelector("h1")).focus({ preventScroll: true });
 }
 
 const heading = (text) => el("h1", { tabindex: "-1" }, text);
 
 function show(model) {
-  const isCheckpoint = model.kind === "checkpoint";
   document.title = `${model.name} · modelshelf`;
-  const again = (changed) => load(changed.id);
+  const wasHeard = root.contains(document.activeElement); // the heading that said "Loading"
+  const isNew = parts?.id !== model.id;
+  if (isNew) furnish(model);
+  redraw(parts.head, head(model));
+  if (isNew && wasHeard) root.querySelector("h1").focus({ preventScroll: true });
+  redraw(parts.left, evidence(model), compatible(model));
+  parts.settings.update(model);
+  redraw(parts.right, origins(model), digests(model), files(model), removal(model));
+}
+
+// The places of a page, which are filled again after every change; the settings themselves stay.
+function furnish(model) {
+  const [above, left, right] = [el("div", { class: "model-head" }), el("div"), el("div", { class: "stack" })];
+  const settings = editor(model, again);
   replace(
-    el("p", { class: "back" }, el("a", { href: "#/shelf" }, "← Shelf")),
-    el("div", { class: "model-head" },
-      preview(model, again),
-      el("div", {},
-        heading(model.name),
-        el("p", { class: "model-kind" }, kindBadge(model.kind), el("span", { class: "family" }, model.family),
-          model.variant && model.variant !== "normal" ? el("span", {}, model.variant) : null,
-          model.prediction_type ? el("span", { class: "muted" }, `${model.prediction_type} prediction`) : null,
-          el("span", { class: "muted" }, model.format), el("span", { class: "muted" }, bytes(model.size)), ...troubles(model)),
-        model.weight ? el("p", {}, el("strong", {}, `Weight ${number(model.weight.value)} `),
-          el("span", { class: "provenance" }, provenance(model.weight))) : null,
-        model.overrides.notes ? el("p", { class: "own-notes" }, model.overrides.notes) : null,
-        model.triggers.length ? el("p", { class: "triggers" }, el("span", { class: "muted" }, "Triggers "),
-          model.triggers.map((word) => copyButton(word))) : null,
-        el("p", {}, el("a", { class: "button primary", href: `#/generate?use=${encodeURIComponent(model.id)}` },
-          isCheckpoint ? "Generate with it" : "Use it in a picture")))),
-    el("div", { class: "columns" },
-      el("div", {}, evidence(model), compatible(model, isCheckpoint)),
-      el("div", {}, editor(model, again), origins(model), digests(model), files(model))));
+    el("p", { class: "back" }, el("a", { href: "#/shelf" }, "← Shelf")), above,
+    el("div", { class: "columns" }, left, el("div", {}, settings.node, right)));
+  parts = { id: model.id, head: above, left, right, settings };
+}
+
+const again = (changed) => load(changed.id);
+
+// The focus stays where it was: on the control of the same name.
+function redraw(place, ...content) {
+  const held = place.contains(document.activeElement) ? document.activeElement.id : null;
+  fill(place, ...content);
+  if (held !== null) (document.getElementById(held) ?? root.querySelector("h1")).focus({ preventScroll: true });
+}
+
+function head(model) {
+  return [
+    preview(model, again),
+    el("div", {},
+      heading(model.name),
+      el("p", { class: "model-kind" }, kindBadge(model.kind), el("span", { class: "family" }, model.family),
+        model.variant && model.variant !== "normal" ? el("span", {}, model.variant) : null,
+        model.prediction_type ? el("span", { class: "muted" }, `${model.prediction_type} prediction`) : null,
+        el("span", { class: "muted" }, model.format), el("span", { class: "muted" }, bytes(model.size)), ...troubles(model)),
+      model.weight ? el("p", {}, el("strong", {}, `Weight ${number(model.weight.value)} `),
+        el("span", { class: "provenance" }, provenance(model.weight))) : null,
+      model.overrides.notes ? el("p", { class: "own-notes" }, model.overrides.notes) : null,
+      model.triggers.length ? el("p", { class: "triggers" }, el("span", { class: "muted" }, "Triggers "),
+        model.triggers.map((word) => copyButton(word))) : null,
+      el("p", {}, el("a", { class: "button primary", href: `#/generate?use=${encodeURIComponent(model.id)}` },
+        model.kind === "checkpoint" ? "Generate with it" : "Use it in a picture"))),
+  ];
+}
+
+// Asked twice, since a file that is gone is gone.
+function removal(model) {
+  const wrong = el("div");
+  const go = async (files) => {
+    try {
+      await api.remove(model.id, files);
+      dialog.close();
+      say(`${model.name} was removed.`);
+      location.hash = "#/shelf";
+    } catch (error) {
+      fill(wrong, problemBox(error));
+    }
+  };
+  const ask = el("h2", { id: "removal-title" }, `Remove ${model.name}?`);
+  const dialog = el("dialog", { class: "viewer small-dialog", "aria-labelledby": ask.id }, ask,
+    el("p", {}, model.managed
+      ? `Its ${model.files.length > 1 ? "files are" : "file is"} ${bytes(model.size)} on the server's disk.`
+      : "It was registered where it lies: modelshelf never deletes there, and its file stays."),
+    wrong,
+    el("p", { class: "actions" },
+      model.managed ? el("button", { type: "button", class: "danger", click: () => go(true) }, "Remove it and its file") : null,
+      el("button", { type: "button", class: model.managed ? null : "danger", click: () => go(false) }, model.managed ? "Forget it, keep the file" : "Forget it"),
+      el("button", { type: "button", class: "quiet", click: () => dialog.close() }, "Cancel")));
+  return el("p", { class: "removal" }, el("button", { type: "button", class: "quiet", click: () => dialog.showModal() }, "Remove from the shelf …"), dialog);
 }
 
 function preview(model, again) {
@@ -88,25 +137,28 @@ function preview(model, again) {
 const panel = (name, ...content) => el("section", { class: "panel" }, el("h2", {}, name), ...content);
 
 function evidence({ family, kind, report }) {
-  // What speaks for a trait may stand among the evidence for the whole, too.
-  const told = [...report.evidence, ...report.traits.flatMap((t) => t.evidence)];
-  const rows = [...new Map(told.map((e) => [JSON.stringify(e), e])).values()];
+  const isLcm = kind === "lcm_lora";
+  const apart = new Set(report.traits.flatMap((t) => t.evidence).map((e) => JSON.stringify(e)));
   return panel(`Why ${family}? Why ${kindName(kind)}?`,
     el("p", {}, report.reason),
-    report.traits.length ? el("p", { class: "muted" },
-      report.traits.map((t) => `${t.name}: ${Math.round(t.confidence * 100)} % sure`).join(", ")) : null,
-    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Evidence" },
-      el("table", { class: "evidence" },
-        el("thead", {}, el("tr", {}, ["", "What was looked for", "Expected", "Found"].map((t) =>
-          t ? el("th", { scope: "col" }, t) : el("td")))),
-        el("tbody", {}, rows.map((e) => el("tr", { class: e.ok ? "ok" : "not-ok" },
-          el("td", {}, el("span", { class: "mark" }, e.ok ? "✓" : "✗"), el("span", { class: "visually-hidden" }, e.ok ? "holds" : "does not hold")),
-          el("td", {}, e.rule, e.key ? el("code", {}, e.key) : null),
-          el("td", {}, e.expected ?? ""),
-          el("td", {}, e.seen ?? "")))))));
+    evidenceTable("Evidence", report.evidence.filter((e) => !apart.has(JSON.stringify(e)))),
+    report.traits.map((t) => el("details", { open: isLcm && t.name === "lcm" },
+      el("summary", {}, `Is it made for few steps (${t.name})? ${Math.round(t.confidence * 100)} % sure${t.confidence < 0.5 ? ", which is too little" : ""}`),
+      evidenceTable(`Evidence for ${t.name}`, t.evidence))));
 }
 
-function compatible(model, isCheckpoint) {
+const evidenceTable = (label, rows) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+  el("table", { class: "evidence" },
+    el("thead", {}, el("tr", {}, ["", "What was looked for", "Expected", "Found"].map((t) =>
+      t ? el("th", { scope: "col" }, t) : el("td")))),
+    el("tbody", {}, rows.map((e) => el("tr", { class: e.ok ? "ok" : "not-ok" },
+      el("td", {}, el("span", { class: "mark" }, e.ok ? "✓" : "✗"), el("span", { class: "visually-hidden" }, e.ok ? "holds" : "does not hold")),
+      el("td", {}, e.rule.replaceAll("_", " "), e.key ? el("code", {}, e.key) : null),
+      el("td", {}, e.expected ?? ""),
+      el("td", {}, e.seen ?? ""))))));
+
+function compatible(model) {
+  const isCheckpoint = model.kind === "checkpoint";
   const place = el("div", {}, el("p", { class: "muted" }, "Comparing …"));
   const load = async () => {
     try {

@@ -1,7 +1,7 @@
 // Scheduler, steps, CFG and size: as planned, each marked with who recommends it, until the user states one.
 
 import { debounce, el, fill } from "./dom.js";
-import { number, provenance } from "./format.js";
+import { briefly, number, provenance } from "./format.js";
 import { flash } from "./loras.js";
 
 const FIELDS = [
@@ -51,8 +51,8 @@ export class Sampler {
       const text = field.name === "scheduler" ? (this.labels[planned.value] ?? planned.value) : number(planned.value);
       if (document.activeElement !== field.input || !own) field.input.value = planned.value;
       const otherwise = recommended[field.name];
-      fill(field.origin, own ? `your choice instead of ${this.labels[otherwise.value] ?? number(otherwise.value)}` : provenance(planned));
-      field.origin.title = field.origin.textContent; // two lines are shown
+      fill(field.origin, own ? `your choice instead of ${this.labels[otherwise.value] ?? number(otherwise.value)}` : briefly(planned));
+      field.origin.title = own ? "" : provenance(planned); // with the passage that it was read from
       field.origin.classList.toggle("recommended", planned.origin === "recommended");
       field.back.hidden = !own;
       if (!own && field.before !== undefined && field.before !== planned.value) {

@@ -117,7 +117,29 @@ function empty(known) {
   const filtered = wanted.kind || wanted.family || wanted.q;
   return el("div", { class: "empty" }, filtered && known.length
     ? [el("p", {}, "No model matches these filters.")]
-    : [el("p", {}, "The shelf is empty."), el("p", {}, el("a", { href: "#/install", class: "button primary" }, "Install a model"))]);
+    : [el("h2", {}, "The shelf is empty"), beginning()]);
+}
+
+// What somebody does who has nothing yet.
+export function beginning() {
+  const wrong = el("div");
+  const starter = el("button", {
+    type: "button", class: "primary", click: async () => {
+      starter.disabled = true;
+      try {
+        await api.installStarter();
+        location.hash = "#/install";
+      } catch (error) {
+        starter.disabled = false;
+        fill(wrong, problemBox(error));
+      }
+    },
+  }, "Install the starter models");
+  return el("div", { class: "beginning" },
+    el("p", {}, "The starter models come with modelshelf: a checkpoint and three LoRAs, 22 MB in all, enough to try everything in a minute."),
+    el("p", { class: "actions" }, starter, el("a", { href: "#/install", class: "button" }, "Install from an address")),
+    el("p", { class: "small" }, "Have models on this machine already? ", el("code", {}, "modelshelf scan FOLDER"), " registers them where they lie."),
+    wrong);
 }
 
 export const modelHref = (id) => `#/model/${encodeURIComponent(id)}`;

@@ -19,7 +19,7 @@ from registry.scans.book import ENDED
 router = APIRouter(prefix="/v1/scans", tags=["scans"])
 
 
-@router.post("", status_code=202, dependencies=[MANAGE])
+@router.post("", status_code=202, dependencies=[MANAGE], responses=raises(errors.PathRefused))
 def start_scan(manager: ManagerDep, body: ScanIn, response: Response) -> ScanOut:
     """Register what lies in a folder of the server's, in place. Watch `/v1/scans/{id}/events`."""
     scan = manager.scans.submit(body.folder)

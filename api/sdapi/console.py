@@ -46,6 +46,8 @@ class Console:
         try:
             for task.number in range(batches):
                 job = task.job = await run_in_threadpool(self._manager.generator.submit, base, previews=throttled())
+                if task.interrupted:  # while the batch was being planned
+                    self._stop(task)
                 await until_ended(self._manager, job, request)
                 if job.error is None:
                     made.append(job)

@@ -8,6 +8,7 @@ of them: the specification forbids them, and two readers may disagree on which o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from reprlib import Repr
 from typing import Any, NoReturn
@@ -26,6 +27,9 @@ TOKEN_CAP = 12 * TENSOR_CAP
 the memory, to about six times the header's cap. A tensor of five dimensions has eleven."""
 NESTING_CAP = 127
 """Deepest nesting of a header; the reference reader's JSON parser (serde_json) stops at 128."""
+
+DEPTH_CAP = 127
+"""Brackets within brackets that the reference reader follows (serde_json's recursion limit); orjson goes on to 1,024."""
 
 BITS: Mapping[str, int] = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
@@ -80,6 +84,8 @@ def parse_safetensors(prefix: bytes | bytearray, size: int | None) -> Header:
     document = _decode(prefix, 8, 8 + length)
     metadata = _metadata(document.pop("__metadata__", None))
     end = _check_tensors(document)
+    if prefix.count(b"[", 8, 8 + length) + prefix.count(b"{", 8, 8 + length) != _brackets(document, metadata):
+        _refuse_depth(prefix[8 : 8 + length])
     if prefix.count(b'"data_offsets"', 8, 8 + length) != len(document):
         _refuse_duplicates(prefix[8 : 8 + length])
     if size is not None and size != 8 + length + end:
@@ -258,6 +264,27 @@ def _needed(dtype: str, shape: list[int]) -> int:
         if bits >= _BITS_CAP:
             break
     return bits
+
+
+def _brackets(document: Mapping[str, Any], metadata: Mapping[str, str]) -> int:
+    """How many brackets a header opens that holds these tensors and texts, and nothing more."""
+    texts = sum(text.count("[") + text.count("{") for pair in metadata.items() for text in pair)
+    return 1 + 3 * len(document) + (1 + texts if metadata else 0)
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]')
+
+
+def _refuse_depth(text: bytes | bytearray) -> None:
+    """Raises when values stand too deep in one another; brackets in names and values of fields that nobody knows lead here
+    too."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(bytes(token[0]), 0)
+        if depth > DEPTH_CAP:
+            raise UnreadableModel(
+                "bad_json", f"The header is nested deeper than {DEPTH_CAP} brackets: it is forged or damaged."
+            )
 
 
 def _refuse_duplicates(text: bytes | bytearray) -> None:

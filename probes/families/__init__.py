@@ -8,6 +8,8 @@ from probes.families import (
     flux1,
     flux2,
     hidream,
+    hunyuan_video,
+    ltx_video,
     lumina2,
     others,
     pixart,
@@ -16,13 +18,13 @@ from probes.families import (
     sd2,
     sd3,
     sdxl,
-    videos,
     wan,
     z_image,
 )  # fmt: skip
 from probes.signature import Signature
 
 FAMILIES = (
-    sd1, sd2, sdxl, sd3, flux1, flux2, chroma, qwen_image, z_image, wan, videos, pixart, lumina2, auraflow, hidream, others,
+    sd1, sd2, sdxl, sd3, flux1, flux2, chroma, qwen_image, z_image, wan, hunyuan_video, ltx_video, pixart,
+    lumina2, auraflow, hidream, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)

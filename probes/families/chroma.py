@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from probes.families.flux1 import FLUX1
-from probes.families.transformer import checkpoint
-from probes.report import Kind
-from probes.rules import AdapterOf, Blocks, Claimed, Encoders, Fits, Has, Width, Without
-from probes.signature import Signature
+from probes.families import flux1
+from probes.families.flux1 import WIDTH
+from probes.families.transformer import Naming, Transformer, checkpoint, lora, square
+from probes.rules import AdapterWidth, Blocks, Claimed, Encoders, Has, Width, Without
+
+_LAYER = ("in_layer", "out_layer", "linear_1", "linear_2")  # Chroma's own names, then diffusers'
+_GUIDANCE = {
+    "distilled_guidance_layer.in_proj": (64, 5120), "distilled_guidance_layer.out_proj": (5120, WIDTH),
+    **square(5120, *(f"distilled_guidance_layer.layers.{n}.{part}" for n in range(5) for part in _LAYER)),
+}  # fmt: skip
+
+
+def _shared(naming: Naming) -> Naming:
+    """FLUX.1's layers without those that modulate, or embed time and pooled text."""
+    blocks = {
+        prefix: (count, {path: widths for path, widths in layers.items() if "mod" not in path and "norm" not in path})
+        for prefix, (count, layers) in naming.blocks.items()
+    }
+    kept = ("img_in", "txt_in", "final_layer.linear", "x_embedder", "context_embedder", "proj_out")
+    around = {path: widths for path, widths in naming.around.items() if path in kept}
+    return Naming(blocks, {**around, **_GUIDANCE}, f"{naming.beside} norms")
+
+
+BFL, DIFFUSERS = _shared(flux1.BFL), _shared(flux1.DIFFUSERS)
+CHROMA = Transformer("Chroma", (BFL, DIFFUSERS))
 
 SIGNATURES = (
     checkpoint(
-        "chroma",
-        "bfl",
-        Has("distilled_guidance_layer.in_proj.weight"),
-        Width("double_blocks.0.img_attn.qkv.weight", 3072),
-        Without("vector_in.in_layer.weight"),
-        Blocks("double_blocks", 19),
-        Blocks("single_blocks", 38),
+        "chroma", "bfl", BFL,
+        Has("distilled_guidance_layer.in_proj.weight"), Width("double_blocks.0.img_attn.qkv.weight", WIDTH),
+        Without("vector_in.in_layer.weight"), Blocks("double_blocks", 19), Blocks("single_blocks", 38),
     ),
     checkpoint(
-        "chroma",
-        "diffusers",
-        Has("distilled_guidance_layer.in_proj.weight"),
-        Width("transformer_blocks.0.attn.add_q_proj.weight", 3072),
-        Blocks("transformer_blocks", 19),
-        Blocks("single_transformer_blocks", 38),
+        "chroma", "diffusers", DIFFUSERS,
+        Has("distilled_guidance_layer.in_proj.weight"), Width("transformer_blocks.0.attn.add_q_proj.weight", WIDTH),
+        Blocks("transformer_blocks", 19), Blocks("single_transformer_blocks", 38),
     ),
-    # The layers that Chroma shares with FLUX.1 have the same names and shapes, so its LoRAs have to be said to be Chroma's.
-    Signature(
-        Kind.LORA, "chroma", None, (AdapterOf(), Fits(FLUX1), Encoders(te3=4096, text_encoder=4096), Claimed("chroma"))
+    # The layers that Chroma shares with FLUX.1 have the same names and shapes, so its LoRAs have to be said to be Chroma's, or
+    # touch the network that FLUX.1 has not.
+    *(
+        lora("chroma", CHROMA, Encoders(te3=4096, text_encoder=4096), evidence)
+        for evidence in (Claimed("chroma"), AdapterWidth("distilled_guidance_layer_in_proj", 64))
     ),
-)
+)  # fmt: skip

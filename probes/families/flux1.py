@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from probes.adapters import TEXT
-from probes.families.transformer import ROOTS, Naming, Transformer
+from probes.families.flux2 import SIZES as FLUX2
+from probes.families.transformer import JOINT, ROOTS, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.report import Kind
-from probes.rules import AdapterOf, AdapterWidth, Blocks, Claimed, Encoders, Fits, Has, Only, Width, Without
+from probes.rules import AdapterOf, AdapterWidth, Blocks, Claimed, Covers, Encoders, Fits, Has, Width, Without
 from probes.signature import ChannelVariants, Signature
 
 WIDTH = 3072
 MLP = 4 * WIDTH
+KLEIN = FLUX2["klein-4b"]
 
 BFL = Naming(
     {
@@ -32,19 +34,16 @@ BFL = Naming(
         "guidance_in.in_layer": (256, WIDTH), "guidance_in.out_layer": (WIDTH, WIDTH),
         "final_layer.linear": (WIDTH, 64), "final_layer.adaLN_modulation.1": (WIDTH, 2 * WIDTH),
     },
+    beside="norm query_norm key_norm scale",
 )  # fmt: skip
 DIFFUSERS = Naming(
     {
         "transformer_blocks": (19, {
-            **{f"attn.{part}": (WIDTH, WIDTH) for part in (
-                "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
-            )},
-            **{f"{ff}.net.0.proj": (WIDTH, MLP) for ff in ("ff", "ff_context")},
-            **{f"{ff}.net.2": (MLP, WIDTH) for ff in ("ff", "ff_context")},
-            **{f"{norm}.linear": (WIDTH, 6 * WIDTH) for norm in ("norm1", "norm1_context")},
+            **square(WIDTH, *attention("attn", *JOINT)), **each((WIDTH, 6 * WIDTH), "norm1.linear", "norm1_context.linear"),
+            **each((WIDTH, MLP), "ff.net.0.proj", "ff_context.net.0.proj"), **each((MLP, WIDTH), "ff.net.2", "ff_context.net.2"),
         }),
         "single_transformer_blocks": (38, {
-            **{f"attn.{part}": (WIDTH, WIDTH) for part in ("to_q", "to_k", "to_v")},
+            **square(WIDTH, "attn.to_q", "attn.to_k", "attn.to_v"),
             "proj_mlp": (WIDTH, MLP), "proj_out": (WIDTH + MLP, WIDTH), "norm.linear": (WIDTH, 3 * WIDTH),
         }),
     },
@@ -56,55 +55,62 @@ DIFFUSERS = Naming(
             for n in (1, 2)
         },
     },
+    beside="norm_q norm_k norm_added_q norm_added_k",
 )  # fmt: skip
 FLUX1 = Transformer("FLUX.1", (BFL, DIFFUSERS))
-CONTROL = Transformer(
-    "FLUX.1 with a control picture",
-    (
-        Naming(BFL.blocks, {**BFL.around, "img_in": (128, WIDTH)}),
-        Naming(DIFFUSERS.blocks, {**DIFFUSERS.around, "x_embedder": (128, WIDTH)}),
-    ),
-)
+
+
+def _with_picture(name: str, channels: int) -> Transformer:
+    """With a picture beside the noise: as many channels in."""
+    return Transformer(
+        f"FLUX.1 {name}",
+        (
+            Naming(BFL.blocks, {**BFL.around, "img_in": (channels, WIDTH)}),
+            Naming(DIFFUSERS.blocks, {**DIFFUSERS.around, "x_embedder": (channels, WIDTH)}),
+        ),
+    )
+
 
 _ENCODERS = Encoders(te1=768, te2=4096, te3=4096, text_encoder=768, text_encoder_2=4096)
+_PICTURES = {128: "control", 384: "fill"}
+_BFL = (
+    Has("double_blocks.0.img_attn.qkv.weight"), Width("double_blocks.0.img_mlp.0.weight", WIDTH),
+    Width("vector_in.in_layer.weight", 768), Width("txt_in.weight", 4096), Blocks("double_blocks", 19), Blocks("single_blocks", 38),
+)  # fmt: skip
+_DIFFUSERS = (
+    Has("single_transformer_blocks.0.proj_mlp.weight"), Width("transformer_blocks.0.attn.add_q_proj.weight", WIDTH),
+    Width("time_text_embed.text_embedder.linear_1.weight", 768), Width("context_embedder.weight", 4096),
+    Blocks("transformer_blocks", 19), Blocks("single_transformer_blocks", 38),
+)  # fmt: skip
 
 SIGNATURES = (
     *(
-        Signature(
-            Kind.CHECKPOINT, "flux-1", "bfl",
-            (
-                Has("double_blocks.0.img_attn.qkv.weight"), Width("double_blocks.0.img_mlp.0.weight", WIDTH),
-                Width("vector_in.in_layer.weight", 768), guidance("guidance_in.in_layer.weight"), Width("txt_in.weight", 4096),
-                Blocks("double_blocks", 19), Blocks("single_blocks", 38),
-                Only("double_blocks", "single_blocks", "img_in", "txt_in", "time_in", "vector_in", "guidance_in", "final_layer",
-                     "scaled_fp8"),
-            ),
-            ROOTS, ChannelVariants("img_in.weight", {64: normal, 384: "fill", 128: "control"}), prediction_type="flow",
+        checkpoint("flux-1", layout, naming, *rules, guided(guidance), variants=ChannelVariants(first, {64: normal, **_PICTURES}))
+        for layout, naming, rules, guidance, first in (
+            ("bfl", BFL, _BFL, "guidance_in.in_layer.weight", "img_in.weight"),
+            ("diffusers", DIFFUSERS, _DIFFUSERS, "time_text_embed.guidance_embedder.linear_1.weight", "x_embedder.weight"),
         )
-        for guidance, normal in ((Has, "dev"), (Without, "schnell"))
+        for guided, normal in ((Has, "dev"), (Without, "schnell"))
     ),
     *(
         Signature(
-            Kind.CHECKPOINT, "flux-1", "diffusers",
+            Kind.CHECKPOINT, "flux-1", "nunchaku",
             (
-                Has("single_transformer_blocks.0.proj_mlp.weight"), Width("transformer_blocks.0.attn.add_q_proj.weight", WIDTH),
-                Width("time_text_embed.text_embedder.linear_1.weight", 768),
-                guidance("time_text_embed.guidance_embedder.linear_1.weight"),
-                Width("context_embedder.weight", 4096),
-                Blocks("transformer_blocks", 19), Blocks("single_transformer_blocks", 38),
-                Only("transformer_blocks", "single_transformer_blocks", "x_embedder", "context_embedder", "time_text_embed", "norm_out",
-                     "proj_out"),
+                Has("single_transformer_blocks.0.norm.linear.qweight"), Has("transformer_blocks.0.mlp_context_fc1.qweight"),
+                Width("x_embedder.weight", 64, 128, 384), Width("context_embedder.weight", 4096), *_DIFFUSERS[-2:],
+                guided("time_text_embed.guidance_embedder.linear_1.weight"),
             ),
-            ROOTS, ChannelVariants("x_embedder.weight", {64: normal, 384: "fill", 128: "control"}), prediction_type="flow",
+            ROOTS, ChannelVariants("x_embedder.weight", {64: normal, **_PICTURES}), prediction_type="flow",
         )
-        for guidance, normal in ((Has, "dev"), (Without, "schnell"))
-    ),
-    Signature(Kind.LORA, "flux-1", None, (AdapterOf(), Fits(FLUX1), _ENCODERS, Claimed("chroma", wanted=False))),
-    Signature(
-        Kind.LORA, "flux-1", None, (AdapterOf(), AdapterWidth("img_in", 128), Fits(CONTROL)), variant="control",
-    ),
-    Signature(
-        Kind.LORA, "flux-1", None, (AdapterOf(), AdapterWidth("x_embedder", 128), Fits(CONTROL)), variant="control",
+        for guided, normal in ((Has, "dev"), (Without, "schnell"))
+    ),  # SVDQuant: four bits and a low-rank rest, attention fused
+    lora("flux-1", FLUX1, _ENCODERS, Claimed("chroma", wanted=False), Covers(KLEIN, beyond=True)),
+    *(
+        Signature(
+            Kind.LORA, "flux-1", None, (AdapterOf(), AdapterWidth(first, channels), Fits(_with_picture(name, channels))), variant=name
+        )
+        for channels, name in _PICTURES.items()
+        for first in ("img_in", "x_embedder")
     ),
     Signature(Kind.LORA, "flux-1", None, (AdapterOf(TEXT), _ENCODERS)),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from itertools import islice
 
 from probes.adapters import CONTROL, LANGUAGE
 from probes.report import Evidence, Kind
-from probes.rules import AdapterOf, Alone, Begins, Has, Paths, Without
+from probes.rules import AdapterOf, Alone, Begins, Has, Only, Paths, Rule, Without
 from probes.signature import Signature
 from probes.subject import Subject
 
@@ -37,129 +37,142 @@ class Embeddings:
         return Evidence("embeddings", ok, odd, "one or two tables of token vectors", f"{len(tensors)} tensors")
 
 
+def _part(kind: Kind, layout: str | None, *rules: Rule, roots: tuple[str, ...] = ("",)) -> Signature:
+    return Signature(kind, None, layout, rules, roots)
+
+
 _VAE_ROOTS = ("", "first_stage_model.", "vae.")
+_LANGUAGE_ROOTS = (
+    "model.", "", "language_model.model.", "model.language_model.", "model.decoder.", "transformer.", "gpt_neox.", "backbone.",
+)  # fmt: skip
+_CLIP_TEXT = "text_model.encoder.layers.0.self_attn.q_proj.weight"
 
 SIGNATURES = (
-    Signature(
-        Kind.VAE,
-        None,
-        "diffusers",
-        (
-            Has("encoder.conv_in.weight"),
-            Has("decoder.conv_out.weight"),
-            Has("encoder.down_blocks.0.resnets.0.conv1.weight"),
-            Alone(),
-        ),
-        _VAE_ROOTS,
+    # autoencoders: of pictures, then those with layers over time (Hunyuan, LTX, CogVideoX, Mochi, Cosmos, Wan) or sound
+    _part(
+        Kind.VAE, "diffusers",
+        Has("encoder.conv_in.weight"), Has("decoder.conv_out.weight"), Has("encoder.down_blocks.0.resnets.0.conv1.weight"), Alone(),
+        roots=_VAE_ROOTS,
     ),
-    Signature(
-        Kind.VAE,
-        None,
-        "ldm",
-        (
-            Has("encoder.conv_in.weight"),
-            Has("decoder.conv_out.weight"),
-            Has("encoder.down.0.block.0.conv1.weight"),
-            Alone(),
-        ),
-        _VAE_ROOTS,
+    _part(
+        Kind.VAE, "ldm",
+        Has("encoder.conv_in.weight"), Has("decoder.conv_out.weight"), Has("encoder.down.0.block.0.conv1.weight"),
+        Without("quantize.embedding.weight"), Alone(), roots=_VAE_ROOTS,
     ),
-    Signature(
-        Kind.VAE,
-        None,
-        "taesd",
-        (Has("decoder.layers.0.weight", "1.weight"), Has("decoder.layers.2.conv.0.weight", "3.conv.0.weight"), Alone()),
+    _part(
+        Kind.VAE, "taesd",
+        Has("decoder.layers.0.weight", "1.weight"), Has("decoder.layers.2.conv.0.weight", "3.conv.0.weight"), Alone(),
     ),
-    Signature(
-        Kind.CONTROLNET,
-        None,
-        "diffusers",
-        (
-            Has(
-                "controlnet_cond_embedding.conv_in.weight",
-                "controlnet_x_embedder.weight",
-                "controlnet_blocks.0.weight",
-                "pos_embed_input.proj.weight",
-            ),
-        ),
+    _part(
+        Kind.VAE, "video",
+        Has("encoder.conv_in.conv.weight", "encoder.conv_in.conv_s.weight", "encoder.proj_in.weight", "encoder.conv1.weight",
+            "encoder.conv1.weight_g", "encoder.down_blocks.0.0.conv1.weight", "encoder.down_blocks.0.conv1.weight",
+            "encoder.down_blocks.0.resnets.0.norm1.gamma", "encoder.conv_in.weight"),
+        Has("decoder.conv_out.conv.weight", "decoder.conv_out.weight", "decoder.proj_out.weight", "decoder.head.2.weight",
+            "decoder.conv2.weight_v"),
+        Without("encoder.down_blocks.0.resnets.0.conv1.weight", "encoder.down.0.block.0.conv1.weight", "quantize.embedding.weight"),
+        Only("encoder", "decoder", "quant_conv", "post_quant_conv", "conv1", "conv2", "latents_mean", "latents_std",
+             "per_channel_statistics"),
+        Alone(), roots=_VAE_ROOTS,
     ),
-    Signature(
-        Kind.CONTROLNET,
-        None,
-        "ldm",
-        (Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight")),
-        ("", "control_model."),
+    # what steers a denoiser
+    _part(
+        Kind.CONTROLNET, "diffusers",
+        Has("controlnet_cond_embedding.conv_in.weight", "controlnet_x_embedder.weight", "controlnet_blocks.0.weight",
+            "pos_embed_input.proj.weight", "input_blocks.0.weight", "control_all_x_embedder.2-1.weight",
+            "control_layers.0.adaLN_modulation.0.weight"),
     ),
-    Signature(Kind.CONTROLNET, None, "lllite", (Begins("lllite_unet_"),)),
-    Signature(Kind.CONTROL_LORA, None, "stability", (Has("lora_controlnet"),)),
-    Signature(Kind.CONTROL_LORA, None, None, (AdapterOf(CONTROL),)),
-    Signature(
-        Kind.T2I_ADAPTER,
-        None,
-        None,
-        (Has("body.0.block1.weight", "body.0.resnets.0.block1.weight", "body.0.in_conv.weight"), Alone()),
-        ("", "adapter."),
+    _part(Kind.CONTROLNET, "ldm", Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), roots=("", "control_model.")),
+    _part(Kind.CONTROLNET, "lllite", Begins("lllite_unet_")),
+    _part(Kind.CONTROL_LORA, "stability", Has("lora_controlnet")),
+    _part(Kind.CONTROL_LORA, None, AdapterOf(CONTROL)),
+    _part(
+        Kind.T2I_ADAPTER, None,
+        Has("body.0.block1.weight", "body.0.resnets.0.block1.weight", "body.0.in_conv.weight"), Alone(), roots=("", "adapter."),
     ),
-    Signature(Kind.MOTION_LORA, None, "animatediff", (AdapterOf(), Paths("motion modules", r".*motion_modules_\d+_"))),
-    Signature(Kind.IP_ADAPTER, None, None, (Begins("ip_adapter.", "image_proj."),)),
-    Signature(Kind.TEXTUAL_INVERSION, None, None, (Embeddings(), Without("*alpha"))),
-    Signature(
-        Kind.TEXT_ENCODER,
-        None,
-        "clip",
-        (
+    _part(Kind.MOTION_LORA, "animatediff", AdapterOf(), Paths("motion modules", r".*motion_modules_\d+_")),
+    _part(Kind.IP_ADAPTER, None, Begins("ip_adapter.", "image_proj.")),
+    _part(Kind.IP_ADAPTER, "xlabs", Has("*.processor.ip_adapter_double_stream_k_proj.weight")),
+    _part(Kind.IP_ADAPTER, "redux", Has("redux_up.weight"), Has("redux_down.weight"), Alone()),
+    # text and pictures
+    _part(Kind.TEXTUAL_INVERSION, None, Embeddings(), Without("*alpha")),
+    *(
+        _part(
+            Kind.TEXT_ENCODER, "clip",
             Has("encoder.layers.0.self_attn.q_proj.weight"),
             Has("embeddings.token_embedding.weight", "embeddings.position_embedding.weight"),
-            Without("post_layernorm.weight"),
-            Without("decoder.layers.0.fc1.weight"),
-        ),
-        ("text_model.", ""),
+            Without("post_layernorm.weight"), Without("decoder.layers.0.fc1.weight"), *alone, roots=roots,
+        )
+        for roots, alone in (
+            (("text_model.", ""), ()),
+            (("transformer.text_model.", "cond_stage_model.transformer.text_model."), (Alone(),)),
+        )
     ),
-    Signature(
-        Kind.TEXT_ENCODER,
-        None,
-        "openclip",
-        (Has("transformer.resblocks.0.attn.in_proj_weight"), Has("token_embedding.weight"), Alone()),
+    _part(Kind.TEXT_ENCODER, "openclip", Has("transformer.resblocks.0.attn.in_proj_weight"), Has("token_embedding.weight"), Alone()),
+    _part(
+        Kind.TEXT_ENCODER, "t5",
+        Has("encoder.block.0.layer.0.SelfAttention.q.weight"), Without("decoder.block.0.layer.0.SelfAttention.q.weight"), Alone(),
+        roots=("", "transformer.", "text_encoders.t5xxl.transformer."),
     ),
-    Signature(
-        Kind.TEXT_ENCODER,
-        None,
-        "t5",
-        (
-            Has("encoder.block.0.layer.0.SelfAttention.q.weight"),
-            Without("decoder.block.0.layer.0.SelfAttention.q.weight"),
-            Alone(),
-        ),
+    _part(
+        Kind.TEXT_ENCODER, "llama.cpp",
+        Has("enc.blk.0.attn_q.weight"), Has("token_embd.weight"), Without("dec.blk.0.attn_q.weight"),
     ),
-    Signature(
-        Kind.IMAGE_ENCODER,
-        None,
-        "clip",
-        (Has("encoder.layers.0.self_attn.q_proj.weight"), Has("post_layernorm.weight")),
-        ("vision_model.", ""),
+    _part(
+        Kind.IMAGE_ENCODER, "clip",
+        Has("encoder.layers.0.self_attn.q_proj.weight"), Has("post_layernorm.weight"), Without(_CLIP_TEXT), roots=("",),
     ),
-    Signature(Kind.UPSCALER, None, "esrgan", (Has("model.0.weight"), Has("model.1.sub.0.RDB1.conv1.0.weight"))),
-    Signature(
-        Kind.UPSCALER,
-        None,
-        "esrgan",
-        (
-            Has("conv_first.weight"),
-            Has("body.0.rdb1.conv1.weight", "body.0.weight", "layers.0.residual_group.blocks.0.norm1.weight"),
-        ),
+    _part(
+        Kind.IMAGE_ENCODER, "clip",
+        Has("vision_model.encoder.layers.0.self_attn.q_proj.weight"), Has("vision_model.post_layernorm.weight"), Without(_CLIP_TEXT),
+        Only("vision_model", "visual_projection"),
     ),
-    Signature(
-        Kind.LANGUAGE_MODEL,
-        None,
-        None,
-        (Has("layers.0.self_attn.q_proj.weight", "layers.0.self_attn.qkv_proj.weight"), Has("embed_tokens.weight")),
-        ("model.", "", "language_model.model.", "model.language_model."),
+    _part(
+        Kind.IMAGE_ENCODER, "vit",
+        Has("embeddings.cls_token"), Begins("encoder.layer..attention.", "layer..attention.", "layers..attention."),
     ),
-    Signature(
-        Kind.LANGUAGE_MODEL,
-        None,
-        "llama.cpp",
-        (Has("token_embd.weight"), Has("blk.0.attn_q.weight", "blk.0.attn_qkv.weight", "blk.0.ffn_norm.weight")),
+    _part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("token_embd.weight"), Begins("blk..attn_q", "blk..attn_kv", "blk..ssm", "blk..ffn_norm")),
+    _part(
+        Kind.LANGUAGE_MODEL, None,
+        Has("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"),
+        Begins("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention."),
+        roots=_LANGUAGE_ROOTS,
     ),
-    Signature(Kind.LANGUAGE_MODEL, None, "peft", (AdapterOf(LANGUAGE),)),
-)
+    _part(
+        Kind.LANGUAGE_MODEL, "t5",
+        Has("encoder.block.0.layer.0.SelfAttention.q.weight"), Has("decoder.block.0.layer.0.SelfAttention.q.weight"),
+    ),
+    _part(
+        Kind.LANGUAGE_MODEL, "bert",
+        Has("embeddings.word_embeddings.weight"), Begins("encoder.layer..attention.self."), roots=("", "bert.", "roberta."),
+    ),
+    _part(
+        Kind.LANGUAGE_MODEL, "chatglm",
+        Has("encoder.layers.0.self_attention.query_key_value.weight"), Has("embedding.word_embeddings.weight"),
+        roots=("", "transformer."),
+    ),
+    _part(Kind.LANGUAGE_MODEL, "peft", AdapterOf(LANGUAGE)),
+    # what makes pictures larger or mends them, by the first layers of each published network
+    *(
+        _part(Kind.UPSCALER, layout, *(Has(*(keys if isinstance(keys, tuple) else (keys,))) for keys in every))
+        for layout, every in {
+            "esrgan, first names": ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
+            "esrgan": ("conv_first.weight", ("body.0.rdb1.conv1.weight", "body.0.weight")),
+            "transformer": (
+                "conv_first.weight", ("conv_after_body.weight", "conv_last.weight"),
+                ("layers.0.residual_group.blocks.0.norm1.weight", "layers.0.residual_group.layers.0.norm1.weight",
+                 "layers.0.blocks.0.norm1.weight", "patch_embed.norm.weight", "before_RG.1.weight"),
+            ),
+            "compact": ("body.0.weight", "body.1.weight", "body.2.weight"),
+            "span": ("conv_1.sk.weight", "block_1.c1_r.sk.weight"),
+            "plksr": ("feats.0.weight", ("feats.1.lk.conv.weight", "feats.1.channe_mixer.0.weight", "feats.1.channel_mixer.0.weight")),
+            "omnisr": ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "up.0.weight"),
+            "realcugan": ("unet1.conv1.conv.0.weight", "unet2.conv1.conv.0.weight"),
+            "swin2sr": ("swin2sr.first_convolution.weight",),
+            "codeformer": ("position_emb", "idx_pred_layer.0.weight"),
+            "gfpgan": ("conv_body_first.weight", "stylegan_decoder.constant_input.weight"),
+            "lama": ("model.model.1.ffc.convl2l.weight",),
+            "realrestorer": ("patch_embed.proj.weight", "encoder_level1.0.norm1.body.weight"),
+        }.items()
+    ),
+)  # fmt: skip

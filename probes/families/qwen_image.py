@@ -2,73 +2,32 @@
 
 from __future__ import annotations
 
-from probes.families.transformer import Naming, Transformer, checkpoint, square
-from probes.report import Kind
-from probes.rules import AdapterOf, Blocks, Covers, Encoders, Fits, Has, Only, Width
-from probes.signature import Signature
+from probes.families.flux1 import FLUX1
+from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
+from probes.rules import Blocks, Encoders, Exceeds, Has, Width
 
 WIDTH, MLP = 3072, 12288
-QWEN = Transformer(
-    "Qwen-Image",
-    (
-        Naming(
-            {
-                "transformer_blocks": (
-                    60,
-                    {
-                        **square(
-                            WIDTH,
-                            *(
-                                f"attn.{p}"
-                                for p in (
-                                    "to_q",
-                                    "to_k",
-                                    "to_v",
-                                    "to_out.0",
-                                    "add_q_proj",
-                                    "add_k_proj",
-                                    "add_v_proj",
-                                    "to_add_out",
-                                )
-                            ),
-                        ),
-                        **{f"{stream}_mlp.net.0.proj": (WIDTH, MLP) for stream in ("img", "txt")},
-                        **{f"{stream}_mlp.net.2": (MLP, WIDTH) for stream in ("img", "txt")},
-                        **{f"{stream}_mod.1": (WIDTH, 6 * WIDTH) for stream in ("img", "txt")},
-                    },
-                )
-            },
-            {
-                "img_in": (64, WIDTH),
-                "txt_in": (3584, WIDTH),
-                "proj_out": (WIDTH, 64),
-                "norm_out.linear": (WIDTH, 2 * WIDTH),
-                "time_text_embed.timestep_embedder.linear_1": (256, WIDTH),
-                "time_text_embed.timestep_embedder.linear_2": (WIDTH, WIDTH),
-            },
-        ),
-    ),
-)
+
+NAMING = Naming(
+    {
+        "transformer_blocks": (60, {
+            **square(WIDTH, *attention("attn", *JOINT)), **each((WIDTH, 6 * WIDTH), "img_mod.1", "txt_mod.1"),
+            **each((WIDTH, MLP), "img_mlp.net.0.proj", "txt_mlp.net.0.proj"), **each((MLP, WIDTH), "img_mlp.net.2", "txt_mlp.net.2"),
+        }),
+    },
+    {
+        "img_in": (64, WIDTH), "txt_in": (3584, WIDTH), "proj_out": (WIDTH, 64), "norm_out.linear": (WIDTH, 2 * WIDTH),
+        "time_text_embed.timestep_embedder.linear_1": (256, WIDTH), "time_text_embed.timestep_embedder.linear_2": (WIDTH, WIDTH),
+    },
+    beside="txt_norm norm_q norm_k norm_added_q norm_added_k __index_timestep_zero__ addition_t_embedding",
+)  # fmt: skip
 
 SIGNATURES = (
     checkpoint(
-        "qwen-image",
-        "diffusers",
-        Has("transformer_blocks.0.img_mod.1.weight"),
-        Width("txt_in.weight", 3584),
-        Width("img_in.weight", 64),
+        "qwen-image", "diffusers", NAMING,
+        Has("transformer_blocks.0.img_mod.1.weight"), Width("txt_in.weight", 3584), Width("img_in.weight", 64),
         Blocks("transformer_blocks", 60),
-        Only(
-            "transformer_blocks",
-            "img_in",
-            "txt_in",
-            "txt_norm",
-            "time_text_embed",
-            "norm_out",
-            "proj_out",
-            "scaled_fp8",
-        ),
     ),
     # Blocks beyond FLUX.1's nineteenth tell it from a FLUX LoRA of attention alone.
-    Signature(Kind.LORA, "qwen-image", None, (AdapterOf(), Fits(QWEN), Covers(QWEN), Encoders())),
-)
+    lora("qwen-image", Transformer("Qwen-Image", (NAMING,)), Encoders(), Exceeds(FLUX1)),
+)  # fmt: skip

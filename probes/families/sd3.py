@@ -4,9 +4,9 @@ normalisation."""
 from __future__ import annotations
 
 from probes.adapters import TEXT
-from probes.families.transformer import ROOTS, Naming, Transformer
+from probes.families.transformer import Naming, Transformer, checkpoint, lora
 from probes.report import Kind
-from probes.rules import AdapterOf, Blocks, Encoders, Fits, Has, Only, Width, Without
+from probes.rules import AdapterOf, Blocks, Encoders, Has, Width, Without
 from probes.signature import Signature
 
 
@@ -35,7 +35,7 @@ def _original(count: int, width: int, dual: int) -> Naming:
         around[f"joint_blocks.{index}.x_block.attn2.qkv"] = (width, 3 * width)
         around[f"joint_blocks.{index}.x_block.attn2.proj"] = (width, width)
         around[f"joint_blocks.{index}.x_block.adaLN_modulation.1"] = (width, 9 * width)
-    return Naming({"joint_blocks": (count - 1, streams)}, around)
+    return Naming({"joint_blocks": (count - 1, streams)}, around, beside="pos_embed ln_q ln_k")
 
 
 def _diffusers(count: int, width: int, dual: int) -> Naming:
@@ -61,7 +61,8 @@ def _diffusers(count: int, width: int, dual: int) -> Naming:
         }
         around[f"transformer_blocks.{index}.norm1.linear"] = (width, 9 * width)
     plain = {**attention, **context, **feed}
-    return Naming({"transformer_blocks": (count - 1, plain)}, around)
+    beside = "pos_embed norm_q norm_k norm_added_q norm_added_k"
+    return Naming({"transformer_blocks": (count - 1, plain)}, around, beside)
 
 
 def _transformer(name: str, count: int, width: int, dual: int = 0) -> Transformer:
@@ -80,65 +81,27 @@ _DUAL_DIFFUSERS = "transformer_blocks.0.attn2.to_q.weight"
 
 SIGNATURES = (
     *(
-        Signature(
-            Kind.CHECKPOINT,
-            "sd-3",
-            "original",
-            (
-                Has("joint_blocks.0.context_block.attn.qkv.weight"),
-                Width("joint_blocks.0.x_block.attn.qkv.weight", width),
-                Width("context_embedder.weight", 4096),
-                Blocks("joint_blocks", count),
-                norms(_QK),
-                dual(_DUAL),
-                Only(
-                    "joint_blocks",
-                    "x_embedder",
-                    "context_embedder",
-                    "final_layer",
-                    "t_embedder",
-                    "y_embedder",
-                    "pos_embed",
-                    "scaled_fp8",
-                ),
-            ),
-            ROOTS,
-            variant=variant,
-            prediction_type="flow",
+        signature
+        for variant, architecture, width, count, norms, dual in (
+            ("medium", MEDIUM, 1536, 24, Without, Without),
+            ("3.5-medium", MEDIUM_35, 1536, 24, Has, Has),
+            ("3.5-large", LARGE_35, 2432, 38, Has, Without),
         )
-        for variant, width, count, norms, dual in (
-            ("medium", 1536, 24, Without, Without),
-            ("3.5-medium", 1536, 24, Has, Has),
-            ("3.5-large", 2432, 38, Has, Without),
+        for original, diffusers in [architecture.tables]
+        for signature in (
+            checkpoint(
+                "sd-3", "original", original,
+                Has("joint_blocks.0.context_block.attn.qkv.weight"), Width("joint_blocks.0.x_block.attn.qkv.weight", width),
+                Width("context_embedder.weight", 4096), Blocks("joint_blocks", count), norms(_QK), dual(_DUAL), variant=variant,
+            ),
+            checkpoint(
+                "sd-3", "diffusers", diffusers,
+                Has("transformer_blocks.0.attn.add_q_proj.weight"), Has("pos_embed.pos_embed"),
+                Width("transformer_blocks.0.attn.to_q.weight", width), Width("context_embedder.weight", 4096),
+                Blocks("transformer_blocks", count), norms(_QK_DIFFUSERS), dual(_DUAL_DIFFUSERS), variant=variant,
+            ),
+            lora("sd-3", architecture, _ENCODERS),
         )
     ),
-    *(
-        Signature(
-            Kind.CHECKPOINT,
-            "sd-3",
-            "diffusers",
-            (
-                Has("transformer_blocks.0.attn.add_q_proj.weight"),
-                Has("pos_embed.pos_embed"),
-                Width("transformer_blocks.0.attn.to_q.weight", width),
-                Width("context_embedder.weight", 4096),
-                Blocks("transformer_blocks", count),
-                norms(_QK_DIFFUSERS),
-                dual(_DUAL_DIFFUSERS),
-                Only("transformer_blocks", "pos_embed", "context_embedder", "time_text_embed", "norm_out", "proj_out"),
-            ),
-            ROOTS,
-            variant=variant,
-            prediction_type="flow",
-        )
-        for variant, width, count, norms, dual in (
-            ("medium", 1536, 24, Without, Without),
-            ("3.5-medium", 1536, 24, Has, Has),
-            ("3.5-large", 2432, 38, Has, Without),
-        )
-    ),
-    Signature(Kind.LORA, "sd-3", None, (AdapterOf(), Fits(MEDIUM), _ENCODERS)),
-    Signature(Kind.LORA, "sd-3", None, (AdapterOf(), Fits(MEDIUM_35), _ENCODERS)),
-    Signature(Kind.LORA, "sd-3", None, (AdapterOf(), Fits(LARGE_35), _ENCODERS)),
     Signature(Kind.LORA, "sd-3", None, (AdapterOf(TEXT), _ENCODERS)),
-)
+)  # fmt: skip

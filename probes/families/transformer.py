@@ -1,5 +1,5 @@
 """Diffusion transformers as tables: which layers one block has, how often it is repeated, and what stands around the
-blocks."""
+blocks. A table serves both ways: a LoRA's modules must be layers of it, a checkpoint's names must be made of its words."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from probes.report import Kind
-from probes.rules import Rule
+from probes.rules import AdapterOf, Encoders, Fits, Rule, Words
 from probes.signature import ChannelVariants, Signature
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "transformer.")
 
 Layers = Mapping[str, tuple[int, int]]
+Blocks = Mapping[str, tuple[int, Layers]]
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 
 
 @dataclass(frozen=True, eq=False)
 class Naming:
     """`blocks`: prefix -> (how many, the layers of one, dotted); `around`: layers outside of blocks, and those that a
-    few blocks have otherwise."""
+    few blocks have otherwise; `beside`: the words of what has no layer: normalisations, tables, tokens."""
 
-    blocks: Mapping[str, tuple[int, Layers]]
+    blocks: Blocks
     around: Layers
+    beside: str = ""
 
     def flat(self) -> dict[str, tuple[int, int]]:
+        """Flattened path -> (input width, output width)."""
         table = {
             f"{prefix}.{index}.{path}": widths
             for prefix, (count, layers) in self.blocks.items()
@@ -32,6 +36,12 @@ class Naming:
             for path, widths in layers.items()
         }
         return {path.replace(".", "_"): widths for path, widths in (table | dict(self.around)).items()}
+
+    @property
+    def words(self) -> Words:
+        """That no name has a part beside these: what was derived from a network (control, audio, a motion encoder) has."""
+        paths = [*self.around, *(path for _, layers in self.blocks.values() for path in layers)]
+        return Words(" ".join([*self.blocks, *paths, self.beside]).replace(".", " "))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +55,42 @@ class Transformer:
     def namings(self) -> tuple[Layers, ...]:
         return tuple(naming.flat() for naming in self.tables)
 
+    def sort(self, path: str) -> str:
+        """`transformer_blocks__attn_to_q`, of whichever block."""
+        return path.translate(_NO_DIGITS)
+
 
 def checkpoint(
-    family: str, layout: str, *rules: Rule, variant: str | None = None, variants: ChannelVariants | None = None
+    family: str,
+    layout: str,
+    naming: Naming,
+    *rules: Rule,
+    variant: str | None = None,
+    variants: ChannelVariants | None = None,
+    prediction_type: str = "flow",
 ) -> Signature:
-    """A transformer's checkpoint. All of these learn a flow but PixArt, which says so itself."""
-    return Signature(Kind.CHECKPOINT, family, layout, rules, ROOTS, variants, variant, "flow")
+    return Signature(Kind.CHECKPOINT, family, layout, (*rules, naming.words), ROOTS, variants, variant, prediction_type)
+
+
+def lora(family: str, transformer: Transformer, encoders: Encoders, *rules: Rule) -> Signature:
+    """LoRAs of any layout: every module is a layer of the transformer, or of its text encoders."""
+    return Signature(Kind.LORA, family, None, (AdapterOf(), Fits(transformer), *rules, encoders))
 
 
 def square(width: int, *paths: str) -> Layers:
     """Layers that take in and give the same width."""
     return dict.fromkeys(paths, (width, width))
+
+
+def each(widths: tuple[int, int], *paths: str) -> Layers:
+    """Layers of the same input and output width."""
+    return dict.fromkeys(paths, widths)
+
+
+def attention(name: str, *more: str) -> tuple[str, ...]:
+    """diffusers' names of an attention's four projections, and `more` of them."""
+    return tuple(f"{name}.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0", *more))
+
+
+JOINT = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+"""diffusers' names of the text's projections where picture and text attend to each other."""

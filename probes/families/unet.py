@@ -3,6 +3,7 @@ published sizes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +15,10 @@ ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
 """Prefixes under which UNets are saved: alone, in a whole checkpoint, by ComfyUI, in trainers' states."""
 
 _COMMON = """
-    weight bias attn1 attn2 conv ff net proj norm norm1 norm2 norm3 proj_in proj_out to_q to_k to_v to_out transformer_blocks
+    attn1 attn2 conv ff net proj norm norm1 norm2 norm3 proj_in proj_out to_q to_k to_v to_out transformer_blocks
     cond_proj
     v_pred ztsnr edm_mean edm_std edm_vpred sigma_max sigma_min
-    scaled_fp8 scale_weight scale_input weight_scale input_scale comfy_quant
-"""  # cond_proj: guidance embedding of a distilled (LCM) UNet; then markers of v-prediction merges; then fp8 scales
+"""  # cond_proj: guidance embedding of a distilled (LCM) UNet; then markers of v-prediction merges
 LDM_WORDS = Words(
     f"""{_COMMON} input_blocks output_blocks middle_block out time_embed label_emb in_layers out_layers emb_layers
         skip_connection op"""
@@ -32,14 +32,20 @@ LDM_VARIANTS = ChannelVariants(
 )
 DIFFUSERS_VARIANTS = ChannelVariants("conv_in.weight", LDM_VARIANTS.names)
 
+_RESNET = r"(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2)"
+_RESNET_LDM = r"(in_layers_[02]|out_layers_[03]|emb_layers_1|skip_connection|op)"
+_ATTENTION = r"(proj_in|proj_out|norm|transformer_blocks_\d+_.+)"
 MODULE_NAMES = (
-    r"((down|up)_blocks_\d+_(attentions_\d+_(proj_in|proj_out|norm|transformer_blocks_\d+_.+)"
-    r"|resnets_\d+_(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2)|(down|up)samplers_0_conv)"
-    r"|mid_block_(attentions_0_(proj_in|proj_out|norm|transformer_blocks_\d+_.+)"
-    r"|resnets_\d_(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2))"
-    r"|conv_in|conv_out|conv_norm_out|time_embedding_(linear_[12]|cond_proj)|add_embedding_linear_[12])$"
+    rf"((down|up)_blocks_\d+_(attentions_\d+_{_ATTENTION}|resnets_\d+_{_RESNET}|(down|up)samplers_0_conv)"
+    rf"|mid_block_(attentions_0_{_ATTENTION}|resnets_\d_{_RESNET})"
+    r"|conv_in|conv_out|conv_norm_out|time_embedding_(linear_[12]|cond_proj)|add_embedding_linear_[12]"
+    rf"|(input|output)_blocks_\d+_(0_0|0_{_RESNET_LDM}|1_{_ATTENTION}|[12]_conv)"
+    rf"|middle_block_(1_{_ATTENTION}|[02]_{_RESNET_LDM})"
+    r"|input_blocks_0_0|out_[02]|time_embed_[02]|label_emb_0_[02])$"
 )
-"""diffusers' names of the UNet's layers, flattened; motion modules, cameras and other insertions have others."""
+"""diffusers' and LDM's names of the UNet's layers, flattened; motion modules, cameras and other insertions have others."""
+
+_POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,10 @@ class UNet:
         return {d: (inner, outer) for d, _, inner, outer in walk}, {
             ldm: (inner, outer) for _, ldm, inner, outer in walk
         }
+
+    def sort(self, path: str) -> str:
+        """`attn2_to_k`, `ff_net_0_proj`, `conv1`, at whatever level."""
+        return _POSITION.sub("", path)
 
     def _walk(self) -> Iterator[tuple[str, str, int, int]]:
         first, last = self.channels[0], self.channels[-1]

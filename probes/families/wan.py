@@ -2,53 +2,80 @@
 
 from __future__ import annotations
 
-from probes.families.transformer import Naming, Transformer, checkpoint, square
-from probes.report import Kind
-from probes.rules import AdapterOf, Blocks, Encoders, Fits, Has, Width
-from probes.signature import ChannelVariants, Signature
+from collections.abc import Mapping
+from dataclasses import replace
+
+from probes.families.transformer import Naming, Transformer, attention, checkpoint, lora, square
+from probes.rules import Blocks, Encoders, Has, Width
+from probes.signature import ChannelVariants
 
 
-def _transformer(name: str, count: int, width: int, mlp: int) -> Transformer:
-    """Original names, then diffusers'. The `_img` and `add_` layers exist in the picture-to-video models."""
-    original = {
+def _around(width: int, channels: int, names: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    widths = {
+        "patch": (channels, width), "head": (width, 4 * channels), "time.0": (256, width), "time.1": (width, width),
+        "projection": (width, 6 * width), "text.0": (4096, width), "text.1": (width, width),
+        "picture.0": (1280, 1280), "picture.1": (1280, width),
+    }  # fmt: skip
+    return {names[part]: pair for part, pair in widths.items()}
+
+
+_ORIGINAL = {
+    "patch": "patch_embedding", "head": "head.head", "time.0": "time_embedding.0", "time.1": "time_embedding.2",
+    "projection": "time_projection.1", "text.0": "text_embedding.0", "text.1": "text_embedding.2",
+    "picture.0": "img_emb.proj.1", "picture.1": "img_emb.proj.3",
+}  # fmt: skip
+_DIFFUSERS = {
+    "patch": "patch_embedding", "head": "proj_out", "time.0": "condition_embedder.time_embedder.linear_1",
+    "time.1": "condition_embedder.time_embedder.linear_2", "projection": "condition_embedder.time_proj",
+    "text.0": "condition_embedder.text_embedder.linear_1", "text.1": "condition_embedder.text_embedder.linear_2",
+    "picture.0": "condition_embedder.image_embedder.ff.net.0.proj", "picture.1": "condition_embedder.image_embedder.ff.net.2",
+}  # fmt: skip
+
+
+def _original(count: int, width: int, mlp: int, channels: int) -> Naming:
+    """The `_img` layers, as diffusers' `add_` layers, exist in the picture-to-video models of Wan 2.1."""
+    block = {
         **square(width, *(f"{a}.{p}" for a in ("self_attn", "cross_attn") for p in "qkvo"), "cross_attn.k_img", "cross_attn.v_img"),
         "ffn.0": (width, mlp), "ffn.2": (mlp, width),
     }  # fmt: skip
-    diffusers = {
-        **square(width, *(f"{a}.{p}" for a in ("attn1", "attn2") for p in ("to_q", "to_k", "to_v", "to_out.0"))),
-        **square(width, "attn2.add_k_proj", "attn2.add_v_proj"),
+    beside = "norm3 norm_q norm_k norm_k_img modulation img_emb emb_pos"
+    return Naming({"blocks": (count, block)}, _around(width, channels, _ORIGINAL), beside)
+
+
+def _diffusers(count: int, width: int, mlp: int, channels: int) -> Naming:
+    block = {
+        **square(width, *attention("attn1"), *attention("attn2"), "attn2.add_k_proj", "attn2.add_v_proj"),
         "ffn.net.0.proj": (width, mlp), "ffn.net.2": (mlp, width),
     }  # fmt: skip
-    return Transformer(name, (Naming({"blocks": (count, original)}, {}), Naming({"blocks": (count, diffusers)}, {})))
+    beside = "norm1 norm2 norm_q norm_k norm_added_k scale_shift_table pos_embed"
+    return Naming({"blocks": (count, block)}, _around(width, channels, _DIFFUSERS), beside)
 
 
-_SIZES = {"1.3b": (30, 1536, 8960), "5b": (30, 3072, 14336), "14b": (40, 5120, 13824)}
+_SIZES = {"1.3b": (30, 1536, 8960, 16), "5b": (30, 3072, 14336, 48), "14b": (40, 5120, 13824, 16)}
+_VACE = "vace_blocks vace_patch_embedding before_proj after_proj proj_in proj_out"
 _CHANNELS = {16: "text-to-video", 36: "image-to-video", 48: "text-image-to-video"}
 
 SIGNATURES = tuple(
     signature
-    for name, (count, width, mlp) in _SIZES.items()
+    for name, (count, width, *rest) in _SIZES.items()
+    for original, diffusers in [(_original(count, width, *rest), _diffusers(count, width, *rest))]
     for signature in (
-        checkpoint(
-            "wan",
-            "original",
-            Has("head.modulation"),
-            Width("blocks.0.self_attn.q.weight", width),
-            Width("text_embedding.0.weight", 4096),
-            Blocks("blocks", count),
-            variants=ChannelVariants("patch_embedding.weight", _CHANNELS),
+        *(
+            checkpoint("wan", layout, naming, *rules, Blocks("blocks", count), *more, variant=variant, variants=variants)
+            for layout, plain, rules in (
+                ("original", original, (
+                    Has("head.modulation"), Width("blocks.0.self_attn.q.weight", width), Width("text_embedding.0.weight", 4096),
+                )),
+                ("diffusers", diffusers, (
+                    Has("condition_embedder.time_proj.weight"), Width("blocks.0.attn1.to_q.weight", width),
+                    Width("condition_embedder.text_embedder.linear_1.weight", 4096),
+                )),
+            )
+            for naming, more, variant, variants in (
+                (plain, (), None, ChannelVariants("patch_embedding.weight", _CHANNELS)),
+                (replace(plain, beside=f"{plain.beside} {_VACE}"), (Has("vace_patch_embedding.weight"),), "vace", None),
+            )
         ),
-        checkpoint(
-            "wan",
-            "diffusers",
-            Has("condition_embedder.time_proj.weight"),
-            Width("blocks.0.attn1.to_q.weight", width),
-            Width("condition_embedder.text_embedder.linear_1.weight", 4096),
-            Blocks("blocks", count),
-            variants=ChannelVariants("patch_embedding.weight", _CHANNELS),
-        ),
-        Signature(
-            Kind.LORA, "wan", None, (AdapterOf(), Fits(_transformer(f"Wan {name}", count, width, mlp)), Encoders())
-        ),
+        lora("wan", Transformer(f"Wan {name}", (original, diffusers)), Encoders()),
     )
-)
+)  # fmt: skip

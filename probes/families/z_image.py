@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
-from probes.families.transformer import Layers, Naming, Transformer, checkpoint, square
-from probes.report import Kind
-from probes.rules import AdapterOf, Encoders, Fits, Has, Width
-from probes.signature import Signature
+from probes.families.transformer import Layers, Naming, Transformer, checkpoint, each, lora, square
+from probes.rules import Encoders, Has, Width
 
 WIDTH, MLP = 3840, 10240
 
 
-def _blocks(attention: Layers) -> Naming:
-    plain = {
-        **attention,
-        "feed_forward.w1": (WIDTH, MLP),
-        "feed_forward.w2": (MLP, WIDTH),
-        "feed_forward.w3": (WIDTH, MLP),
-    }
+def _naming(attention: Layers, first: str, last: str, beside: str) -> Naming:
+    plain = {**attention, **each((WIDTH, MLP), "feed_forward.w1", "feed_forward.w3"), "feed_forward.w2": (MLP, WIDTH)}
     modulated = {**plain, "adaLN_modulation.0": (256, 4 * WIDTH)}
     return Naming(
         {"layers": (30, modulated), "noise_refiner": (2, modulated), "context_refiner": (2, plain)},
-        {"cap_embedder.1": (2560, WIDTH), "t_embedder.mlp.0": (256, 1024), "t_embedder.mlp.2": (1024, 256)},
-    )
+        {
+            "cap_embedder.1": (2560, WIDTH), "t_embedder.mlp.0": (256, 1024), "t_embedder.mlp.2": (1024, 256),
+            first: (64, WIDTH), f"{last}.linear": (WIDTH, 64), f"{last}.adaLN_modulation.1": (256, WIDTH),
+        },
+        f"attention_norm1 ffn_norm1 cap_pad_token x_pad_token {beside}",
+    )  # fmt: skip
 
 
-Z_IMAGE = Transformer(
-    "Z-Image",
-    (
-        _blocks(square(WIDTH, "attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")),
-        _blocks({"attention.qkv": (WIDTH, 3 * WIDTH), "attention.out": (WIDTH, WIDTH)}),
-    ),
+DIFFUSERS = _naming(
+    square(WIDTH, "attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"),
+    "all_x_embedder.2-1",
+    "all_final_layer.2-1",
+    "norm_q norm_k",
+)
+ORIGINAL = _naming(
+    {"attention.qkv": (WIDTH, 3 * WIDTH), "attention.out": (WIDTH, WIDTH)},
+    "x_embedder",
+    "final_layer",
+    "q_norm k_norm norm_final",
 )
 
 SIGNATURES = (
     checkpoint(
-        "z-image",
-        "original",
-        Has("layers.0.attention.qkv.weight"),
-        Width("cap_embedder.1.weight", 2560),
-        Width("layers.0.attention.qkv.weight", WIDTH),
+        "z-image", "original", ORIGINAL,
+        Has("layers.0.attention.qkv.weight"), Width("cap_embedder.1.weight", 2560), Width("layers.0.attention.qkv.weight", WIDTH),
     ),
     checkpoint(
-        "z-image",
-        "diffusers",
-        Has("layers.0.attention.to_q.weight"),
-        Width("cap_embedder.1.weight", 2560),
-        Width("layers.0.attention.to_q.weight", WIDTH),
+        "z-image", "diffusers", DIFFUSERS,
+        Has("layers.0.attention.to_q.weight"), Width("cap_embedder.1.weight", 2560), Width("layers.0.attention.to_q.weight", WIDTH),
     ),
-    Signature(Kind.LORA, "z-image", None, (AdapterOf(), Fits(Z_IMAGE), Encoders())),
-)
+    lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL)), Encoders()),
+)  # fmt: skip

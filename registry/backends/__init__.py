@@ -33,12 +33,13 @@ OnStep = Callable[[Step], None]
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
     """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, its family's, or that of a folder
-    that fits. `name` is for people."""
+    that fits. `name` is for people. `managed`: nobody but modelshelf writes to its files, so that they may be mapped."""
 
     path: Path
     digest: str
     config: PipelineConfig
     name: str = ""
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class Keeper(Protocol):
 class BackendOptions:
     """What every backend is made with. `device` and `dtype`: torch's names, or `auto`. `budget_bytes` for resident weights, `host_bytes`
     for those that had to leave the device, `keep_alive` in seconds for those that nobody uses, and `batch`, the most pictures in one
-    pass; None: the backend decides."""
+    pass; None: the backend decides. `compile`: the compiler for the denoiser, by torch's name; None: it runs as it is."""
 
     device: str = "auto"
     dtype: str = "auto"
@@ -150,6 +151,7 @@ class BackendOptions:
     host_bytes: int | None = None
     keep_alive: float | None = None
     batch: int | None = None
+    compile: str | None = None
 
 
 @runtime_checkable

@@ -89,6 +89,19 @@ def describe_device(name: str) -> tuple[str, bool]:
     return f"{device}, {name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free", False
 
 
+def torch_compiler(name: str | None) -> str | None:
+    """Raises InvalidRequest: torch has no compiler of that name."""
+    if name is None:
+        return None
+    if name not in torch.compiler.list_backends(exclude_tags=()):
+        raise InvalidRequest(
+            f"torch has no compiler {name!r}; there are {', '.join(torch.compiler.list_backends())}.", field="compile"
+        )
+    # compiled code otherwise takes no notice of hooks that come later, and sidecars are hooks
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    return name
+
+
 def machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

@@ -82,7 +82,8 @@ class Planner:
     def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
         """Raises NotGenerable, FileMissing, UnusableFile."""
         config = self._pipeline_config(checkpoint, prediction_type or checkpoint.prediction_type)
-        return CheckpointRef(self._catalog.path(checkpoint), self.identity(checkpoint), config, checkpoint.name)
+        path, digest = self._catalog.path(checkpoint), self.identity(checkpoint)
+        return CheckpointRef(path, digest, config, checkpoint.name, checkpoint.managed)
 
     def resolve(self, request: GenerationRequest) -> tuple[Plan, GenerationJob, dict[str, str]]:
         """The plan, the backend's job, and the digests that the pictures will name the models by.

@@ -13,6 +13,7 @@ from probes import read_header
 from registry.cards import Card, parse_card
 from registry.errors import Cancelled, ModelshelfError
 from registry.installs.origins import Informed, Listing, Origin, RemoteFile
+from registry.installs.origins.folder import FolderOrigin
 from registry.installs.selection import Selection
 from registry.models import BESIDE, PICTURE, Statement
 from registry.previews import MAX_BYTES, Previews
@@ -68,14 +69,10 @@ def _ask(question: Callable[[], Any], found: Described, what: str) -> Any:
 
 def _beside(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
     """What other programs left beside a single file, wherever it comes from."""
-    if is_on_disk(listing):
-        return read_beside(on_disk(listing, selection))
+    if isinstance(origin, FolderOrigin):
+        return read_beside(on_disk(listing, selection), origin.may_read)
     files = {file.path: file for file in listing.files}
     return read(selection.files[0].path, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
-
-
-def is_on_disk(listing: Listing) -> bool:
-    return listing.repo_id is None and Path(listing.source).is_absolute()
 
 
 def on_disk(listing: Listing, selection: Selection, file: RemoteFile | None = None) -> Path:

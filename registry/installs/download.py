@@ -56,7 +56,7 @@ def download(
             attempt.run()
             os.fsync(handle.fileno())
         digests = attempt.hasher.digests()
-        _verify(file, digests)
+        verify(file, digests)
     except DigestMismatch:
         part.unlink()
         raise
@@ -212,8 +212,8 @@ class _Download:
         )
 
 
-def _verify(file: RemoteFile, digests: Digests) -> None:
-    """Against what was announced: the SHA-256 of an LFS file, git's SHA-1 of another."""
+def verify(file: RemoteFile, digests: Digests) -> None:
+    """Against what was announced: the SHA-256 of an LFS file, git's SHA-1 of another. Raises DigestMismatch."""
     for name, expected, actual in (("SHA-256", file.sha256, digests.sha256), ("git's SHA-1", file.git, digests.git)):
         if expected is not None and actual != expected.lower():
             raise DigestMismatch(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from probes import (
@@ -22,15 +22,13 @@ from probes import (
     parse_header,
     probe,
 )
-from probes.containers.folder import ADAPTER_INDEX
 from registry.cards import parse_card
 from registry.errors import AmbiguousChoice, KindNotTaken, NotIdentified, NoWeights, UnusableFile
 from registry.installs.options import AS_USUAL, Options
-from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
+from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.access import Access, Civitai
-from registry.installs.selection import INDEX, Selection, address, folder_from, options
+from registry.installs.selection import Selection, address, folder_from, options
 from registry.settings import Settings
-from registry.sources import PathSource, parse_source
 
 LISTED = 40  # options whose headers are read: a collection of more must be asked for by file
 PROBED_AT_ONCE = 4  # each takes a round trip or two
@@ -117,27 +115,13 @@ def _undecided(
     return NoWeights(f"None of the {count} weight files in {label} is a model that is taken.", candidates=candidates)
 
 
-def probe_source(text: str, settings: Settings) -> Report:
-    """Of a file, folder, URL or repository, reading headers only. Raises UnreadableModel and the errors of sources and origins."""
-    source = parse_source(text, endpoint=settings.hub_endpoint)
-    with open_origin(source, **connection(settings)) as origin:
-        if isinstance(source, PathSource) and _is_one_model(source.path):
-            card = parse_card(origin.listing().card)
-            return probe(source.path, Hints(filename=source.path.name, card=card.front, card_text=card.prose))
-        return examine(origin).report
-
-
-def _is_one_model(path: Path) -> bool:
-    """A file, or a folder that is one model; any other folder is looked through as a repository would be."""
-    return path.is_file() or any((path / name).is_file() for name in (INDEX, ADAPTER_INDEX, "config.json"))
-
-
-def connection(settings: Settings) -> dict[str, Any]:
-    """What open_origin needs of the settings."""
+def connection(settings: Settings, *, confined: bool = False) -> dict[str, Any]:
+    """What open_origin needs of the settings. `confined`: to the folders that may be asked for over the network."""
     return {
         "endpoint": settings.hub_endpoint,
         "token": settings.hub_token,
         "timeout": settings.download_timeout,
+        "folders": settings.reachable if confined else None,
         "access": Access(settings.allowed_hosts, settings.allowed_networks),
         "civitai": Civitai(settings.civitai_endpoint.rstrip("/"), settings.civitai_token),
     }

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from registry.errors import PathRefused
 
 
-def check_inside(path: Path, folders: Iterable[Path]) -> None:
-    """Raise PathRefused unless `path`, and every file that a link in it leads to, lies in one of `folders`.
+def admit(path: Path, folders: Iterable[Path] | None) -> Path:
+    """The real place of `path`, whatever links lead there; None admits every place.
 
-    What does not exist is refused in the same words: nobody learns from outside what there is.
+    Raises PathRefused unless it is in one of `folders`; of what does not exist, too, in the same words: nobody learns from outside what
+    there is. To be asked of every single file, at the moment when it is opened, and what it returns is what is opened.
     """
-    allowed = [folder.resolve() for folder in folders]
-    links = (Path(place, name) for place, _, names in os.walk(path) for name in names if Path(place, name).is_symlink())
-    for each in (path, *links):
-        real = each.resolve()
-        if not any(real.is_relative_to(folder) for folder in allowed):
-            raise PathRefused(
-                f"{path} is not in a folder that may be installed from over the network. MODELSHELF_ALLOWED_FOLDERS names "
-                "those; the command line takes every path.",
-                path=str(path),
-            )
+    real = path.resolve()
+    if folders is not None and not any(real.is_relative_to(folder.resolve()) for folder in folders):
+        raise PathRefused(
+            f"{path} is not in a folder that may be asked for over the network. MODELSHELF_ALLOWED_FOLDERS names those; the command "
+            "line takes every path.",
+            path=str(path),
+        )
+    return real

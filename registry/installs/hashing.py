@@ -81,9 +81,9 @@ def folder_digests(files: Mapping[str, Digests]) -> Digests:
     return Digests(sum(d.size for d in files.values()), blake3(lines.encode()).hexdigest(), sha256, autov3)
 
 
-def hash_file(path: Path, check: Callable[[], None] = lambda: None) -> Digests:
+def hash_file(path: Path, check: Callable[[], None] = lambda: None, git_size: int | None = None) -> Digests:
     """`check`: called for each BLOCK; what it raises ends it. Raises OSError when the file cannot be read."""
-    hasher = Hasher()
+    hasher = Hasher(git_size)
     buffer = memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):

@@ -31,10 +31,11 @@ class Inquiry:
     fits: tuple[tuple[Model, Fit], ...] = ()
 
 
-def inquire(text: str, settings: Settings, catalog: Catalog) -> Inquiry:
-    """Raises InvalidSource, the origin's and the selection's errors, and UnusableFile."""
+def inquire(text: str, settings: Settings, catalog: Catalog, *, confined: bool = False) -> Inquiry:
+    """`confined`: see Options. Raises InvalidSource, the origin's and the selection's errors, and UnusableFile."""
     try:
-        with open_origin(parse_source(text, endpoint=settings.hub_endpoint), **connection(settings)) as origin:
+        source = parse_source(text, endpoint=settings.hub_endpoint)
+        with open_origin(source, **connection(settings, confined=confined)) as origin:
             candidate = examine(origin)
             listing, selection = candidate.listing, candidate.selection
             try:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -18,15 +18,15 @@ from sqlalchemy import Engine
 
 from probes import probe
 from registry.catalog import Catalog
-from registry.errors import Cancelled
+from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, FileMissing, InvalidSource
 from registry.installs.describing import describe, on_disk
-from registry.installs.download import Watch, check_room, download
+from registry.installs.download import Watch, check_room, download, verify
 from registry.installs.examine import accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.locks import held
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
-from registry.installs.origins.folder import version
+from registry.installs.origins.folder import FolderOrigin, version
 from registry.installs.placing import pinned, place, provenance
 from registry.installs.selection import Selection
 from registry.installs.states import Attempt
@@ -35,6 +35,7 @@ from registry.measures import Measures, What
 from registry.models import Model
 from registry.previews import Previews
 from registry.settings import Settings
+from registry.sources import PathSource
 from registry.tables import State
 
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
@@ -162,16 +163,11 @@ class Job:
                 self._tell(Progress(State.DOWNLOADING, name, done, selection.size))
                 self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done))
 
-            if self._options.place is Place.MOVE:
-                here = self._from_source(on_disk(listing, selection, goal.file), goal)
-                if here is not None:
-                    digests[name] = here
-                    on_bytes(here.size)
-                    continue
-            if (here := self._from_shelf(goal)) is not None:
+            source = on_disk(listing, selection, goal.file) if self._options.place is Place.MOVE else None
+            here = self._kept(goal) or self._from_source(source, goal) or self._from_shelf(goal, name)
+            if here is not None:
                 digests[name] = here
                 on_bytes(here.size)
-                self._note(f"{name} was not downloaded: the same file is on the shelf.")
                 continue
             count = _Count(self._measures, goal.here)
 
@@ -186,29 +182,52 @@ class Job:
             goal.part.replace(goal.target)
         return digests
 
-    def _from_source(self, source: Path, goal: _Goal) -> Digests | None:
-        """The source's own bytes under another name: on one file system a move copies nothing, and until the model is on record nothing
-        has gone."""
-        try:
-            goal.target.hardlink_to(source.resolve())
-        except OSError:  # another file system, or one without links: it is copied
+    def _kept(self, goal: _Goal) -> Digests | None:
+        """What an earlier run brought whole, hashed where it lies: it may be a name of a model's file, to which nothing is ever written."""
+        if not goal.target.exists():
             return None
-        digests = hash_file(goal.target, self.check)
-        if version(goal.target) == goal.file.etag:
+        digests = hash_file(goal.target, self.check, git_size=goal.file.size if goal.file.git else None)
+        try:
+            verify(goal.file, digests)
+        except DigestMismatch:
+            goal.target.unlink()
+            return None
+        return digests
+
+    def _from_source(self, source: Path | None, goal: _Goal) -> Digests | None:
+        """The source's own bytes under another name: on one file system a move copies nothing, and until the model is on record nothing
+        has gone. A file of several names stays somebody else's: it is copied."""
+        if source is None or source.is_symlink() or source.stat().st_nlink > 1 or not _link(source, goal.target):
+            return None
+        digests = self._kept(goal)
+        if digests is None or version(goal.target) == goal.file.etag:
             return digests
         goal.target.unlink()  # it is being written to
         return None
 
-    def _from_shelf(self, goal: _Goal) -> Digests | None:
-        """Take a file of a model that is there, when it is what the origin announces: its bytes, not its record, are asked."""
+    def _from_shelf(self, goal: _Goal, name: str) -> Digests | None:
+        """Take a file of a model that is there, when its bytes are what the origin announces: one of modelshelf's own by another name, one
+        that the user's other programs may write to as a copy."""
         shelf = None if goal.file.sha256 is None else self._catalog.holding(goal.file.sha256)
-        if shelf is None or (digests := hash_file(shelf, self.check)).sha256 != goal.file.sha256:
+        if shelf is None or shelf.path.stat().st_size != goal.file.size:
             return None
-        goal.part.unlink(missing_ok=True)
+        if shelf.managed and _link(shelf.path, goal.target):
+            goal.part.unlink(missing_ok=True)
+            digests = self._kept(goal)
+        else:
+            digests = self._copied(shelf.path, goal)
+        if digests is not None:
+            self._note(f"{name} was not downloaded: the same file is on the shelf.")
+        return digests
+
+    def _copied(self, path: Path, goal: _Goal) -> Digests | None:
         try:
-            goal.target.hardlink_to(shelf)  # one copy on the disk; nothing ever writes to a model's file
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(shelf, goal.target)
+            file = replace(goal.file, path=path.name)
+            digests = download(FolderOrigin(PathSource(path)), file, goal.part, Watch(check=self.check))
+        except (DigestMismatch, DownloadIncomplete, InvalidSource, FileMissing):
+            goal.part.unlink(missing_ok=True)  # it is being written to
+            return None
+        goal.part.replace(goal.target)
         return digests
 
     def _note(self, text: str) -> None:
@@ -221,6 +240,15 @@ class Job:
     def _move(self, to: State, **fields: Any) -> None:
         install = self._attempt.move(to, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
+
+
+def _link(path: Path, name: Path) -> bool:
+    """Whether the file has another `name` now: not on another file system, or one without links."""
+    try:
+        name.hardlink_to(path)
+    except OSError:
+        return False
+    return True
 
 
 def _remove(listing: Listing, selection: Selection) -> None:
@@ -244,7 +272,8 @@ def _staged(selection: Selection) -> str:
 
 @dataclass(slots=True)
 class _Goal:
-    """A file to fetch, and where: `target` has its name only when the file is whole, `part` is its beginning."""
+    """A file to fetch, and where: `target` has its name only when the file is whole, and may be a name of somebody's file; `part`
+    is its beginning, and the only file that is written to."""
 
     file: RemoteFile
     target: Path
@@ -257,17 +286,14 @@ class _Goal:
     @property
     def here(self) -> int:
         """Bytes that need not be fetched."""
-        return self.part.stat().st_size if self.part.exists() else 0
+        return sum(path.stat().st_size for path in (self.part, self.target) if path.exists())
 
     def prepare(self, *, is_same_version: bool) -> None:
-        """Make what an earlier run left the part to go on with; of another version, nothing of it is of use."""
+        """Make ready for what comes, beside what an earlier run left; of another version, nothing of that is of use."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        for path in (self.part, self.target):
-            # A file of several names is somebody else's, too: nothing may be written to it.
-            if path.exists() and (not is_same_version or path.stat().st_nlink > 1):
-                path.unlink()
-        if self.target.exists():  # whole, or it would not have its name: it is hashed again, and nothing is asked for
-            self.target.replace(self.part)
+        if not is_same_version:
+            for path in (self.part, self.target):
+                path.unlink(missing_ok=True)
 
 
 class _Count:

@@ -24,20 +24,23 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`variant`: of a pipeline's weights, as diffusers calls it (`fp16`), where there are several precisions; None: the unmarked one."""
+    """`variant`: of a pipeline's weights, as diffusers calls it (`fp16`), where there are several precisions; None: the unmarked one.
+
+    `confined`: asked for over the network, so that of this machine only some folders are read (registry/installs/folders.py).
+    """
 
     place: Place = Place.COPY
     variant: str | None = None
+    confined: bool = False
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Self:
-        return cls(Place(recorded.get("place", Place.COPY)), recorded.get("variant"))
+        return cls(Place(recorded.get("place", Place.COPY)), recorded.get("variant"), recorded.get("confined", False))
 
     def as_dict(self) -> dict[str, Any]:
         """Only what differs from the defaults."""
-        return ({"place": str(self.place)} if self.place is not Place.COPY else {}) | (
-            {"variant": self.variant} if self.variant else {}
-        )
+        values = {"place": str(self.place), "variant": self.variant, "confined": self.confined}
+        return {name: value for name, value in values.items() if value != getattr(AS_USUAL, name)}
 
     def check(self, source: Source) -> None:
         """Raises InvalidRequest."""

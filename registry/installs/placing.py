@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,16 +68,19 @@ def place(
         notes = [f"{known.name} is whole again."]
         model = _mend(catalog, root, known, staged, report, selection)
     notes += contradictions(model)
-    path = catalog.path(model)
+    path, is_there = catalog.path(model), False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            shutil.rmtree(path)
-        staged.replace(path)
+        if known is not None and known.managed:
+            _clear(path)
+        _put(staged, path)
+        is_there = True
         yield Placed(model, notes, True)
     except BaseException:
-        if path.exists():
-            path.replace(staged)
+        if is_there and staged.exists():
+            path.unlink()
+        elif is_there:
+            path.rename(staged)
         if known is None:
             catalog.remove(model)
         else:
@@ -83,7 +88,33 @@ def place(
             catalog.place(
                 known, path=known.path, managed=known.managed, missing_since=since, damaged_at=known.damaged_at
             )
+        catalog.disown(model.path)
         raise
+
+
+def _clear(path: Path) -> None:
+    """Remove what is left of a model of modelshelf's own."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _put(staged: Path, path: Path) -> None:
+    """Give `staged` its final name; a file keeps the one that it has, too, until its folder is removed.
+
+    Raises FileExistsError: nothing that somebody has put there meanwhile is replaced.
+    """
+    if not staged.is_dir():
+        try:
+            path.hardlink_to(staged)
+            return
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+    staged.rename(path)  # of a folder onto one that holds something the system refuses it
 
 
 def _mend(catalog: Catalog, root: Path, known: Model, staged: Path, report: Report, selection: Selection) -> Model:

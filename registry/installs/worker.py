@@ -71,7 +71,9 @@ class Worker:
         try:
             with (
                 self._measures.timed(What.PROBED),
-                open_origin(self._source(text, options), **connection(self._settings)) as origin,
+                open_origin(
+                    self._source(text, options), **connection(self._settings, confined=options.confined)
+                ) as origin,
             ):
                 candidate = examine(origin, options)
             accept(candidate.report)
@@ -149,7 +151,8 @@ class Worker:
         )
         try:
             source = self._parse(install.source)
-            with open_origin(source, **connection(self._settings), check=job.check) as origin:
+            where = connection(self._settings, confined=Options.of(install.options).confined)
+            with open_origin(source, **where, check=job.check) as origin:
                 return job.run(origin)
         except KeyboardInterrupt:
             attempt.end(State.CANCELLED)

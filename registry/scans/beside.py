@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from probes import Hints
-from registry.cards import Card, parse_card
+from registry.cards import parse_card
 from registry.installs.origins.folder import card_beside
 from registry.models import Digest, Statement, Trigger
 from registry.recommended import statements, triggers
@@ -22,16 +22,10 @@ class Beside:
     statements: tuple[Statement, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     claims: tuple[Digest, ...] = ()
-    tags: tuple[str, ...] = field(default=())
 
 
 Look = Callable[[Path, Mapping[str, str]], Beside]
 """From a model's path and its header's metadata. A reader of sidecars and cards is one of these; it must not raise."""
-
-
-def header_only(path: Path, metadata: Mapping[str, str]) -> Beside:
-    """Nothing beside the file is read."""
-    return Beside(Hints(filename=path.name), statements(metadata, Card()), tuple(triggers(metadata, Card())))
 
 
 def sidecars_and_card(path: Path, metadata: Mapping[str, str]) -> Beside:

@@ -21,11 +21,11 @@ from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
 from registry.installs.examine import accept
-from registry.installs.hashing import Digests, hash_file
 from registry.installs.locks import held
 from registry.models import Model, ModelFile, folded, new_id
 from registry.rows import MODEL, rows_of, write
-from registry.scans.beside import Look, header_only
+from registry.scans.beside import Look
+from registry.scans.digesting import hash_model
 from registry.scans.record import (
     SEEN,
     Seen,
@@ -71,7 +71,7 @@ OnProgress = Callable[[Counts], None]
 class Scanner:
     """Scans into one catalogue. `names` is the lock under which models get their names; `look` reads what lies beside a file."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, names: Path, look: Look = header_only) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, names: Path, look: Look) -> None:
         self._engine = engine
         self._catalog = catalog
         self._names = names
@@ -105,10 +105,10 @@ class Scanner:
             else:
                 counts = counts.plus(**{"unchanged" if before[found.path].model_id else "skipped": 1})
             if len(waiting) >= BATCH:
-                counts = self._settle(waiting, counts)
+                counts = self._settle(waiting, counts, check)
                 waiting = []
                 on_progress(counts)
-        counts = self._settle(waiting, counts)
+        counts = self._settle(waiting, counts, check)
         counts = counts.plus(missing=self._mark(root, visited, unreadable))
         on_progress(counts)
         with self._engine.begin() as connection:
@@ -131,7 +131,7 @@ class Scanner:
         return self._look(Path(path), {}).hints
 
     # -- what is new or has changed
-    def _settle(self, batch: Sequence[Found], counts: Counts) -> Counts:
+    def _settle(self, batch: Sequence[Found], counts: Counts, check: Callable[[], None] = lambda: None) -> Counts:
         """Register, revise or find again what stands at these paths."""
         if not batch:
             return counts
@@ -140,8 +140,9 @@ class Scanner:
         with self._engine.connect() as connection:
             here = models_at(connection, list(paths.values()))
             new = [found for found in taken if paths[found.path] not in here]
+            stamps = _stamps(new)
             lost = _Lost(
-                self._catalog, of_inode(connection, _stamps(new)), of_size(connection, (s.size for s in _stamps(new)))
+                self._catalog, of_inode(connection, stamps), of_size(connection, (s.size for s in stamps)), check
             )
         described = {found.path: self._describe(found) for found in taken}
         moved = {found.path: match for found in new if (match := lost.match(found, described[found.path].structure))}
@@ -212,7 +213,7 @@ class Scanner:
             digests=beside.claims,
             trigger_words=beside.triggers,
             statements=beside.statements,
-            tags=(*report.tags, *beside.tags),
+            tags=report.tags,
         )
 
     def _relative(self, path: str) -> str:
@@ -273,7 +274,9 @@ class _Lost:
         catalog: Catalog,
         by_stamp: Mapping[Stamp, Sequence[Seen]],
         by_size: Mapping[int, Sequence[Mapping[str, Any]]],
+        check: Callable[[], None],
     ) -> None:
+        self._check = check
         self._catalog = catalog
         self._by_stamp = by_stamp
         self._by_size = by_size
@@ -292,19 +295,14 @@ class _Lost:
         ]
         # Of other shapes it cannot be the same; that spares most hashing.
         candidates = [row for row in candidates if row["structure"] in (None, structure)]
-        if not candidates or not Path(found.path).is_file():
+        digests = {row["id"]: self._catalog.get(row["id"]).blake3 for row in candidates}
+        if not any(digests.values()):
             return None
-        digests: Digests | None = None
-        for row in candidates:
-            known = self._catalog.get(row["id"]).blake3
-            if known is None:
-                continue
-            if digests is None:
-                with suppress(OSError):
-                    digests = hash_file(Path(found.path))
-            if digests is not None and digests.blake3 == known:
-                return self._take(row["id"])
-        return None
+        try:
+            blake3 = hash_model(Path(found.path), lambda _: self._check()).whole.blake3
+        except OSError:
+            return None  # it cannot be read; the next scan looks again
+        return next((self._take(model_id) for model_id, known in digests.items() if known == blake3), None)
 
     def _is_free(self, model_id: str) -> bool:
         return model_id not in self._found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from sqlalchemy import Engine
 from registry.catalog import Catalog
 from registry.errors import Cancelled, InvalidRequest, ModelshelfError, WrongState
 from registry.fits import Fits
+from registry.installs.folders import admit
 from registry.models import Model
 from registry.scans.beside import sidecars_and_card
 from registry.scans.book import ScanBook, ScanState
@@ -55,16 +55,12 @@ class Scans:
         return model
 
     def submit(self, folder: str) -> ScanRow:
-        """Queue a scan for the background. Raises InvalidRequest for a folder that may not be asked for from outside."""
-        path = os.path.realpath(Path(folder).expanduser())
-        allowed = [*map(os.path.realpath, (self._settings.root, *self._settings.allowed_folders)), *self.folders()]
-        if not Path(folder).expanduser().is_absolute() or not any(Path(path).is_relative_to(a) for a in allowed):
-            raise InvalidRequest(
-                f"{folder} is in no folder that may be scanned from here. `modelshelf scan {folder}` on the machine itself does it, "
-                "and so does MODELSHELF_ALLOWED_FOLDERS.",
-                field="folder",
-            )
-        scan = self.book.open(path)
+        """Queue a scan for the background. Raises InvalidRequest; PathRefused for a folder that may not be asked for from outside."""
+        path = Path(folder).expanduser()
+        if not path.is_absolute():
+            raise InvalidRequest(f"{folder} is no absolute path.", field="folder")
+        real = admit(path, [*self._settings.reachable, *map(Path, self.folders())])
+        scan = self.book.open(str(real))
         self._thread.submit(self._run, scan.id)
         return scan
 

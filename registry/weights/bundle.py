@@ -107,11 +107,14 @@ ALIGNMENT = 256
 """Bytes: what CUDA aligns its own allocations to."""
 
 
-def load_bundle(checkpoint: Path, digest: str, device: torch.device, dtype: torch.dtype) -> Bundle:
+def load_bundle(
+    checkpoint: Path, digest: str, device: torch.device, dtype: torch.dtype, *, mapped: bool = True
+) -> Bundle:
     """Reads a diffusers folder or a single safetensors file.
 
     On a CPU a tensor that has `dtype` already stays in the mapped file, and takes no memory of its own; everything else is read into one
-    allocation and converted there.
+    allocation and converted there. `mapped` False: all of it is. Whoever writes to a mapped file changes the bundle, and whoever shortens
+    it ends the process (SIGBUS).
 
     Raises FileMissing, UnusableFile (damaged), NotGenerable (not safetensors, or names of no known layout).
     """
@@ -122,8 +125,8 @@ def load_bundle(checkpoint: Path, digest: str, device: torch.device, dtype: torc
             raise NotGenerable(
                 f"{file.path.name} is not a safetensors file; only those can be loaded.", path=str(file.path)
             )
-        mapped, rest = _examine(file, device, dtype)
-        tensors |= mapped
+        there, rest = _examine(file, dtype, mapped=mapped and device.type == "cpu")
+        tensors |= there
         found |= rest
     if not tensors and not found:
         raise NotGenerable(
@@ -157,11 +160,9 @@ class _Stored:
         return Move(self.path, self.offset + start, self.dtype, count, to.view(-1), columns)
 
 
-def _examine(
-    file: WeightFile, device: torch.device, dtype: torch.dtype
-) -> tuple[dict[str, Tensor], dict[str, _Stored]]:
+def _examine(file: WeightFile, dtype: torch.dtype, *, mapped: bool) -> tuple[dict[str, Tensor], dict[str, _Stored]]:
     """(canonical name -> tensor in the mapped file, canonical name -> what has to be read)."""
-    mapped: dict[str, Tensor] = {}
+    there: dict[str, Tensor] = {}
     rest: dict[str, _Stored] = {}
     try:
         with safe_open(file.path, framework="pt", device="cpu") as stored:  # which checks offsets and shapes
@@ -173,14 +174,14 @@ def _examine(
                     raise NotGenerable(
                         f"{file.path.name} has tensors of {entry['dtype']}, which cannot be run.", path=str(file.path)
                     )
-                if device.type == "cpu" and kept == dtype and not source.transposed:
-                    mapped[name] = _canonical(stored.get_tensor(source.name), source)
+                if mapped and kept == dtype and not source.transposed:
+                    there[name] = _canonical(stored.get_tensor(source.name), source)
                 else:
                     offset = start + entry["data_offsets"][0]
                     rest[name] = _Stored(file.path, offset, kept, source, tuple(entry["shape"]))
     except SafetensorError as error:
         raise UnusableFile(f"{file.path.name} cannot be read: {error}", path=str(file.path)) from error
-    return mapped, rest
+    return there, rest
 
 
 def _canonical(tensor: Tensor, source: Source) -> Tensor:

@@ -75,7 +75,7 @@ def test_a_scan_tells_its_counts_and_its_folders(service: Service) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "status"),
-    [("/etc", 422), ("relative", 422), ("", 422), ("{library}/../..", 422), ("{library}/none", 202)],
+    [("/etc", 403), ("relative", 422), ("", 422), ("{library}/../..", 403), ("{library}/none", 202)],
 )
 def test_only_folders_that_may_be_scanned_are(service: Service, folder: str, status: int) -> None:
     answer = service.post("/v1/scans", json={"folder": folder.format(library=service.folder)})
@@ -85,7 +85,7 @@ def test_only_folders_that_may_be_scanned_are(service: Service, folder: str, sta
             events = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
         assert (events[-1]["state"], events[-1]["error"]["code"]) == ("failed", "file_not_found")
     else:
-        assert answer.json()["code"] == "invalid_request"
+        assert answer.json()["code"] == {403: "path_refused", 422: "invalid_request"}[status]
 
 
 def test_a_scan_that_does_not_exist(service: Service) -> None:

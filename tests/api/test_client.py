@@ -14,13 +14,11 @@ import pytest
 from PIL import Image
 
 from api import records
-from api.app import create_app
 from api.cli import main
 from api.client import AdapterRequest, Client, GenerationRequest, ModelshelfError
 from api.reading import plain, read
 from registry import errors
-from registry.manager import Manager
-from registry.settings import Settings
+from tests.api.openapi import document
 from tests.conftest import STARTER
 from tests.demo.strangers import sd15_lora, write
 from tests.hub import Fault, LoopbackHub
@@ -79,14 +77,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
 
 def test_records_have_the_fields_of_the_schemas() -> None:
     """Of a Problem only what is not about HTTP: an install's error has no status of its own."""
-    app = create_app(Manager(Settings(database_url="sqlite://")))
-    schemas = app.openapi()["components"]["schemas"]
+    schemas = document()["components"]["schemas"]
     found = {name: record for name, record in vars(records).items() if is_dataclass(record)}
     for name in found.keys() - NO_SCHEMA:
         ours = {field.name for field in fields(found[name])}
         theirs = set(schemas[SCHEMAS.get(name, name)]["properties"])
         assert ours == theirs if name != "Problem" else ours < theirs, name
-    app.state.manager.close()
 
 
 def test_models_are_read_found_edited_and_removed(shelf: Shelf) -> None:

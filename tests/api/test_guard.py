@@ -11,10 +11,13 @@ from api.app import create_app
 from api.guard import is_loopback
 from api.server import run
 from registry.errors import NotFound, PathRefused, TokenRequired
-from registry.installs.folders import check_inside
+from registry.installs.folders import admit
+from registry.installs.origins.folder import FolderOrigin
 from registry.manager import Manager
 from registry.scopes import Scope
 from registry.settings import Settings
+from registry.sidecars import read_beside
+from registry.sources import PathSource
 from tests.demo.strangers import sd15_lora, write
 
 
@@ -128,14 +131,15 @@ def test_what_loopback_is(host: str, local: bool) -> None:
 class TestPaths:
     def test_inside(self, tmp_path: Path) -> None:
         (tmp_path / "in/deep").mkdir(parents=True)
-        check_inside(tmp_path / "in/deep", [tmp_path / "in"])
+        assert admit(tmp_path / "in/deep", [tmp_path / "in"]) == tmp_path / "in/deep"
+        assert admit(tmp_path / "out", None) == tmp_path / "out"
 
     @pytest.mark.parametrize("name", ["out", "in/../out", "in-between", "missing"])
     def test_outside(self, tmp_path: Path, name: str) -> None:
         for folder in ("in", "out", "in-between"):
             (tmp_path / folder).mkdir()
         with pytest.raises(PathRefused):
-            check_inside(tmp_path / name, [tmp_path / "in"])
+            admit(tmp_path / name, [tmp_path / "in"])
 
     @pytest.mark.parametrize("link", ["in/link", "in/deep/link"])
     def test_links_that_lead_out(self, tmp_path: Path, link: str) -> None:
@@ -143,11 +147,39 @@ class TestPaths:
         (tmp_path / "secret").write_text("x")
         (tmp_path / link).symlink_to(tmp_path / "secret")
         with pytest.raises(PathRefused):
-            check_inside(tmp_path / "in", [tmp_path / "in"])
+            FolderOrigin(PathSource(tmp_path / "in"), [tmp_path / "in"]).listing()
 
-    def test_over_the_network(self, manager: Manager, tmp_path: Path) -> None:
-        answer = client(manager, is_local=True).post("/v1/installs", json={"source": "/etc/passwd"})
+    def test_what_lies_beside_a_file_and_leads_out_says_nothing(self, tmp_path: Path) -> None:
+        write(tmp_path / "in/ink.safetensors", sd15_lora())
+        for name, text in (("README.md", "---\ntags: [x]\n---\nsecret"), ("ink.json", '{"description": "secret"}')):
+            (tmp_path / name).write_text(text)
+            (tmp_path / "in" / name).symlink_to(tmp_path / name)
+        path = tmp_path / "in/ink.safetensors"
+        origin = FolderOrigin(PathSource(path), [tmp_path / "in"])
+        assert (origin.listing().card, read_beside(path, origin.may_read)) == (None, [])
+
+    @pytest.mark.parametrize("name", ["installs", "probe", "scans"])
+    def test_over_the_network(self, manager: Manager, name: str) -> None:
+        asked = {"folder": "/etc"} if name == "scans" else {"source": "/etc/passwd"}
+        answer = client(manager, is_local=True).post(f"/v1/{name}", json=asked)
         assert (answer.status_code, answer.json()["code"]) == (403, "path_refused")
+
+    def test_what_leads_out_later_is_refused_then(self, manager: Manager, settings: Settings, tmp_path: Path) -> None:
+        mine = settings.root / "incoming/ink.safetensors"
+        write(mine, sd15_lora())
+        write(tmp_path / "ink.safetensors", sd15_lora())
+        manager.interrupt_installs()  # it will not run before the link is there
+        job = manager.submit_install(str(mine))
+        manager.wait()
+        mine.unlink()
+        mine.symlink_to(tmp_path / "ink.safetensors")
+        successor = Manager(settings)
+        successor.resume_installs()
+        successor.wait()
+        successor.close()
+        error = manager.installs.get(job.id).error
+        assert error is not None
+        assert error["code"] == "path_refused"
 
     @pytest.mark.parametrize("place", ["copy", "move", "in_place"])
     def test_a_file_in_the_root_is_copied_moved_or_stays_as_the_request_says(

@@ -134,8 +134,9 @@ def test_settings_are_shown_without_their_secrets(tmp_path: Path) -> None:
     assert shown.keys() == Settings.model_fields.keys()
     assert (shown["queue"].value, shown["queue"].default, shown["queue"].variable) == (5, False, "MODELSHELF_QUEUE")
     assert (shown["hub_token"].value, shown["hub_token"].variable) == ("set", "HF_TOKEN")
-    hidden = Settings(root=tmp_path, database_url="postgresql://me:secret@host/db")
-    assert next(s.value for s in hidden.shown() if s.name == "database_url") == "postgresql://me:***@host/db"
+    addresses = {"database_url": "postgresql://me:secret@host/db", "hub_endpoint": "https://me:secret@hub.example/x"}
+    hidden = {s.name: s.value for s in Settings(root=tmp_path, **addresses).shown()}
+    assert (hidden["database_url"], hidden["hub_endpoint"]) == ("postgresql://...", "https://hub.example/x")
     manager = Manager(settings)
     try:
         answer = app(manager).get("/v1/settings")

@@ -23,7 +23,7 @@ REQUESTS = 200
 AT_ONCE = 72  # clients; 64 of their requests wait, which is what the service queues unless told otherwise
 OUTLINE, HEART = (0.4, 0.6, 0.8, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
 SETS = [
-    [{"model": "starter-outline-lora", "weight": outline}, {"model": "starter-heart-lora", "weight": heart}]
+    [{"model": "starter-outline-lora", "weight": outline}, {"model": "starter-heart", "weight": heart}]
     for outline, heart in product(OUTLINE, HEART)
 ]
 NOWHERE = "http://127.0.0.1:9"  # the starter comes with the package

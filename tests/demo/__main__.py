@@ -22,11 +22,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
+from registry.settings import Settings
 from registry.starter import starter_repositories
 from tests.demo.sheet import Row, contact_sheet
 from tests.demo.strangers import add_strangers
 from tests.hub import LoopbackHub
-from tests.service import running_service
+from tests.service import MODELSHELF, running_service
 
 OUTPUT = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-output")
 HUB = "https://huggingface.co"
@@ -100,6 +101,15 @@ def main() -> None:
     sheet = contact_sheet(PROMPTS, rows)
     sheet.save(OUTPUT / "contact-sheet.png")
     console.print(f"\n[bold]{OUTPUT / 'contact-sheet.png'}[/]   the whole demo took {time.monotonic() - began:.0f} s")
+    step("Look at it yourself")
+    console.print("  The same models, in the page:", f"  MODELSHELF_ROOT={OUTPUT / 'root'} {page_command()}", sep="\n")
+    console.print(f"  then open [bold]{Settings().address}/[/] in a browser (Ctrl-C stops the service).")
+
+
+def page_command() -> str:
+    """`modelshelf serve`, as it can be typed here."""
+    command = MODELSHELF.relative_to(Path.cwd()) if MODELSHELF.is_relative_to(Path.cwd()) else MODELSHELF
+    return f"{command} serve"
 
 
 def step(title: str) -> None:

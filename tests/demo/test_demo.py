@@ -25,6 +25,8 @@ def test_the_demo_shows_the_whole_product(tmp_path: Path) -> None:
         assert code in done.stdout
     for row in ("style at 0.5", "base, 4 steps", "LCM-LoRA, 4 steps", "LCM-LoRA and style"):
         assert row in done.stdout
+    assert f"MODELSHELF_ROOT={tmp_path / 'out/root'} " in done.stdout
+    assert "open http://127.0.0.1:8420/ in a browser" in done.stdout
     with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
         assert sheet.width > 800
         assert sheet.height > 1000

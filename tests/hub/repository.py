@@ -49,7 +49,7 @@ class Blob:
     @classmethod
     def read(cls, name: str, path: Path) -> Blob:
         stat = path.stat()
-        oid, sha256 = _digests(path, stat.st_size, stat.st_mtime_ns)
+        oid, sha256 = _digests(path.resolve(), stat.st_size, stat.st_mtime_ns)
         if path.suffix not in LFS_SUFFIXES:
             return cls(name, path, stat.st_size, oid, None, None)
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {stat.st_size}\n".encode()

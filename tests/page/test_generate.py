@@ -198,6 +198,8 @@ def test_a_generation_is_followed_with_previews_and_cancelled_within_a_step(page
     running = page.locator(".running")
     expect(running).to_contain_text(re.compile(r"Step \d+ of \d+"), timeout=LOADING)
     expect(running.get_by_alt_text("The picture in the making").first).to_be_visible()
+    page.reload()  # and so it does through a reload
+    expect(running).to_contain_text(re.compile(r"Step \d+ of \d+"))
     page.get_by_role("link", name="Shelf", exact=True).click()  # it goes on meanwhile
     page.get_by_role("link", name="Generate", exact=True).click()
     running.get_by_role("button", name="Cancel").click()
@@ -206,3 +208,6 @@ def test_a_generation_is_followed_with_previews_and_cancelled_within_a_step(page
     expect(page.locator(".made")).to_have_count(0)
     assert stand.get("/v1/generations").json()["generations"][0]["state"] == "cancelled"
     settled(page)
+    page.reload()
+    settled(page)
+    expect(running).to_have_count(0)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tests.demo.strangers import sd15_lora, write
 from tests.page.conftest import Console
 from tests.page.stand import HOSTILE, Stand
 
@@ -53,7 +54,7 @@ def test_a_models_page_tells_why_and_is_edited_in_place(page: Page, stand: Stand
     expect(page.get_by_role("heading", level=1)).to_have_text("starter-outline-lora")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     model = stand.get("/v1/models/starter-outline-lora").json()
-    evidence = page.get_by_role("region", name="Evidence")
+    evidence = page.locator(".panel", has_text="Why sd-1? Why LoRA?")
     for fact in model["report"]["evidence"]:
         expect(evidence).to_contain_text(fact["expected"])
     for digest in (model["blake3"], model["sha256"], model["autov3"]):
@@ -125,8 +126,26 @@ def test_a_checkpoints_page_lists_what_fits_and_takes_a_preview(page: Page, stan
         == 40
     )
     page.get_by_role("link", name="starter-base", exact=True).click()
-    page.get_by_role("button", name="Remove").click()
+    page.get_by_role("button", name="Remove", exact=True).click()
     expect(page.locator(".model-preview .tile")).to_be_visible()
+
+
+def test_a_model_is_removed_with_its_file_after_a_question(page: Page, stand: Stand) -> None:
+    write(stand.hub.root / "somebody/unwanted/unwanted.safetensors", sd15_lora(rank=5))
+    model = stand.get(f"/v1/models/{stand.install('somebody/unwanted')}").json()
+    file = stand.root / model["path"]
+    page.goto(f"/#/model/{model['id']}")
+    page.get_by_role("button", name="Remove from the shelf").click()
+    dialog = page.get_by_role("dialog", name="Remove unwanted?")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_be_hidden()
+    assert file.exists()
+    page.get_by_role("button", name="Remove from the shelf").click()
+    dialog.get_by_role("button", name="Remove it and its file").click()
+    expect(page.locator("#said")).to_have_text("unwanted was removed.")
+    expect(page.locator(".card").first).to_be_visible()
+    assert "unwanted" not in names(page)
+    assert not file.exists()
 
 
 def test_what_strangers_write_stays_text(page: Page) -> None:

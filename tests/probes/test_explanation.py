@@ -49,9 +49,8 @@ def test_ssd_1b_fits_sdxl_by_its_width_and_not_by_its_depths() -> None:
 
 def test_a_lora_that_fits_all_but_a_few_modules_says_how_many() -> None:
     explanation = explain(headers.load("lora-hunyuan-video").header)
-    assert explanation.report.outcome is Outcome.UNKNOWN
+    assert explanation.report.family == "hunyuan-video"
     assert [r.extent for r in near(explanation, "flux-1 lora").refuted] == [(18, 208)]
-    assert "Closest: flux-1 lora" in explanation.report.reason
 
 
 def test_an_adapter_is_not_nearly_a_checkpoint_nor_a_checkpoint_nearly_the_vae_in_it() -> None:

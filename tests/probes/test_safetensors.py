@@ -25,6 +25,10 @@ def entry(**changes: Any) -> dict[str, Any]:
     return {"a": {**ONE["a"], **changes}}
 
 
+def deep(brackets: int) -> Any:
+    return json.loads("[" * brackets + "]" * brackets)
+
+
 def two(first: list[int], second: list[int]) -> dict[str, Any]:
     return {
         name: {"dtype": "U8", "shape": [span[1] - span[0]], "data_offsets": span}
@@ -68,6 +72,7 @@ REFUSED: dict[str, tuple[str, bytes]] = {
             % NEST
         ),
     ),
+    "a field that nobody knows, 126 brackets deep": ("bad_json", packed(entry(extra=deep(126)))),
     "shape of a million sizes": (
         "shape_overflow",
         packed({"a": {"dtype": "U8", "shape": [1 << 62] * 1_000_000, "data_offsets": [0, 8]}}),
@@ -141,8 +146,18 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         entry(extra="field"),
         b"  " + json.dumps(ONE).encode(),
         {"data_offsets": ONE["a"]},
+        entry(extra=deep(125)),
+        {"__metadata__": {"tags": "[[[{"}, "[[[": ONE["a"]},
     ],
-    ids=["null metadata", "metadata", "extra field", "leading spaces", "tensor called data_offsets"],
+    ids=[
+        "null metadata",
+        "metadata",
+        "extra field",
+        "leading spaces",
+        "tensor called data_offsets",
+        "as deep as it goes",
+        "brackets in texts",
+    ],
 )
 def test_odd_headers_that_the_reference_reader_takes(document: Any) -> None:
     header = parse_header(packed(document), len(packed(document)))

@@ -45,6 +45,26 @@ def names(models: Sequence[Model]) -> list[str]:
     return [m.name for m in models]
 
 
+@pytest.mark.parametrize("name", ["outline", "OUTLINE", "outline-id", "ink_v1.5", "Trained “as”"])
+def test_a_lora_is_called_by_its_name_its_file_s_or_the_one_it_was_trained_under(catalog: Catalog, name: str) -> None:
+    trained = Statement("output_name", "Trained “as”", "file header")
+    catalog.remove(catalog.get("outline"))
+    path = "lora/sd-1/ink_v1.5.safetensors"
+    catalog.add(row("outline", "lora", "sd-1", path=path, statements=(trained,)), REPORT)
+    catalog.add(row("other", "lora", "sd-1", path="lora/sd-1/inkXv1.5.safetensors"), REPORT)
+    assert catalog.called(name).name == "outline"
+
+
+def test_a_name_that_is_several_models_file_is_told_and_one_that_is_none_s(catalog: Catalog) -> None:
+    for folder in ("a", "b"):
+        catalog.add(row(folder, "lora", "sd-1", path=f"{folder}/ink.safetensors"), REPORT)
+    with pytest.raises(InvalidRequest, match="several models: a, b"):
+        catalog.called("ink")
+    for unknown in ("nk", "ink.safetensors", "%", "\0"):
+        with pytest.raises(ModelNotFound):
+            catalog.called(unknown)
+
+
 def test_list_is_by_name_whatever_the_case(catalog: Catalog) -> None:
     assert names(catalog.list()) == ["Base", "fast", "outline"]
     assert names(catalog.page(Query(limit=2)).models) == ["Base", "fast"]

@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,13 +24,6 @@ from tests.probes import headers
 
 LORA = sd15_lora()
 PICKLE = pickle.dumps({"state_dict": list(range(1000))})
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
-    shutil.copytree(STARTER, tmp_path / "hub")
-    with LoopbackHub(tmp_path / "hub") as running:
-        yield running
 
 
 def answers(text: str, settings: Settings) -> dict[str, Report]:

@@ -192,6 +192,15 @@ def test_sd_2_that_does_not_say_what_it_predicts_is_said() -> None:
     assert plan().warnings == ()
 
 
+def test_flux_has_samplers_of_its_own_and_no_negative_prompt() -> None:
+    base = model("checkpoint", family="flux-1")
+    made = plan(checkpoint=base, negative_prompt="blue")
+    assert (made.steps.value, made.cfg.value) == (28, 3.5)
+    assert "negative prompt has no effect" in made.warnings[0]
+    fast = plan(checkpoint=model("checkpoint", family="flux-1", variant="schnell"))
+    assert (fast.steps.value, fast.cfg.value, fast.steps.by) == (4, 0.0, "usual for flux-1 schnell")
+
+
 def test_a_negative_prompt_without_guidance_is_said() -> None:
     assert "negative prompt" in plan(negative_prompt="blue", cfg=1.0).warnings[0]
     assert plan(negative_prompt="blue", cfg=2.0).warnings == ()

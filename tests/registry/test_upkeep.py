@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sqlalchemy import func, select
 
 from registry.manager import Manager
@@ -124,24 +126,51 @@ def test_the_same_file_twice_is_one_group(library: Library) -> None:
 def test_what_nothing_refers_to_is_shown_then_removed(library: Library) -> None:
     manager = library.manager
     root = manager.settings.root
-    manager.install(str(STARTER / "modelshelf/starter-base"))
-    manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
-    kept = manager.catalog.path(manager.catalog.get("starter-outline-lora"))
-    stray = root / "lora/sd-1/deep/stray.safetensors"
-    stray.parent.mkdir()
-    stray.write_bytes(b"12345")
-    library.put("mine.safetensors")  # a scanned folder is the user's, whatever lies in it
+    base = manager.install(str(STARTER / "modelshelf/starter-base"))
+    stray = manager.catalog.path(manager.install(str(STARTER / "modelshelf/starter-outline-lora")))
+    manager.remove("starter-outline-lora")
+    users = [stray.with_name(name) for name in (f"{stray.stem}.civitai.info", "own.safetensors")]
+    for path in users:
+        path.write_bytes(b"12345")  # whatever somebody else puts there is his
     library.put("stranger.safetensors", b"<html>")
     library.scan()
     waste = manager.upkeep.waste()
-    assert (waste.files, waste.size, waste.verdicts) == (((stray, 5),), 5, 0)
+    assert (waste.files, waste.verdicts) == (((stray, stray.stat().st_size),), 1)
     assert stray.exists()
     manager.upkeep.remove(waste)
-    assert not stray.parent.exists()
-    assert kept.exists()
+    assert {p for p in (root / "lora").rglob("*") if p.is_file()} == set(users)
     assert (library.folder / "stranger.safetensors").exists()
     assert manager.upkeep.waste().files == ()
-    assert all(manager.catalog.path(m).exists() for m in manager.catalog.every())
+    assert states(library)["starter-base"] == (State.WHOLE, ())
+    manager.remove(base.id, files=True)
+    users.append(manager.catalog.path(base) / "unet/diffusion_pytorch_model.safetensors")
+    users[-1].parent.mkdir(parents=True)
+    users[-1].write_bytes(b"mine, where modelshelf once had its own")
+    assert manager.upkeep.waste().files == ()
+
+
+def test_a_scanned_folder_that_a_link_in_the_root_leads_to_is_the_users(library: Library) -> None:
+    manager = library.manager
+    (manager.settings.root / "lora").symlink_to(library.folder)
+    installed = manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
+    library.put("mine.safetensors")
+    manager.catalog.remove(installed)
+    library.put("sidecar.civitai.info", b"{}")
+    library.scan()
+    before = library.tree()
+    manager.upkeep.remove(manager.upkeep.waste())
+    assert library.tree() == before
+
+
+def test_what_became_a_models_while_somebody_looked_stays(library: Library) -> None:
+    manager = library.manager
+    installed = manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
+    manager.catalog.remove(installed)
+    waste = manager.upkeep.waste()
+    manager.scans.scan(manager.settings.root / "lora")
+    manager.upkeep.remove(waste)
+    assert len(waste.files) == 1
+    assert manager.catalog.path(installed).exists()
 
 
 def test_verdicts_on_what_is_no_more_go_too(library: Library) -> None:
@@ -154,6 +183,29 @@ def test_verdicts_on_what_is_no_more_go_too(library: Library) -> None:
     manager.upkeep.remove(waste)
     with manager.catalog.writing() as connection:
         assert connection.execute(select(func.count()).select_from(FIT)).scalar_one() == 0
+
+
+def test_partial_downloads_and_pictures_go_when_nobody_needs_them_any_more(library: Library, tmp_path: Path) -> None:
+    manager = library.manager
+    downloads = manager.settings.downloads
+    job = manager.installs.open("a/b", staging="needed")
+    for name in ("needed", "forsaken"):
+        (downloads / name).mkdir(parents=True)
+        (downloads / name / "model.safetensors.part").write_bytes(b"123")
+    (downloads / "locks").mkdir(exist_ok=True)
+    (downloads / "locks/x.install").touch()
+    model = manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
+    for colour in ("red", "green"):
+        picture = io.BytesIO()
+        Image.new("RGB", (8, 8), colour).save(picture, "PNG")
+        manager.set_preview(model.id, picture.getvalue())
+    waste = manager.upkeep.waste()
+    assert [path.parent.name for path, _ in waste.files] == ["forsaken", ".previews"]
+    manager.upkeep.remove(waste)
+    assert manager.upkeep.waste().files == ()
+    assert sorted(p.name for p in downloads.iterdir()) == ["locks", "needed"]
+    assert manager.previews.path(manager.catalog.get(model.id)).exists()
+    assert manager.installs.get(job.id).staging == "needed"
 
 
 def test_a_missing_model_is_not_waste(library: Library) -> None:

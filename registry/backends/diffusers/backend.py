@@ -29,6 +29,7 @@ from registry.backends.machine import (
     default_budget,
     default_host_budget,
     memory_errors,
+    torch_compiler,
     torch_device,
     torch_dtype,
 )
@@ -64,6 +65,7 @@ class DiffusersBackend:
         self.device = torch_device(options.device)
         self.dtype = torch_dtype(options.dtype, self.device)
         self.batch = options.batch or BATCH
+        self.compiler = torch_compiler(options.compile)
         budget = default_budget(self.device) if options.budget_bytes is None else options.budget_bytes
         self.residency = Residency(budget, keep_alive=options.keep_alive, evicted=self._demote, release=_release)
         self.host = Residency(default_host_budget(self.device) if options.host_bytes is None else options.host_bytes)
@@ -142,8 +144,12 @@ class DiffusersBackend:
 
                 def load() -> Pipeline:
                     path, digest = checkpoint.path, checkpoint.digest
-                    bundle = kept.to(self.device) if kept else load_bundle(path, digest, self.device, self.dtype)
-                    return Pipeline(bundle, checkpoint.config)
+                    bundle = (
+                        kept.to(self.device)
+                        if kept
+                        else load_bundle(path, digest, self.device, self.dtype, mapped=checkpoint.managed)
+                    )
+                    return Pipeline(bundle, checkpoint.config, self.compiler)
 
                 pipeline = lease.enter_context(
                     self.residency.lease(

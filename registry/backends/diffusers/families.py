@@ -9,7 +9,15 @@ from typing import Any
 import diffusers
 import torch
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 from registry.pipeline_config import Json
 
@@ -20,7 +28,10 @@ Encoded = dict[str, Tensor]
 @dataclass(frozen=True)
 class Kind:
     """`parts`: component -> its module, made from its configuration. `extras`: further arguments of the pipelines. `encode(pipeline,
-    prompt, negative, guided)`: text to arguments of the call. `vae_overflows`: the VAE overflows in float16 and runs in float32."""
+    prompt, negative, guided)`: text to arguments of the call. `tokenizers`: their classes, where not CLIP's. `reads`: the tokenizer that
+    sees most of a prompt, and how many tokens (None: as many as it says itself). `guided`: there may be a second pass for guidance.
+    `own_sigmas`: the pipeline states the noise levels. `unpack(latents, height, width)`: what it denoises as [n, channels, height, width].
+    `vae_overflows`: the VAE overflows in float16 and runs in float32."""
 
     text_to_image: str
     image_to_image: str
@@ -28,6 +39,14 @@ class Kind:
     encode: Callable[[Any, str, str, bool], Encoded]
     extras: Mapping[str, Any] = field(default_factory=dict)
     vae_overflows: bool = False
+    tokenizers: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[str, int | None] = ("tokenizer", None)
+    guided: bool = True
+    own_sigmas: bool = False
+    unpack: Callable[[Tensor, int, int], Tensor] = lambda latents, height, width: latents
+
+    def tokenizer(self, name: str) -> Any:
+        return self.tokenizers.get(name, CLIPTokenizer)
 
 
 def _unet(config: Json) -> Any:
@@ -46,6 +65,18 @@ def _clip_with_projection(config: Json) -> Any:
     return CLIPTextModelWithProjection(CLIPTextConfig.from_dict(dict(config)))
 
 
+def _t5(config: Json) -> Any:
+    return T5EncoderModel(T5Config.from_dict(dict(config)))
+
+
+def _sd3(config: Json) -> Any:
+    return diffusers.SD3Transformer2DModel.from_config(dict(config))
+
+
+def _flux(config: Json) -> Any:
+    return diffusers.FluxTransformer2DModel.from_config(dict(config))
+
+
 def _encode_sd(pipe: Any, prompt: str, negative: str, guided: bool) -> Encoded:
     positive, other = pipe.encode_prompt(prompt, pipe.device, 1, guided, negative or None)
     return {"prompt_embeds": positive} | ({"negative_prompt_embeds": other} if guided else {})
@@ -58,6 +89,34 @@ def _encode_sdxl(pipe: Any, prompt: str, negative: str, guided: bool) -> Encoded
     )
     return {name: value for name, value in zip(names, values, strict=True) if guided or "negative" not in name}
 
+
+def _encode_sd3(pipe: Any, prompt: str, negative: str, guided: bool) -> Encoded:
+    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    values = pipe.encode_prompt(
+        prompt,
+        None,
+        None,
+        device=pipe.device,
+        do_classifier_free_guidance=guided,
+        negative_prompt=negative or None,
+        max_sequence_length=_SD3_TOKENS,
+    )
+    return {name: value for name, value in zip(names, values, strict=True) if guided or "negative" not in name}
+
+
+def _encode_flux(pipe: Any, prompt: str, negative: str, guided: bool) -> Encoded:
+    embeds, pooled, _ = pipe.encode_prompt(prompt, device=pipe.device, max_sequence_length=_FLUX_TOKENS)
+    return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+
+
+def _unpack_flux(latents: Tensor, height: int, width: int) -> Tensor:
+    """[n, height / 2 * width / 2, channels * 4], patches of 2x2, to [n, channels, height, width]."""
+    patches = latents.view(len(latents), height // 2, width // 2, -1, 2, 2)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(len(latents), -1, height, width)
+
+
+_SD3_TOKENS, _FLUX_TOKENS = 256, 512
+"""That T5 reads, as the pipelines have it; CLIP beside it reads 77."""
 
 KINDS: Mapping[str, Kind] = {
     "StableDiffusionPipeline": Kind(
@@ -74,6 +133,31 @@ KINDS: Mapping[str, Kind] = {
         _encode_sdxl,
         {"add_watermarker": False},
         vae_overflows=True,
+    ),
+    "StableDiffusion3Pipeline": Kind(
+        "StableDiffusion3Pipeline",
+        "StableDiffusion3Img2ImgPipeline",
+        {
+            "transformer": _sd3,
+            "vae": _vae,
+            "text_encoder": _clip_with_projection,
+            "text_encoder_2": _clip_with_projection,
+            "text_encoder_3": _t5,
+        },
+        _encode_sd3,
+        tokenizers={"tokenizer_3": T5TokenizerFast},
+        reads=("tokenizer_3", _SD3_TOKENS),
+    ),
+    "FluxPipeline": Kind(
+        "FluxPipeline",
+        "FluxImg2ImgPipeline",
+        {"transformer": _flux, "vae": _vae, "text_encoder": _clip, "text_encoder_2": _t5},
+        _encode_flux,
+        tokenizers={"tokenizer_2": T5TokenizerFast},
+        reads=("tokenizer_2", _FLUX_TOKENS),
+        guided=False,
+        own_sigmas=True,
+        unpack=_unpack_flux,
     ),
 }
 """By the pipeline's name in `registry.pipeline_config.LAYOUTS`."""

@@ -11,7 +11,6 @@ import diffusers
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from transformers import CLIPTokenizer
 
 from registry.backends.diffusers.clip import clip_tokenizer
 from registry.backends.diffusers.families import KINDS
@@ -26,22 +25,30 @@ from registry.weights.overlay import Slot, Wearer
 class Pipeline:
     """`text_to_image` and `image_to_image` are diffusers' pipelines over the same `modules`, which are the bundle's own memory.
 
+    `compiler`: torch's name for what compiles the denoiser, whose weights then stay at their addresses.
+
     Raises NotGenerable: the tensors are not those of the configuration, or the denoiser takes more than a prompt gives.
     """
 
-    def __init__(self, bundle: Bundle, config: PipelineConfig) -> None:
+    def __init__(self, bundle: Bundle, config: PipelineConfig, compiler: str | None = None) -> None:
         config.refuse_extra_inputs()
         self.bundle = bundle
         self.config = config
         self.name = config.origin
         self.kind = KINDS[config.pipeline]
         with torch.device("meta"):
-            self.modules = {name: make(config.components[name]) for name, make in self.kind.parts.items()}
+            self.modules = {
+                name: make(config.components[name])
+                for name, make in self.kind.parts.items()
+                if name in config.components
+            }
         self.slots: dict[str, Slot] = {}
         for component, module in self.modules.items():
             self.slots |= _bind(component, module, bundle, config.unused)
-        self.wearer = Wearer(bundle, self.slots)
-        self.tokenizers = {name: _tokenizer(ref) for name, ref in config.tokenizers.items()}
+        self.wearer = Wearer(bundle, self.slots, stable=compiler is not None)
+        if compiler is not None:
+            self.modules[config.layout.denoiser].compile(backend=compiler)
+        self.tokenizers = {name: _tokenizer(ref, self.kind.tokenizer(name)) for name, ref in config.tokenizers.items()}
         self.text_to_image = self._assemble(self.kind.text_to_image)
 
     @cached_property
@@ -49,16 +56,22 @@ class Pipeline:
         return self._assemble(self.kind.image_to_image)
 
     def _assemble(self, name: str) -> Any:
-        made = getattr(diffusers, name)(
-            **self.modules, **self.tokenizers, **self.kind.extras, **self.config.options, scheduler=None
-        )
+        layout = self.config.layout
+        lacking = dict.fromkeys((*layout.optional, *(layout.tokenizers[encoder] for encoder in layout.optional)))
+        parts = {**lacking, **self.modules, **self.tokenizers}
+        made = getattr(diffusers, name)(**parts, **self.kind.extras, **self.config.options, scheduler=None)
         made.set_progress_bar_config(disable=True)
         return made
 
     @property
     def guidance_is_a_pass(self) -> bool:
         """False where the denoiser takes the guidance scale as an input (distilled checkpoints), and needs no second pass for it."""
-        return self.config.denoiser.get("time_cond_proj_dim") is None
+        return self.kind.guided and self.config.denoiser.get("time_cond_proj_dim") is None
+
+    def unpack(self, latents: Tensor, width: int, height: int) -> Tensor:
+        """What the pipeline denoises, as [n, channels, h, w], for a picture of so many pixels."""
+        scale = self.config.vae_scale
+        return self.kind.unpack(latents, height // scale, width // scale)
 
     # -- the picture's two ends
     def encode(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -120,6 +133,8 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle, unused: Colle
     module.requires_grad_(False).eval()
     own = {source.name: name for name, source in canonical_sources(module.state_dict(), component).items()}
     theirs = {name for name in bundle.tensors if name.startswith(f"{component}.")} - set(unused)
+    tied = _tied(module)
+    own |= {name: own[first] for name, first in tied.items() if own[name] not in theirs}
     if not theirs:
         raise NotGenerable(f"The checkpoint has no {component}.", component=component)
     if differing := sorted(theirs ^ set(own.values())):
@@ -131,6 +146,9 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle, unused: Colle
         module.load_state_dict({name: bundle.tensors[canonical] for name, canonical in own.items()}, assign=True)
     except RuntimeError as error:
         raise NotGenerable(f"The {component}'s tensors are not those of its configuration: {error}") from error
+    for name, first in tied.items():  # one parameter again
+        parent, _, leaf = name.rpartition(".")
+        setattr(module.get_submodule(parent), leaf, module.get_parameter(first))
     for owner in module.modules():
         if "position_ids" in owner._buffers:  # CLIP's 0, 1, 2, ...: in no file, and on meta it has no values
             count = owner.get_buffer("position_ids").shape[-1]
@@ -138,12 +156,19 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle, unused: Colle
                 "position_ids", torch.arange(count, device=bundle.device).expand(1, -1), persistent=False
             )
     return {
-        canonical: Slot(module.get_submodule(name.rpartition(".")[0]), module.get_parameter(name))
-        for name, canonical in own.items()
+        own[name]: Slot(module.get_submodule(name.rpartition(".")[0]), parameter)
+        for name, parameter in module.named_parameters()
     }
 
 
-def _tokenizer(ref: TokenizerRef) -> Any:
+def _tied(module: torch.nn.Module) -> dict[str, str]:
+    """Further names of parameters that have several, which files have once: T5's word embedding."""
+    first: dict[int, str] = {}
+    names = [(name, first.setdefault(id(p), name)) for name, p in module.named_parameters(remove_duplicate=False)]
+    return {name: original for name, original in names if name != original}
+
+
+def _tokenizer(ref: TokenizerRef, made_by: Any) -> Any:
     if ref.folder is None:
         return clip_tokenizer(ref.pad, ref.length)
-    return CLIPTokenizer.from_pretrained(str(ref.folder), local_files_only=True)
+    return made_by.from_pretrained(str(ref.folder), local_files_only=True)

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from registry.backends import GenerationJob, OnStep, Step
+from registry.backends.diffusers.families import KINDS
 from registry.backends.diffusers.pipeline import Pipeline
 from registry.backends.machine import Stopwatch, memory_errors
 from registry.backends.schedulers import SCHEDULERS, canonical
@@ -36,6 +37,11 @@ def build_scheduler(job: GenerationJob) -> tuple[Any, tuple[str, ...]]:
     made_by = getattr(diffusers, str(entry.flow) if flow else entry.diffusers)
     stated = {"prediction_type": job.prediction_type} if job.prediction_type and not flow else {}
     made = made_by.from_config(config, **entry.overrides, **stated)
+    if KINDS[job.checkpoint.config.pipeline].own_sigmas and "sigmas" not in signature(made.set_timesteps).parameters:
+        raise InvalidRequest(
+            f"{entry.label} spaces its own noise levels, which this checkpoint's pipeline sets; euler takes them.",
+            field="scheduler",
+        )
     trained = made.config.num_train_timesteps
     if job.steps > trained:
         raise InvalidRequest(f"steps must be at most {trained}, not {job.steps}.", field="steps")
@@ -65,15 +71,14 @@ def sample(
     """
     pipe = pipeline.text_to_image if job.image is None else pipeline.image_to_image
     guided = job.cfg > 1 and pipeline.guidance_is_a_pass
-    call = {
-        **pipeline.kind.encode(pipe, job.prompt, job.negative_prompt, guided),
-        "num_inference_steps": job.steps,
-        "guidance_scale": job.cfg,
-        "eta": SCHEDULERS[canonical(job.scheduler)].eta if job.eta is None else job.eta,
-        "output_type": "latent",
-    }
+    texts = pipeline.kind.encode(pipe, job.prompt, job.negative_prompt, guided)
     pixels = _pixels(pipe, job)
-    call |= {"width": job.width, "height": job.height} if pixels is None else {"strength": job.strength}
+    call = {"num_inference_steps": job.steps, "guidance_scale": job.cfg, "output_type": "latent"}
+    call |= {} if pixels is None else {"strength": job.strength}
+    may = {"eta": SCHEDULERS[canonical(job.scheduler)].eta if job.eta is None else job.eta}
+    may |= {"width": job.width, "height": job.height}
+    takes = signature(pipe.__call__).parameters
+    call |= {name: value for name, value in may.items() if name in takes}  # a start picture has its size
     clock.lap("encode")
     images: list[Image] = []
     passes = 0
@@ -81,16 +86,15 @@ def sample(
         count = min(batch, job.n - len(images))
         first = job.seed + len(images)
         left = passes + -(-(job.n - len(images)) // batch)  # passes in all, as things stand
-        stepped = _Watch(pipeline, on_step, clock, passes, left)
+        stepped = _Watch(pipeline, job, on_step, clock, passes, left)
         generators = [torch.Generator("cpu").manual_seed(first + index) for index in range(count)]
         pipe.scheduler = scheduler
         try:
             with memory_errors():
                 start = {} if pixels is None else {"image": torch.cat([pipeline.encode(pixels, g) for g in generators])}
-                made = pipe(
-                    **call, **start, num_images_per_prompt=count, generator=generators, callback_on_step_end=stepped
-                )
-                decoded = pipeline.decode(made.images)
+                each = {name: text.repeat_interleave(count, 0) for name, text in texts.items()}
+                made = pipe(**call, **each, **start, generator=generators, callback_on_step_end=stepped)
+                decoded = pipeline.decode(pipeline.unpack(made.images, job.width, job.height))
         except OutOfMemory:
             if count == 1:
                 raise
@@ -107,6 +111,7 @@ class _Watch:
     """A pipeline's callback after every step, in the pass after `passes` of `total` passes."""
 
     pipeline: Pipeline
+    job: GenerationJob
     on_step: OnStep | None
     clock: Stopwatch
     passes: int
@@ -116,10 +121,13 @@ class _Watch:
         steps = running.num_timesteps
         if self.on_step:
             done = self.passes * steps + step + 1
-            self.on_step(Step(done, self.total * steps, lambda: self.pipeline.preview(tensors["latents"])))
+            self.on_step(Step(done, self.total * steps, lambda: self._preview(tensors["latents"])))
         if step + 1 == steps:
             self.clock.lap("denoise")
         return tensors
+
+    def _preview(self, latents: Tensor) -> tuple[Image, ...]:
+        return self.pipeline.preview(self.pipeline.unpack(latents, self.job.width, self.job.height))
 
 
 def _pixels(pipe: Any, job: GenerationJob) -> Tensor | None:
@@ -132,8 +140,11 @@ def _pixels(pipe: Any, job: GenerationJob) -> Tensor | None:
 
 def cut_prompts(pipeline: Pipeline, job: GenerationJob) -> tuple[str, ...]:
     """A warning for each prompt that is longer than the text encoder reads, with the words that it does not see."""
-    tokenizer = pipeline.tokenizers["tokenizer"]
-    room = tokenizer.model_max_length - 2  # beside the marks of start and end
+    name, most = pipeline.kind.reads
+    if name not in pipeline.tokenizers:  # of an optional text encoder
+        name, most = "tokenizer", None
+    tokenizer = pipeline.tokenizers[name]
+    room = (most or tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add()  # marks of start and end
     warnings = []
     for name, text in (("prompt", job.prompt), ("negative prompt", job.negative_prompt)):
         tokens = tokenizer(text, add_special_tokens=False, verbose=False).input_ids

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from registry.installs.origins.access import Access, Civitai
 from registry.installs.origins.base import (
@@ -32,12 +33,13 @@ def open_origin(
     access: Access,
     civitai: Civitai | None = None,
     check: Callable[[], None] = _go_on,
+    folders: Sequence[Path] | None = None,
 ) -> Origin:
     """The origin of `source`; a context manager. Nothing is asked of it yet.
 
     `endpoint`, `token`: of the Hub; the token goes to no other host. `timeout`: seconds without a byte after which a
     connection counts as lost. `access`: the machines that may be spoken to. `civitai`: unset, civitai.com without an account.
-    `check`: called during every wait; what it raises ends it.
+    `check`: called during every wait; what it raises ends it. `folders`: of this machine, those that may be read from; None: every one.
     httpx and huggingface_hub are imported only for the origins that need them. Raises HostRefused.
     """
     match source:
@@ -55,4 +57,4 @@ def open_origin(
         case PathSource():
             from registry.installs.origins.folder import FolderOrigin
 
-            return FolderOrigin(source)
+            return FolderOrigin(source, folders)

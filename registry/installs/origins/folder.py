@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from probes.containers.folder import ADAPTER_INDEX
-from registry.errors import FileMissing, InvalidSource
+from registry.errors import FileMissing, InvalidSource, PathRefused
+from registry.installs.folders import admit
 from registry.installs.origins.base import CARD, CARD_LIMIT, CHUNK, Listing, RangeIgnored, RemoteFile, Stream, checked
 from registry.sources import PathSource
 
@@ -23,14 +24,16 @@ class FolderOrigin:
 
     reads_in_parallel = False
 
-    def __init__(self, source: PathSource) -> None:
+    def __init__(self, source: PathSource, folders: Sequence[Path] | None = None) -> None:
+        """`folders`: those that may be read from, wherever links lead; None: every one."""
         self._path = source.path
+        self._folders = folders
 
     def listing(self) -> Listing:
         return self._listing
 
     def read(self, file: RemoteFile, start: int, length: int) -> bytes:
-        with self._existing(file.path).open("rb") as handle:
+        with admit(self._existing(file.path), self._folders).open("rb") as handle:
             handle.seek(start)
             return handle.read(length)
 
@@ -38,7 +41,7 @@ class FolderOrigin:
     def stream(
         self, file: RemoteFile, start: int = 0, end: int | None = None, etag: str | None = None
     ) -> Iterator[Stream]:
-        path = self._existing(file.path)
+        path = admit(self._existing(file.path), self._folders)
         now = version(path)
         if start and etag is not None and etag != now:
             raise RangeIgnored
@@ -54,6 +57,14 @@ class FolderOrigin:
 
             yield Stream(chunks(), now)
 
+    def may_read(self, path: Path) -> bool:
+        """Whether a file beside the model is in a folder that may be read from."""
+        try:
+            admit(path, self._folders)
+        except PathRefused:
+            return False
+        return True
+
     def close(self) -> None:
         """Nothing stays open between calls."""
 
@@ -65,6 +76,7 @@ class FolderOrigin:
 
     @cached_property
     def _listing(self) -> Listing:
+        admit(self._path, self._folders)
         if self._path.is_dir():
             files, focus = tuple(self._walk()), ""
         elif self._path.is_file():
@@ -75,7 +87,7 @@ class FolderOrigin:
             raise InvalidSource(f"{self._path} is neither a file nor a folder.")
         else:
             raise FileMissing(f"There is no file or folder {self._path}.", file=str(self._path))
-        return Listing(str(self._path), None, None, files, card_beside(self._path), focus)
+        return Listing(str(self._path), None, None, files, card_beside(self._path, self.may_read), focus)
 
     @property
     def _root(self) -> Path:
@@ -97,6 +109,7 @@ class FolderOrigin:
                 yield self._remote_file(path)
 
     def _remote_file(self, path: Path) -> RemoteFile:
+        admit(path, self._folders)
         name = checked(path.relative_to(self._root).as_posix(), str(self._path))
         return RemoteFile(name, path.stat().st_size, None, etag=version(path))
 
@@ -107,10 +120,10 @@ class FolderOrigin:
         return path
 
 
-def card_beside(path: Path) -> str | None:
+def card_beside(path: Path, may_read: Callable[[Path], bool] = lambda _: True) -> str | None:
     """README.md of a folder; beside a single file, where any may lie, only when front matter marks it as a model card."""
     card = path / CARD if path.is_dir() else path.with_name(CARD)
-    if not card.is_file():
+    if not card.is_file() or not may_read(card):
         return None
     with card.open("rb") as handle:
         text = handle.read(CARD_LIMIT).decode("utf-8", errors="replace")

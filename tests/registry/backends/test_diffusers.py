@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_the_modules_hold_the_bundle_s_own_memory(backend: DiffusersBackend, job
 def test_a_resident_checkpoint_is_not_loaded_again(backend: DiffusersBackend, job: GenerationJob, monkeypatch):
     backend.generate(job)
 
-    def load(*_):
+    def load(*_, **__):
         raise AssertionError("loaded again")
 
     monkeypatch.setattr(backend_module, "load_bundle", load)
@@ -473,3 +474,51 @@ def test_the_default_budget_is_half_of_the_machine():
 def test_progress_bars_are_silent(backend: DiffusersBackend, job: GenerationJob, capfd):
     backend.generate(job)
     assert capfd.readouterr() == ("", "")
+
+
+# --- compiled -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiled() -> Iterator[DiffusersBackend]:
+    """By a compiler that needs no C++ compiler beside it; it captures graphs as the others do."""
+    skips = torch._dynamo.config.skip_nnmodule_hook_guards
+    yield _backend(compile="aot_eager")
+    torch._dynamo.config.skip_nnmodule_hook_guards = skips
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+def test_a_compiled_denoiser_wears_what_the_plain_one_wears(
+    backend: DiffusersBackend, compiled: DiffusersBackend, job: GenerationJob, loras
+):
+    """Its weights stay where they are, and it is compiled once, whatever is worn."""
+    style, lcm = (replace(loras[name], weight=0.8) for name in ("style", "lcm"))
+    compiled.generate(replace(job, adapters=(style, lcm)))
+    slots = _pipeline(compiled, job).slots
+    addresses = {name: slot.parameter.data_ptr() for name, slot in slots.items()}
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for worn in ((style,), (), (replace(lcm, weight=-0.4), style), (lcm,)):
+        wanted = replace(job, adapters=worn)
+        assert _differ(compiled.generate(wanted).images[0], backend.generate(wanted).images[0]) <= 1
+        assert {name: slot.parameter.data_ptr() for name, slot in slots.items()} == addresses
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
+
+
+@pytest.mark.slow
+def test_a_compiled_denoiser_takes_notice_of_adapters_beside_it(
+    backend: DiffusersBackend, compiled: DiffusersBackend, job: GenerationJob, loras
+):
+    wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.8),))
+    compiled.generate(job)
+    compiled.residency.budget = (
+        bundle_bytes(job.checkpoint.path, torch.float32) + loras["lcm"].path.stat().st_size + 1000
+    )
+    beside = compiled.generate(wanted)
+    assert beside.warnings == (backend_module.UNMERGED,)
+    assert _differ(beside.images[0], backend.generate(wanted).images[0]) <= 1
+
+
+def test_a_compiler_that_torch_has_not():
+    with pytest.raises(InvalidRequest, match=r"no compiler 'gcc'; there are .*inductor"):
+        _backend(compile="gcc")

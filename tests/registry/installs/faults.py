@@ -28,6 +28,7 @@ from sqlalchemy import Engine, event
 
 from registry.errors import ModelshelfError
 from registry.installs.hashing import hash_file
+from registry.installs.locks import held
 from registry.manager import Manager
 from registry.scans.digesting import hash_model
 from registry.settings import Settings
@@ -385,6 +386,36 @@ def on_small_disk(when: str) -> None:
         print(state)
 
 
+def cancelled(stage: Stage) -> Row:
+    """In every kind of wait: how long until the worker has let go."""
+    row, seconds = Row("cancelled: server slow, server silent, between retries, waiting for another install"), []
+    waits = {
+        "slow": Fault(bytes_per_second=len(stage.whole) // 20),
+        "silent": Fault(cut_after=1 << 20, stalls=True),
+        "retries": Fault(fail_next=99, status=429, retry_after="50"),
+        "another": Fault(bytes_per_second=len(stage.whole) // 20),
+    }
+    for name, fault in waits.items():
+        stage.fresh()
+        with closed(stage.manager(download_timeout=60)) as manager:
+            jobs = [manager.installs.open(f"hf://{BIG}").id for _ in range(2 if name == "another" else 1)]
+            stage.hub.faults[FILE] = fault
+            for job in jobs:
+                manager.order_install(manager.installs.command(job, "pause").id, "resume")
+                while manager.installs.get(job).state not in (State.RESOLVING, State.DOWNLOADING):
+                    time.sleep(0.01)
+                time.sleep(1)
+            began = time.monotonic()
+            manager.order_install(jobs[-1], "cancel")
+            with held(stage.root / ".downloads" / "locks" / f"{jobs[-1]}.install"):
+                seconds.append(time.monotonic() - began)
+            row.count(manager.installs.get(jobs[-1]).state == State.CANCELLED and not stage.shelved())
+            for job in jobs[:-1]:
+                manager.order_install(job, "cancel")
+    row.how = f"let go within {max(seconds):.1f} s"
+    return row
+
+
 def two_processes(stage: Stage) -> Row:
     row = Row("two processes install the same file")
     stage.fresh()
@@ -429,6 +460,7 @@ def rows(folder: Path, kills: int, many: int = 50) -> Iterator[Row]:
             changed_etag,
             statuses,
             disk_full,
+            cancelled,
             two_processes,
             lambda s: fifty(s, many),
         )

@@ -43,6 +43,7 @@ def can_mount() -> bool:
                 not can_mount(), reason="no namespace to mount a small disk in: unshare is not allowed"
             ),
         ),
+        faults.cancelled,
         faults.two_processes,
         lambda stage: faults.fifty(stage, 8),
     ],
@@ -56,6 +57,7 @@ def can_mount() -> bool:
         "changed etag",
         "statuses",
         "disk full",
+        "cancelled",
         "two processes",
         "many",
     ],

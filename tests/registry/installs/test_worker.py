@@ -7,6 +7,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -26,6 +27,7 @@ from registry.errors import (
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
+from registry.models import Model
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import State
@@ -168,6 +170,53 @@ def test_a_file_on_the_shelf_that_was_damaged_is_not_taken(manager: Manager, she
     vae.write_bytes(vae.read_bytes()[:-1] + b"\x77")
     copy = manager.catalog.path(manager.install("other/base")) / "vae/diffusion_pytorch_model.safetensors"
     assert hash_file(copy) == hash_file(base / "vae/diffusion_pytorch_model.safetensors")
+
+
+def test_what_the_users_programs_may_write_to_is_copied_and_never_written_to(
+    manager: Manager, hub: LoopbackHub, shelf: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(STARTER / "modelshelf/starter-base", shelf / "modelshelf/starter-base"))
+    mine = Path(shutil.copytree(base, tmp_path / "mine/base"))
+    (base / "tokenizer/tokenizer_config.json").write_text('{"model_max_length": 78}')
+    manager.scans.scan(mine.parent)
+    list(manager.scans.digester.hash_all())
+    unet = mine / "unet/diffusion_pytorch_model.safetensors"
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    (mine / vae).write_bytes(b"other")
+    hub.faults[f"modelshelf/starter-base/{vae}"] = Fault(corrupt=True)
+    with pytest.raises(DigestMismatch):
+        manager.install("modelshelf/starter-base")
+    [staged] = manager.settings.downloads.glob("*/model/unet/*.safetensors")
+    assert hash_file(staged) == hash_file(unet)
+    assert not staged.samefile(unet)
+    unet.write_bytes(written := unet.read_bytes()[:-1] + b"!")  # in place, as many programs write
+    hub.faults.clear()
+    model = manager.install("modelshelf/starter-base")
+    assert [v.state for v in manager.upkeep.verify([model])] == ["whole"]
+    assert unet.read_bytes() == written
+
+
+@pytest.mark.parametrize("repository", [OUTLINE, "modelshelf/starter-base"])
+def test_what_somebody_puts_where_it_would_lie_is_not_replaced(
+    manager: Manager, shelf: Path, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(STARTER / repository, shelf / repository, dirs_exist_ok=True)
+    add, put = manager.catalog.add, list[Path]()
+
+    def put_there(model: Model, *more: Any) -> Model:
+        path = manager.settings.root / model.path
+        put.append(path if path.suffix else path / "notes.txt")
+        write(put[0], b"mine")
+        return add(model, *more)
+
+    monkeypatch.setattr(manager.catalog, "add", put_there)
+    with pytest.raises(ModelshelfError):
+        manager.install(repository)
+    assert put[0].read_bytes() == b"mine"
+    assert manager.catalog.list() == []
+    assert manager.upkeep.waste().files == ()
+    monkeypatch.undo()
+    assert manager.catalog.is_whole(manager.install(repository))
 
 
 class TestSeveralModels:

@@ -135,6 +135,20 @@ def test_a_file_that_came_by_another_way_is_found_again_by_its_digest(library: L
     assert library.manager.catalog.path(after) == library.folder / "sub/b.safetensors"
 
 
+def test_a_folder_that_came_by_another_way_is_found_again_by_its_digest(library: Library) -> None:
+    first = library.folder / "base"
+    shutil.copytree(
+        STARTER / "modelshelf/starter-base", first, ignore=shutil.ignore_patterns("starter-base.safetensors")
+    )
+    library.scan()
+    library.hash()
+    model = library.model("base")
+    shutil.copytree(first, library.folder / "elsewhere/other")
+    shutil.rmtree(first)
+    assert library.scan() == {"moved": 1}
+    assert library.manager.catalog.path(library.model(model.id)) == library.folder / "elsewhere/other"
+
+
 def test_a_copy_is_a_model_of_its_own_as_long_as_the_first_is_there(library: Library) -> None:
     path = library.put("a.safetensors")
     library.scan()

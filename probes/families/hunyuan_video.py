@@ -1,0 +1,102 @@
+"""Hunyuan Video: 20 double and 40 single blocks of 3072 values over LLaVA text (4096) and CLIP-L. FramePack is the same
+network with an encoder of the frames before."""
+
+from __future__ import annotations
+
+from probes.families.flux1 import FLUX1
+from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
+from probes.rules import Blocks, Encoders, Exceeds, Has, Width, Without
+
+WIDTH, MLP = 3072, 12288
+_MODULATION = (WIDTH, 6 * WIDTH)
+
+ORIGINAL = Naming(
+    {
+        "double_blocks": (20, {
+            f"{stream}_{path}": widths
+            for stream in ("img", "txt")
+            for path, widths in {
+                "mod.linear": _MODULATION, "attn_qkv": (WIDTH, 3 * WIDTH), "attn_proj": (WIDTH, WIDTH),
+                "mlp.fc1": (WIDTH, MLP), "mlp.fc2": (MLP, WIDTH),
+            }.items()
+        }),
+        "single_blocks": (40, {
+            "linear1": (WIDTH, 3 * WIDTH + MLP), "linear2": (WIDTH + MLP, WIDTH), "modulation.linear": (WIDTH, 3 * WIDTH),
+        }),
+        "txt_in.individual_token_refiner.blocks": (2, {
+            "self_attn_qkv": (WIDTH, 3 * WIDTH), "self_attn_proj": (WIDTH, WIDTH), "mlp.fc1": (WIDTH, MLP), "mlp.fc2": (MLP, WIDTH),
+            "adaLN_modulation.1": (WIDTH, 2 * WIDTH),
+        }),
+    },
+    {
+        **each((4096, WIDTH), "txt_in.input_embedder", "txt_in.c_embedder.linear_1"), "txt_in.c_embedder.linear_2": (WIDTH, WIDTH),
+        **{
+            f"{embedder}.mlp.{n}": ((256 if n == 0 else WIDTH), WIDTH)
+            for embedder in ("txt_in.t_embedder", "time_in", "guidance_in") for n in (0, 2)
+        },
+        "vector_in.in_layer": (768, WIDTH), "vector_in.out_layer": (WIDTH, WIDTH),
+        "img_in.proj": (16, WIDTH), "final_layer.linear": (WIDTH, 64), "final_layer.adaLN_modulation.1": (WIDTH, 2 * WIDTH),
+    },
+    beside="img_attn_q_norm img_attn_k_norm txt_attn_q_norm txt_attn_k_norm q_norm k_norm norm1 norm2",
+)  # fmt: skip
+_REFINER = "context_embedder.token_refiner.refiner_blocks"
+DIFFUSERS = Naming(
+    {
+        "transformer_blocks": (20, {
+            **each(_MODULATION, "norm1.linear", "norm1_context.linear"), **square(WIDTH, *attention("attn", *JOINT)),
+            **each((WIDTH, MLP), "ff.net.0.proj", "ff_context.net.0.proj"), **each((MLP, WIDTH), "ff.net.2", "ff_context.net.2"),
+        }),
+        "single_transformer_blocks": (40, {
+            **square(WIDTH, "attn.to_q", "attn.to_k", "attn.to_v"), "norm.linear": (WIDTH, 3 * WIDTH),
+            "proj_mlp": (WIDTH, MLP), "proj_out": (WIDTH + MLP, WIDTH),
+        }),
+        _REFINER: (2, {
+            **square(WIDTH, *attention("attn")), "ff.net.0.proj": (WIDTH, MLP), "ff.net.2": (MLP, WIDTH),
+            "norm_out.linear": (WIDTH, 2 * WIDTH),
+        }),
+    },
+    {
+        **{
+            f"{embedder}.linear_{n}": ((inner if n == 1 else WIDTH), WIDTH)
+            for embedder, inner in (
+                ("context_embedder.time_text_embed.timestep_embedder", 256), ("context_embedder.time_text_embed.text_embedder", 4096),
+                ("time_text_embed.timestep_embedder", 256), ("time_text_embed.guidance_embedder", 256),
+                ("time_text_embed.text_embedder", 768),
+            )
+            for n in (1, 2)
+        },
+        "context_embedder.proj_in": (4096, WIDTH), "x_embedder.proj": (16, WIDTH),
+        "norm_out.linear": (WIDTH, 2 * WIDTH), "proj_out": (WIDTH, 64),
+    },
+    beside="norm1 norm2 norm_q norm_k norm_added_q norm_added_k",
+)  # fmt: skip
+FRAMEPACK = Naming(
+    DIFFUSERS.blocks,
+    {
+        **DIFFUSERS.around,
+        "clean_x_embedder.proj": (16, WIDTH), "clean_x_embedder.proj_2x": (16, WIDTH), "clean_x_embedder.proj_4x": (16, WIDTH),
+        "image_projection.up": (1152, 3 * WIDTH), "image_projection.down": (3 * WIDTH, WIDTH),
+    },
+    DIFFUSERS.beside,
+)  # fmt: skip
+HUNYUAN_VIDEO = Transformer("Hunyuan Video", (ORIGINAL, FRAMEPACK))
+
+_DIFFUSERS_RULES = (
+    Has("context_embedder.token_refiner.refiner_blocks.0.attn.to_q.weight"),
+    Width("transformer_blocks.0.attn.to_q.weight", WIDTH),
+    Blocks("transformer_blocks", 20),
+    Blocks("single_transformer_blocks", 40),
+)
+_CLEAN = "clean_x_embedder.proj.weight"
+
+SIGNATURES = (
+    checkpoint(
+        "hunyuan-video", "original", ORIGINAL,
+        Has("double_blocks.0.img_attn_qkv.weight"), Has("txt_in.individual_token_refiner.blocks.0.self_attn_qkv.weight"),
+        Width("double_blocks.0.img_attn_qkv.weight", WIDTH), Blocks("double_blocks", 20), Blocks("single_blocks", 40),
+    ),
+    checkpoint("hunyuan-video", "diffusers", DIFFUSERS, *_DIFFUSERS_RULES, Without(_CLEAN)),
+    checkpoint("hunyuan-video", "diffusers", FRAMEPACK, *_DIFFUSERS_RULES, Has(_CLEAN), variant="framepack"),
+    # diffusers names its layers as FLUX.1's: the blocks beyond FLUX's nineteenth and thirty-eighth tell them apart.
+    lora("hunyuan-video", HUNYUAN_VIDEO, Encoders(te1=4096, text_encoder=4096), Exceeds(FLUX1)),
+)  # fmt: skip
