@@ -4,7 +4,7 @@ from sqlmodel import SQLModel
 
 import registry.tables  # noqa: F401  (fills SQLModel.metadata)
 from alembic import context
-from registry.db import in_tables, make_engine
+from registry.db import in_tables, make_engine, whole_schema_change
 from registry.settings import Settings
 
 
@@ -21,6 +21,5 @@ handed_over = context.config.attributes.get("connection")
 if handed_over is not None:
     run(handed_over)
 else:
-    with make_engine(Settings().database).connect() as connection:
+    with whole_schema_change(make_engine(Settings().database)) as connection:
         run(connection)
-        connection.commit()

@@ -16,8 +16,8 @@ from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
 from registry.placed import disown, own
 from registry.queries import EVERYTHING, Query, find, storable
-from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, insert_new, read, rows_of, table_of, write
-from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, SeenRow, StatementRow, TagRow, now
+from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, read, rows_of, table_of, write
+from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, SeenRow, StatementRow, now
 
 
 class Held(NamedTuple):
@@ -205,13 +205,11 @@ class Catalog:
 
     def add_source(self, model: Model, source: Provenance) -> Model:
         """It can be had from there, too; known already, only its etag and ref are brought up to date."""
-        changed = (*(s for s in model.sources if s.url != source.url), source)
         with self.writing() as connection:
             known = update(SOURCE).where(SOURCE.c.model_id == model.id, SOURCE.c.url == source.url)
             if not connection.execute(known.values(etag=source.etag, ref=source.ref)).rowcount:
                 connection.execute(insert(SOURCE).values(model_id=model.id, added_at=now(), **source._asdict()))
-            text = search_text(replace(model, sources=changed))
-            connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
+            self._index_text(connection, model)
         return self.get(model.id)
 
     def add_digests(self, model: Model, digests: Iterable[Digest]) -> None:
@@ -235,21 +233,26 @@ class Catalog:
         The file keeps its name. Raises what `get` raises, and InvalidRequest for a name that another model has.
         """
         model = self.get(reference)
-        own = table_of(OverrideRow)
         with self.writing() as connection:
             if name is not None and name != model.name:
                 self._rename(connection, model, name)
-            connection.execute(delete(own).where(own.c.model_id == model.id, own.c.name.in_(settings)))
-            rows = [{"model_id": model.id, "name": k, "value": v} for k, v in settings.items() if v is not None]
-            if rows:
-                connection.execute(insert(own), rows)
-            if "tags" in settings:
-                connection.execute(delete(TAG).where(TAG.c.model_id == model.id, TAG.c.by == USER))
-                tags = dict.fromkeys(map(folded, settings["tags"] or ()))
-                insert_new(connection, TAG, [{"model_id": model.id, "name": tag, "by": USER} for tag in tags])
+            self._override(connection, model, settings)
             if name is not None or not {"tags", "triggers"}.isdisjoint(settings):
                 self._index_text(connection, model)
         return self.get(model.id)
+
+    @staticmethod
+    def _override(connection: Connection, model: Model, settings: Mapping[str, Any]) -> None:
+        own = table_of(OverrideRow)
+        connection.execute(delete(own).where(own.c.model_id == model.id, own.c.name.in_(settings)))
+        rows = [{"model_id": model.id, "name": k, "value": v} for k, v in settings.items() if v is not None]
+        if rows:
+            connection.execute(insert(own), rows)
+        if "tags" in settings:
+            connection.execute(delete(TAG).where(TAG.c.model_id == model.id, TAG.c.by == USER))
+            tags = dict.fromkeys(map(folded, settings["tags"] or ()))
+            if tags:
+                connection.execute(insert(TAG), [{"model_id": model.id, "name": tag, "by": USER} for tag in tags])
 
     @staticmethod
     def _index_text(connection: Connection, model: Model) -> None:
@@ -267,16 +270,13 @@ class Catalog:
 
     def succeed(self, old: Model, new: Model, old_name: str) -> None:
         """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
-        own = table_of(OverrideRow)
         with self.writing() as connection:
             for model, name in ((new, new.id), (old, old_name), (new, old.name)):
-                renamed = update(MODEL).where(MODEL.c.id == model.id)
-                connection.execute(renamed.values(name=name, name_key=folded(name)))
-                text = search_text(replace(model, name=name))
-                connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=text))
+                self._rename(connection, model, name)
             if not new.overrides and old.overrides:
-                rows = [{"model_id": new.id, "name": k, "value": v} for k, v in old.overrides.items()]
-                connection.execute(insert(own), rows)
+                self._override(connection, new, old.overrides)
+            for model in (old, new):
+                self._index_text(connection, model)
 
     def set(self, model: Model, **columns: Any) -> None:
         """Columns of the model's own row, such as `path` or `missing_since`."""
@@ -345,7 +345,5 @@ class Catalog:
             for kind, values in rows.items()
             if table_of(kind) is not TEXT
         }
-        tags = rows.pop(TagRow)
         write(connection, [rows])
-        insert_new(connection, TAG, tags)  # the user may have set the same one
         self._index_text(connection, model)

@@ -95,9 +95,18 @@ _HINTS = {
 
 
 def migrate(engine: Engine, target: str = "heads") -> None:
-    """Bring the schema up to revision `target`; does nothing when the newest is there. Imports alembic only then."""
-    if schema_state(engine).name == "current":
+    """Bring the schema up to revision `target`; does nothing when the newest is there. Imports alembic only then.
+
+    Raises DatabaseUnavailable: the database is of a newer release.
+    """
+    state = schema_state(engine)
+    if state.name == "current":
         return
+    if state.name == "newer":
+        raise DatabaseUnavailable(
+            f"The database {engine.url.render_as_string(hide_password=True)} is of a newer modelshelf (schema {', '.join(state.stamped)}; "
+            f"this one's is {', '.join(state.newest)}). Upgrade modelshelf, or put an older copy of the database back."
+        )
     # Two processes may start on an empty root at once, and alembic itself is not made for two threads.
     with _MIGRATING, _lock_of(engine):
         if schema_state(engine).name == "current":
@@ -108,13 +117,13 @@ def migrate(engine: Engine, target: str = "heads") -> None:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        with _whole_schema_change(engine) as connection:
+        with whole_schema_change(engine) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, target)
 
 
 @contextmanager
-def _whole_schema_change(engine: Engine) -> Iterator[Connection]:
+def whole_schema_change(engine: Engine) -> Iterator[Connection]:
     """A transaction around every migration; a kill between two tables must not leave half a schema."""
     if engine.dialect.name != "sqlite":
         with engine.begin() as connection:
@@ -122,7 +131,7 @@ def _whole_schema_change(engine: Engine) -> Iterator[Connection]:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_KEY})
             yield connection
         return
-    with engine.connect() as connection:
+    with engine.connect() as connection, _restoring_foreign_keys(connection):
         # SQLite changes a column by copying its table and dropping the old one, and that must not take along the rows which refer to
         # it (https://www.sqlite.org/lang_altertable.html, 7). The switch does nothing inside a transaction.
         connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
@@ -131,6 +140,15 @@ def _whole_schema_change(engine: Engine) -> Iterator[Connection]:
         if lost := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
             raise RuntimeError(f"the migration left rows that refer to nothing: {lost[:3]}")
         connection.commit()
+
+
+@contextmanager
+def _restoring_foreign_keys(connection: Connection) -> Iterator[None]:
+    """The connection goes back to the pool, whatever became of the migration."""
+    try:
+        yield
+    finally:
+        connection.rollback()
         connection.exec_driver_sql("PRAGMA foreign_keys=ON")
 
 
@@ -143,15 +161,20 @@ def _lock_of(engine: Engine) -> AbstractContextManager[Any]:
 
 
 class Schema(NamedTuple):
-    """The revisions that a database is stamped with, and the newest that there are."""
+    """The revisions that a database is stamped with, the newest that there are, and all that there are."""
 
     stamped: tuple[str, ...]
     newest: tuple[str, ...]
+    known: frozenset[str]
 
     @property
     def name(self) -> str:
-        """`none`: an empty database; `current`; `outdated`: older than this release, or of a newer one."""
-        return "none" if not self.stamped else "current" if self.stamped == self.newest else "outdated"
+        """`none`: an empty database; `current`; `outdated`: older than this release; `newer`: of a newer one."""
+        if not self.stamped:
+            return "none"
+        if not self.known.issuperset(self.stamped):
+            return "newer"
+        return "current" if self.stamped == self.newest else "outdated"
 
 
 def schema_state(engine: Engine) -> Schema:
@@ -163,7 +186,8 @@ def schema_state(engine: Engine) -> Schema:
                 stamped = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
     files = [path.read_text(encoding="utf-8") for path in (MIGRATIONS / "versions").glob("*.py")]
     named = {key: {m[1] for file in files for m in [_REVISION[key].search(file)] if m} for key in _REVISION}
-    return Schema(tuple(sorted(stamped)), tuple(sorted(named["revision"] - named["down_revision"])))
+    newest = named["revision"] - named["down_revision"]
+    return Schema(tuple(sorted(stamped)), tuple(sorted(newest)), frozenset(named["revision"]))
 
 
 def stored_bytes(engine: Engine) -> int | None:

@@ -142,7 +142,7 @@ class Fits:
         else:
             return None
         facts = {"verdict": verdict_of(fit), "reason": fit.reason, "matched": fit.matched, "total": fit.total}
-        return {"adapter": adapter, "checkpoint": checkpoint, "problems": [str(p) for p in fit.problems], **facts}
+        return {"adapter": adapter, "checkpoint": checkpoint, **facts}
 
     def _read(self, wanted: str, reader: Any) -> Any:
         """From the first model of the structure that can still be read; None: there is none."""

@@ -111,7 +111,7 @@ def read(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
             sources=sources(row["id"]),
             trigger_words=triggers(row["id"]),
             statements=statements(row["id"]),
-            tags=tuple(tag[1] for tag in tags.get(row["id"], ())),
+            tags=tuple(dict.fromkeys(tag[1] for tag in tags.get(row["id"], ()))),
             overrides={own[1]: own[2] for own in overrides.get(row["id"], ())},
         )
         for row in rows

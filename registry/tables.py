@@ -183,7 +183,7 @@ class TagRow(SQLModel, table=True):
 
     model_id: str = Field(sa_column=_of_model(primary_key=True))
     name: str = Field(primary_key=True)  # case-folded
-    by: str
+    by: str = Field(primary_key=True)  # "" for the probe, or registry/rows.py's USER: each keeps its own
 
 
 class ReportRow(SQLModel, table=True):
@@ -217,7 +217,6 @@ class FitRow(SQLModel, table=True):
     reason: str
     matched: int
     total: int
-    problems: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
 
 
 class CatalogState(SQLModel, table=True):

@@ -60,12 +60,8 @@ def upgrade() -> None:
 
 
 def read_models():
-    json = {"files": sa.JSON, "triggers": sa.JSON, "recipe": sa.JSON, "overrides": sa.JSON, "report": sa.JSON}
-    names = ("id", "name", "size", "path", "created_at", *MOVED)
-    types = json | {"created_at": TIME}
-    model = sa.table(
-        "model", *(sa.column(name, types.get(name, sa.String)()) for name in names if name != "created_at")
-    )
+    types = {"files": sa.JSON, "triggers": sa.JSON, "recipe": sa.JSON, "overrides": sa.JSON, "report": sa.JSON}
+    model = sa.table("model", *(sa.column(name, types.get(name, sa.String)()) for name in ("id", "name", *MOVED)))
     return op.get_bind().execute(sa.select(model)).mappings().all()
 
 

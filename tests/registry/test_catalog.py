@@ -263,3 +263,21 @@ def test_a_model_gets_another_name_and_keeps_its_file(catalog: Catalog) -> None:
     with pytest.raises(InvalidRequest, match="Another model is named “bAse”"):
         catalog.override("line art", {"notes": "not kept"}, name="bAse")
     assert catalog.get("line art").overrides == {}
+
+
+def test_a_tag_of_the_user_s_stays_when_the_probe_no_more_says_the_same(catalog: Catalog) -> None:
+    catalog.revise(row("outline", "lora", "sd-1", tags=("anime",)), REPORT)
+    assert catalog.override("outline", {"tags": ["Anime"]}).tags == ("anime",)
+    assert names(catalog.list(Query(tag="anime"))) == ["outline"]
+    catalog.revise(row("outline", "lora", "sd-1"), REPORT)
+    assert names(catalog.list(Query(tag="anime"))) == ["outline"]
+    assert catalog.override("outline", {"tags": None}).tags == ()
+
+
+def test_a_newer_version_takes_over_the_user_s_tags_and_is_found_by_them(catalog: Catalog) -> None:
+    catalog.override("outline", {"tags": ["anime"], "triggers": ["ink"]})
+    catalog.add(row("newer", "lora", "sd-1"), REPORT)
+    catalog.succeed(catalog.get("outline"), catalog.get("newer"), "outline@1")
+    assert catalog.get("outline").id == "newer-id"
+    assert names(catalog.list(Query(tag="anime"))) == ["outline", "outline@1"]
+    assert names(catalog.list(Query(text="ink anime"))) == ["outline", "outline@1"]

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 from sqlmodel import Session, SQLModel, select
 
-from registry.db import MIGRATIONS, in_tables, make_engine, migrate, unit_of_work
+from registry.db import MIGRATIONS, in_tables, make_engine, migrate, unit_of_work, whole_schema_change
 from registry.tables import CODE_POINTS, Install
 from tests.databases import engine_of
 
@@ -62,6 +62,20 @@ def test_sqlite_keeps_foreign_keys_after_a_migration_on_the_same_connection(tmp_
         with engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     engine.dispose()
+
+
+def test_sqlite_keeps_foreign_keys_after_a_migration_that_failed(tmp_path: Path) -> None:
+    def failing(engine: Engine) -> None:
+        with whole_schema_change(engine) as connection:
+            connection.exec_driver_sql("CREATE TABLE half (id INTEGER)")
+            raise RuntimeError("in the middle")
+
+    with engine_of(f"sqlite:///{tmp_path / 'registry.db'}") as engine:
+        with pytest.raises(RuntimeError, match="in the middle"):
+            failing(engine)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+            assert inspect(connection).get_table_names() == []
 
 
 def test_a_unit_of_work_that_raises_leaves_nothing(engine: Engine) -> None:

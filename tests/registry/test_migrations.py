@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.config import Config
 from sqlalchemy import JSON, Connection, Engine, MetaData, text
 
+from alembic import command
 from registry.catalog import Catalog
-from registry.db import MIGRATIONS, migrate
-from registry.errors import ModelNotFound
+from registry.db import MIGRATIONS, migrate, schema_state
+from registry.errors import DatabaseUnavailable, ModelNotFound
 from registry.models import Digest, ModelFile, Provenance, Trigger
 from registry.queries import Query
 from tests.databases import engine_of
@@ -170,6 +172,49 @@ def test_the_way_up_from_any_revision_ends_at_the_same_schema(revision: str, dat
         migrate(engine, revision)
         migrate(engine)
         assert schema(engine) == schema_from_nothing(database_url, engine)
+
+
+def test_alembic_s_own_command_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    with engine_of(url) as engine:
+        migrate(engine, "0001")
+        with engine.begin() as connection:
+            fill_0001(connection)
+        monkeypatch.setenv("MODELSHELF_DATABASE_URL", url)
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        command.upgrade(config, "head")
+        assert Catalog(engine, tmp_path).get("outline").overrides == {"weight": 0.6, "steps": 8}
+        assert schema_state(engine).name == "current"
+
+
+def test_tags_that_found_the_probe_s_in_their_place_are_the_user_s_again(database_url: str, tmp_path: Path) -> None:
+    with engine_of(database_url) as engine:
+        migrate(engine, "0001")
+        with engine.begin() as connection:
+            fill_0001(connection)
+        migrate(engine, "0007")
+        own = {"model_id": LORA["id"], "name": "tags", "value": ["Anime", "ink"]}
+        with engine.begin() as connection:
+            insert(connection, "override", own)
+            for name, by in (("anime", ""), ("ink", "user")):
+                insert(connection, "tag", {"model_id": LORA["id"], "name": name, "by": by})
+        migrate(engine)
+        catalog = Catalog(engine, tmp_path)
+        catalog.revise(catalog.get("outline"), {})
+        with engine.connect() as connection:
+            users = connection.execute(text("SELECT name FROM tag WHERE \"by\" = 'user' ORDER BY name")).scalars().all()
+        assert users == ["anime", "ink"]
+
+
+def test_a_database_of_a_newer_release_is_said_and_left_alone(database_url: str) -> None:
+    with engine_of(database_url) as engine:
+        migrate(engine)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        assert schema_state(engine).name == "newer"
+        with pytest.raises(DatabaseUnavailable, match="of a newer modelshelf"):
+            migrate(engine)
 
 
 def schema(engine: Engine) -> dict[str, set[str]]:

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "installs_4"
-down_revision = "installs_3"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:

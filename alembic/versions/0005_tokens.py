@@ -4,8 +4,8 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "installs_3"
-down_revision = "installs_2"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:

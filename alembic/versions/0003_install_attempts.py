@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "installs_1"
+revision = "0003"
 down_revision = "0002"
 
 

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "tokens_1"
-down_revision = "installs_4"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "placed_files"
-down_revision = "tokens_1"
+revision = "0009"
+down_revision = "0008"
 
 CODE_POINTS = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 
