@@ -21,7 +21,7 @@ from registry.catalog import Catalog
 from registry.chores import works
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
-from registry.errors import InvalidRequest, NotReady, NotResident, WrongState
+from registry.errors import FileMissing, InvalidRequest, NotReady, NotResident, WrongState
 from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
@@ -291,11 +291,12 @@ class Manager:
                 f"{model.name} was registered where it lies, {path}; modelshelf never deletes there. Keep its file.",
                 model=model.id,
             )
-        with suppress(NotResident):
-            self.evict(model.id)
-        self.catalog.remove(
-            model
-        )  # first: a file that nobody knows is found by `gc`, a model without its file fails later
+        backend = self.__dict__.get("_backend")
+        if isinstance(backend, Keeper):
+            with suppress(NotResident, FileMissing):
+                backend.evict(self.generator.identity(model))
+        # The row first: a file that nobody knows is found by `gc`, a model without its file fails later.
+        self.catalog.remove(model)
         if files:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
