@@ -21,7 +21,7 @@ from registry.catalog import Catalog
 from registry.chores import works
 from registry.compatibility import Fit
 from registry.db import make_engine, migrate
-from registry.errors import FileMissing, InvalidRequest, NotReady, NotResident, WrongState
+from registry.errors import InvalidRequest, NotReady, NotResident, WrongState
 from registry.fits import Fits
 from registry.generation import Generator
 from registry.installs.examine import probe_source
@@ -292,8 +292,8 @@ class Manager:
                 model=model.id,
             )
         backend = self.__dict__.get("_backend")
-        if isinstance(backend, Keeper):
-            with suppress(NotResident, FileMissing):
+        if isinstance(backend, Keeper) and path.exists():
+            with suppress(NotResident):
                 backend.evict(self.generator.identity(model))
         # The row first: a file that nobody knows is found by `gc`, a model without its file fails later.
         self.catalog.remove(model)
