@@ -161,6 +161,29 @@ def test_a_client_that_goes_away_cancels_its_generation(service: httpx.Client) -
     assert events(service, f"/v1/generations/{left['id']}")[-1][1] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/images/generations", {"stream": True}), ("/v1/images/generations", {}), ("/sdapi/v1/txt2img", {})],
+)
+def test_over_the_other_apis_too(service: httpx.Client, path: str, body: dict[str, Any]) -> None:
+    prompt = f"endless, and left by {path} {body}"
+    with (
+        pytest.raises(httpx.ReadTimeout),
+        service.stream("POST", path, json={"prompt": prompt, **body}, timeout=0.5) as stream,
+    ):
+        stream.read()
+    [left] = [
+        entry for entry in service.get("/v1/generations").json()["generations"] if entry["plan"]["prompt"] == prompt
+    ]
+    assert events(service, f"/v1/generations/{left['id']}")[-1][1] == "cancelled"
+
+
+def test_a_streamed_request_that_fails_says_why(service: httpx.Client) -> None:
+    answer = service.post("/v1/images/generations", json={"prompt": "fail", "stream": True})
+    assert answer.text.startswith("event: error")
+    assert json.loads(answer.text.partition("data: ")[2])["error"]["code"] == "out_of_memory"
+
+
 @pytest.mark.parametrize(("prompt", "status", "code"), [("fail", 503, "out_of_memory"), ("crash", 500, "error")])
 def test_a_generation_that_fails_says_why_and_harms_no_other(
     service: httpx.Client, prompt: str, status: int, code: str
