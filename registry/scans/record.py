@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, delete, insert, or_, select, update
 
 from probes.scan import Stamp
 from registry.rows import MODEL, table_of
@@ -88,14 +88,10 @@ def models_at(connection: Connection, paths: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def of_size(connection: Connection, sizes: Iterable[int]) -> dict[int, list[Mapping[str, Any]]]:
-    """Rows of models that are registered in place, by size in bytes."""
-    found: dict[int, list[Mapping[str, Any]]] = {}
-    for some in _some(sorted(set(sizes))):
-        query = select(MODEL).where(MODEL.c.size.in_(some), MODEL.c.managed.is_(False))
-        for row in connection.execute(query).mappings():
-            found.setdefault(row["size"], []).append(dict(row))
-    return found
+def in_place(connection: Connection) -> Iterable[RowMapping]:
+    """id, path, size and structure of the models that are registered where they lie."""
+    columns = (MODEL.c.id, MODEL.c.path, MODEL.c.size, MODEL.c.structure)
+    return connection.execute(select(*columns).where(MODEL.c.managed.is_(False))).mappings()
 
 
 def folders(engine: Engine) -> list[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, select, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
 from probes.scan import Found, Stamp, look_at, scan_folder
@@ -35,9 +35,9 @@ from registry.scans.record import (
     folder_scanned,
     folders,
     forget,
+    in_place,
     models_at,
     of_inode,
-    of_size,
     remember,
     seen_below,
 )
@@ -98,6 +98,7 @@ class Scanner:
             raise FileMissing(f"There is no folder {folder}.", path=str(folder))
         before = {} if afresh else seen_below(self._engine, root, current=True)
         known = {path: (seen.stamp, _REMEMBERED) for path, seen in before.items()}
+        lost = _Lost(self._engine, self._catalog, check)
         counts, visited, unreadable, waiting = Counts(), set[str](), list[str](), list[Found]()
         for found in scan_folder(root, known, self._hints):
             check()
@@ -112,10 +113,10 @@ class Scanner:
             else:
                 counts = counts.plus(**{"unchanged" if before[found.path].model_id else "skipped": 1})
             if len(waiting) >= BATCH:
-                counts = self._settle(waiting, counts, check)
+                counts = self._settle(waiting, counts, lost)
                 waiting = []
                 on_progress(counts)
-        counts = self._settle(waiting, counts, check)
+        counts = self._settle(waiting, counts, lost)
         counts = counts.plus(missing=self._mark(root, visited, unreadable))
         on_progress(counts)
         with self._engine.begin() as connection:
@@ -131,7 +132,7 @@ class Scanner:
         if found.stamp is None:
             raise FileMissing(found.report.reason, path=real)
         accept(found.report)
-        self._settle([found], Counts())
+        self._settle([found], Counts(), _Lost(self._engine, self._catalog))
         with self._engine.connect() as connection:
             [model_id] = models_at(connection, [self._relative(real)]).values()
         return self._catalog.get(model_id)
@@ -140,7 +141,7 @@ class Scanner:
         return self._look(Path(path), {}).hints
 
     # -- what is new or has changed
-    def _settle(self, batch: Sequence[Found], counts: Counts, check: Callable[[], None] = lambda: None) -> Counts:
+    def _settle(self, batch: Sequence[Found], counts: Counts, lost: _Lost) -> Counts:
         """Register, revise or find again what stands at these paths."""
         if not batch:
             return counts
@@ -149,12 +150,13 @@ class Scanner:
         with self._engine.connect() as connection:
             here = models_at(connection, list(paths.values()))
             new = [found for found in taken if paths[found.path] not in here]
-            stamps = _stamps(new)
-            lost = _Lost(
-                self._catalog, of_inode(connection, stamps), of_size(connection, (s.size for s in stamps)), check
-            )
+            seen_before = of_inode(connection, [found.stamp for found in new if found.stamp])
         described = {found.path: self._describe(found) for found in taken}
-        moved = {found.path: match for found in new if (match := lost.match(found, described[found.path].structure))}
+        moved = {
+            found.path: match
+            for found in new
+            if (match := lost.match(found, seen_before.get(_stamp(found), ()), described[found.path].structure))
+        }
         with self._catalog.writing() as connection:
             names = Names(connection)
             added, seen = [], []
@@ -278,32 +280,20 @@ def is_taken(report: Report) -> bool:
 class _Lost:
     """Models whose file is not where it was: is one of them the file that was found now?"""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        by_stamp: Mapping[Stamp, Sequence[Seen]],
-        by_size: Mapping[int, Sequence[Mapping[str, Any]]],
-        check: Callable[[], None],
-    ) -> None:
-        self._check = check
+    def __init__(self, engine: Engine, catalog: Catalog, check: Callable[[], None] = lambda: None) -> None:
+        self._engine = engine
         self._catalog = catalog
-        self._by_stamp = by_stamp
-        self._by_size = by_size
+        self._check = check
         self._found: set[str] = set()
 
-    def match(self, found: Found, structure: str | None) -> str | None:
-        """The model's id. By inode, size and time (moved within a file system), else by digest; else None."""
-        stamp = _stamp(found)
-        for seen in self._by_stamp.get(stamp, ()):
+    def match(self, found: Found, seen_before: Sequence[Seen], structure: str | None) -> str | None:
+        """The model's id. By inode, size and time (moved within a file system; `seen_before`), else by digest; else None."""
+        for seen in seen_before:
             if seen.model_id and self._is_free(seen.model_id) and not os.path.lexists(seen.path):
                 return self._take(seen.model_id)
-        candidates = [
-            row
-            for row in self._by_size.get(stamp.size, ())
-            if self._is_free(row["id"]) and not os.path.lexists(self._catalog.root / row["path"])
-        ]
         # Of other shapes it cannot be the same; that spares most hashing.
-        candidates = [row for row in candidates if row["structure"] in (None, structure)]
+        rows = [row for row in self._gone.get(_stamp(found).size, ()) if self._is_free(row["id"])]
+        candidates = [row for row in rows if row["structure"] in (None, structure)]
         digests = {row["id"]: self._catalog.get(row["id"]).blake3 for row in candidates}
         if not any(digests.values()):
             return None
@@ -312,6 +302,17 @@ class _Lost:
         except OSError:
             return None  # it cannot be read; the next scan looks again
         return next((self._take(model_id) for model_id, known in digests.items() if known == blake3), None)
+
+    @cached_property
+    def _gone(self) -> Mapping[int, Sequence[RowMapping]]:
+        """Models that are registered in place and are not there, by size. Asked for once a scan, when the first new file is met: a library
+        may hold thousands of LoRAs of one size."""
+        found: dict[int, list[RowMapping]] = {}
+        with self._engine.connect() as connection:
+            for row in in_place(connection):
+                if not os.path.lexists(self._catalog.root / row["path"]):
+                    found.setdefault(row["size"], []).append(row)
+        return found
 
     def _is_free(self, model_id: str) -> bool:
         return model_id not in self._found
@@ -326,7 +327,3 @@ def _stamp(found: Found) -> Stamp:
     if found.stamp is None:
         raise ValueError(f"{found.path} has no stamp")
     return found.stamp
-
-
-def _stamps(found: Iterable[Found]) -> list[Stamp]:
-    return [one.stamp for one in found if one.stamp]

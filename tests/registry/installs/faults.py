@@ -205,7 +205,8 @@ def killed(stage: Stage, kills: int, seed: int = 1) -> Row:
 
 def killed_at_every_step(stage: Stage, source: str, every: int = 1) -> Row:
     """Before each rename, link, removal, new file and commit of an install; `every`: only so many of them. Then it goes on."""
-    row, at = Row(f"SIGKILL before every step on disk or in the database, {source}"), set[str]()
+    which, what = "every step" if every == 1 else f"one step of {every}", {BIG: "a file", PIPELINE: "a folder"}[source]
+    row, at = Row(f"SIGKILL before {which} on disk or in the database: {what}"), set[str]()
     stage.fresh()
     told = processes.Value("i", 0)
     in_process(stage, source, told=told).join()
