@@ -20,7 +20,7 @@ from registry.errors import IncompatibleAdapter, UnusableFile
 from registry.weights.algorithms import NUMBERS, Shape, Unrecognised, recognise
 from registry.weights.deltas import DELTAS, decomposed, prepare
 from registry.weights.modules import Target, bias_of, place
-from registry.weights.stored import read_whole
+from registry.weights.stored import Stored
 
 _NAMED = 20
 """How many tensors that have no place an error names."""
@@ -97,7 +97,7 @@ def load_factors(
             configs = _peft_configs(path, stored.metadata() or {})
             names = stored.keys()
             placed, problems = place(names, base.keys())
-            read = {} if device.type == "cpu" else read_whole(path, device)
+            there = Stored(path, device, mapped=device.type == "cpu")
             layers: dict[Target, Layer] = {}
             for target, keys in placed.items():
                 algorithm = recognise(keys)
@@ -105,8 +105,7 @@ def load_factors(
                     problems |= {keys[part]: algorithm.problem for part in algorithm.parts}
                     continue
                 parts = {
-                    part: read[key] if key in read and part not in NUMBERS else stored.get_tensor(key)
-                    for part, key in keys.items()
+                    part: there.number(key) if part in NUMBERS else there.tensor(key) for part, key in keys.items()
                 }
                 layers |= _layers(target, algorithm.name, parts, base, configs)
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""A safetensors file's tensors where they lie: what its header says of them, and all of them on a device in one read."""
+"""A safetensors file's tensors: what its header says of them, and they themselves, mapped or read at once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ DTYPES = {
 }
 """By the file format's names; those that weights can have."""
 
+_EVERY = DTYPES | {
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
 Entries = Mapping[str, Mapping[str, Any]]
 
 
@@ -34,17 +43,30 @@ def entries(path: Path) -> tuple[Entries, int]:
     return found, 8 + length
 
 
-def read_whole(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """Every tensor that has one of DTYPES, in one allocation: a GPU is waited for once, not once a tensor.
+class Stored:
+    """A checked file's tensors by name. `mapped`: views of the mapped file, for a CPU; else they are read into one allocation on the
+    device, since a GPU is then waited for once and not once a tensor.
 
     Raises UnusableFile: the file ends early.
     """
-    found, start = entries(path)
-    end = max((entry["data_offsets"][1] for entry in found.values()), default=0)
-    whole = torch.empty(end, dtype=torch.uint8, device=device)
-    read([Move(path, start, torch.uint8, end, whole)], device)
-    return {
-        name: typed(whole[slice(*entry["data_offsets"])], DTYPES[entry["dtype"]]).view(entry["shape"])
-        for name, entry in found.items()
-        if entry["dtype"] in DTYPES
-    }
+
+    def __init__(self, path: Path, device: torch.device, *, mapped: bool) -> None:
+        self._entries, start = entries(path)
+        size = path.stat().st_size
+        self._mapped = torch.from_file(str(path), size=size, dtype=torch.uint8)[start:]
+        self._there = self._mapped
+        if not mapped:
+            self._there = torch.empty(size - start, dtype=torch.uint8, device=device)
+            read([Move(path, start, torch.uint8, size - start, self._there)], device)
+
+    def tensor(self, name: str) -> Tensor:
+        return self._view(name, self._there)
+
+    def number(self, name: str) -> Tensor:
+        """On the CPU: whoever asks a GPU for a number waits for it."""
+        return self._view(name, self._mapped)
+
+    def _view(self, name: str, whole: Tensor) -> Tensor:
+        entry = self._entries[name]
+        start, end = entry["data_offsets"]
+        return typed(whole[start:end], _EVERY[entry["dtype"]]).view(entry["shape"])

@@ -26,6 +26,7 @@ SETS = [
     [{"model": "starter-outline-lora", "weight": outline}, {"model": "starter-heart", "weight": heart}]
     for outline, heart in product(OUTLINE, HEART)
 ]
+EACH = ((25, 7.5), (4, 1.0))  # steps and CFG
 NOWHERE = "http://127.0.0.1:9"  # the starter comes with the package
 
 
@@ -40,7 +41,7 @@ def run(quick: bool) -> Iterator[Table]:
 
 def _table(client: httpx.Client, count: int, rounds: int) -> Table:
     rows = []
-    for steps, cfg in ((25, 7.5), (4, 1.0)):
+    for steps, cfg in EACH:
         wanted = [number % len(SETS) for number in range(count)]
         random.Random(1).shuffle(wanted)
         bodies = [
