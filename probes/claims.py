@@ -33,7 +33,7 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("qwen-image", r"qwen[-_ ]?image"),
         ("z-image", r"z[-_ ]?image"),
         ("wan", r"\bwan[-_ ]?(2|ai|video|\b)"),
-        ("hunyuan-video", r"hunyuan[-_ ]?video"),
+        ("hunyuan-video", r"hunyuan[-_ ]?video|framepack"),
         ("hunyuan-dit", r"hunyuan[-_ ]?dit"),
         ("pixart-sigma", r"pixart[-_ ]?(sigma|Σ)"),
         ("pixart-alpha", r"pixart[-_ ]?(alpha|α|xl)"),
