@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -25,7 +25,19 @@ from httpx_sse import EventSource, ServerSentEvent
 
 from api import records
 from api.reading import read
-from api.records import Event, Fit, Generation, GenerationJob, Install, Model, ModelDetail, Residency, Scan, Task
+from api.records import (
+    Event,
+    Filters,
+    Fit,
+    Generation,
+    GenerationJob,
+    Install,
+    Model,
+    ModelDetail,
+    Residency,
+    Scan,
+    Task,
+)
 from registry.errors import Cancelled, ModelshelfError, ServiceUnreachable, recreate
 from registry.installs.options import AS_USUAL, Options
 from registry.plans import AdapterRequest, GenerationRequest
@@ -69,24 +81,9 @@ class Client:
             self._http.close()
 
     # -- models
-    def models(
-        self,
-        *,
-        kind: str | None = None,
-        family: str | None = None,
-        tag: str | None = None,
-        q: str | None = None,
-        digest: str | None = None,
-        compatible_with: str | None = None,
-        missing: bool | None = None,
-        sort: str = "name",
-        page: int = PAGE,
-    ) -> Iterator[Model]:
-        """All that pass, fetched a page at a time while they are read. `q`: words that all stand somewhere in name, repositories,
-        triggers, tags, title or author; `sort`: name, created or size, with - in front from the end."""
-        filters = {"kind": kind, "family": family, "tag": tag, "q": q, "digest": digest, "sort": sort, "limit": page}
-        filters |= {"compatible_with": compatible_with, "missing": missing}
-        return (read(Model, each) for each in self._pages("/v1/models", "models", filters))
+    def models(self, *, page: int = PAGE, **filters: Unpack[Filters]) -> Iterator[Model]:
+        """All that pass, fetched a page at a time while they are read."""
+        return (read(Model, each) for each in self._pages("/v1/models", "models", {"limit": page, **filters}))
 
     def model(self, model: str) -> ModelDetail:
         return self._ask(ModelDetail, "GET", _path("models", model))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from registry.errors import ModelshelfError, recreate
 
@@ -67,6 +67,21 @@ class Model:
     hashed_at: datetime | None
     missing_since: datetime | None
     damaged_at: datetime | None
+
+
+class Filters(TypedDict, total=False):
+    """Which models, and in what order. `q`: words that all stand somewhere in name, repositories, triggers, tags, title or author;
+    `digest`: of any kind, or how it begins; `compatible_with`: a checkpoint, for the LoRAs that fit it; `missing`: only those whose file is
+    gone, or only those that are there; `sort`: name, created or size, with - in front from the end."""
+
+    kind: str | None
+    family: str | None
+    tag: str | None
+    q: str | None
+    digest: str | None
+    compatible_with: str | None
+    missing: bool | None
+    sort: str
 
 
 @dataclass(frozen=True, slots=True)

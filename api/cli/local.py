@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from api import records
 from api.cli.shelf import OnProgress
 from api.reading import read
-from api.records import Event, Fit, Generation, Install, Problem, Scan, Task
+from api.records import Event, Filters, Fit, Generation, Install, Problem, Scan, Task
 from registry.catalog import Catalog
 from registry.installs.options import AS_USUAL, Options
 from registry.models import Model
@@ -60,17 +60,11 @@ class LocalShelf:
         return manager
 
     # -- models
-    def models(
-        self,
-        *,
-        kind: str | None = None,
-        family: str | None = None,
-        tag: str | None = None,
-        q: str | None = None,
-        digest: str | None = None,
-        sort: str = "name",
-    ) -> Iterator[records.Model]:
-        query = Query(kind, family, tag, q, digest, sort=sort, limit=MAX_LIMIT)
+    def models(self, **filters: Unpack[Filters]) -> Iterator[records.Model]:
+        checkpoint, text = filters.pop("compatible_with", None), filters.pop("q", None)
+        query = Query(text=text, limit=MAX_LIMIT, **filters)  # type: ignore[misc]  # the other names are the same
+        if checkpoint:
+            query = self._manager.compatible_query(checkpoint, query)
         return map(_model, self._catalog.every(query))
 
     def model(self, model: str) -> records.ModelDetail:

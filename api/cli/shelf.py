@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from registry.errors import LocalOnly
 
 if TYPE_CHECKING:
-    from api.records import Event, Fit, Generation, Install, Model, ModelDetail, Scan, Task
+    from api.records import Event, Filters, Fit, Generation, Install, Model, ModelDetail, Scan, Task
     from registry.installs.options import Options
     from registry.manager import Manager
     from registry.plans import GenerationRequest
@@ -23,16 +23,7 @@ OnProgress = Callable[[Any], None]
 class Shelf(Protocol):
     """The methods of api.client.Client that commands call, and what they need besides."""
 
-    def models(
-        self,
-        *,
-        kind: str | None = None,
-        family: str | None = None,
-        tag: str | None = None,
-        q: str | None = None,
-        digest: str | None = None,
-        sort: str = "name",
-    ) -> Iterator[Model]: ...
+    def models(self, **filters: Unpack[Filters]) -> Iterator[Model]: ...
     def model(self, model: str) -> ModelDetail: ...
     def locate(self, path: str) -> str: ...
     def edit(self, model: str, **stated: Any) -> Model: ...

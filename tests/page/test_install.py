@@ -44,7 +44,7 @@ def test_a_slow_install_is_followed_paused_resumed_and_ends_on_the_shelf(page: P
     fault = stand.hub.faults["somebody/slow/slow.safetensors"] = Fault(bytes_per_second=len(whole) // 10)
     page.goto("/#/install")
     paste(page, "somebody/slow")
-    expect(page.locator(".found")).to_contain_text("Fits none of your 1 sd-1 checkpoint.")
+    expect(page.locator(".found")).to_contain_text("Does not fit your one sd-1 checkpoint.")
     page.get_by_text("Does not fit starter-base: why?").click()
     expect(page.locator(".found")).to_contain_text("tensors do not fit")
     page.get_by_role("button", name="Install", exact=True).click()
