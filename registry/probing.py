@@ -23,9 +23,8 @@ from probes import (
     read_target,
 )
 from probes.containers.folder import ADAPTER_INDEX, CONFIGS
-from registry.cards import parse_card
 from registry.errors import NoWeights, UnusableFile
-from registry.installs.examine import connection, header_at, read_json
+from registry.installs.examine import connection, header_at, hints_of, read_json
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.origins.folder import card_beside
 from registry.installs.selection import INDEX, folder_from, options
@@ -89,7 +88,7 @@ def _file_names(folder: Path) -> list[str]:
 
 def _load_path(path: Path) -> Target:
     target, told = _readably(read_target, path)
-    return target, _hints(None, path.name, card_beside(path)) if told is None else told
+    return target, hints_of(None, path.name, card_beside(path)) if told is None else told
 
 
 def _readably(look: Callable[[Path], Looked], path: Path) -> Looked:
@@ -126,7 +125,7 @@ def _elsewhere(source: Source, text: str, origin: Origin) -> Iterator[Input]:
 
 
 def _load_file(origin: Origin, listing: Listing, file: RemoteFile) -> Target:
-    return header_at(origin, file), _hints(listing.repo_id, file.path.rpartition("/")[2], listing.card)
+    return header_at(origin, file), hints_of(listing.repo_id, file.path.rpartition("/")[2], listing.card)
 
 
 def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteFile]) -> Target:
@@ -135,7 +134,7 @@ def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteF
     configs = {} if config is None else {"": read_json(origin, config)}
     shards = [header_at(origin, here[name]) for name in choose_weights(sorted(here))]
     folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {})
-    return folder, _hints(listing.repo_id, None, listing.card)
+    return folder, hints_of(listing.repo_id, None, listing.card)
 
 
 def _load_pipeline(origin: Origin, listing: Listing, index: RemoteFile) -> Target:
@@ -147,9 +146,4 @@ def _load_pipeline(origin: Origin, listing: Listing, index: RemoteFile) -> Targe
             raise
         component = str(error.detail["file"]).split("/")[-2]
         folder = Folder(read_json(origin, index), pickles=(component,))
-    return folder, _hints(listing.repo_id, None, listing.card)
-
-
-def _hints(repo_id: str | None, filename: str | None, card_text: str | None) -> Hints:
-    card = parse_card(card_text)
-    return Hints(repo_id=repo_id, filename=filename, card=card.front, card_text=card.prose)
+    return folder, hints_of(listing.repo_id, None, listing.card)

@@ -28,7 +28,7 @@ _YES_NO = {"fits": "yes", "partly": "partly", "no": "no"}
 def list_models(
     kind: Annotated[str | None, typer.Option(help="checkpoint, lora or lcm_lora.")] = None,
     family: Annotated[str | None, typer.Option(help="Base-model family, such as sd-1 or sdxl.")] = None,
-    tag: Annotated[str | None, typer.Option(help="As a probe, a card or a sidecar gave it.")] = None,
+    tag: Annotated[str | None, typer.Option(help="As a probe or you gave it.")] = None,
     text: Annotated[
         str | None, typer.Option("--search", help="Words looked for in names, repositories, triggers, tags, titles.")
     ] = None,

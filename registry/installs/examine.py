@@ -163,9 +163,14 @@ def accept(report: Report) -> Report:
 
 
 def hints_for(listing: Listing, selection: Selection) -> Hints:
-    card = parse_card(listing.card)
-    filename = None if selection.is_folder else PurePosixPath(selection.files[0].path).name
-    return Hints(repo_id=listing.repo_id, filename=filename, card=card.front, card_text=card.prose)
+    return hints_of(
+        listing.repo_id, None if selection.is_folder else PurePosixPath(selection.files[0].path).name, listing.card
+    )
+
+
+def hints_of(repo_id: str | None, filename: str | None, card_text: str | None) -> Hints:
+    card = parse_card(card_text)
+    return Hints(repo_id=repo_id, filename=filename, card=card.front, card_text=card.prose)
 
 
 def read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:

@@ -106,7 +106,12 @@ def test_every_table_is_migrated(engine: Engine) -> None:
 def test_postgresql_compares_by_code_point_what_pages_and_prefixes_rest_on(engine: Engine) -> None:
     """SQLite does so by itself; a PostgreSQL server's own language would order names otherwise."""
     described = [(t.name, c.name) for t in SQLModel.metadata.sorted_tables for c in t.columns if c.type is CODE_POINTS]
-    assert described == [("model", "name_key"), ("digest", "value"), ("seen", "path")]
+    assert described == [
+        ("model", "name_key"),
+        ("placed", "path"),
+        ("digest", "value"),
+        ("seen", "path"),
+    ]
     if engine.dialect.name == "postgresql":
         for table, column in described:
             found = next(c for c in inspect(engine).get_columns(table) if c["name"] == column)
