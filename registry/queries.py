@@ -228,6 +228,8 @@ def _checked_digest(text: str) -> str:
 
 # -- cursors: where a page ended, and a mark of the list that it belongs to
 
+_MAX_CURSOR = 4096  # characters; the longest name makes a third of it
+
 
 def _cursor(query: Query, last: Sequence[Any]) -> str:
     value, model_id = last
@@ -239,15 +241,19 @@ def _after(query: Query, order: Column[Any]) -> list[Any]:
     """Value and id of the last row of the page before, from the cursor; raises InvalidRequest."""
     text = query.cursor or ""
     try:
+        if len(text) > _MAX_CURSOR:
+            raise ValueError("too long")
         mark, value, model_id = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         if order is MODEL.c.created_at:
             value = datetime.fromisoformat(value)
         wanted = {"size": int, "created_at": datetime}.get(order.name, str)
         if mark != _mark(query) or not isinstance(value, wanted) or not isinstance(model_id, str):
             raise ValueError("of another list")
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise ValueError("no number that a database holds")
         if isinstance(value, str) and not storable(value + model_id):
             raise ValueError("no text")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest(
             "cursor belongs to no page of this list; leave it out to begin at the first.", field="cursor"
         ) from error

@@ -34,7 +34,7 @@ class Inquiry:
 def inquire(text: str, settings: Settings, catalog: Catalog, *, confined: bool = False) -> Inquiry:
     """`confined`: see Options. Raises InvalidSource, the origin's and the selection's errors, and UnusableFile."""
     try:
-        source = parse_source(text, endpoint=settings.hub_endpoint)
+        source = parse_source(text, endpoint=settings.hub_endpoint, confined=confined)
         with open_origin(source, **connection(settings, confined=confined)) as origin:
             candidate = examine(origin)
             listing, selection = candidate.listing, candidate.selection
