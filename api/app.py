@@ -32,6 +32,7 @@ from api.routes import (
     residency,
     scans,
     settings,
+    starter,
     tasks,
 )
 from api.sdapi import routes as sdapi
@@ -84,6 +85,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         families,
         previews,
         installs,
+        starter,
         probes,
         scans,
         tasks,

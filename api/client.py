@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,7 @@ from httpx_sse import EventSource, ServerSentEvent
 
 from api import records
 from api.reading import read
-from api.records import Event, Fit, Generation, GenerationJob, Install, Model, ModelDetail, Residency, Scan
+from api.records import Event, Fit, Generation, GenerationJob, Install, Model, ModelDetail, Residency, Scan, Task
 from registry.errors import Cancelled, ModelshelfError, ServiceUnreachable, recreate
 from registry.installs.options import AS_USUAL, Options
 from registry.plans import AdapterRequest, GenerationRequest
@@ -40,7 +40,7 @@ TIMEOUT = httpx.Timeout(
     60.0, connect=5.0
 )  # seconds; an event stream is never silent as long: the service pings every 15
 PATIENCE = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each attempt to take up an event stream that broke
-GENERATION_ENDS = ("succeeded", "failed", "cancelled")
+JOB_ENDS = ("succeeded", "failed", "cancelled")  # of generations and tasks
 
 
 class Client:
@@ -140,7 +140,7 @@ class Client:
 
     def submit_starter(self) -> list[Install]:
         """Queue the small models that ship with modelshelf."""
-        return [read(Install, each) for each in self._json("POST", "/v1/installs/starter")["installs"]]
+        return [read(Install, each) for each in self._json("POST", "/v1/starter")["installs"]]
 
     def finish_install(self, install_id: str, on_progress: Callable[[Install], None] = lambda _: None) -> Model:
         """Follow one that was submitted, as `install` does."""
@@ -195,6 +195,38 @@ class Client:
     def cancel_scan(self, scan_id: str) -> Scan:
         return self._ask(Scan, "DELETE", _path("scans", scan_id))
 
+    # -- upkeep
+    def run_task(
+        self, kind: str, models: Sequence[str] = (), on_progress: Callable[[Task], None] = lambda _: None
+    ) -> Task:
+        """Upkeep over `models`, or over all, to its end: verify, check-updates, update or load. Raises what it failed with; when the
+        wait is interrupted (Ctrl-C), it is cancelled."""
+        task = self.submit_task(kind, models)
+        try:
+            for now in self.task_events(task.id):
+                on_progress(now)
+                task = now
+        except BaseException:
+            with suppress(ModelshelfError):
+                self.cancel_task(task.id)
+            raise
+        if task.error:
+            raise task.error.error
+        return task
+
+    def submit_task(self, kind: str, models: Sequence[str] = ()) -> Task:
+        return self._ask(Task, "POST", "/v1/tasks", json={"kind": kind, "models": list(models)})
+
+    def task_events(self, task_id: str) -> Iterator[Task]:
+        for event in self._events(_path("tasks", task_id, "events"), JOB_ENDS):
+            yield read(Task, event.json())
+
+    def get_task(self, task_id: str) -> Task:
+        return self._ask(Task, "GET", _path("tasks", task_id))
+
+    def cancel_task(self, task_id: str) -> Task:
+        return self._ask(Task, "DELETE", _path("tasks", task_id))
+
     # -- generations
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None] | None = None) -> Generation:
         """To its end. Raises what it failed with; when the wait is interrupted (Ctrl-C), it is cancelled within a step.
@@ -229,7 +261,7 @@ class Client:
     def generation_events(self, generation_id: str, after: int = 0) -> Iterator[Event]:
         """What happens to it, to its end. A connection that breaks is taken up where it was; `after`: the last number that is known."""
         path = _path("generations", generation_id, "events")
-        for event in self._events(path, GENERATION_ENDS, last_id=str(after) if after else ""):
+        for event in self._events(path, JOB_ENDS, last_id=str(after) if after else ""):
             yield Event(int(event.id), event.event, event.json())
 
     def cancel_generation(self, generation_id: str) -> GenerationJob:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from threading import Lock
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.responses import Response
@@ -20,6 +20,9 @@ from pydantic import BaseModel
 from api.deps import ManagerDep
 from registry.catalog import Catalog
 
+UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "As the client has it: If-None-Match names its ETag."}
+}
 HELD_BYTES = 32 * 2**20  # of bodies: some hundred pages of a hundred models
 
 

@@ -71,11 +71,12 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """`by` is empty for one computed from the bytes, else who claims it."""
+    """`by` is empty for one computed from the bytes, else who claims it. `contradicted`: the bytes were found to have another one."""
 
     algorithm: str
     value: str
     by: str
+    contradicted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,33 @@ class Scan:
     @property
     def ended(self) -> bool:
         return self.state in ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What upkeep has found of one model."""
+
+    model_id: str
+    name: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Upkeep over many models. `kind`: verify, check-updates, update or load; `state`: queued, running; succeeded, failed or cancelled,
+    which are its ends. `done` of `total` models; `counts`: outcome -> models; `findings`: what is not as it should be, or has changed."""
+
+    id: str
+    kind: str
+    state: str
+    done: int
+    total: int
+    counts: dict[str, int]
+    findings: list[Finding]
+    error: Problem | None
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,8 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 TAGS: Mapping[str, re.Pattern[str]] = {
     tag: re.compile(pattern, re.IGNORECASE)
     for tag, pattern in {
-        "pony": r"\bpony",
-        "illustrious": r"illustrious|\bilxl\b",
+        "pony": r"(?<![a-z])pony",
+        "illustrious": r"illustrious|(?<![a-z])ilxl(?![a-z])",
         "noobai": r"noob[-_ ]?ai",
     }.items()
 }
@@ -69,12 +69,19 @@ class Claim:
 
 def family_of(text: str) -> str | None:
     """The family that a name means, or None."""
+    text = _words(text)
     return next((family for family, pattern in _FAMILIES if pattern.search(text)), None)
 
 
 def tellings(text: str) -> Iterator[re.Match[str]]:
     """The places in a text where some family can be read; family_of() says the same of their words as of the whole."""
+    text = _words(text)
     return (hit for _, pattern in _FAMILIES for hit in pattern.finditer(text))
+
+
+def _words(text: str) -> str:
+    """With spaces for underscores, which regular expressions count as letters: of equal length."""
+    return text.replace("_", " ")
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from probes.adapters import BOFT, GLORA, IA3, LOHA, LOKR, OFT, Adapter
+from probes.adapter_names import BOFT, GLORA, IA3, LOHA, LOKR, OFT
+from probes.adapters import Adapter
 from probes.claims import SIDECAR_KEYS, TAGS, texts
 from probes.containers.folder import Folder
 from probes.containers.torch_zip import ADVICE
@@ -19,7 +20,7 @@ from probes.header import Header
 from probes.likeness import likenesses
 from probes.predictions import prediction_type
 from probes.report import Evidence, Hints, Kind, Outcome, Report, Trait
-from probes.signature import Match, Signature
+from probes.signature import Match, Signature, match_all
 from probes.subject import Subject
 from probes.traits import DECIDED, MARGIN, Weighed, weigh
 from probes.wording import sentence
@@ -79,7 +80,7 @@ def _probe_header(header: Header, hints: Hints, scheduler: Mapping[str, Any] | N
     if not header.tensors:
         return Report(Outcome.UNKNOWN, _EMPTY, format=header.format)
     subject = Subject(header, hints)
-    attempts = [signature.match(subject) for signature in SIGNATURES]
+    attempts = list(match_all(SIGNATURES, subject))
     report = _judge(subject, attempts, scheduler)
     return replace(report, format=header.format)
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from probes.adapter_rules import Fits
 from probes.families import SIGNATURES
 from probes.report import Evidence, Kind
-from probes.rules import Fits, Rule
+from probes.rules import Rule
 from probes.signature import Signature
 from probes.subject import Subject
 

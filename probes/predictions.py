@@ -14,7 +14,12 @@ _SPELLINGS = {
     "epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction",
     "sample": "sample", "flow": "flow", "flow_prediction": "flow", "rectified-flow": "flow", "rectified_flow": "flow",
 }  # fmt: skip
-_ARCHITECTURES = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}
+_SAID_OF = {
+    "modelspec.architecture": {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"},
+    # kohya's, whose trainer knew; of SDXL it names the base alone
+    "ss_base_model_version": {"sd_v1": "epsilon", "sd_v1_v": "v_prediction", "sd_v2": "epsilon", "sd_v2_v": "v_prediction"},
+}  # fmt: skip
+"""Metadata key -> what a base model's name says."""
 
 
 def prediction_type(subject: Subject, scheduler: Mapping[str, Any] | None) -> tuple[str, Evidence] | None:
@@ -28,9 +33,8 @@ def prediction_type(subject: Subject, scheduler: Mapping[str, Any] | None) -> tu
     said = subject.metadata.get("modelspec.prediction_type", "")
     if said in _SPELLINGS:
         return _SPELLINGS[said], Evidence("prediction_type", True, "modelspec.prediction_type", _SPELLINGS[said], said)
-    said = subject.metadata.get("modelspec.architecture", "").partition("/")[0]
-    if said in _ARCHITECTURES:
-        return _ARCHITECTURES[said], Evidence(
-            "prediction_type", True, "modelspec.architecture", _ARCHITECTURES[said], said
-        )
+    for key, meanings in _SAID_OF.items():
+        said = subject.metadata.get(key, "").partition("/")[0]
+        if said in meanings:
+            return meanings[said], Evidence("prediction_type", True, key, meanings[said], said)
     return None

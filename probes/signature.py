@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from probes.report import Evidence, Kind
@@ -40,7 +41,7 @@ class Match(NamedTuple):
         return bool(self.evidence) and self.evidence[-1].ok
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Signature:
     """One layout of one family or kind: it is present when every rule holds under one of the roots.
 
@@ -84,3 +85,23 @@ class Signature:
 
     def variant_in(self, match: Match, subject: Subject) -> str | None:
         return self.variants.of(subject.under(match.root)) if self.variants else self.variant
+
+
+def match_all(signatures: tuple[Signature, ...], subject: Subject) -> Iterator[Match]:
+    """Every signature that holds for one rule at least. Most fail at their first, which those of one kind share."""
+    for (roots, number, rule), alike in _by_first_rule(signatures).items():
+        for view in subject.views(roots):
+            seen = view.evidence.get(number)
+            if seen is None:
+                seen = view.evidence[number] = rule.check(view)
+            if seen.ok:
+                yield from (signature.match(subject) for signature in alike)
+                break
+
+
+@lru_cache(maxsize=8)
+def _by_first_rule(signatures: tuple[Signature, ...]) -> Mapping[tuple[tuple[str, ...], int, Rule], list[Signature]]:
+    groups: dict[tuple[tuple[str, ...], int, Rule], list[Signature]] = {}
+    for signature in signatures:
+        groups.setdefault((signature.roots, *signature.numbered[0]), []).append(signature)
+    return groups

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from probes.adapters import DENOISER, LORA, Adapter, Module
+from probes.adapter_names import DENOISER, LORA
+from probes.adapters import Adapter, Module
 from probes.claims import texts
 from probes.report import Evidence, Hints, Trait
 from probes.subject import Subject

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, String, cast, delete, func, insert, or_, select, update
 
+from registry.accelerations import ACCELERATION
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
 from registry.placed import disown, own
@@ -187,10 +188,15 @@ class Catalog:
 
     def add_many(self, entries: Iterable[Entry]) -> None:
         """All or none."""
-        entries = list(entries)
         with self.writing() as connection:
-            write(connection, [rows_of(*entry) for entry in entries])
-            own(connection, (entry.model.id for entry in entries if entry.model.managed))
+            self.add_in(connection, entries)
+
+    @staticmethod
+    def add_in(connection: Connection, entries: Iterable[Entry]) -> None:
+        """`add_many` within somebody's transaction."""
+        entries = list(entries)
+        write(connection, [rows_of(*entry) for entry in entries])
+        own(connection, (entry.model.id for entry in entries if entry.model.managed))
 
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
         """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""
@@ -209,12 +215,17 @@ class Catalog:
     def add_digests(self, model: Model, digests: Iterable[Digest]) -> None:
         """Claims, or what the bytes gave; a newer one takes an older one's place. Computed ones set `hashed_at`."""
         with self.writing() as connection:
-            for digest in digests:
-                old = (DIGEST.c.model_id == model.id, DIGEST.c.algorithm == digest.algorithm, DIGEST.c.by == digest.by)
-                connection.execute(delete(DIGEST).where(*old))
-                connection.execute(insert(DIGEST).values(model_id=model.id, **digest._asdict()))
-                if not digest.by:
-                    connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
+            self.add_digests_in(connection, model, digests)
+
+    @staticmethod
+    def add_digests_in(connection: Connection, model: Model, digests: Iterable[Digest]) -> None:
+        """`add_digests` within somebody's transaction."""
+        for digest in digests:
+            old = (DIGEST.c.model_id == model.id, DIGEST.c.algorithm == digest.algorithm, DIGEST.c.by == digest.by)
+            connection.execute(delete(DIGEST).where(*old))
+            connection.execute(insert(DIGEST).values(model_id=model.id, **digest._asdict()))
+            if not digest.by:
+                connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
 
     def override(self, reference: str, settings: Mapping[str, Any], *, name: str | None = None) -> Model:
         """Change the user's own settings for a model, and its name; a value of None takes a setting back.
@@ -312,6 +323,11 @@ class Catalog:
         table = table_of(ReportRow)
         told = update(table).where(table.c.model_id == model.id)
         connection.execute(told.values(data=dict(report), probed_at=now()))
+        statement = table_of(StatementRow)
+        mine = (statement.c.model_id == model.id, statement.c.name == ACCELERATION)
+        connection.execute(delete(statement).where(*mine))
+        probed = [row for row in rows_of(model, report, ())[StatementRow] if row["name"] == ACCELERATION]
+        write(connection, [{StatementRow: probed}])
 
     def revise_in(
         self, connection: Connection, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]

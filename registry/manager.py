@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from probes import Kind
 from registry.backends import Backend, BackendOptions, Keeper, Residents
 from registry.backends.loading import load_backend
+from registry.background import going_on
 from registry.catalog import Catalog
 from registry.chores import works
 from registry.compatibility import Fit
@@ -42,6 +44,7 @@ from registry.tokens import Tokens
 from registry.updates import Update, look_for_updates
 from registry.upkeep import Upkeep
 
+CLEAN_SECONDS = 6 * 3600.0  # between two looks for what is old enough to be forgotten
 WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
 
 
@@ -68,6 +71,7 @@ def _gib(value: float | None) -> int | None:
 class Manager:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        settings.root.mkdir(parents=True, exist_ok=True)
         self._engine = make_engine(settings.database)
         migrate(self._engine)
         self.catalog = Catalog(self._engine, settings.root)
@@ -202,10 +206,11 @@ class Manager:
             self._submit(install_id)
 
     def watch_installs(self) -> None:
-        """Keep doing so in the background, for the installs that other processes queue or leave; and clean up, once."""
-        self._worker.clean()
+        """Keep doing so in the background, for the installs that other processes queue or leave; and clean up, now and then."""
+        with going_on("cleaning up"):
+            self._worker.clean()
         self.scans.start()
-        self._threads.submit(self.fits.catch_up)  # what a killed service had not come to
+        self._threads.submit(going_on("comparing models")(self.fits.catch_up))  # what a killed service had not come to
         self.resume_installs()
         self._watch.start()
 
@@ -223,8 +228,13 @@ class Manager:
                 )  # the row tells its outcome
 
     def _keep_watch(self) -> None:
+        cleaned = time.monotonic()
         while not self._closing.wait(WATCH_SECONDS):
-            self.resume_installs()
+            with going_on("looking after installs"):
+                if time.monotonic() - cleaned >= CLEAN_SECONDS:
+                    self._worker.clean()
+                    cleaned = time.monotonic()
+                self.resume_installs()
 
     # -- asking
     def inquire(self, source: str) -> Inquiry:

@@ -128,6 +128,11 @@ class Model:
     def claims(self) -> tuple[Digest, ...]:
         return tuple(d for d in self.digests if d.by)
 
+    def contradicts(self, claim: Digest) -> bool:
+        """Whether the bytes were found to have another digest than somebody claims, as far as the claim tells it."""
+        actual = self.digest(claim.algorithm)
+        return bool(claim.by) and actual is not None and not actual.startswith(claim.value)
+
     @property
     def source(self) -> str:
         return self.sources[0].url if self.sources else self.path

@@ -7,11 +7,12 @@ setting here, which beats all, is applied later, in recipes.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from registry.cards import MAX_WEIGHT, Card, recommendations
-from registry.models import RECIPE, Statement, Trigger
+from registry.models import RECIPE, Digest, Statement, Trigger
 from registry.sidecars import Said
 
 # modelspec key -> name of the fact
@@ -45,6 +46,21 @@ def triggers(metadata: Mapping[str, str], card: Card, sidecars: Sequence[Said] =
     places = (("file header", metadata.get("modelspec.trigger_phrase")), ("model card", card.trigger))
     by, phrase = next((place for place in places if place[1]), ("", ""))
     return [Trigger(word.strip(), by) for word in (phrase or "").split(",") if word.strip()]
+
+
+# The SHA-256 of the tensor bytes, as trainers write it into the header; sshs_legacy_hash is of a file with another header.
+_CLAIMED = ("sshs_model_hash", "modelspec.hash_sha256")
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
+
+
+def claims(metadata: Mapping[str, str], sidecars: Sequence[Said] = ()) -> Iterator[Digest]:
+    """Digests that a safetensors header and sidecars state: not proof, and often wrong (some trainers wrote that of the empty string)."""
+    for key in _CLAIMED:
+        value = metadata.get(key, "").lower().removeprefix("0x")
+        if _DIGEST.fullmatch(value):
+            yield Digest("autov3", value, f"file header, {key}")
+    for sidecar in sidecars:
+        yield from sidecar.claims
 
 
 def _distinct(said: Iterable[Statement]) -> Iterator[Statement]:

@@ -55,7 +55,7 @@ def rows_of(model: Model, report: Mapping[str, Any], files: Sequence[ModelFile])
     for said in model.statements:
         statements.append(of | said._asdict() | {"rank": rank[said.name]})
         rank[said.name] += 1
-    return {
+    rows: Rows = {
         ModelRow: [{name: getattr(model, name) for name in _COLUMNS} | {"name_key": folded(model.name)}],
         FileRow: [of | asdict(file) for file in files],
         DigestRow: [of | digest._asdict() for digest in dict.fromkeys(model.digests)],
@@ -66,6 +66,15 @@ def rows_of(model: Model, report: Mapping[str, Any], files: Sequence[ModelFile])
         ReportRow: [of | {"data": dict(report), "probed_at": now()}],
         TextRow: [of | {"text": search_text(model)}],
     }
+    return {
+        kind: [{name: _storable(value) for name, value in row.items()} for row in values]
+        for kind, values in rows.items()
+    }
+
+
+def _storable(value: Any) -> Any:
+    """Text as every database takes it: strangers' JSON may hold NUL and halves of surrogate pairs."""
+    return value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
 
 
 def write(connection: Connection, many: Iterable[Rows]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AliasChoices, Field, IPvAnyNetwork, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-_SECRET = ("hub_token", "token")
+_VISIBLE = re.compile(r"[!-~]+")
 
 
 class Shown(NamedTuple):
@@ -27,7 +27,12 @@ class Settings(BaseSettings):
     """Each field is `MODELSHELF_<FIELD>` in the environment; the Hub's own variables keep the names its users know."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MODELSHELF_", env_file=None, env_ignore_empty=True, extra="ignore", populate_by_name=True
+        env_prefix="MODELSHELF_",
+        env_file=None,
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     root: Path = Field(
@@ -110,6 +115,11 @@ class Settings(BaseSettings):
     download_timeout: float = Field(
         default=30.0, gt=0, description="Seconds without a byte after which a connection counts as lost."
     )
+    download_patience: float = Field(
+        default=600.0,
+        ge=0,
+        description="Seconds that a download which has begun waits for a lost connection to come back, before it counts as failed.",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("civitai.com",),
         description="Hosts, beside the Hub, whose https addresses may be installed from; commas between them, `*.example.com` for all "
@@ -169,6 +179,15 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("token", "hub_token", "civitai_token")
+    @classmethod
+    def _header(cls, value: str | None) -> str | None:
+        """What may stand in a header; errors of the HTTP library would quote all of it."""
+        value = value.strip() if value else None
+        if value and not _VISIBLE.fullmatch(value):
+            raise ValueError("a token holds no blanks, line ends or letters beyond ASCII")
+        return value or None
+
     @classmethod
     def variable(cls, name: str) -> str:
         """The environment variable of a setting."""
@@ -178,13 +197,13 @@ class Settings(BaseSettings):
     def shown(self) -> Iterator[Shown]:
         """Every setting as others may see it: of a secret whether there is one, of a database its kind, of an address no password."""
         for name, value in self.model_dump(mode="json").items():
-            if name in _SECRET:
+            field = type(self).model_fields[name]
+            if not field.repr:
                 value = "set" if value else None
             elif name == "database_url" and value:
                 value = f"{value.partition('://')[0]}://..."  # a password may stand in several places of it
             elif name == "hub_endpoint":
                 value = re.sub(r"(?<=//)[^/]*@", "", value)
-            field = type(self).model_fields[name]
             yield Shown(name, self.variable(name), value, name not in self.model_fields_set, field.description or "")
 
     @property

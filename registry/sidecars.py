@@ -6,11 +6,12 @@ Everything is somebody's word: a value of another type, an empty one, or a numbe
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import unescape
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from probes.containers.folder import ADAPTER_INDEX
@@ -21,6 +22,7 @@ LIMIT = 4 << 20  # bytes; the longest Civitai answers are some hundred kB
 PREVIEWS = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")
 
 Record = Mapping[str, Any]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Said:
 
 
 def of_automatic1111(record: Record, by: str) -> Said:
-    """`<stem>.json` of A1111 and Forge: "preferred weight" (0: unset), "activation text", "description", "notes", "sd version"."""
+    """`<stem>.json` of A1111 and Forge: "preferred weight" (0: unset), "activation text", "description", "sd version"."""
     weight = _weight("weight", record.get("preferred weight"), by, "preferred weight")
     texts = (_text("description", record.get("description"), by), _text("base_model", record.get("sd version"), by))
     known = tuple(s for s in (weight, *texts) if s is not None and s.value != "Unknown")
@@ -117,19 +119,23 @@ KINDS: tuple[tuple[str, str, Callable[[Record, str], Said]], ...] = (
 )
 
 
-def names(file: str) -> Iterator[str]:
-    """Of the records that may lie beside a model file."""
-    stem = PurePosixPath(file).with_suffix("")
-    return (f"{stem}{ending}" for ending, _, _ in KINDS)
-
-
-def read(file: str, open_record: Callable[[str], bytes | None]) -> list[Said]:
-    """What the records beside `file` say, best first. `open_record` gives a record's bytes, None where there is none."""
+def read(stem: str, open_record: Callable[[str], bytes | None]) -> list[Said]:
+    """What the records beside a model say, best first. `stem`: its path without the file's ending; a folder's whole. `open_record` gives a
+    record's bytes, None where there is none."""
     found = []
-    for name, (_, by, understand) in zip(names(file), KINDS, strict=True):
-        if body := open_record(name):
-            found.append(understand(_object(body), by))
+    for ending, by, understand in KINDS:
+        if body := open_record(f"{stem}{ending}"):
+            found.append(_understood(understand, body, by))
     return found
+
+
+def _understood(understand: Callable[[Record, str], Said], body: bytes, by: str) -> Said:
+    """Nothing, where a stranger's record is such that its reader fails: no install and no scan ends for it."""
+    try:
+        return understand(_object(body), by)
+    except Exception:
+        _log.exception("a %s cannot be understood", by)
+        return Said()
 
 
 def read_beside(path: Path, may_read: Callable[[Path], bool] = lambda _: True) -> list[Said]:
@@ -143,10 +149,11 @@ def read_beside(path: Path, may_read: Callable[[Path], bool] = lambda _: True) -
         except OSError:
             return None
 
-    found = read(str(path), open_record)
+    stem = path if path.is_dir() else path.with_suffix("")
+    found = read(str(stem), open_record)
     if config := open_record(str(path / ADAPTER_INDEX)):
-        found.append(of_peft(_object(config), ADAPTER_INDEX))
-    preview = next((p for ending in PREVIEWS if (p := path.with_suffix(ending)).is_file() and may_read(p)), None)
+        found.append(_understood(of_peft, config, ADAPTER_INDEX))
+    preview = next((p for ending in PREVIEWS if (p := Path(f"{stem}{ending}")).is_file() and may_read(p)), None)
     if preview is not None:
         found.append(Said((Statement("preview", str(preview), BESIDE),)))
     return found
@@ -171,7 +178,7 @@ def _object(value: object) -> Mapping[str, Any]:
 def _number(value: object) -> float | None:
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if number is not None and 0 < number <= MAX_WEIGHT else None
 

@@ -30,7 +30,9 @@ _WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(?:/|$)|[A-Za-z]:[\\/]|\.{0,2}\\")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _REPOSITORY = re.compile(r"([^/@:]+/[^/@:]+)(?:@([^:]+))?(?::(.+))?")  # OWNER/REPO[@REV][:FILE or FOLDER]
 # Names of query parameters that open an account, whoever shows them; and of those that sign one address for some minutes.
-_SECRET = re.compile(r"(?:api|access|auth)?[_-]?(?:token|key|secret|password)", re.IGNORECASE)
+_SECRET = re.compile(
+    r"token|secret|passw|auth(?!ors?(?![a-z]))|credential|(?:api|access|private)[_-]?key|^key$", re.IGNORECASE
+)
 _SIGNATURE = re.compile(
     r"x-(?:amz|goog)-.+|signature|sig|expires|policy|key-pair-id|awsaccesskeyid|s[vertikdp]|sks?", re.IGNORECASE
 )
@@ -180,13 +182,17 @@ def _parse_url(text: str, endpoint: str) -> Source:
         )
     if not host or not PurePosixPath(unquote(address.path)).name:
         raise InvalidSource(f"{text!r} names no file. {ACCEPTED}")
-    if secret := next((name for name in parse_qs(address.query) if _SECRET.fullmatch(name)), None):
+    if secret := next((name for name in parse_qs(address.query) if _is_secret(name)), None):
         raise InvalidSource(
             f"An address must not hold a secret ({secret}=...); it is recorded with the model. Download "
             "the file yourself, and install it from its path."
         )
     address = address._replace(scheme=address.scheme.lower(), fragment="")
     return UrlSource(urlunsplit(_civitai(address) if host.removeprefix("www.") == CIVITAI else address))
+
+
+def _is_secret(parameter: str) -> bool:
+    return _SECRET.search(parameter) is not None and _SIGNATURE.fullmatch(parameter) is None
 
 
 def _revision(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from registry.catalog import Catalog
 from registry.errors import ModelshelfError
 from registry.installs.examine import connection
 from registry.installs.origins import Listing, open_origin
-from registry.models import Model, ModelFile, Provenance
+from registry.models import Model, Provenance
 from registry.settings import Settings
 from registry.sources import HubSource, parse_source
 
@@ -42,7 +42,7 @@ def look_for_updates(models: Iterable[Model], catalog: Catalog, settings: Settin
             key = (source.repo_id, source.ref)
             if key not in listings:
                 listings[key] = _listing(source, settings)
-            yield _compare(model, catalog.files(model), source, listings[key], settings)
+            yield _compare(model, catalog, source, listings[key], settings)
 
 
 def _listing(source: Provenance, settings: Settings) -> Listing | ModelshelfError:
@@ -53,8 +53,16 @@ def _listing(source: Provenance, settings: Settings) -> Listing | ModelshelfErro
         return error
 
 
+def _on_shelf(
+    catalog: Catalog, repo_id: str, listing: Listing, path: str, announced: Mapping[str, str | None]
+) -> Model | None:
+    """The model that is what the Hub has now, if somebody has fetched it already: by its very source, or its digest."""
+    sha256 = announced.get(path)
+    return catalog.find(source=str(HubSource(repo_id, listing.revision, path)), **{"sha256": sha256} if sha256 else {})
+
+
 def _compare(
-    model: Model, files: Iterable[ModelFile], source: Provenance, listing: Listing | ModelshelfError, settings: Settings
+    model: Model, catalog: Catalog, source: Provenance, listing: Listing | ModelshelfError, settings: Settings
 ) -> Update:
     pinned = parse_source(source.url, endpoint=settings.hub_endpoint)
     path = pinned.path if isinstance(pinned, HubSource) else ""
@@ -64,7 +72,11 @@ def _compare(
     if listing.revision == source.revision:
         return Update(model, Change.CURRENT, wanted, listing.revision)
     there = {file.path: file.sha256 for file in listing.files}
-    here = {"/".join(part for part in (path, file.path) if part): file.sha256 for file in files if file.sha256}
+    here = {
+        "/".join(part for part in (path, file.path) if part): file.sha256
+        for file in catalog.files(model)
+        if file.sha256
+    }
     if not here and model.sha256:
         here = {path: model.sha256}
     gone = [name for name in here if name not in there]
@@ -75,6 +87,8 @@ def _compare(
     if not announced:
         return Update(model, Change.UNKNOWN, wanted, listing.revision, "the Hub announces no SHA-256 of it")
     changed = [name for name, sha256 in announced.items() if sha256 != here[name]]
+    if changed and (newer := _on_shelf(catalog, source.repo_id or "", listing, path, announced)) is not None:
+        return Update(model, Change.CURRENT, wanted, listing.revision, f"the newer version is {newer.name}")
     if changed:
         return Update(
             model, Change.NEWER, wanted, listing.revision, f"{len(changed)} of {len(announced)} files are new"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from api.cli import main
 from registry.settings import Settings
-from tests.service import MODELSHELF, environment
+from tests.service import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +44,7 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
         "host_memory_gib": "4",
         "keep_alive_minutes": "5",
         "download_timeout": "3",
+        "download_patience": "7",
         "allowed_hosts": "a.example,*.b.example",
         "allowed_networks": "10.0.0.0/8,fd00::/8",
         "allowed_folders": "/models,/more",
@@ -78,16 +78,21 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 @pytest.mark.slow
-def test_the_first_five_minutes_go_as_they_are_written(tmp_path: Path) -> None:
+def test_the_first_five_minutes_go_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """But for setting up the environment, which this one is already, and for the service, which does not end."""
     (block,) = re.findall(r"### Five minutes.*?```console\n(.*?)```", README, re.DOTALL)
     commands = [line for line in block.splitlines() if "modelshelf" in line]
     assert commands.pop().endswith("modelshelf serve")
-    env = environment(tmp_path / "root", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment(tmp_path / "root", "http://127.0.0.1:9").items():
+        monkeypatch.setenv(name, value)
     for command in commands:
-        words = [str(MODELSHELF), *shlex.split(command)[1:]]
-        done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, (command, capsys.readouterr())
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["starter-base-3.png"]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from api import records
 from api.cli.shelf import OnProgress
 from api.reading import read
-from api.records import Event, Fit, Generation, Install, Problem, Scan
+from api.records import Event, Fit, Generation, Install, Problem, Scan, Task
 from registry.catalog import Catalog
 from registry.installs.options import AS_USUAL, Options
 from registry.models import Model
@@ -140,6 +141,25 @@ class LocalShelf:
     def hash_all(self) -> Iterator[str]:
         """The digests that are missing, computed now; the names of the models that have them then."""
         return (model.name for model in self._manager.scans.digester.hash_all())
+
+    # -- upkeep
+    def run_task(self, kind: str, models: Sequence[str], on_progress: Callable[[Task], None]) -> Task:
+        from registry.chores import works
+        from registry.tasks import Kind
+
+        manager, counts, findings, began = self._manager, Counter[str](), list[records.Finding](), now()
+        chosen = [manager.catalog.get(model) for model in models] or manager.catalog.list()
+
+        def stand(state: str) -> Task:
+            done = counts.total()
+            return Task("", kind, state, done, len(chosen), dict(counts), list(findings), None, began, now())
+
+        for found in works(manager)[Kind(kind)](chosen):
+            counts[found.outcome] += 1
+            if found.notable:
+                findings.append(read(records.Finding, found))
+            on_progress(stand("running"))
+        return stand("succeeded")
 
     # -- generations
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None]) -> Generation:

@@ -78,7 +78,11 @@ def _facts(model: ModelDetail, path: str) -> list[tuple[str, Any]]:
         *((name, _worded(getattr(model, name))) for name in _SHOWN),
         ("size", f"{size_text(model.size)} ({model.size:,} bytes)"),
         ("path", path),
-        *((f"{d.algorithm} claimed by {d.by}", d.value) for d in model.digests if d.by),
+        *(
+            (f"{d.algorithm} claimed by {d.by}", d.value + (" (not what the bytes have)" if d.contradicted else ""))
+            for d in model.digests
+            if d.by
+        ),
         *((f"also from {n}", source.url) for n, source in enumerate(model.sources[1:], 1)),
         *((f"your {name}", _worded(value)) for name, value in model.overrides.items()),
         *((f"{name} ({fact['by']})", fact["value"]) for name, fact in model.facts.items()),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Column
 
     from api.cli.shelf import OnProgress
-    from api.records import Event
+    from api.records import Event, Task
 
 PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
 NARROWEST = 20  # columns that text is still wrapped to: no word fits a terminal that is narrower
@@ -145,6 +145,17 @@ def steps_bar() -> Iterator[Callable[[Event], None]]:
                 bar.update(task, description="steps", completed=event.data["done"], total=event.data["total"])
 
         yield follow
+
+
+@contextmanager
+def counting_bar(doing: str) -> Iterator[Callable[[Task], None]]:
+    """A bar that follows upkeep, model by model."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with _progress(*columns) as bar:
+        shown = bar.add_task(doing, total=None)
+        yield lambda task: bar.update(shown, completed=task.done, total=task.total)
 
 
 def _progress(*columns: ProgressColumn) -> Progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from registry.errors import LocalOnly
 
 if TYPE_CHECKING:
-    from api.records import Event, Fit, Generation, Install, Model, ModelDetail, Scan
+    from api.records import Event, Fit, Generation, Install, Model, ModelDetail, Scan, Task
     from registry.installs.options import Options
     from registry.manager import Manager
     from registry.plans import GenerationRequest
@@ -49,6 +49,7 @@ class Shelf(Protocol):
     def scan_folders(self) -> list[str]: ...
     def scan(self, folder: str, *, afresh: bool = False) -> Scan: ...
     def hash_all(self) -> Iterator[str]: ...
+    def run_task(self, kind: str, models: Sequence[str], on_progress: Callable[[Task], None]) -> Task: ...
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None]) -> Generation: ...
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli.common import FAILED, EveryReference, Json
-from api.cli.output import print_json, print_table, progress_bars, size_text
+from api.cli.output import counting_bar, print_json, print_table, size_text
 from api.cli.shelf import opened_manager, opened_shelf
+
+if TYPE_CHECKING:
+    from api.records import Task
 
 app = typer.Typer()
 
@@ -47,31 +49,29 @@ def scan(
 
 
 def _describe(counts: Mapping[str, int]) -> str:
-    said = [f"{count} {name}" for name, count in counts.items() if count]
-    return ", ".join(said) or "nothing there"
+    return _counted(counts) or "nothing there"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 @app.command()
-def verify(
-    model: EveryReference = None,
-    as_json: Json = False,
-) -> None:
+def verify(model: EveryReference = None, as_json: Json = False) -> None:
     """Read models' files again and compare their digests. Exit 1 when a file is damaged, missing or unreadable."""
-    from registry.upkeep import State
+    task = _upkeep("verify", model)
+    if as_json:
+        print_json(task)
+    else:
+        for found in task.findings:
+            print(f"{found.outcome:<10} {found.name}{': ' if found.reason else ''}{found.reason}")
+        print(_counted(task.counts) or "There is nothing to verify.")
+    raise typer.Exit(FAILED if task.findings else 0)
 
-    bad = False
-    with opened_manager() as manager:
-        models = map(manager.catalog.get, model) if model else manager.catalog.every()
-        for found in manager.upkeep.verify(models):
-            bad = bad or found.state not in (State.WHOLE, State.HASHED)
-            files = [name for name in found.files if name]
-            if as_json:
-                print(
-                    json.dumps({"id": found.model.id, "name": found.model.name, "state": found.state, "files": files})
-                )
-            else:
-                print(f"{found.state:<10} {found.model.name}{': ' + ', '.join(files) if files else ''}")
-    raise typer.Exit(FAILED if bad else 0)
+
+def _upkeep(kind: str, models: list[str] | None) -> Task:
+    with opened_shelf() as shelf, counting_bar(kind) as follow:
+        return shelf.run_task(kind, models or [], follow)
 
 
 @app.command()
@@ -118,24 +118,15 @@ def update(
     fetch: Annotated[bool, typer.Option("--fetch", help="Install what is newer; else it is only listed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the models whose files are newer on the Hub, by their SHA-256. The older version stays, with its commit behind its name."""
-    from registry.updates import Change
+    """List the models whose files are newer on the Hub, by their SHA-256. The older version stays, with its commit behind its name.
 
-    with opened_manager() as manager, progress_bars() as add:
-        models = list(map(manager.catalog.get, model) if model else manager.catalog.every())
-        found = [u for u in manager.updates(models) if model or u.change is not Change.CURRENT]
-        fetched = {
-            u.model.id: manager.fetch_update(u, add(u.model.name)) for u in found if fetch and u.change is Change.NEWER
-        }
-    rows = [(u.model.id, u.model.name, u.change, u.source, (u.revision or "")[:7], u.reason) for u in found]
+    Exit 1 when one that is newer could not be fetched.
+    """
+    task = _upkeep("update" if fetch else "check-updates", model)
     if as_json:
-        new = {old: made.id for old, made in fetched.items()}
-        head = ("id", "name", "change", "source", "revision", "reason")
-        print_json([dict(zip(head, row, strict=True)) | {"fetched": new.get(row[0])} for row in rows])
-        return
-    if rows:
-        print_table(("id", "name", "change", "source", "commit", ""), rows)
+        print_json(task)
+    elif task.findings:
+        print_table(("id", "name", "change", ""), [(f.model_id, f.name, f.outcome, f.reason) for f in task.findings])
     else:
         print("Everything from the Hub is as new as there.", file=sys.stderr)
-    for made in fetched.values():
-        print(f"{made.id}  {made.name}  {size_text(made.size)}")
+    raise typer.Exit(FAILED if task.counts.get("failed") else 0)

@@ -77,7 +77,7 @@ export const removePreview = (id) => json("DELETE", at("models", id, "preview"))
 // -- installs
 export const probe = (source, signal) => json("POST", "probe", { body: { source }, signal });
 export const install = (source) => json("POST", "installs", { body: { source } });
-export const installStarter = async () => (await json("POST", "installs/starter")).installs;
+export const installStarter = async () => (await json("POST", "starter")).installs;
 export const installs = async () => (await json("GET", "installs")).installs;
 export const orderInstall = (id, order) => json("POST", at("installs", id, order));
 export const installEvents = (id, signal) => events(at("installs", id, "events"), signal);

@@ -212,7 +212,8 @@ function origins(model) {
 const DIGESTS = { blake3: "BLAKE3", sha256: "SHA-256", autov3: "AutoV3" };
 
 function digests(model) {
-  const row = ({ algorithm, value, by }) => [DIGESTS[algorithm] ?? algorithm, [copyButton(value), by ? el("span", { class: "provenance" }, ` claimed by ${by}`) : null]];
+  const row = ({ algorithm, value, by, contradicted }) => [DIGESTS[algorithm] ?? algorithm, [copyButton(value),
+    by ? el("span", { class: "provenance" }, ` claimed by ${by}`, contradicted ? "; the bytes have another" : "") : null]];
   return panel("Digests", model.digests.length ? facts(model.digests.map(row)) : el("p", { class: "muted" }, "Not hashed yet."));
 }
 

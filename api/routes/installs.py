@@ -28,12 +28,6 @@ def start_install(manager: ManagerDep, body: InstallIn, response: Response) -> I
     return InstallOut.of(install)
 
 
-@router.post("/starter", status_code=202, dependencies=[MANAGE])
-def start_starter(manager: ManagerDep) -> InstallList:
-    """Install the small models that ship with modelshelf; needs no network."""
-    return InstallList(installs=[InstallOut.of(i) for i in manager.submit_starter()])
-
-
 @router.get("", dependencies=[READ])
 def list_installs(manager: ManagerDep) -> InstallList:
     """The newest hundred."""

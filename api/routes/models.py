@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
 from api.access import MANAGE, READ
-from api.conditional import ConditionalDep
+from api.conditional import UNCHANGED, ConditionalDep
 from api.deps import ManagerDep, ModelId
 from api.problems import raises
 from api.schemas.models import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
@@ -20,10 +20,7 @@ from registry.recipes import check_overrides
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    304: {"description": "As the client has it: If-None-Match names its ETag."},
-    **raises(errors.ModelNotFound),
-}
+ANSWERS = {**UNCHANGED, **raises(errors.ModelNotFound)}
 Sort = Literal["name", "-name", "created", "-created", "size", "-size"]
 Limit = Annotated[int, Query(ge=1, le=queries.MAX_LIMIT, description="How many at most.")]
 All = Annotated[bool, Query(description="Also those that do not fit.")]

@@ -64,6 +64,7 @@ class DigestOut(BaseModel):
     algorithm: str
     value: str
     by: str = Field(description="Empty: computed from the bytes. Else who claims it.")
+    contradicted: bool = Field(description="The bytes were found to have another one than is claimed.")
 
 
 class SourceOut(BaseModel):
@@ -114,7 +115,7 @@ class ModelDetail(ModelOut):
     def detailed(cls, model: Model, files: Sequence[ModelFile], report: dict[str, Any]) -> Self:
         return cls(
             **cls.facts_of(model),
-            digests=[DigestOut.model_validate(d, from_attributes=True) for d in model.digests],
+            digests=[DigestOut(**d._asdict(), contradicted=model.contradicts(d)) for d in model.digests],
             sources=[SourceOut.model_validate(s, from_attributes=True) for s in model.sources],
             files=[FileOut.model_validate(f, from_attributes=True) for f in files],
             report=report,

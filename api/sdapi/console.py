@@ -19,7 +19,7 @@ from registry.plans import GenerationRequest
 
 
 @dataclass
-class Task:
+class Run:
     """One request: batches, one after the other."""
 
     batches: int
@@ -36,75 +36,75 @@ class Console:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self._tasks: list[Task] = []
+        self._runs: list[Run] = []
 
-    async def run(self, base: GenerationRequest, batches: int, request: Request) -> list[Job]:
+    async def generate(self, base: GenerationRequest, batches: int, request: Request) -> list[Job]:
         """The jobs that succeeded, batch by batch; those that were skipped or interrupted are missing. Raises what a job failed with."""
-        task = Task(batches)
-        self._tasks.append(task)
+        run = Run(batches)
+        self._runs.append(run)
         made: list[Job] = []
         try:
-            for task.number in range(batches):
-                job = task.job = await run_in_threadpool(self._manager.generator.submit, base, previews=throttled())
-                if task.interrupted:  # while the batch was being planned
-                    self._stop(task)
+            for run.number in range(batches):
+                job = run.job = await run_in_threadpool(self._manager.generator.submit, base, previews=throttled())
+                if run.interrupted:  # while the batch was being planned
+                    self._stop(run)
                 await until_ended(self._manager, job, request)
                 if job.error is None:
                     made.append(job)
-                elif not (isinstance(job.error, Cancelled) and (task.skipped or task.interrupted)):
+                elif not (isinstance(job.error, Cancelled) and (run.skipped or run.interrupted)):
                     raise job.error
-                if task.interrupted:
+                if run.interrupted:
                     break
-                task.skipped = False
+                run.skipped = False
                 base = replace(base, seed=(job.plan.seed.value + base.n) % 2**32)
         finally:
-            self._tasks.remove(task)
+            self._runs.remove(run)
         return made
 
     def skip(self) -> None:
         """The batch that runs is given up, the request goes on with its next."""
-        if (task := self._current()) is not None:
-            task.skipped = True
-            self._stop(task)
+        if (run := self._current()) is not None:
+            run.skipped = True
+            self._stop(run)
 
     def interrupt(self) -> None:
         """The request that runs ends, with what it has made until now."""
-        if (task := self._current()) is not None:
-            task.interrupted = True
-            self._stop(task)
+        if (run := self._current()) is not None:
+            run.interrupted = True
+            self._stop(run)
 
     def progress(self, *, with_image: bool) -> Progress:
-        task = self._current()
-        if task is None or task.job is None:
+        run = self._current()
+        if run is None or run.job is None:
             return Progress()
-        done, total = task.job.done, task.job.total
-        progress = (task.number + (done / total if total else 0)) / task.batches
-        spent = time.monotonic() - task.started
+        done, total = run.job.done, run.job.total
+        progress = (run.number + (done / total if total else 0)) / run.batches
+        spent = time.monotonic() - run.started
         return Progress(
             progress=progress,
             eta_relative=spent / progress - spent if progress else 0,
             state=State(
-                skipped=task.skipped,
-                interrupted=task.interrupted,
-                stopping_generation=task.interrupted,
-                job=task.job.id,
-                job_count=task.batches,
-                job_timestamp=task.timestamp,
-                job_no=task.number,
+                skipped=run.skipped,
+                interrupted=run.interrupted,
+                stopping_generation=run.interrupted,
+                job=run.job.id,
+                job_count=run.batches,
+                job_timestamp=run.timestamp,
+                job_no=run.number,
                 sampling_step=done,
-                sampling_steps=total or task.job.plan.steps.value,
+                sampling_steps=total or run.job.plan.steps.value,
             ),
-            current_image=_preview(task.job) if with_image else None,
+            current_image=_preview(run.job) if with_image else None,
         )
 
-    def _current(self) -> Task | None:
+    def _current(self) -> Run | None:
         """The one whose batch runs, else the one that has waited longest."""
-        running = (task for task in self._tasks if task.job and task.job.state == JobState.RUNNING)
-        return next(running, self._tasks[0] if self._tasks else None)
+        running = (run for run in self._runs if run.job and run.job.state == JobState.RUNNING)
+        return next(running, self._runs[0] if self._runs else None)
 
-    def _stop(self, task: Task) -> None:
-        if task.job is not None:
-            give_up(self._manager, task.job)
+    def _stop(self, run: Run) -> None:
+        if run.job is not None:
+            give_up(self._manager, run.job)
 
 
 def _preview(job: Job) -> str | None:

@@ -11,11 +11,13 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import RootModel
 from starlette.concurrency import run_in_threadpool
 
 from api.access import GENERATE, MANAGE, READ
 from api.checkpoints import SUFFIXES, Checkpoints, CheckpointsDep
+from api.conditional import UNCHANGED, ConditionalDep
 from api.deps import ManagerDep
 from api.problems import FAILURES, REFUSALS, raises
 from api.sdapi.console import Console
@@ -82,34 +84,41 @@ async def image_to_image(
     return await _generate(console, checkpoints, body, request, start)
 
 
-@router.get("/sd-models", dependencies=[READ])
-def list_checkpoints(manager: ManagerDep) -> list[Checkpoint]:
+@router.get("/sd-models", dependencies=[READ], response_model=list[Checkpoint], responses=UNCHANGED)
+def list_checkpoints(manager: ManagerDep, conditional: ConditionalDep) -> Response:
     """The checkpoints, ten thousand at most."""
-    found = _listed(manager.catalog, queries.Query(kind=Kind.CHECKPOINT, missing=False))
-    return [
-        Checkpoint(
-            title=title_of(model),
-            model_name=model.name,
-            hash=_short(model),
-            sha256=model.sha256,
-            filename=str(manager.catalog.path(model)),
+    return conditional.answer(
+        lambda: RootModel[list[Checkpoint]](
+            [
+                Checkpoint(
+                    title=title_of(model),
+                    model_name=model.name,
+                    hash=_short(model),
+                    sha256=model.sha256,
+                    filename=str(manager.catalog.path(model)),
+                )
+                for model in _listed(manager.catalog, queries.Query(kind=Kind.CHECKPOINT, missing=False))
+            ]
         )
-        for model in found
-    ]
+    )
 
 
-@router.get("/loras", dependencies=[READ])
-def list_loras(manager: ManagerDep) -> list[Lora]:
+@router.get("/loras", dependencies=[READ], response_model=list[Lora], responses=UNCHANGED)
+def list_loras(manager: ManagerDep, conditional: ConditionalDep) -> Response:
     """The LoRAs and LCM-LoRAs, ten thousand at most."""
-    return [
-        Lora(
-            name=model.name,
-            alias=str(model.facts.get("output_name", {}).get("value") or model.name),
-            path=str(manager.catalog.path(model)),
-            metadata={"ss_output_name": fact["value"]} if (fact := model.facts.get("output_name")) else {},
+    return conditional.answer(
+        lambda: RootModel[list[Lora]](
+            [
+                Lora(
+                    name=model.name,
+                    alias=str(model.facts.get("output_name", {}).get("value") or model.name),
+                    path=str(manager.catalog.path(model)),
+                    metadata={"ss_output_name": fact["value"]} if (fact := model.facts.get("output_name")) else {},
+                )
+                for model in _listed(manager.catalog, queries.Query(adapters=True, missing=False))
+            ]
         )
-        for model in _listed(manager.catalog, queries.Query(adapters=True, missing=False))
-    ]
+    )
 
 
 @router.get("/samplers", dependencies=[READ])
@@ -225,7 +234,7 @@ async def _generate(
         n=body.batch_size,
         **start,
     )
-    jobs = await console.run(asked, body.n_iter, request)
+    jobs = await console.generate(asked, body.n_iter, request)
     left = [f"override_settings.{name} means nothing here." for name in _unknown(body.override_settings)]
     return await run_in_threadpool(_answer, body, model, jobs, left)
 

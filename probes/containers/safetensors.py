@@ -8,8 +8,7 @@ of them: the specification forbids them, and two readers may disagree on which o
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from reprlib import Repr
 from typing import Any, NoReturn
 
@@ -84,8 +83,6 @@ def parse_safetensors(prefix: bytes | bytearray, size: int | None) -> Header:
     document = _decode(prefix, 8, 8 + length)
     metadata = _metadata(document.pop("__metadata__", None))
     end = _check_tensors(document)
-    if prefix.count(b"[", 8, 8 + length) + prefix.count(b"{", 8, 8 + length) != _brackets(document, metadata):
-        _refuse_depth(prefix[8 : 8 + length])
     if prefix.count(b'"data_offsets"', 8, 8 + length) != len(document):
         _refuse_duplicates(prefix[8 : 8 + length])
     if size is not None and size != 8 + length + end:
@@ -175,6 +172,10 @@ def _gapless_end(document: Mapping[str, Any]) -> int | None:
     """
     at, bits = 0, BITS
     try:
+        if sum(map(len, document.values())) != 3 * len(
+            document
+        ):  # fields that nobody knows, which have to be looked at
+            return None
         for raw in document.values():
             start, end = raw["data_offsets"]
             shape = raw["shape"]
@@ -222,6 +223,8 @@ def _check_tensor(name: str, raw: Any) -> None:
             "bad_header",
             f"{where} lacks dtype, shape or data_offsets: this is not a safetensors file, or it is damaged.",
         )
+    if len(raw) != 3:
+        _refuse_depth(where, raw)
     dtype, shape, span = raw["dtype"], raw["shape"], raw["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
         raise UnreadableModel(
@@ -266,25 +269,19 @@ def _needed(dtype: str, shape: list[int]) -> int:
     return bits
 
 
-def _brackets(document: Mapping[str, Any], metadata: Mapping[str, str]) -> int:
-    """How many brackets a header opens that holds these tensors and texts, and nothing more."""
-    texts = sum(text.count("[") + text.count("{") for pair in metadata.items() for text in pair)
-    return 1 + 3 * len(document) + (1 + texts if metadata else 0)
-
-
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]')
-
-
-def _refuse_depth(text: bytes | bytearray) -> None:
-    """Raises when values stand too deep in one another; brackets in names and values of fields that nobody knows lead here
-    too."""
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(bytes(token[0]), 0)
+def _refuse_depth(where: str, value: Any) -> None:
+    """Raises when values stand too deep in one another: only fields that nobody knows can hold such."""
+    level, depth = [value], 2  # an entry, in the header
+    while level := [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]:
+        depth += 1
         if depth > DEPTH_CAP:
             raise UnreadableModel(
-                "bad_json", f"The header is nested deeper than {DEPTH_CAP} brackets: it is forged or damaged."
+                "bad_json", f"{where} is nested deeper than {DEPTH_CAP} brackets: the header is forged or damaged."
             )
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _refuse_duplicates(text: bytes | bytearray) -> None:

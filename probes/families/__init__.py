@@ -8,6 +8,7 @@ from probes.families import (
     flux1,
     flux2,
     hidream,
+    hunyuan_dit,
     hunyuan_video,
     ltx_video,
     lumina2,
@@ -24,7 +25,7 @@ from probes.families import (
 from probes.signature import Signature
 
 FAMILIES = (
-    sd1, sd2, sdxl, sd3, flux1, flux2, chroma, qwen_image, z_image, wan, hunyuan_video, ltx_video, pixart,
+    sd1, sd2, sdxl, sd3, flux1, flux2, chroma, qwen_image, z_image, wan, hunyuan_video, hunyuan_dit, ltx_video, pixart,
     lumina2, auraflow, hidream, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)

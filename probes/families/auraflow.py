@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from probes.adapter_rules import Encoders
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
-from probes.rules import Blocks, Encoders, Has, Width
+from probes.rules import Blocks, Has, Width
 
 WIDTH, MLP = 3072, 8192
 

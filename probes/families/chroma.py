@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from probes.adapter_rules import AdapterWidth, Encoders
 from probes.families import flux1
 from probes.families.flux1 import WIDTH
 from probes.families.transformer import Naming, Transformer, checkpoint, lora, square
-from probes.rules import AdapterWidth, Blocks, Claimed, Encoders, Has, Width, Without
+from probes.rules import Blocks, Claimed, Has, Width, Without
 
 _LAYER = ("in_layer", "out_layer", "linear_1", "linear_2")  # Chroma's own names, then diffusers'
 _GUIDANCE = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from probes.adapters import TEXT
+from probes.adapter_names import TEXT
+from probes.adapter_rules import AdapterOf, AdapterWidth, Covers, Encoders, Fits
 from probes.families.flux2 import SIZES as FLUX2
 from probes.families.transformer import JOINT, ROOTS, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.report import Kind
-from probes.rules import AdapterOf, AdapterWidth, Blocks, Claimed, Covers, Encoders, Fits, Has, Width, Without
+from probes.rules import Blocks, Claimed, Has, Width, Without
 from probes.signature import ChannelVariants, Signature
 
 WIDTH = 3072

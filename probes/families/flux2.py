@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from probes.adapter_rules import Covers, Encoders
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
-from probes.rules import Blocks, Covers, Encoders, Has, Width
+from probes.rules import Blocks, Has, Width
 
 
 def _bfl(width: int, text: int, double: int, single: int) -> Naming:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from probes.adapter_rules import Encoders
 from probes.families.transformer import Layers, Naming, Transformer, checkpoint, each, lora, square
-from probes.rules import Blocks, Encoders, Has, Width
+from probes.rules import Blocks, Has, Width
 
 WIDTH, MLP, SHARED = 2560, 6912, 3584
 

@@ -3,9 +3,10 @@ network with an encoder of the frames before."""
 
 from __future__ import annotations
 
+from probes.adapter_rules import Encoders, Exceeds
 from probes.families.flux1 import FLUX1
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
-from probes.rules import Blocks, Encoders, Exceeds, Has, Width, Without
+from probes.rules import Blocks, Has, Width, Without
 
 WIDTH, MLP = 3072, 12288
 _MODULATION = (WIDTH, 6 * WIDTH)

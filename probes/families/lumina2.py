@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from probes.adapter_rules import Encoders
 from probes.families.transformer import Layers, Naming, Transformer, checkpoint, each, lora
-from probes.rules import Encoders, Has, Width
+from probes.rules import Has, Width
 
 WIDTH, KEYS, MLP = 2304, 768, 9216
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
-from probes.adapters import CONTROL, LANGUAGE
+from probes.adapter_names import CONTROL, LANGUAGE
+from probes.adapter_rules import AdapterOf, Paths
 from probes.report import Evidence, Kind
-from probes.rules import AdapterOf, Alone, Begins, Has, Only, Paths, Rule, Without
+from probes.rules import Alone, Begins, Has, Only, Rule, Without
 from probes.signature import Signature
 from probes.subject import Subject
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from probes.adapter_rules import Encoders
 from probes.families.transformer import Naming, Transformer, attention, checkpoint, each, lora, square
-from probes.rules import Blocks, Encoders, Has, Width, Without
+from probes.rules import Blocks, Has, Width, Without
 
 WIDTH, MLP, SMALL = 1152, 4608, 384
 

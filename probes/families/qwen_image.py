@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from probes.adapter_rules import Encoders, Exceeds
 from probes.families.flux1 import FLUX1
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
-from probes.rules import Blocks, Encoders, Exceeds, Has, Width
+from probes.rules import Blocks, Has, Width
 
 WIDTH, MLP = 3072, 12288
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from probes.adapters import TEXT
+from probes.adapter_names import TEXT
+from probes.adapter_rules import AdapterOf, CrossAttention, Encoders, Fits, Paths
 from probes.families import unet
 from probes.report import Kind
-from probes.rules import AdapterOf, CrossAttention, Dimensions, Encoders, Fits, Has, Paths, Width, Without
+from probes.rules import Dimensions, Has, Width, Without
 from probes.signature import Signature
 
 _ENCODERS = Encoders(te=768, te1=768, text_encoder=768)

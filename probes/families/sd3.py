@@ -3,10 +3,11 @@ normalisation."""
 
 from __future__ import annotations
 
-from probes.adapters import TEXT
+from probes.adapter_names import TEXT
+from probes.adapter_rules import AdapterOf, Encoders
 from probes.families.transformer import Naming, Transformer, checkpoint, lora
 from probes.report import Kind
-from probes.rules import AdapterOf, Blocks, Encoders, Has, Width, Without
+from probes.rules import Blocks, Has, Width, Without
 from probes.signature import Signature
 
 

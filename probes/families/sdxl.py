@@ -6,10 +6,11 @@ own derivatives (Turbo, Lightning, Pony, Illustrious, NoobAI, Playground) have i
 
 from __future__ import annotations
 
-from probes.adapters import TEXT
+from probes.adapter_names import TEXT
+from probes.adapter_rules import AdapterOf, Covers, CrossAttention, Encoders, Fits
 from probes.families import unet
 from probes.report import Kind
-from probes.rules import AdapterOf, Blocks, Claimed, Covers, CrossAttention, Encoders, Fits, Has, Rule, Width
+from probes.rules import Blocks, Claimed, Has, Rule, Width
 from probes.signature import Signature
 
 _ENCODERS = Encoders(te1=768, te2=1280, text_encoder=768, text_encoder_2=1280)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from probes.adapter_rules import AdapterOf, Encoders, Fits
 from probes.report import Kind
-from probes.rules import AdapterOf, Encoders, Fits, Rule, Words
+from probes.rules import Rule, Words
 from probes.signature import ChannelVariants, Signature
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "transformer.")
@@ -46,7 +47,7 @@ class Naming:
 
 @dataclass(frozen=True, eq=False)
 class Transformer:
-    """A published transformer's layers under each naming; see rules.Architecture."""
+    """A published transformer's layers under each naming; see adapter_rules.Architecture."""
 
     name: str
     tables: tuple[Naming, ...]

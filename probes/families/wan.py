@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from probes.adapter_rules import Encoders
 from probes.families.transformer import Naming, Transformer, attention, checkpoint, lora, square
-from probes.rules import Blocks, Encoders, Has, Width
+from probes.rules import Blocks, Has, Width
 from probes.signature import ChannelVariants
 
 

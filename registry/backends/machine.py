@@ -72,6 +72,10 @@ def torch_dtype(name: str, device: torch.device) -> torch.dtype:
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise InvalidRequest(f"{name!r} is no floating point dtype of torch.", field="dtype")
+    if dtype.itemsize < 2:
+        raise InvalidRequest(
+            f"{name!r} can be stored, not computed in; files in it are run in float16 or wider.", field="dtype"
+        )
     return dtype
 
 

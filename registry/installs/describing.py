@@ -72,7 +72,8 @@ def _beside(origin: Origin, listing: Listing, selection: Selection) -> list[Said
     if isinstance(origin, FolderOrigin):
         return read_beside(on_disk(listing, selection), origin.may_read)
     files = {file.path: file for file in listing.files}
-    return read(selection.files[0].path, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
+    stem = str(PurePosixPath(selection.files[0].path).with_suffix(""))
+    return read(stem, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
 
 
 def on_disk(listing: Listing, selection: Selection, file: RemoteFile | None = None) -> Path:

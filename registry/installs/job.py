@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from probes import probe
 from registry.catalog import Catalog
-from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, FileMissing, InvalidSource
+from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, FileMissing, HubUnreachable, InvalidSource
 from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download, verify
 from registry.installs.examine import accept, examine, hints_for
@@ -29,15 +29,18 @@ from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.folder import FolderOrigin, version
 from registry.installs.placing import pinned, place, provenance
 from registry.installs.selection import Selection
-from registry.installs.states import Attempt
+from registry.installs.states import POLL_SECONDS, Attempt
 from registry.installs.transfers import Transfers
 from registry.measures import Measures, What
 from registry.models import Model
 from registry.previews import Previews
 from registry.settings import Settings
-from registry.sources import PathSource
+from registry.sources import PathSource, without_signature
 from registry.tables import State
 
+PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
+"""Seconds between tries while a connection is away, after those of a single request (origins/http.py) are used up; the last one again and
+again."""
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
 
 
@@ -161,7 +164,7 @@ class Job:
             def on_bytes(of_file: int, name: str = name, before: int = before) -> None:
                 done = before + of_file
                 self._tell(Progress(State.DOWNLOADING, name, done, selection.size))
-                self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done))
+                self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done), error=None)
 
             source = on_disk(listing, selection, goal.file) if self._options.place is Place.MOVE else None
             here = self._kept(goal) or self._from_source(source, goal) or self._from_shelf(goal, name)
@@ -176,11 +179,32 @@ class Job:
                 on_bytes(of_file)
 
             watch = Watch(on_arrival, partial(transfers.set_etag, goal.file.path), self.check)
-            most = self._settings.download_connections
-            digests[name] = download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
+            digests[name] = self._fetch(origin, goal, watch)
             count.to(digests[name].size)
             goal.part.replace(goal.target)
         return digests
+
+    def _fetch(self, origin: Origin, goal: _Goal, watch: Watch) -> Digests:
+        """The file, also when the connection is away for a while: that is waited out, shown, as long as the settings say. What never came
+        at all is no lost connection, and is told at once."""
+        most, here, waited, pauses = self._settings.download_connections, 0, 0.0, iter(PAUSES)
+        while True:
+            try:
+                return download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
+            except (HubUnreachable, DownloadIncomplete) as error:
+                if goal.here > here:
+                    here, waited, pauses = goal.here, 0.0, iter(PAUSES)
+                pause = min(next(pauses, PAUSES[-1]), self._settings.download_patience - waited)
+                if not here or pause <= 0:
+                    raise
+                waited += pause
+                message = f"{error.message} The next try is in {pause:.0f} s."
+                until = time.monotonic() + pause
+                while time.monotonic() < until:
+                    self.check()
+                    told = {"code": error.code, "message": message, "detail": error.detail}
+                    self._attempt.progress(error=told, bytes_per_second=None)
+                    time.sleep(min(POLL_SECONDS, pause))
 
     def _kept(self, goal: _Goal) -> Digests | None:
         """What an earlier run brought whole, hashed where it lies: it may be a name of a model's file, to which nothing is ever written."""
@@ -234,7 +258,8 @@ class Job:
         self._notes.append(text)
 
     def _installed(self, model: Model) -> Model:
-        self._move(State.INSTALLED, model_id=model.id, notes=self._notes, filename=None, bytes_per_second=None)
+        done = {"source": without_signature(self._attempt.install.source), "notes": self._notes}
+        self._move(State.INSTALLED, model_id=model.id, filename=None, bytes_per_second=None, **done)
         return model
 
     def _move(self, to: State, **fields: Any) -> None:

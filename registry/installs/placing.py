@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain, count
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from sqlalchemy import Connection, select
 
 from probes import Kind, Report, read_header
 from registry.accelerations import decided
 from registry.cards import parse_card
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Entry
 from registry.installs.hashing import Digests, folder_digests
 from registry.installs.names import file_name
 from registry.installs.origins import Listing
 from registry.installs.selection import Selection
-from registry.models import Digest, Model, ModelFile, Provenance, computed
-from registry.recommended import statements, triggers
+from registry.models import Model, ModelFile, Provenance, computed
+from registry.naming import Names
+from registry.recommended import claims, statements, triggers
+from registry.rows import MODEL
 from registry.sidecars import Said
 from registry.sources import HubSource
 from registry.tables import now
 from registry.weights.files import adapter_file
-
-_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,10 @@ def _put(staged: Path, path: Path) -> None:
 def _mend(catalog: Catalog, root: Path, known: Model, staged: Path, report: Report, selection: Selection) -> Model:
     """The record of a model whose file is gone or damaged, for the whole one. Where it lay in a folder of the user's, to which nothing is
     written, it lies on the shelf from now on; the record, with the user's settings, stays."""
-    path = (
-        known.path
-        if known.managed
-        else _free_name(catalog, root, staged, report, selection)[1].relative_to(root).as_posix()
-    )
+    path = known.path
+    if not known.managed:
+        with catalog.writing() as connection:
+            path = _free_name(connection, root, staged, report, selection)[1]
     catalog.place(known, path=path, managed=True, missing_since=None, damaged_at=None)
     return catalog.get(known.id)
 
@@ -138,9 +137,9 @@ def _same_weights(catalog: Catalog, whole: Digests) -> list[str]:
 def contradictions(model: Model) -> list[str]:
     """Digests that somebody claims for it, and that the bytes do not have."""
     return [
-        f"The {claim.by} claims {claim.algorithm} {claim.value[:12]}; the bytes have {actual[:12]}."
+        f"The {claim.by} claims {claim.algorithm} {claim.value[:12]}; the bytes have {str(model.digest(claim.algorithm))[:12]}."
         for claim in model.claims
-        if (actual := model.digest(claim.algorithm)) is not None and not actual.startswith(claim.value)
+        if model.contradicts(claim)
     ]
 
 
@@ -158,21 +157,19 @@ def _record(
     card = parse_card(listing.card)
     is_adapter = report.kind != Kind.CHECKPOINT
     metadata = read_header(adapter_file(staged)).metadata if is_adapter or not selection.is_folder else {}
-    name, path = _free_name(catalog, root, staged, report, selection)
     model = Model(
-        name=name,
+        name="",
         kind=str(report.kind),
         family=str(report.family),
         variant=report.variant,
         prediction_type=report.prediction_type,
         format=str(report.format),
-        path=path.relative_to(root).as_posix(),
+        path="",
         size=whole.size,
         hashed_at=now(),
         digests=(
             *computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3),
-            *claims(metadata),
-            *(c for said in sidecars for c in said.claims),
+            *claims(metadata, sidecars),
         ),
         sources=(provenance(listing, selection),),
         trigger_words=tuple(triggers(metadata, card, sidecars)) if is_adapter else (),
@@ -183,17 +180,28 @@ def _record(
         ModelFile(n if selection.is_folder else "", d.size, sha256=d.sha256, blake3=d.blake3)
         for n, d in sorted(digests.items())
     ]
-    return catalog.add(model, report.as_dict(), files)
+    with catalog.writing() as connection:  # in which nobody else takes the name
+        name, path = _free_name(connection, root, staged, report, selection)
+        model = replace(model, name=name, path=path)
+        catalog.add_in(connection, [Entry(model, report.as_dict(), files)])
+    return model
 
 
-def _free_name(catalog: Catalog, root: Path, staged: Path, report: Report, selection: Selection) -> tuple[str, Path]:
-    """A name that no model has, and its place, <root>/<kind>/<family>/<name>; a taken name gets a number."""
-    shelf = root / str(report.kind) / str(report.family)
+def _free_name(
+    connection: Connection, root: Path, staged: Path, report: Report, selection: Selection
+) -> tuple[str, str]:
+    """A name that no model has, and its path from `root`, <kind>/<family>/<name>, where nothing is and no model was."""
     suffix = "" if selection.is_folder else staged.suffix
-    base = file_name(selection.name)
-    names = chain([base], (f"{base}-{number}" for number in count(2)))
-    name = next(n for n in names if not catalog.has_name(n) and not (shelf / f"{n}{suffix}").exists())
-    return name, shelf / f"{name}{suffix}"
+
+    def path(name: str) -> str:
+        return f"{report.kind}/{report.family}/{name}{suffix}"
+
+    def is_free(name: str) -> bool:
+        has_it = connection.execute(select(MODEL.c.id).where(MODEL.c.path == path(name))).first() is not None
+        return not has_it and not os.path.lexists(root / path(name))
+
+    name = Names(connection).free(file_name(selection.name), is_free)
+    return name, path(name)
 
 
 def pinned(listing: Listing, selection: Selection) -> str:
@@ -215,18 +223,6 @@ def provenance(listing: Listing, selection: Selection) -> Provenance:
         ref=listing.ref,
         etag=single.sha256 if single else None,
     )
-
-
-# The SHA-256 of the tensor bytes, as trainers write it into the header; sshs_legacy_hash is of a file with another header.
-_CLAIMED = ("sshs_model_hash", "modelspec.hash_sha256")
-
-
-def claims(metadata: Mapping[str, str]) -> Iterator[Digest]:
-    """Digests that a safetensors header states: not proof, and often wrong (some trainers wrote that of the empty string)."""
-    for key in _CLAIMED:
-        value = metadata.get(key, "").lower().removeprefix("0x")
-        if _DIGEST.fullmatch(value):
-            yield Digest("autov3", value, f"file header, {key}")
 
 
 def whole_digests(selection: Selection, digests: Mapping[str, Digests]) -> Digests:

@@ -160,7 +160,7 @@ class Attempt:
     def end(self, to: State, error: dict[str, Any] | None = None) -> None:
         """Leave the install in `to`, unless somebody has decided otherwise meanwhile."""
         with suppress(WrongState):
-            self._book.move(self.install.id, to, attempt=self._number, error=error, bytes_per_second=None)
+            self._book.move(self.install.id, to, since=ACTIVE, attempt=self._number, error=error, bytes_per_second=None)
 
     def check(self) -> None:
         """Raise Cancelled when the install is no longer this attempt's; looks at the row every POLL_SECONDS at most."""

@@ -27,12 +27,15 @@ from registry.measures import Measures, What
 from registry.models import Model, new_id
 from registry.previews import Previews
 from registry.settings import Settings
-from registry.sources import Source, parse_source
+from registry.sources import Source, parse_source, without_signature
 from registry.tables import Install, State, now
 
 __all__ = ["OnProgress", "Progress", "Worker"]
 
 logger = logging.getLogger(__name__)
+
+SIGNED = timedelta(days=1)
+"""How long what signs an address is kept after its install has ended in vain; S3 lets it hold for a week at most, the Hub for an hour."""
 
 
 class Worker:
@@ -123,6 +126,11 @@ class Worker:
         before = now() - timedelta(days=self._settings.keep_installs_days)
         old = [i for i in self._book.list(states=ENDED, limit=None) if i.updated_at < before]
         self._book.forget([i.id for i in old])
+        for install in self._book.list(
+            states=ENDED, limit=None
+        ):  # one that failed may be tried again while its signature holds
+            if install.updated_at < now() - SIGNED and (plain := without_signature(install.source)) != install.source:
+                self._book.progress(install.id, source=plain)
         self._remove_staging({i.staging for i in old})
         for lock in self._locks.glob("*"):
             with held_if_free(lock):

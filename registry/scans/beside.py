@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from probes import Hints
-from registry.cards import parse_card
+from registry.cards import Card, parse_card
 from registry.installs.origins.folder import card_beside
 from registry.models import Digest, Statement, Trigger
-from registry.recommended import statements, triggers
+from registry.recommended import claims, statements, triggers
 from registry.sidecars import read_beside
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,15 @@ Look = Callable[[Path, Mapping[str, str]], Beside]
 
 
 def sidecars_and_card(path: Path, metadata: Mapping[str, str]) -> Beside:
-    """The header, what other programs left beside the file, and a README.md that is a model card."""
-    card, said = parse_card(card_beside(path)), read_beside(path)
+    """The header, what other programs left beside the file, and a README.md that is a model card. What cannot be read says nothing."""
+    try:
+        card, said = parse_card(card_beside(path)), read_beside(path)
+    except Exception:  # whatever lies beside one model, the scan goes on
+        _log.exception("what lies beside %s cannot be read", path)
+        card, said = Card(), []
     return Beside(
         Hints(filename=path.name, card=card.front, card_text=card.prose),
         statements(metadata, card, said),
         tuple(triggers(metadata, card, said)),
-        tuple(claim for each in said for claim in each.claims),
+        tuple(claims(metadata, said)),
     )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from sqlalchemy import Engine, delete, insert, select, update
 
+from registry.background import going_on
 from registry.catalog import Catalog
-from registry.installs.hashing import BLOCK, Digests, Hasher, folder_digests
+from registry.errors import ModelNotFound
+from registry.installs.hashing import Digests, folder_digests, hash_file
 from registry.models import Model, computed
 from registry.rows import MODEL, table_of
 from registry.tables import FileRow, now
@@ -37,33 +40,18 @@ class Hashed:
     files: dict[str, Digests]
 
 
-def hash_model(path: Path, pause: Callable[[float], None] = lambda _: None) -> Hashed:
-    """Of a file or a folder. `pause(seconds)` is called after every block with the time that it took.
-
-    Raises OSError.
-    """
+def hash_model(path: Path, check: Callable[[], None] = lambda: None) -> Hashed:
+    """Of a file or a folder. `check`: called for each block; what it raises ends it. Raises OSError."""
     if path.is_file():
-        one = _hash_file(path, pause)
+        one = hash_file(path, check)
         return Hashed(one, {"": one})
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and not _is_hidden(p, path))
-    files = {name: _hash_file(path / name, pause) for name in names}
+    files = {name: hash_file(path / name, check) for name in names}
     return Hashed(folder_digests(files), files)
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _hash_file(path: Path, pause: Callable[[float], None]) -> Digests:
-    hasher = Hasher()
-    buffer = memoryview(bytearray(BLOCK))
-    with path.open("rb", buffering=0) as file:
-        started = time.monotonic()
-        while count := file.readinto(buffer):
-            hasher.update(buffer[:count])
-            pause(time.monotonic() - started)
-            started = time.monotonic()
-    return hasher.digests()
 
 
 class Digester:
@@ -81,30 +69,31 @@ class Digester:
 
     def run(self) -> None:
         while not self._stop.is_set():
-            try:
-                for _ in self.hash_all(self._throttle):
+            with going_on("hashing"), suppress(Stopped):
+                for _ in self.hash_all(self._throttle()):
                     pass
-            except Stopped:
-                return
             self._wake.wait(_WAIT_SECONDS)
             self._wake.clear()
 
-    def hash_all(self, pause: Callable[[float], None] = lambda _: None) -> Iterator[Model]:
+    def hash_all(self, check: Callable[[], None] = lambda: None) -> Iterator[Model]:
         """Every model that has no digests, the smallest first; each when it is done. One that cannot be read is left for another day."""
         pending = (MODEL.c.hashed_at.is_(None), MODEL.c.missing_since.is_(None))
         query = select(MODEL.c.id).where(*pending).order_by(MODEL.c.size, MODEL.c.id)
         with self._engine.connect() as connection:
             ids = connection.execute(query).scalars().all()
         for model_id in ids:
-            if (model := self._hash(model_id, pause)) is not None:
+            if (model := self._hash(model_id, check)) is not None:
                 yield model
 
-    def _hash(self, model_id: str, pause: Callable[[float], None]) -> Model | None:
-        model = self._catalog.get(model_id)
+    def _hash(self, model_id: str, check: Callable[[], None]) -> Model | None:
+        try:
+            model = self._catalog.get(model_id)
+        except ModelNotFound:
+            return None  # removed meanwhile
         path = self._catalog.path(model)
         try:
             before = _stamps(path)
-            hashed = hash_model(path, pause)
+            hashed = hash_model(path, check)
             if _stamps(path) != before:
                 return None  # it was written to meanwhile; the next scan sees that it has changed
         except OSError as error:
@@ -116,19 +105,28 @@ class Digester:
     def keep(self, model: Model, hashed: Hashed) -> None:
         """As the model's digests and those of its files."""
         whole = hashed.whole
-        self._catalog.add_digests(model, computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3))
         rows = [
             {"model_id": model.id, "path": name, "size": d.size, "sha256": d.sha256, "blake3": d.blake3}
             for name, d in hashed.files.items()
         ]
+        digests = computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3)
         with self._catalog.writing() as connection:
+            self._catalog.add_digests_in(connection, model, digests)
             connection.execute(delete(FILE).where(FILE.c.model_id == model.id))
             connection.execute(insert(FILE), rows)
             connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now(), damaged_at=None))
 
-    def _throttle(self, seconds: float) -> None:
-        if self._stop.wait(seconds * (1 - SHARE) / SHARE):
-            raise Stopped
+    def _throttle(self) -> Callable[[], None]:
+        """To be called after every block: waits so that the work takes SHARE of the time."""
+        began = time.monotonic()
+
+        def wait() -> None:
+            nonlocal began
+            if self._stop.wait((time.monotonic() - began) * (1 - SHARE) / SHARE):
+                raise Stopped
+            began = time.monotonic()
+
+        return wait
 
 
 def _stamps(path: Path) -> list[tuple[int, int]]:

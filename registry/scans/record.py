@@ -40,10 +40,12 @@ def below(folder: str) -> ColumnElement[bool]:
     )  # `0` stands behind `/`
 
 
-def seen_below(engine: Engine, folder: str) -> dict[str, Seen]:
-    """What this release has looked at in a folder, by path."""
+def seen_below(engine: Engine, folder: str, *, current: bool = False) -> dict[str, Seen]:
+    """What was looked at in a folder, by path. `current`: by this release."""
     columns = (SEEN.c.path, SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode, SEEN.c.model_id)
-    query = select(*columns).where(below(folder), SEEN.c.prober == prober())
+    query = select(*columns).where(below(folder))
+    if current:
+        query = query.where(SEEN.c.prober == prober())
     with engine.connect() as connection:
         return {row[0]: Seen(row[0], Stamp(row[1], row[2], row[3]), row[4]) for row in connection.execute(query)}
 

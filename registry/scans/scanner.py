@@ -6,6 +6,7 @@ one under another name; the others are hashed later (registry/scans/digesting.py
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,12 +18,14 @@ from sqlalchemy import Connection, Engine, delete, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
 from probes.scan import Found, Stamp, look_at, scan_folder
+from registry.accelerations import decided
 from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
 from registry.installs.examine import accept
-from registry.installs.locks import held
-from registry.models import Model, ModelFile, folded, new_id
+from registry.models import Model, ModelFile, new_id
+from registry.naming import Names
+from registry.queries import storable
 from registry.rows import MODEL, rows_of, write
 from registry.scans.beside import Look
 from registry.scans.digesting import hash_model
@@ -40,6 +43,8 @@ from registry.scans.record import (
 )
 from registry.tables import now
 from registry.weights.files import adapter_file
+
+logger = logging.getLogger(__name__)
 
 BATCH = 100  # files that go into the database together: one commit for each would be most of a first scan's time
 _REMEMBERED = Report(
@@ -69,12 +74,11 @@ OnProgress = Callable[[Counts], None]
 
 
 class Scanner:
-    """Scans into one catalogue. `names` is the lock under which models get their names; `look` reads what lies beside a file."""
+    """Scans into one catalogue. `look` reads what lies beside a file."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, names: Path, look: Look) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, look: Look) -> None:
         self._engine = engine
         self._catalog = catalog
-        self._names = names
         self._look = look
 
     def scan(
@@ -92,13 +96,16 @@ class Scanner:
         root = os.path.realpath(folder)
         if not Path(root).is_dir():
             raise FileMissing(f"There is no folder {folder}.", path=str(folder))
-        before = {} if afresh else seen_below(self._engine, root)
+        before = {} if afresh else seen_below(self._engine, root, current=True)
         known = {path: (seen.stamp, _REMEMBERED) for path, seen in before.items()}
         counts, visited, unreadable, waiting = Counts(), set[str](), list[str](), list[Found]()
         for found in scan_folder(root, known, self._hints):
             check()
             visited.add(found.path)
-            if found.fresh:
+            if not storable(found.path):  # nothing can be on record under a name that is no text
+                logger.warning("%r is passed over: its name is not UTF-8", found.path)
+                counts = counts.plus(skipped=1)
+            elif found.fresh:
                 waiting.append(found)
                 if found.stamp is None:
                     unreadable.append(found.path)
@@ -118,6 +125,8 @@ class Scanner:
     def register(self, path: Path) -> Model:
         """One file, or a folder that is one model, where it lies, whatever is scanned. Raises FileMissing, and what no model raises."""
         real = os.path.realpath(path)
+        if not storable(real):
+            raise UnusableFile(f"{real!r} has a name that is not UTF-8; rename it.")
         found = look_at(real, self._hints)
         if found.stamp is None:
             raise FileMissing(found.report.reason, path=real)
@@ -146,8 +155,8 @@ class Scanner:
             )
         described = {found.path: self._describe(found) for found in taken}
         moved = {found.path: match for found in new if (match := lost.match(found, described[found.path].structure))}
-        with held(self._names), self._catalog.writing() as connection:
-            names = _Names(connection)
+        with self._catalog.writing() as connection:
+            names = Names(connection)
             added, seen = [], []
             for found in taken:
                 model, stamp = described[found.path], _stamp(found)
@@ -212,7 +221,7 @@ class Scanner:
             structure=structure_of(path, str(report.kind), str(report.family)),
             digests=beside.claims,
             trigger_words=beside.triggers,
-            statements=beside.statements,
+            statements=(*beside.statements, *decided(report)),
             tags=report.tags,
         )
 
@@ -299,7 +308,7 @@ class _Lost:
         if not any(digests.values()):
             return None
         try:
-            blake3 = hash_model(Path(found.path), lambda _: self._check()).whole.blake3
+            blake3 = hash_model(Path(found.path), self._check).whole.blake3
         except OSError:
             return None  # it cannot be read; the next scan looks again
         return next((self._take(model_id) for model_id, known in digests.items() if known == blake3), None)
@@ -310,27 +319,6 @@ class _Lost:
     def _take(self, model_id: str) -> str:
         self._found.add(model_id)
         return model_id
-
-
-class _Names:
-    """Names that no model has; the lock on names must be held."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._given: set[str] = set()
-
-    def free(self, wanted: str) -> str:
-        """`wanted`, or with a number: other folders have files of the same name."""
-        name, number = wanted, 1
-        while self._is_taken(folded(name)):
-            number += 1
-            name = f"{wanted}-{number}"
-        self._given.add(folded(name))
-        return name
-
-    def _is_taken(self, key: str) -> bool:
-        query = select(MODEL.c.id).where(MODEL.c.name_key == key)
-        return key in self._given or self._connection.execute(query).first() is not None
 
 
 def _stamp(found: Found) -> Stamp:

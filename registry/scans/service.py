@@ -10,6 +10,7 @@ from threading import Event, Thread
 
 from sqlalchemy import Engine
 
+from registry.background import going_on
 from registry.catalog import Catalog
 from registry.errors import Cancelled, InvalidRequest, ModelshelfError, WrongState
 from registry.fits import Fits
@@ -34,7 +35,7 @@ class Scans:
         self._stop = Event()
         self.book = ScanBook(engine)
         self.digester = Digester(engine, catalog, self._stop)
-        self.scanner = Scanner(engine, catalog, settings.downloads / "locks" / "names", sidecars_and_card)
+        self.scanner = Scanner(engine, catalog, sidecars_and_card)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scan")
         self._hashing = Thread(target=self.digester.run, name="hashing", daemon=True)
 
@@ -61,8 +62,11 @@ class Scans:
             raise InvalidRequest(f"{folder} is no absolute path.", field="folder")
         real = admit(path, [*self._settings.reachable, *map(Path, self.folders())])
         scan = self.book.open(str(real))
-        self._thread.submit(self._run, scan.id)
+        self._submit(scan.id)
         return scan
+
+    def _submit(self, scan_id: str) -> None:
+        self._thread.submit(going_on("a scan")(self._run), scan_id)
 
     def cancel(self, scan_id: str) -> ScanRow:
         """What was found until now stays. Raises WrongState, ScanNotFound."""
@@ -71,8 +75,8 @@ class Scans:
     def start(self) -> None:
         """Look at every folder again, finish what a killed service left, and hash what has no digests; all in the background."""
         for scan_id in self.book.left_behind():
-            self._thread.submit(self._run, scan_id)
-        self._thread.submit(self.refresh)
+            self._submit(scan_id)
+        self._thread.submit(going_on("looking through the folders again")(self.refresh))
         self._hashing.start()
 
     def refresh(self) -> None:

@@ -36,6 +36,8 @@ SCHEMAS = {
     "Probe": "ProbeOut",
     "Install": "InstallOut",
     "Scan": "ScanOut",
+    "Finding": "FindingOut",
+    "Task": "TaskOut",
     "Plan": "PlanOut",
     "Scheduler": "SchedulerOut",
     "Picture": "PictureOut",
@@ -46,6 +48,7 @@ SCHEMAS = {
     "Residency": "ResidencyOut",
 }
 """Record -> schema, where the names differ."""
+OPENAI = {"object", "created", "owned_by"}  # in an answer for clients of OpenAI's, who find nothing else there
 NO_SCHEMA = {"Event"}  # of an event stream
 
 
@@ -82,7 +85,7 @@ def test_records_have_the_fields_of_the_schemas() -> None:
     for name in found.keys() - NO_SCHEMA:
         ours = {field.name for field in fields(found[name])}
         theirs = set(schemas[SCHEMAS.get(name, name)]["properties"])
-        assert ours == theirs if name != "Problem" else ours < theirs, name
+        assert ours == theirs - OPENAI if name != "Problem" else ours < theirs, name
 
 
 def test_models_are_read_found_edited_and_removed(shelf: Shelf) -> None:
@@ -192,7 +195,7 @@ def test_json_is_written_as_it_was_read(shelf: Shelf) -> None:
     for path in ("/v1/models/starter-base", "/v1/residency"):
         body = http.get(shelf.client.url + path).json()
         record = records.ModelDetail if "models/" in path else records.Residency
-        assert plain(read(record, body)) == body
+        assert plain(read(record, body)) == {name: value for name, value in body.items() if name not in OPENAI}
 
 
 # -- the command line, both ways
@@ -227,6 +230,9 @@ def command(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         ("compatible", "starter-base", "--all"),
         ("compatible", "starter-heart", "--json"),
         ("installs", "list"),
+        ("verify",),
+        ("verify", "nothing"),
+        ("update", "starter-heart"),
         ("set", "starter-heart", "--weight", "0.8", "--tag", "a", "--notes", "n"),
         ("set", "starter-heart", "--reset"),
         ("set", "starter-heart", "--weight", "99"),
@@ -272,7 +278,7 @@ def test_several_sources_are_installed_at_once_and_one_that_fails_leaves_the_oth
 
 
 def test_what_needs_the_files_is_not_done_from_elsewhere(shelf: Shelf, command: Command) -> None:
-    for words in (("verify",), ("gc",), ("duplicates",), ("update",), ("token", "list"), ("scan", "/x", "--afresh")):
+    for words in (("gc",), ("duplicates",), ("token", "list"), ("scan", "/x", "--afresh")):
         code, out, err = command("--server", shelf.client.url, *words)
         assert (code, out) == (1, "")
         assert err.endswith("[local_only]\n")

@@ -167,7 +167,7 @@ def test_an_install_is_paused_resumed_cancelled_and_tried_again(service: Service
         last = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")][-1]
     assert (last["state"], last["error"]) == ("installed", None)
     assert order(service, slow, "cancel", 409)["code"] == "wrong_state"
-    assert order(service, slow, "explode", 422)["code"] == "invalid_request"
+    assert order(service, slow, "explode", 404)["code"] == "not_found"
 
 
 def test_an_install_that_is_discarded_leaves_nothing(service: Service) -> None:

@@ -18,7 +18,7 @@ def test_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:  # noqa: F811
     library = tmp_path / "library"
     library.mkdir()
     for name in ("a", "b"):
-        (library / f"{name}.safetensors").write_bytes(lora("the same"))
+        (library / f"{name}.safetensors").write_bytes(lora("the same", sshs_model_hash="ab" * 32))
     (library / "page.safetensors").write_bytes(b"<html>")
     done = run("scan", str(library), "--hash")
     assert done.returncode == 0, done.stderr
@@ -27,12 +27,13 @@ def test_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:  # noqa: F811
 
     assert {row["name"] for row in json.loads(run("duplicates", "--json").stdout)} == {"a", "b"}
 
+    assert "(not what the bytes have)" in run("show", "a").stdout
+
     assert run("verify").returncode == 0
-    (library / "a.safetensors").write_bytes(b"x" * len(lora("the same")))
+    (library / "a.safetensors").write_bytes(b"x" * (library / "b.safetensors").stat().st_size)
     done = run("verify", "a", "b")
     assert done.returncode == 1
-    assert "damaged    a" in done.stdout
-    assert "whole      b" in done.stdout
+    assert "damaged    a\n1 damaged, 1 whole\n" in done.stdout
 
 
 def test_a_folder_that_is_not_there(run: Run, tmp_path: Path) -> None:  # noqa: F811
@@ -57,7 +58,7 @@ def test_update(run: Run) -> None:  # noqa: F811
     done = run("update")
     assert (done.returncode, done.stdout) == (0, "")
     assert "as new as there" in done.stderr
-    assert json.loads(run("update", "starter-outline-lora", "--json").stdout)[0]["change"] == "current"
+    assert json.loads(run("update", "starter-outline-lora", "--json").stdout)["counts"] == {"current": 1}
 
 
 def test_files_on_this_machine_are_moved_or_registered_where_they_lie(

@@ -33,6 +33,8 @@ def run(quick: bool) -> Iterator[Table]:
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU, for trying alone"
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="peft")
     components = small("sdxl") if quick else FAMILY_CONFIGS["sdxl"].components

@@ -29,15 +29,21 @@ _POOL = 2**24  # random values that every tensor is cut from; to draw them all w
 
 
 def small(family: str) -> dict[str, Json]:
-    """The family's components in a tenth of its width: to see that a benchmark runs."""
-    sizes = {
-        "unet": {"block_out_channels": [64, 64, 128, 128], "attention_head_dim": 4},
+    """The family's components, as many as they are and of little width: to see that a benchmark runs."""
+    text = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, dict[str, Any]] = {
+        "unet": {"block_out_channels": [64, 64, 128, 128], "attention_head_dim": 4, "cross_attention_dim": 64},
         "vae": {"block_out_channels": [32, 32, 32, 32]},
-        "text_encoder": {"num_hidden_layers": 2},
-        "text_encoder_2": {"num_hidden_layers": 2},
+        "text_encoder": {**text, "projection_dim": 64},
+        "text_encoder_2": {**text, "projection_dim": 64},
     }
     if family == "sdxl":
-        sizes["unet"] |= {"block_out_channels": [64, 64, 128], "transformer_layers_per_block": [1, 1, 2]}
+        sizes["unet"] |= {
+            "block_out_channels": [64, 64, 128],
+            "transformer_layers_per_block": [1, 1, 2],
+            "cross_attention_dim": 2 * 64,
+            "projection_class_embeddings_input_dim": 6 * 256 + 64,
+        }
     components = FAMILY_CONFIGS[family].components
     return {name: {**config, **sizes[name]} for name, config in components.items()}
 
@@ -97,12 +103,11 @@ def _write(path: Path, shapes: Shapes, dtype: torch.dtype) -> None:
 
 def _values(shapes: Shapes, dtype: torch.dtype) -> Iterator[Tensor]:
     """Matrices with a standard deviation that keeps activations in size; norms are 1, biases 0."""
-    pool = torch.randn(_POOL, generator=torch.Generator().manual_seed(0))
+    pool = torch.randn(_POOL, generator=torch.Generator().manual_seed(0)).to(dtype)
     for name, shape in shapes.items():
-        if len(shape) == 1:
-            yield torch.full(shape, float(name.endswith("weight"))).to(dtype)
-            continue
         count = prod(shape)
-        scale = prod(shape[1:]) ** -0.5
-        repeated = (pool * scale).to(dtype).repeat(-(-count // _POOL))
-        yield repeated[:count].clone()
+        if len(shape) == 1:
+            yield torch.full(shape, float(name.endswith("weight")), dtype=dtype)
+            continue
+        drawn = pool[:count] if count <= _POOL else pool.repeat(-(-count // _POOL))[:count]
+        yield drawn * prod(shape[1:]) ** -0.5

@@ -52,3 +52,16 @@ def test_a_probe_reads_the_header_alone_and_a_remote_file_once() -> None:
     assert [row[at["bytes read"]] for row in local.rows] == [row[at["header bytes"]] for row in local.rows]
     assert [(row[0], row[1], row[2]) for row in folder.rows] == [("first", 100, 100), ("second, unchanged", 100, 0)]
     assert {(row[2], row[3]) for row in remote.rows} == {(1, 512 * 1024)}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT's remarks on diffusers' way with it
+def test_the_gpu_s_tables_are_made_on_a_cpu_at_little_width_and_the_base_stays_exact() -> None:
+    from tests.benchmarks import gpu
+
+    loading, switching = gpu.run(quick=True)
+    assert [row[0] for row in loading.rows] == ["disk alone", "bus alone", "a bundle", "a bundle, from page cache"]
+    ratios = {row[0]: row[3] for row in switching.rows}
+    assert len(ratios) == 6
+    assert all(isinstance(ratio, float) for what, ratio in ratios.items() if what != "the same set again")
+    assert switching.notes[1].startswith("every base byte equal afterwards: True")

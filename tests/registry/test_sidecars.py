@@ -46,6 +46,15 @@ def test_automatic1111(tmp_path: Path) -> None:
     assert words == [("ink", by), ("thin", by)]
 
 
+def test_a_folder_has_its_own_and_not_a_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "anything-v3.0").mkdir()
+    for name, text in (("anything-v3.json", "another"), ("anything-v3.0.json", "its own")):
+        (tmp_path / name).write_text(json.dumps({"description": text}))
+    (tmp_path / "anything-v3.png").touch()
+    [found] = read_beside(tmp_path / "anything-v3.0")
+    assert [s.value for s in found.statements] == ["its own"]
+
+
 def test_a_weight_of_zero_is_none(tmp_path: Path) -> None:
     assert said(tmp_path, json={"preferred weight": 0, "sd version": "Unknown"}) == ({}, [])
 

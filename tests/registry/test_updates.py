@@ -57,7 +57,11 @@ def test_a_new_file_is_found_fetched_and_takes_over_name_and_settings(manager: M
     assert before.name == f"{old.name}@{(old.revision or '')[:7]}"
     assert manager.catalog.path(before).exists()
     assert manager.catalog.path(new).read_bytes() == lora("second")
-    assert {u.model.id: u.change for u in manager.updates([new])} == {new.id: Change.CURRENT}
+    names = [model.name for model in manager.catalog.every()]
+    found = {u.model.id: u for u in manager.updates(manager.catalog.every())}
+    assert {u.change for u in found.values()} == {Change.CURRENT}
+    assert found[old.id].reason == f"the newer version is {new.name}"
+    assert [model.name for model in manager.catalog.every()] == names
 
 
 def test_a_folder_is_held_against_its_weights(manager: Manager, hub: LoopbackHub) -> None:

@@ -13,6 +13,9 @@ from registry.sources import CIVITAI_PAGE, UrlSource
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+_UNICAST = ip_network(
+    "2000::/3"
+)  # the only global addresses of IPv6 (RFC 4291, 2.4); others lead into networks of somebody's own
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last 32 bits
 
 
@@ -41,7 +44,8 @@ class Access:
         plain = _embedded(address)
         if any(plain.version == network.version and plain in network for network in self.networks):
             return True
-        return secure and plain.is_global and not plain.is_multicast
+        is_unicast = plain.version == 4 or plain in _UNICAST
+        return secure and is_unicast and plain.is_global and not plain.is_multicast
 
     def _is_inside(self, host: str) -> bool:
         try:

@@ -62,7 +62,7 @@ class CivitaiOrigin(UrlOrigin):
 
     def _ask(self, what: str) -> dict[str, Any] | None:
         """None: it does not know. Raises HubUnreachable, Refused."""
-        response = self._files.get(f"{self._civitai.endpoint}/api/v1/{what}")
+        response = self._aside.get(f"{self._civitai.endpoint}/api/v1/{what}")
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         if not response.is_success:

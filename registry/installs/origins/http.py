@@ -272,4 +272,6 @@ def _chunks(response: httpx.Response) -> Iterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).rstrip(".") or type(error).__name__
+    """In its own words, but for one about our request: it quotes the header, and so the token."""
+    said = "" if isinstance(error, httpx.LocalProtocolError) else str(error).rstrip(".")
+    return said or type(error).__name__

@@ -19,6 +19,10 @@ from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFi
 from registry.installs.origins.http import HttpFiles, strong_etag, total_size
 from registry.sources import UrlSource, without_signature
 
+ASIDE_SECONDS = (
+    5.0  # without a byte, for what an install can do without: records and pictures must not hold it up for minutes
+)
+
 
 class UrlOrigin:
     """A listing of one file. No digest is announced; If-Range keeps one origin's reads to one version of the file."""
@@ -39,8 +43,9 @@ class UrlOrigin:
         self._access = access
         self._host = urlsplit(source.url).hostname or ""
         access.check_host(self._host)
-        self._files = HttpFiles(
-            timeout=timeout, access=access, refusal=self._refusal, check=check, home=home, token=token
+        self._files, self._aside = (
+            HttpFiles(timeout=seconds, access=access, refusal=self._refusal, check=check, home=home, token=token)
+            for seconds in (timeout, min(timeout, ASIDE_SECONDS))
         )
 
     def listing(self) -> Listing:
@@ -65,13 +70,14 @@ class UrlOrigin:
         host = urlsplit(url).hostname or ""
         if not host.endswith(f".{self._host}"):
             self._access.check_host(host)
-        body = self._files.read(url, 0, limit + 1)
+        body = self._aside.read(url, 0, limit + 1)
         if len(body) > limit:
             raise Refused(f"{without_signature(url)} has more than {limit:,} bytes.")
         return body
 
     def close(self) -> None:
         self._files.close()
+        self._aside.close()
 
     def __enter__(self) -> Self:
         return self

@@ -106,7 +106,7 @@ def test_what_cannot_be_done_is_refused(webui: webuiapi.WebUIApi, wrong: dict[st
 
 
 def test_progress_skip_and_interrupt(webui: webuiapi.WebUIApi) -> None:
-    long = {**CIRCLE, "steps": 40, "sampler_name": "Euler"}
+    long = {**CIRCLE, "steps": 25, "sampler_name": "Euler"}
 
     def step() -> tuple[int, int]:
         state = webui.get_progress()["state"]

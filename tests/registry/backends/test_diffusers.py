@@ -458,7 +458,7 @@ def test_dtypes(job: GenerationJob, dtype, expected):
     assert {tensor.dtype for tensor in _pipeline(backend, job).bundle.tensors.values()} == {expected}
 
 
-@pytest.mark.parametrize("dtype", ["int8", "float12", "nn"])
+@pytest.mark.parametrize("dtype", ["int8", "float12", "nn", "float8_e4m3fn"])
 def test_a_dtype_that_is_none(dtype):
     with pytest.raises(InvalidRequest, match=dtype):
         _backend(dtype=dtype)

@@ -44,6 +44,10 @@ pytestmark = pytest.mark.usefixtures("impatient")
         ("::ffff:93.184.216.34", True),
         ("64:ff9b::7f00:1", False),  # NAT64 of 127.0.0.1
         ("2002:7f00:1::", False),  # 6to4 of 127.0.0.1
+        ("fec0::1", False),  # site-local, of old
+        ("64:ff9b:1::7f00:1", False),  # NAT64 within a network (RFC 8215)
+        ("::7f00:1", False),  # IPv4-compatible, of old
+        ("::ffff:0:7f00:1", False),  # IPv4-translated (RFC 2765)
     ],
 )
 def test_addresses(address: str, public: bool) -> None:

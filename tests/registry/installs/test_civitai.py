@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from registry.errors import DigestMismatch, FileMissing, TokenRefused
+from registry.installs import worker
 from registry.manager import Manager
 from registry.settings import Settings
+from registry.tables import State
 from tests.demo.strangers import sd15_lora, write
 from tests.hub import Fault
 from tests.hub.civitai import LoopbackCivitai
@@ -75,6 +78,20 @@ def test_what_is_known_by_the_hash_is_recorded_with_who_says_it(manager: Manager
     assert [(t.word, t.by) for t in model.trigger_words] == [("ink outline", "Civitai"), ("thin", "Civitai")]
     assert [(c.algorithm, c.by) for c in model.claims] == [("sha256", "Civitai")]  # of this file, not of the other
     assert manager.installs.list()[0].notes == []
+
+
+def test_what_signs_an_address_is_dropped_when_it_is_of_no_use_any_more(
+    manager: Manager, civitai: LoopbackCivitai, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.install(f"{civitai.url(7)}?X-Amz-Signature=1")
+    failed = manager.installs.open("https://example.org/a.gguf?x=1&sig=2")
+    manager.installs.move(failed.id, State.FAILED)
+    manager.watch_installs()
+    sources = ["https://example.org/a.gguf?x=1&sig=2", civitai.url(7)]
+    assert [install.source for install in manager.installs.list()] == sources  # it may be tried again
+    monkeypatch.setattr(worker, "SIGNED", timedelta(0))
+    manager._worker.clean()
+    assert manager.installs.get(failed.id).source == "https://example.org/a.gguf?x=1"
 
 
 def test_its_picture_is_kept_and_shown(manager: Manager, civitai: LoopbackCivitai) -> None:

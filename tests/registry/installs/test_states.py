@@ -131,6 +131,14 @@ def test_of_two_who_move_at_once_one_wins(book: InstallBook) -> None:
         assert sum(threads.map(cancel, range(8))) == 1
 
 
+@pytest.mark.parametrize("order", ["cancel", "pause"])
+def test_what_was_ordered_is_not_undone_by_a_service_that_stops(book: InstallBook, order: str) -> None:
+    attempt = book.attempt(book.open("hf://a/b").id)
+    ordered = book.command(attempt.install.id, order)
+    attempt.end(State.QUEUED)
+    assert book.get(attempt.install.id).state == ordered.state
+
+
 def test_what_is_installed_stays_so() -> None:
     assert TRANSITIONS[State.INSTALLED] == set()
     assert set(ENDED).isdisjoint(ACTIVE)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blake3 import blake3
+from sqlalchemy import Connection
 
+from registry.catalog import Entry
 from registry.errors import (
     AmbiguousChoice,
     Cancelled,
@@ -24,10 +26,10 @@ from registry.errors import (
     UnusableFile,
     WrongState,
 )
+from registry.installs import job
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
-from registry.models import Model
 from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import State
@@ -201,15 +203,15 @@ def test_what_somebody_puts_where_it_would_lie_is_not_replaced(
     manager: Manager, shelf: Path, repository: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(STARTER / repository, shelf / repository, dirs_exist_ok=True)
-    add, put = manager.catalog.add, list[Path]()
+    add, put = manager.catalog.add_in, list[Path]()
 
-    def put_there(model: Model, *more: Any) -> Model:
-        path = manager.settings.root / model.path
+    def put_there(connection: Connection, entries: list[Entry]) -> None:
+        path = manager.settings.root / entries[0].model.path
         put.append(path if path.suffix else path / "notes.txt")
         write(put[0], b"mine")
-        return add(model, *more)
+        add(connection, entries)
 
-    monkeypatch.setattr(manager.catalog, "add", put_there)
+    monkeypatch.setattr(manager.catalog, "add_in", put_there)
     with pytest.raises(ModelshelfError):
         manager.install(repository)
     assert put[0].read_bytes() == b"mine"
@@ -310,6 +312,16 @@ def test_a_file_name_that_no_disk_takes_with_an_ending_behind_it(
     model = manager.install(f"a/b:{name}.safetensors")
     assert model.name == "x" * 120
     assert manager.catalog.path(model).exists()
+
+
+def test_a_place_that_a_missing_model_has_is_not_taken(manager: Manager, shelf: Path) -> None:
+    first = manager.install(OUTLINE)
+    manager.catalog.override(first.id, {}, name="mine")
+    manager.catalog.path(first).unlink()
+    write(shelf / f"another/starter-outline-lora/{FILE}", sd15_lora())
+    model = manager.install("another/starter-outline-lora")
+    assert model.name == "starter-outline-lora-2"
+    assert manager.catalog.is_whole(model)
 
 
 def test_a_name_that_is_taken_gets_a_number(manager: Manager, shelf: Path) -> None:
@@ -441,6 +453,36 @@ def test_a_connection_that_is_cut_again_and_again_is_picked_up(manager: Manager,
     write(shelf / "somebody/big/big.safetensors", whole)
     hub.faults["somebody/big/big.safetensors"] = Fault(cut_after=len(whole) // 3)
     assert manager.install("somebody/big").blake3 == blake3(whole).hexdigest()
+
+
+def test_a_connection_that_is_away_for_a_while_is_waited_for_and_shown(
+    manager: Manager, hub: LoopbackHub, shelf: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "PAUSES", (0.3,))
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    hub.faults["somebody/big/big.safetensors"] = Fault(cut_after=len(whole) // 2, cuts=2)  # the header, then the file
+    told: list[str] = []
+
+    def go_away(progress: Progress) -> None:
+        if progress.bytes_done and hub.faults["somebody/big/big.safetensors"].cuts == 0:
+            hub.faults["somebody/big/big.safetensors"] = Fault(fail_next=9)  # four for each try
+
+    watched = threading.Thread(target=lambda: told.extend(messages(manager)))
+    watched.start()
+    assert manager.install("somebody/big", go_away).blake3 == blake3(whole).hexdigest()
+    watched.join()
+    assert "The next try is in 0 s" in told[0]
+    assert manager.installs.list()[0].error is None
+
+
+def messages(manager: Manager) -> list[str]:
+    """What a running install tells of its troubles, until it ends."""
+    told: list[str] = []
+    while not (rows := manager.installs.list()) or rows[0].state != State.INSTALLED:
+        told += [row.error["message"] for row in rows if row.error and row.error["message"] not in told]
+        time.sleep(0.02)
+    return told
 
 
 def test_an_install_that_is_cancelled_stops_and_keeps_its_bytes(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.accelerations import ACCELERATION
 from registry.errors import FileMissing
 from registry.manager import Manager
 from registry.queries import Query
@@ -41,6 +42,18 @@ def test_what_the_header_says_is_recorded(library: Library) -> None:
     assert (model.triggers, model.recipe["weight"]["value"]) == (["ink", "line"], 0.6)
 
 
+def test_a_digest_that_the_header_claims_is_kept_and_held_against_the_bytes(library: Library) -> None:
+    library.put("a.safetensors", lora("a", sshs_model_hash="ab" * 32))
+    library.scan()
+    assert [library.model("a").contradicts(claim) for claim in library.model("a").claims] == [
+        False
+    ]  # nothing known yet
+    library.hash()
+    [claim] = library.model("a").claims
+    assert (claim.algorithm, claim.by) == ("autov3", "file header, sshs_model_hash")
+    assert library.model("a").contradicts(claim)
+
+
 def test_a_second_scan_reads_nothing_and_writes_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(5):
         library.put(f"{n}.safetensors")
@@ -60,6 +73,45 @@ def test_what_is_no_model_to_take_is_remembered_with_the_reason(library: Library
     seen = record.seen_below(library.manager._engine, str(library.folder))
     assert {Path(path).name for path in seen} == {"torn.safetensors", "old.ckpt"}
     assert library.names() == []
+
+
+def test_whatever_lies_beside_them_the_models_are_registered(library: Library) -> None:
+    beside = {
+        "a.json": '{"preferred weight": 1' + "0" * 400 + "}",
+        "b.json": '{"activation text": "\\ud800ink\\u0000", "description": "\\ud800"}',
+        "c/README.md": "---\nd: 2024-13-45\n---\nWeight of 0.5.",
+        "d.civitai.info": '{"images": [{"nsfwLevel": 1}, 5], "files": 3}',
+    }
+    for name, text in beside.items():
+        library.put(name, text.encode())
+    for name in ("a", "b", "c/c", "d"):
+        library.put(f"{name}.safetensors")
+    library.put(os.fsdecode(b"\xff.safetensors"))
+    assert library.scan() == {"added": 4, "skipped": 1}
+    assert library.model("b").triggers == ["?ink"]
+    assert library.scan() == {"unchanged": 4, "skipped": 1}
+
+
+def test_a_reader_that_fails_says_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.put("a.safetensors")
+    library.put("a.json", b"{}")
+    monkeypatch.setattr("registry.scans.beside.read_beside", None)
+    assert library.scan() == {"added": 1}
+
+
+def test_a_scanned_acceleration_is_one_and_a_later_release_may_say_so(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.put("Hyper-SD15-8steps-lora.safetensors")
+    with monkeypatch.context() as before:
+        before.setattr(scanner, "decided", lambda report: ())
+        library.scan()
+    [model] = library.manager.catalog.list()
+    assert ACCELERATION not in model.facts
+    monkeypatch.setattr(record, "prober", lambda: "another")
+    library.scan()
+    [model] = library.manager.catalog.list()
+    assert model.facts[ACCELERATION]["value"] == "hyper"
 
 
 def test_a_scan_tells_apart_what_is_new(library: Library) -> None:
@@ -276,6 +328,14 @@ def test_another_release_looks_at_everything_again_and_keeps_the_digests(
     assert library.model("a") == before
     assert library.scan() == {"unchanged": 1}
     assert library.scan(afresh=True) == {"changed": 1}
+
+
+def test_another_release_misses_what_is_gone(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = library.put("a.safetensors")
+    library.scan()
+    monkeypatch.setattr(record, "prober", lambda: "another")
+    path.unlink()
+    assert library.scan() == {"missing": 1}
 
 
 def test_a_scan_that_is_ended_early_keeps_what_it_found(library: Library) -> None:

@@ -1,0 +1,217 @@
+"""Rules on what an adapter adapts: which part of a pipeline, which layers, of which widths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from probes.adapter_names import CONTROL, DENOISER, LANGUAGE, LOHA, LOKR, TEXT
+from probes.adapters import Module
+from probes.report import Evidence
+from probes.subject import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterOf:
+    """The file is an adapter and nothing else, and adapts `part`: the denoiser (with text encoders or without), text
+    encoders alone, or a language model."""
+
+    part: str = DENOISER
+
+    def check(self, subject: Subject) -> Evidence:
+        adapter = subject.adapter
+        if not adapter.modules or adapter.others:
+            seen = f"{len(adapter.modules)} adapter modules and {len(adapter.others)} other tensors"
+            return Evidence(
+                "adapter", False, adapter.others[0] if adapter.others else None, "adapter modules alone", seen
+            )
+        main = next((part for part in (DENOISER, LANGUAGE, CONTROL) if part in adapter.components), TEXT)
+        seen = ", ".join(sorted(adapter.components))
+        return Evidence("adapter", main == self.part, None, f"adapter of the {self.part}", seen)
+
+
+@dataclass(frozen=True, slots=True)
+class CrossAttention:
+    """The adapted cross-attention layers take in text of this width; `width` None: none of them is adapted."""
+
+    width: int | None
+
+    def check(self, subject: Subject) -> Evidence:
+        modules = subject.adapter.cross_attention
+        key = subject.adapter.keys[modules[0].path] if modules else None
+        seen = sorted({m.inner for m in modules if m.inner is not None})
+        expected = [] if self.width is None else [self.width]
+        return Evidence(
+            "cross_attention",
+            seen == expected,
+            key,
+            ", ".join(map(str, expected)) or "none",
+            ", ".join(map(str, seen)) or "none",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterWidth:
+    """The adapted layer at `path` takes in this many values."""
+
+    path: str
+    width: int
+
+    def check(self, subject: Subject) -> Evidence:
+        module = next((m for m in subject.adapter.denoiser if m.path == self.path), None)
+        seen = module.inner if module else None
+        return Evidence("width", seen == self.width, self.path, str(self.width), str(seen) if module else "not adapted")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Every denoiser module has a path of this grammar (a regular expression over the flattened path)."""
+
+    name: str
+    pattern: str
+
+    def check(self, subject: Subject) -> Evidence:
+        fits = re.compile(self.pattern).match  # re keeps compiled patterns
+        stranger = next((m.path for m in subject.adapter.layers if not fits(m.path)), None)
+        return Evidence(
+            "paths", stranger is None, stranger, f"module names of {self.name}", "foreign" if stranger else "all fit"
+        )
+
+
+class Architecture(Protocol):
+    """A denoiser's layers under each naming it is published with: flattened path -> (input width, output width)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def namings(self) -> tuple[Mapping[str, tuple[int, int]], ...]: ...
+    def sort(self, path: str) -> str:
+        """A layer's path without its place: all layers of a sort are alike, and are adapted together or not at all."""
+
+
+def _naming(architecture: Architecture, modules: tuple[Module, ...]) -> Mapping[str, tuple[int, int]]:
+    """The naming that an adapter uses: the one that knows most of its modules before the first that it does not."""
+
+    def known(layers: Mapping[str, tuple[int, int]]) -> int:
+        return next((at for at, module in enumerate(modules) if module.path not in layers), len(modules))
+
+    return max(architecture.namings, key=known)
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """Every denoiser module is a layer of this architecture, with its widths."""
+
+    architecture: Architecture
+
+    def check(self, subject: Subject) -> Evidence:
+        name, modules = self.architecture.name, subject.adapter.layers
+        if not modules:
+            return Evidence("fits", False, None, f"layers of {name}", "no layer is adapted")
+        layers = _naming(self.architecture, modules)
+        for module in modules:
+            layer = layers.get(module.path)
+            if layer is None:
+                return Evidence("fits", False, module.path, f"a layer of {name}", "no such layer")
+            if (
+                not _agrees(module.inner, layer[0], module)
+                or not _agrees(module.outer, layer[1], module)
+                or module.either not in (None, *layer)
+            ):
+                return Evidence(
+                    "fits", False, module.path, f"{layer[0]} -> {layer[1]}", f"{module.inner} -> {module.outer}"
+                )
+        return Evidence("fits", True, None, f"layers of {name}", f"{len(modules)} modules fit")
+
+
+def _agrees(seen: int | None, width: int, module: Module) -> bool:
+    """LoHa and LoKr flatten a convolution's kernel into its input width (3x3: nine times)."""
+    return seen is None or seen == width or (not module.kernel and module.kind in (LOHA, LOKR) and seen == 9 * width)
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeds:
+    """Some module is no layer of this smaller network, whose layers the larger one has too."""
+
+    architecture: Architecture
+
+    def check(self, subject: Subject) -> Evidence:
+        fit = Fits(self.architecture).check(subject)
+        return Evidence("beyond", not fit.ok, fit.key, f"more than {self.architecture.name} has", fit.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Covers:
+    """For each sort of layer that the adapter touches (`attn2_to_k`, ...), it touches every one that the architecture
+    has.
+
+    Tells adapters of a cut-down network from adapters of its parent: what fits both and covers the smaller was made for
+    the smaller. `beyond` True: the opposite, the adapter does not fit the smaller network or leaves some of its layers
+    out.
+    """
+
+    architecture: Architecture
+    beyond: bool = False
+
+    def check(self, subject: Subject) -> Evidence:
+        name = self.architecture.name
+        if self.beyond:
+            exceeds = Exceeds(self.architecture).check(subject)
+            if exceeds.ok:
+                return exceeds
+        paths = {m.path for m in subject.adapter.layers}
+        sort = self.architecture.sort
+        sorts = set(map(sort, paths))
+        layers = _naming(self.architecture, subject.adapter.layers)
+        missing = next((path for path in layers if sort(path) in sorts and path not in paths), None)
+        if self.beyond:
+            return Evidence(
+                "beyond",
+                missing is not None,
+                missing,
+                f"not just {name}'s layers",
+                "left out" if missing else f"all of {name}",
+            )
+        return Evidence(
+            "covers", missing is None, missing, f"every such layer of {name}", "left out" if missing else "all of them"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Encoders:
+    """The adapted text encoders have the widths of this family's. `widths`: component (see adapter_names.PREFIXES) ->
+    width."""
+
+    widths: tuple[tuple[str, int], ...]
+
+    def __init__(self, **widths: int) -> None:
+        object.__setattr__(self, "widths", tuple(widths.items()))
+
+    def check(self, subject: Subject) -> Evidence:
+        known = dict(self.widths)
+        for module in subject.adapter.modules:
+            component = module.component
+            if component == DENOISER:
+                continue
+            if component not in known:
+                expected = f"one of {', '.join(known) or 'none'}"
+                return Evidence("text_encoder", False, module.path, expected, component)
+            seen = _encoder_width(module)
+            if seen is not None and seen != known[component]:
+                key = subject.adapter.keys[module.path]
+                return Evidence("text_encoder", False, key, str(known[component]), str(seen))
+        return Evidence("text_encoder", True, None, ", ".join(f"{c} {w}" for c, w in self.widths), "none contradicts")
+
+
+_SQUARE = ("q_proj", "k_proj", "v_proj", "out_proj", "SelfAttention_q", "SelfAttention_k", "SelfAttention_v")
+_TAKING = (*_SQUARE, "fc1", "wi_0", "wi_1")
+"""Layers of CLIP and T5 that take in the encoder's own width, and those of them that also give it."""
+
+
+def _encoder_width(module: Module) -> int | None:
+    """The text encoder's own width, if the module bears it."""
+    if module.inner is not None:
+        return module.inner if module.path.endswith(_TAKING) else None
+    return (module.outer or module.either) if module.path.endswith(_SQUARE) else None

@@ -1,0 +1,44 @@
+"""Hunyuan-DiT: 40 blocks of 1408 values with skips between its halves, over a Chinese CLIP (1024) and mT5 (2048)."""
+
+from __future__ import annotations
+
+from probes.adapter_rules import Encoders
+from probes.families.transformer import Naming, Transformer, attention, checkpoint, each, lora, square
+from probes.rules import Blocks, Has, Width
+
+WIDTH, MLP, TEXT, T5 = 1408, 6144, 1024, 2048
+
+
+def _naming(meta: int) -> Naming:
+    """`meta`: width of what is told beside the text; version 1.2 leaves out style and picture size."""
+    block = {
+        **square(WIDTH, "norm1.linear", *attention("attn1"), "attn2.to_q", "attn2.to_out.0"),
+        **each((TEXT, WIDTH), "attn2.to_k", "attn2.to_v"), "ff.net.0.proj": (WIDTH, MLP), "ff.net.2": (MLP, WIDTH),
+    }  # fmt: skip
+    around = {
+        **each((2 * WIDTH, WIDTH), *(f"blocks.{n}.skip_linear" for n in range(21, 40))),
+        "text_embedder.linear_1": (T5, 4 * T5), "text_embedder.linear_2": (4 * T5, TEXT),
+        "time_extra_emb.timestep_embedder.linear_1": (256, WIDTH), "time_extra_emb.timestep_embedder.linear_2": (WIDTH, WIDTH),
+        **square(T5, *(f"time_extra_emb.pooler.{part}_proj" for part in "qkv")), "time_extra_emb.pooler.c_proj": (T5, TEXT),
+        "time_extra_emb.extra_embedder.linear_1": (meta, 4 * WIDTH), "time_extra_emb.extra_embedder.linear_2": (4 * WIDTH, WIDTH),
+        "pos_embed.proj": (4, WIDTH), "norm_out.linear": (WIDTH, 2 * WIDTH), "proj_out": (WIDTH, 32),
+    }  # fmt: skip
+    beside = "norm1 norm2 norm3 norm norm_q norm_k skip_norm style_embedder text_embedding_padding positional_embedding"
+    return Naming({"blocks": (40, block)}, around, beside)
+
+
+_VERSIONS = {"1.1": _naming(3968), "1.2": _naming(1024)}
+
+SIGNATURES = tuple(
+    signature
+    for version, naming in _VERSIONS.items()
+    for signature in (
+        checkpoint(
+            "hunyuan-dit", "diffusers", naming,
+            Has("blocks.39.skip_linear.weight"), Width("blocks.0.attn2.to_k.weight", TEXT), Width("blocks.0.attn1.to_q.weight", WIDTH),
+            Width("time_extra_emb.extra_embedder.linear_1.weight", naming.around["time_extra_emb.extra_embedder.linear_1"][0]),
+            Blocks("blocks", 40), variant=version, prediction_type="v_prediction",
+        ),
+        lora("hunyuan-dit", Transformer(f"Hunyuan-DiT {version}", (naming,)), Encoders()),
+    )
+)  # fmt: skip

@@ -1,0 +1,48 @@
+"""What a network predicts: from marker tensors, metadata and configurations, most of which say so in passing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from probes import TensorSpec, probe
+from tests.probes import headers
+
+
+@pytest.mark.parametrize(
+    ("fixture", "metadata", "predicts"),
+    [
+        ("single-file-sdxl", {}, None),
+        ("single-file-sdxl", {"modelspec.prediction_type": "v"}, "v_prediction"),
+        ("single-file-sdxl", {"modelspec.prediction_type": "epsilon"}, "epsilon"),
+        ("single-file-sdxl", {"modelspec.prediction_type": "whatever"}, None),
+        ("single-file-sdxl", {"ss_base_model_version": "sdxl_base_v1-0"}, None),
+        ("single-file-sd-2", {"modelspec.architecture": "stable-diffusion-v2-768-v"}, "v_prediction"),
+        ("lora-sd-2-kohya", {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "v_prediction"),
+        ("lora-sd-2-kohya", {"ss_base_model_version": "sd_v2_v"}, "v_prediction"),
+        ("lora-sd-2-kohya", {"ss_base_model_version": "sd_v2"}, "epsilon"),
+        ("lora-sd-1-kohya", {"ss_base_model_version": "sd_v1"}, "epsilon"),
+    ],
+)
+def test_metadata(fixture: str, metadata: Mapping[str, str], predicts: str | None) -> None:
+    report = probe(replace(headers.load(fixture), metadata=metadata).header)
+    assert report.prediction_type == predicts
+    assert [e.expected for e in report.evidence if e.rule == "prediction_type"] == ([predicts] if predicts else [])
+
+
+@pytest.mark.parametrize(
+    ("marker", "predicts"),
+    [
+        ("v_pred", "v_prediction"),
+        ("edm_vpred.sigma_max", "edm_v_prediction"),
+        ("edm_mean", "edm"),
+        ("ztsnr", None),  # says of the noise, not of what is predicted
+    ],
+)
+def test_marker_tensors(marker: str, predicts: str | None) -> None:
+    header = headers.load("single-file-sdxl").header
+    marked = replace(header, tensors={**header.tensors, marker: TensorSpec("F32", (0,))})
+    report = probe(marked)
+    assert (report.family, report.prediction_type, report.default_prediction_type) == ("sdxl", predicts, "epsilon")
