@@ -239,7 +239,7 @@ class Manager:
     def inquire(self, source: str) -> Inquiry:
         """What an install of it, asked for over the network, would bring, and which checkpoints it would fit."""
         with self.measures.timed(What.PROBED):
-            return inquire(source, self.settings, self.catalog, confined=True)
+            return inquire(source, self.settings, self.catalog, self.fits, confined=True)
 
     def set_preview(self, model: str, picture: bytes | None) -> Model:
         """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
@@ -250,14 +250,15 @@ class Manager:
     def compatible_checkpoints(
         self, lora: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
     ) -> CompatibleBases:
-        """Those of a page of checkpoints, by name, that a LoRA fits; with `every`, all of them, of other families too."""
+        """A page of the checkpoints that a LoRA fits, by name; with `every`, of all of them, of other families too."""
         adapter = self.catalog.get(lora)
         if adapter.kind == Kind.CHECKPOINT:
             raise InvalidRequest(f"{adapter.name} is a checkpoint; LoRAs fit checkpoints.", model=adapter.id)
-        family = None if every else adapter.family
-        page = self.catalog.page(Query(kind=Kind.CHECKPOINT, family=family, limit=limit, cursor=cursor))
-        verdicts = [(base, self.fits.verdicts(base, [adapter])[0]) for base in page.models]
-        return CompatibleBases(adapter, [(base, fit) for base, fit in verdicts if every or fit.fits], page.cursor)
+        query = Query(kind=Kind.CHECKPOINT, limit=limit, cursor=cursor)
+        fitting = replace(query, family=adapter.family, takes=adapter.structure or "", missing=False)
+        page = self.catalog.page(query if every else fitting)
+        verdicts = self.fits.verdicts(page.models, [adapter])
+        return CompatibleBases(adapter, list(zip(page.models, verdicts, strict=True)), page.cursor)
 
     def compatible_loras(
         self, checkpoint: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
@@ -266,7 +267,7 @@ class Manager:
         base = self._checkpoint(checkpoint)
         query = Query(adapters=True, limit=limit, cursor=cursor)
         page = self.catalog.page(query if every else self._fitting(base, query))
-        verdicts = self.fits.verdicts(base, page.models)
+        verdicts = self.fits.verdicts([base], page.models)
         return Compatible(base, list(zip(page.models, verdicts, strict=True)), page.cursor)
 
     def every_compatible_lora(self, checkpoint: str, *, every: bool = False) -> Iterator[tuple[Model, Fit]]:

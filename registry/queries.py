@@ -62,8 +62,8 @@ class Query:
     """Which models, in which order; None: any.
 
     `text`: words, each of which must stand somewhere in a model's name, repositories, triggers, tags, title or author. `digest`: of any
-    kind, computed or claimed, whole or its beginning. `adapters`: whatever is no checkpoint. `fits`: the
-    `structure` of a checkpoint that adapters must fit. `cursor`: as the page before gave it.
+    kind, computed or claimed, whole or its beginning. `adapters`: whatever is no checkpoint. `fits`: the `structure` of a checkpoint that
+    adapters must fit; `takes`: that of an adapter that checkpoints must take. `cursor`: as the page before gave it.
     """
 
     kind: str | None = None
@@ -74,6 +74,7 @@ class Query:
     missing: bool | None = None
     adapters: bool = False
     fits: str | None = None
+    takes: str | None = None
     sort: str = "name"
     limit: int = 100
     cursor: str | None = None
@@ -172,6 +173,9 @@ def _columns(query: Query) -> list[ColumnElement[bool]]:
     if query.fits is not None:
         pair = (FIT.c.checkpoint == query.fits, FIT.c.adapter == MODEL.c.structure, FIT.c.verdict == Verdict.FITS)
         found.append(exists(select(FIT.c.adapter).where(*pair).correlate(MODEL)))
+    if query.takes is not None:
+        pair = (FIT.c.adapter == query.takes, FIT.c.checkpoint == MODEL.c.structure, FIT.c.verdict == Verdict.FITS)
+        found.append(exists(select(FIT.c.checkpoint).where(*pair).correlate(MODEL)))
     return found
 
 
