@@ -13,6 +13,7 @@ from api.checkpoints import Checkpoints
 from api.conditional import Bodies
 from api.document import describe
 from api.guard import Guard
+from api.headers import BrowserHeaders
 from api.limits import BodyLimit, RateLimit
 from api.metrics import Metrics
 from api.observing import Observing
@@ -62,6 +63,8 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         version=metadata.version("modelshelf"),
         lifespan=lifespan,
         responses=raises(*EVERYWHERE),
+        docs_url=None,  # FastAPI's pages run scripts of another host, on this service's origin
+        redoc_url=None,
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.state.manager = manager
@@ -75,6 +78,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
     app.add_middleware(RateLimit, per_minute=manager.settings.requests_per_minute)
     app.add_middleware(Guard, find=manager.tokens.find, is_local=is_local)
     app.add_middleware(Observing, on_request=app.state.metrics.on_request)
+    app.add_middleware(BrowserHeaders)
     install_handlers(app)
     for routes in (
         models,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Callable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -29,7 +29,8 @@ class Guard:
 
     Without a token, only a service that listens on loopback (`is_local`) answers, and only to requests that name it so: a web page whose
     host name was made to resolve to 127.0.0.1 names another host (DNS rebinding). A page of another site that makes a browser post here
-    is told by its Origin, and turned away unless it shows a bearer token, which browsers do not add by themselves.
+    is told by its Origin or by the browser's Sec-Fetch-Site, and turned away unless it shows a bearer token, which browsers do not add by
+    themselves. A link that leads here is followed.
     """
 
     def __init__(self, app: ASGIApp, find: Callable[[str], ApiToken | None], is_local: bool) -> None:
@@ -50,7 +51,8 @@ class Guard:
     async def _identify(self, headers: Headers, method: str, path: str) -> tuple[Caller, ModelshelfError | None]:
         scheme, token = _shown(headers.get("authorization", ""))
         found = await run_in_threadpool(self._find, token) if token else None
-        if method not in _SAFE and scheme != "bearer" and _is_foreign(headers):
+        is_public = path.startswith(PUBLIC) and method in _SAFE
+        if scheme != "bearer" and not is_public and _is_foreign(headers, method):
             return NOBODY, RequestRefused("A page of another site asked for this; from there, show a bearer token.")
         if found is not None:
             return Caller(found.id, frozenset(map(scopes.Scope, found.scopes))), None
@@ -60,7 +62,7 @@ class Guard:
             return NOBODY, TokenRequired(
                 "Show a token: Authorization: Bearer ..., in a browser as the password. `modelshelf token create` makes one."
             )
-        if not is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
+        if not is_loopback(_split(f"//{headers.get('host', '')}").hostname or ""):
             return NOBODY, RequestRefused("This service answers on localhost only. From elsewhere, show a token.")
         return LOCAL, None
 
@@ -76,9 +78,19 @@ def _shown(header: str) -> tuple[str, str]:
         return "basic", ""
 
 
-def _is_foreign(headers: Headers) -> bool:
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+def _is_foreign(headers: Headers, method: str) -> bool:
+    if (origin := headers.get("origin")) is not None:
+        return _split(origin).netloc != headers.get("host", "")
+    is_link = method in _SAFE and headers.get("sec-fetch-mode") == "navigate"
+    return headers.get("sec-fetch-site") == "cross-site" and not is_link
+
+
+def _split(address: str) -> SplitResult:
+    """Of what is no address, nothing."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def is_loopback(host: str) -> bool:

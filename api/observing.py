@@ -26,7 +26,7 @@ OnRequest = Callable[[str, str, int, float], None]
 
 
 class Observing:
-    """The outermost. Tokens, query strings and bodies are never logged."""
+    """Outside of whatever can fail. Tokens, query strings and bodies are never logged."""
 
     def __init__(self, app: ASGIApp, on_request: OnRequest) -> None:
         self._app = app
@@ -56,7 +56,9 @@ class Observing:
             _log.error("an error that nobody foresaw", exc_info=error)
             if status:  # half an answer is out: the connection breaks, which tells the client
                 raise
-            told = ModelshelfError(f"An error of modelshelf itself: {type(error).__name__}: {error}")
+            told = ModelshelfError(
+                "An error of modelshelf itself. The service's log tells more, under this request's id."
+            )
             await answer(told)(scope, receive, marked)
         finally:
             seconds = time.monotonic() - started

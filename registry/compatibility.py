@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from probes import Header, TensorSpec, UnreadableModel, read_header
 from registry.errors import NotGenerable, UnusableFile
+from registry.models import Model
 from registry.weights.algorithms import NUMBERS, Algorithm, Shape, Unrecognised, plain, recognise
 from registry.weights.files import weight_files
 from registry.weights.modules import Target, bias_of, place
@@ -43,8 +44,32 @@ class Fit:
 
     @classmethod
     def refused(cls, reason: str) -> Fit:
-        """A verdict that needed no tensor, such as two different families."""
+        """A verdict that needed no tensor."""
         return cls(False, reason, 0, 0)
+
+    @classmethod
+    def strangers(cls, adapter: Model, checkpoint: Model) -> Fit:
+        return cls.refused(f"{adapter.name} is for {adapter.family}, {checkpoint.name} is {checkpoint.family}")
+
+    @classmethod
+    def gone(cls, path: Path) -> Fit:
+        return cls.refused(f"{path} is gone; install it again, or scan the folder it is in now")
+
+    @classmethod
+    def by_family(cls, family: str) -> Fit:
+        """Of a checkpoint whose tensor names are of no known layout: its family is all that can be compared, and the reason says so."""
+        return cls(True, f"both are {family}; tensors of this family are not compared yet", 0, 0)
+
+
+def judge(adapter: Header, family: str, tensors: Callable[[], Mapping[str, TensorSpec]]) -> Fit:
+    """An adapter with a checkpoint of its `family`, whose `tensors` are those of `checkpoint_tensors`, and its errors if it cannot be read.
+
+    Raises UnusableFile.
+    """
+    try:
+        return check_fit(adapter, tensors())
+    except NotGenerable:
+        return Fit.by_family(family)
 
 
 def checkpoint_tensors(path: Path) -> Mapping[str, TensorSpec]:

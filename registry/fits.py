@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, and_, or_, select, update
+from sqlalchemy import Engine, and_, not_, or_, select, update
 
 from probes import Header, Kind, TensorSpec, UnreadableModel, read_header
 from registry.catalog import Catalog
-from registry.compatibility import Fit, check_fit, checkpoint_tensors
+from registry.compatibility import Fit, check_fit, checkpoint_tensors, judge
 from registry.errors import FileMissing, NotGenerable, UnusableFile
 from registry.models import Model
 from registry.rows import FIT, MODEL, insert_new
@@ -77,22 +78,41 @@ class Fits:
             with self._catalog.writing() as connection:
                 insert_new(connection, FIT, [row for row in rows if row is not None])
 
-    def verdicts(self, checkpoint: Model, adapters: Sequence[Model]) -> list[Fit]:
-        """What is known of each of the adapters with this checkpoint."""
-        structures = {model.structure for model in adapters if model.structure}
-        known = and_(FIT.c.checkpoint == checkpoint.structure, FIT.c.adapter.in_(structures))
+    def verdicts(self, checkpoints: Sequence[Model], adapters: Sequence[Model]) -> list[Fit]:
+        """What is known of each of the adapters with each of the checkpoints, those of the first checkpoint first."""
+        structures = [{model.structure for model in models if model.structure} for models in (checkpoints, adapters)]
+        known = and_(FIT.c.checkpoint.in_(structures[0]), FIT.c.adapter.in_(structures[1]))
         with self._engine.connect() as connection:
-            rows = {row["adapter"]: dict(row) for row in connection.execute(select(FIT).where(known)).mappings()}
-        return [self._verdict(checkpoint, adapter, rows.get(adapter.structure or "")) for adapter in adapters]
+            found = connection.execute(select(FIT).where(known)).mappings()
+            rows = {(row["checkpoint"], row["adapter"]): dict(row) for row in found}
+        return [
+            self._verdict(checkpoint, adapter, rows.get((checkpoint.structure or "", adapter.structure or "")))
+            for checkpoint in checkpoints
+            for adapter in adapters
+        ]
+
+    def judge(self, adapter: Header, checkpoints: Iterable[Model]) -> Iterator[Fit]:
+        """An adapter that is not on the shelf with each of these checkpoints of its family; those of one structure are compared once."""
+        known: dict[str, Fit] = {}
+        for checkpoint in checkpoints:
+            path = self._catalog.path(checkpoint)
+            key = checkpoint.structure or checkpoint.id
+            if not path.exists():
+                yield Fit.gone(path)
+                continue
+            if key not in known or key == UNREADABLE:
+                try:
+                    known[key] = judge(adapter, checkpoint.family, partial(checkpoint_tensors, path))
+                except UnusableFile as error:
+                    known[key] = Fit.refused(error.message)
+            yield known[key]
 
     def _verdict(self, checkpoint: Model, adapter: Model, row: Mapping[str, Any] | None) -> Fit:
         if adapter.family != checkpoint.family:
-            return Fit.refused(f"{adapter.name} is for {adapter.family}, {checkpoint.name} is {checkpoint.family}")
+            return Fit.strangers(adapter, checkpoint)
         for model in (adapter, checkpoint):
             if model.missing_since:
-                return Fit.refused(
-                    f"{self._catalog.path(model)} is gone; install it again, or scan the folder it is in now"
-                )
+                return Fit.gone(self._catalog.path(model))
             if model.structure == UNREADABLE:
                 return Fit.refused(f"the tensors of {self._catalog.path(model)} cannot be read")
         if row is None:
@@ -102,7 +122,7 @@ class Fits:
     # -- working out
     def _find_structures(self) -> None:
         """Of models that have none, or one of other RULES."""
-        others = or_(MODEL.c.structure < f"{RULES}:", MODEL.c.structure >= f"{RULES};")  # `;` stands behind `:`
+        others = not_(MODEL.c.structure.startswith(f"{RULES}:"))  # comparing would go by the server's language
         unknown = and_(or_(MODEL.c.structure.is_(None), others), MODEL.c.missing_since.is_(None))
         columns = (MODEL.c.id, MODEL.c.path, MODEL.c.kind, MODEL.c.family)
         with self._engine.connect() as connection:
@@ -134,9 +154,7 @@ class Fits:
 
     def _judge(self, header: Header, adapter: str, checkpoint: str, tables: _Tables) -> dict[str, Any] | None:
         if checkpoint.startswith(_UNMAPPED):
-            # The family is all that can be compared, and the reason says that it was.
-            family = checkpoint.removeprefix(_UNMAPPED)
-            fit = Fit(True, f"both are {family}; tensors of this family are not compared yet", 0, 0)
+            fit = Fit.by_family(checkpoint.removeprefix(_UNMAPPED))
         elif (tensors := tables[checkpoint]) is not None:
             fit = check_fit(header, tensors)
         else:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from threading import Event, Lock, Thread
 from typing import NamedTuple
 
@@ -31,6 +30,7 @@ from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.measures import Measures, What
 from registry.models import Model
+from registry.once import Once
 from registry.plans import Limits
 from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
@@ -97,14 +97,12 @@ class Manager:
         self._submitting = Lock()
         self._closing = Event()
         self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
+        self._backend = Once(self._load_backend)
         limits = Limits(settings.max_pictures, settings.max_side, settings.max_prompt)
         self.tasks = Tasks(works(self))
-        self.generator = Generator(
-            self.catalog, lambda: self._backend, settings.queue, limits=limits, measures=self.measures
-        )
+        self.generator = Generator(self.catalog, self._backend, settings.queue, limits=limits, measures=self.measures)
 
-    @cached_property
-    def _backend(self) -> Backend:
+    def _load_backend(self) -> Backend:
         settings = self.settings
         options = BackendOptions(
             device=settings.device,
@@ -129,7 +127,7 @@ class Manager:
     # -- what is loaded
     def residents(self) -> Residents:
         """Nothing, until something was loaded: asking imports no backend."""
-        backend = self.__dict__.get("_backend")
+        backend = self._backend.made
         return backend.residents() if isinstance(backend, Keeper) else Residents()
 
     def load(self, checkpoint: str) -> Model:
@@ -145,15 +143,16 @@ class Manager:
     def evict(self, reference: str) -> Model:
         """Out of memory. Raises NotResident, WrongState (it is in use)."""
         model = self.catalog.get(reference)
-        if "_backend" not in self.__dict__:
+        if self._backend.made is None:
             raise NotResident(f"{model.name} is not in memory.", model=model.id)
         self._keeper().evict(self.generator.identity(model))
         return model
 
     def _keeper(self) -> Keeper:
-        if not isinstance(self._backend, Keeper):
+        backend = self._backend()
+        if not isinstance(backend, Keeper):
             raise InvalidRequest("This backend keeps nothing loaded between generations.")
-        return self._backend
+        return backend
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None, options: Options = AS_USUAL) -> Model:
@@ -240,7 +239,7 @@ class Manager:
     def inquire(self, source: str) -> Inquiry:
         """What an install of it, asked for over the network, would bring, and which checkpoints it would fit."""
         with self.measures.timed(What.PROBED):
-            return inquire(source, self.settings, self.catalog, confined=True)
+            return inquire(source, self.settings, self.catalog, self.fits, confined=True)
 
     def set_preview(self, model: str, picture: bytes | None) -> Model:
         """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
@@ -251,14 +250,15 @@ class Manager:
     def compatible_checkpoints(
         self, lora: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
     ) -> CompatibleBases:
-        """Those of a page of checkpoints, by name, that a LoRA fits; with `every`, all of them, of other families too."""
+        """A page of the checkpoints that a LoRA fits, by name; with `every`, of all of them, of other families too."""
         adapter = self.catalog.get(lora)
         if adapter.kind == Kind.CHECKPOINT:
             raise InvalidRequest(f"{adapter.name} is a checkpoint; LoRAs fit checkpoints.", model=adapter.id)
-        family = None if every else adapter.family
-        page = self.catalog.page(Query(kind=Kind.CHECKPOINT, family=family, limit=limit, cursor=cursor))
-        verdicts = [(base, self.fits.verdicts(base, [adapter])[0]) for base in page.models]
-        return CompatibleBases(adapter, [(base, fit) for base, fit in verdicts if every or fit.fits], page.cursor)
+        query = Query(kind=Kind.CHECKPOINT, limit=limit, cursor=cursor)
+        fitting = replace(query, family=adapter.family, takes=adapter.structure or "", missing=False)
+        page = self.catalog.page(query if every else fitting)
+        verdicts = self.fits.verdicts(page.models, [adapter])
+        return CompatibleBases(adapter, list(zip(page.models, verdicts, strict=True)), page.cursor)
 
     def compatible_loras(
         self, checkpoint: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
@@ -267,7 +267,7 @@ class Manager:
         base = self._checkpoint(checkpoint)
         query = Query(adapters=True, limit=limit, cursor=cursor)
         page = self.catalog.page(query if every else self._fitting(base, query))
-        verdicts = self.fits.verdicts(base, page.models)
+        verdicts = self.fits.verdicts([base], page.models)
         return Compatible(base, list(zip(page.models, verdicts, strict=True)), page.cursor)
 
     def every_compatible_lora(self, checkpoint: str, *, every: bool = False) -> Iterator[tuple[Model, Fit]]:

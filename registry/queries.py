@@ -62,8 +62,8 @@ class Query:
     """Which models, in which order; None: any.
 
     `text`: words, each of which must stand somewhere in a model's name, repositories, triggers, tags, title or author. `digest`: of any
-    kind, computed or claimed, whole or its beginning. `adapters`: whatever is no checkpoint. `fits`: the
-    `structure` of a checkpoint that adapters must fit. `cursor`: as the page before gave it.
+    kind, computed or claimed, whole or its beginning. `adapters`: whatever is no checkpoint. `fits`: the `structure` of a checkpoint that
+    adapters must fit; `takes`: that of an adapter that checkpoints must take. `cursor`: as the page before gave it.
     """
 
     kind: str | None = None
@@ -74,6 +74,7 @@ class Query:
     missing: bool | None = None
     adapters: bool = False
     fits: str | None = None
+    takes: str | None = None
     sort: str = "name"
     limit: int = 100
     cursor: str | None = None
@@ -172,6 +173,9 @@ def _columns(query: Query) -> list[ColumnElement[bool]]:
     if query.fits is not None:
         pair = (FIT.c.checkpoint == query.fits, FIT.c.adapter == MODEL.c.structure, FIT.c.verdict == Verdict.FITS)
         found.append(exists(select(FIT.c.adapter).where(*pair).correlate(MODEL)))
+    if query.takes is not None:
+        pair = (FIT.c.adapter == query.takes, FIT.c.checkpoint == MODEL.c.structure, FIT.c.verdict == Verdict.FITS)
+        found.append(exists(select(FIT.c.checkpoint).where(*pair).correlate(MODEL)))
     return found
 
 
@@ -228,6 +232,8 @@ def _checked_digest(text: str) -> str:
 
 # -- cursors: where a page ended, and a mark of the list that it belongs to
 
+_MAX_CURSOR = 4096  # characters; the longest name makes a third of it
+
 
 def _cursor(query: Query, last: Sequence[Any]) -> str:
     value, model_id = last
@@ -239,15 +245,19 @@ def _after(query: Query, order: Column[Any]) -> list[Any]:
     """Value and id of the last row of the page before, from the cursor; raises InvalidRequest."""
     text = query.cursor or ""
     try:
+        if len(text) > _MAX_CURSOR:
+            raise ValueError("too long")
         mark, value, model_id = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         if order is MODEL.c.created_at:
             value = datetime.fromisoformat(value)
         wanted = {"size": int, "created_at": datetime}.get(order.name, str)
         if mark != _mark(query) or not isinstance(value, wanted) or not isinstance(model_id, str):
             raise ValueError("of another list")
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise ValueError("no number that a database holds")
         if isinstance(value, str) and not storable(value + model_id):
             raise ValueError("no text")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest(
             "cursor belongs to no page of this list; leave it out to begin at the first.", field="cursor"
         ) from error

@@ -21,7 +21,6 @@ from registry.errors import InvalidRequest
 from registry.models import Model
 from registry.plans import (
     DEFAULT_LIMITS,
-    AdapterRequest,
     ConfigFacts,
     GenerationRequest,
     Limits,
@@ -30,8 +29,6 @@ from registry.plans import (
     PlannedAdapter,
     Sourced,
 )
-
-__all__ = ["AdapterRequest", "GenerationRequest", "Plan", "Sourced", "adapter_weight", "check_overrides", "make_plan"]
 
 # https://invoke-ai.github.io/InvokeAI/features/LORAS/ : most LoRAs perform best at 0.75 to 1; beside an LCM-LoRA start at 0.45.
 LORA_WEIGHT, LORA_BESIDE_LCM_WEIGHT = 0.75, 0.45

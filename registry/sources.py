@@ -79,8 +79,9 @@ class PathSource:
 Source = HubSource | UrlSource | PathSource
 
 
-def parse_source(text: str, *, endpoint: str) -> Source:
-    """What `text` names. `endpoint` is the configured Hub; its addresses count as the Hub's, besides the public ones.
+def parse_source(text: str, *, endpoint: str, confined: bool = False) -> Source:
+    """What `text` names. `endpoint` is the configured Hub; its addresses count as the Hub's, besides the public ones. `confined`: it comes
+    over the network, from where a path is absolute: working directory and home are the service's own, and nothing is looked up by name.
 
     In this order: an address (`scheme://`, or a Hub's host without one); what is written like a path (`/x`, `./x`,
     `../x`, `~/x`); what exists on disk, seen from the working directory; `OWNER/REPO`. So a folder `owner/repo` that is
@@ -98,7 +99,7 @@ def parse_source(text: str, *, endpoint: str) -> Source:
     if not separator and text.lower().partition("/")[0] in PUBLIC_HUB | {hub.netloc.lower()}:
         scheme, text = hub.scheme, f"{hub.scheme}://{text}"
     elif not separator:
-        return _parse_bare(text)
+        return _parse_bare(text, confined)
     match scheme.lower():
         case "hf":
             return _parse_hub(f"hf://{text[len('hf://') :]}", text, endpoint)
@@ -129,12 +130,17 @@ def relative_path(text: str) -> str:
     return text
 
 
-def _parse_bare(text: str) -> Source:
+def _parse_bare(text: str, confined: bool) -> Source:
     path = Path(text)
     if len(text) > LONGEST:
         raise InvalidSource(f"That is {len(text)} characters, which no path or repository has. {ACCEPTED}")
-    if _WRITTEN_AS_PATH.match(text) or path.exists():
-        return PathSource(Path(path.expanduser().absolute()))
+    if confined and not path.is_absolute() and _WRITTEN_AS_PATH.match(text):
+        raise InvalidSource(f"{text!r} is no absolute path, and from another machine no other can be meant. {ACCEPTED}")
+    if _WRITTEN_AS_PATH.match(text) or (not confined and _is_there(path)):
+        try:
+            return PathSource(Path(path.expanduser().absolute()))
+        except RuntimeError as error:  # ~nobody
+            raise InvalidSource(f"{text!r} is nowhere: {error} {ACCEPTED}") from error
     if (found := _REPOSITORY.fullmatch(text)) and (found[2] or found[3]):
         uri = (
             f"hf://{found[1]}" + (f"@{_revision(found[2])}" if found[2] else "") + (f"/{found[3]}" if found[3] else "")
@@ -147,6 +153,13 @@ def _parse_bare(text: str) -> Source:
     if text.count("/") != 1 or "@" in text:
         raise InvalidSource(f"{text!r} is neither OWNER/REPO nor something on this machine. {ACCEPTED}")
     return _parse_hub(f"hf://{text}", text, None)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for any file
+        return False
 
 
 def _parse_url(text: str, endpoint: str) -> Source:

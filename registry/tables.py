@@ -1,4 +1,5 @@
-"""The database's tables. They stay inside `registry`, whose callers get the values of registry/models.py."""
+"""The database's tables. Of models callers get the values of registry/models.py; an install, a scan and a token are a row each, and it is
+that which they get."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,14 +166,22 @@ class Upkeep:
         return [path for path in pictures if path.suffix != ".webp" or path.stem not in shown]
 
 
+_AT_ONCE = 500  # models; each is one of a statement's parameters, of which databases take some thousands
+
+
 def _sharing(connection: Connection, algorithm: str) -> Iterator[tuple[str, list[Model]]]:
     """Models by a computed digest that several of them have."""
     computed = and_(DIGEST.c.algorithm == algorithm, DIGEST.c.by == "")
     values = select(DIGEST.c.value).where(computed).group_by(DIGEST.c.value).having(func.count() > 1)
-    for value in connection.execute(values).scalars().all():
-        ids = select(DIGEST.c.model_id).where(computed, DIGEST.c.value == value)
-        query = select(MODEL).where(MODEL.c.id.in_(ids)).order_by(MODEL.c.name_key)
-        yield value, read(connection, connection.execute(query).mappings().all())
+    query = select(DIGEST.c.value, MODEL.c.id).join(MODEL, MODEL.c.id == DIGEST.c.model_id)
+    query = query.where(computed, DIGEST.c.value.in_(values)).order_by(DIGEST.c.value, MODEL.c.name_key)
+    pairs = connection.execute(query).all()
+    models: dict[str, Model] = {}
+    for at in range(0, len(pairs), _AT_ONCE):
+        some = select(MODEL).where(MODEL.c.id.in_([model_id for _, model_id in pairs[at : at + _AT_ONCE]]))
+        models |= {model.id: model for model in read(connection, connection.execute(some).mappings().all())}
+    for value, group in groupby(pairs, key=lambda pair: str(pair[0])):
+        yield value, [models[model_id] for _, model_id in group]
 
 
 def _forsaken() -> ColumnElement[bool]:

@@ -23,6 +23,7 @@ from api.cli import (
     tokens,
 )
 from api.cli.common import FAILED, INTERRUPTED
+from api.cli.output import say
 from api.cli.shelf import SERVER
 from registry.errors import ModelshelfError
 
@@ -116,5 +117,5 @@ def _kept_traceback() -> str:
 
 
 def _complain(message: str) -> NoReturn:
-    print(f"modelshelf: {message}", file=sys.stderr)
+    say(f"modelshelf: {message}", sys.stderr)
     sys.exit(FAILED)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.common import Json, Reference
-from api.cli.output import print_json, print_table, steps_bar
+from api.cli.output import print_json, print_table, say, steps_bar
 from api.cli.shelf import opened_shelf
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def generate(
     output.mkdir(parents=True, exist_ok=True)
     paths = [_save(output / f"{made.plan.checkpoint_name}-{picture.seed}.png", picture.png) for picture in made.images]
     for warning in made.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
+        say(f"Warning: {warning}", sys.stderr)
     if as_json:
         print_json(
             {"files": list(map(str, paths)), "plan": made.plan, "warnings": made.warnings, "timings": made.timings}
@@ -104,7 +104,7 @@ def _show_plan(plan: Plan) -> None:
         [(name, f"{v.value:g}" if isinstance(v.value, float) else str(v.value), v.origin, v.by) for name, v in values],
     )
     for note in plan.notes:
-        print(f"Note: {note}")
+        say(f"Note: {note}")
 
 
 def _adapter(text: str) -> AdapterRequest:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.common import FAILED, Json, Source
-from api.cli.output import print_json, print_table, progress_bars, size_text
+from api.cli.output import print_json, print_table, progress_bars, say, size_text
 from api.cli.shelf import Shelf, opened_shelf
 from registry.errors import AmbiguousChoice, ModelshelfError
 
@@ -61,7 +61,7 @@ def install(
     if as_json:
         print_json(done)
     for error in failed:
-        print(f"modelshelf: {error.message} [{error.code}]", file=sys.stderr)
+        say(f"modelshelf: {error.message} [{error.code}]", sys.stderr)
     raise typer.Exit(FAILED if failed else 0)
 
 
@@ -177,4 +177,4 @@ def _row(install: Install) -> tuple[str, ...]:
 
 
 def _say_installed(model: Model) -> None:
-    print(f"{model.id}  {model.name}  {model.kind}, {model.family}, {size_text(model.size)}")
+    say(f"{model.id}  {model.name}  {model.kind}, {model.family}, {size_text(model.size)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.common import Json, Reference, References
-from api.cli.output import print_json, print_table, size_text
+from api.cli.output import print_json, print_table, say, size_text
 from api.cli.shelf import opened_shelf
 from registry.errors import InvalidRequest
 
@@ -145,7 +145,7 @@ def set_overrides(
     with opened_shelf() as shelf:
         changed = shelf.edit(model, **(dict.fromkeys(given) if reset else {}) | wanted)
     own = ", ".join(f"{k} {_worded(v)}" for k, v in changed.overrides.items() if v is not None)
-    print(f"{changed.name}: {own or 'no settings of your own'}")
+    say(f"{changed.name}: {own or 'no settings of your own'}")
 
 
 @app.command()
@@ -168,7 +168,7 @@ def delete(
             typer.confirm("Go on?", abort=True)
         for each in found:
             shelf.delete(each.id, files=_goes(each, keep_file))
-            print(f"{each.id}  {each.name}  {_fate(each, keep_file)}")
+            say(f"{each.id}  {each.name}  {_fate(each, keep_file)}")
 
 
 def _goes(model: Model, keep_file: bool) -> bool:

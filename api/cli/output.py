@@ -57,6 +57,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def say(text: str, out: TextIO | None = None) -> None:
+    """A line with strangers' words in it."""
+    print(printable(text), file=out)
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
     """`spare`: columns that are left out, the first first, until the others fit a terminal. Ids are never cut, other words folded."""
     from rich.console import Console

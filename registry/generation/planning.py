@@ -14,7 +14,7 @@ from probes import Kind, UnreadableModel, read_header
 from registry.backends import AdapterRef, CheckpointRef, GenerationJob
 from registry.backends.schedulers import canonical
 from registry.catalog import Catalog
-from registry.compatibility import Fit, check_fit, checkpoint_tensors
+from registry.compatibility import Fit, checkpoint_tensors, judge
 from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, UnusableFile
 from registry.family_configs import config_of_family
 from registry.models import Model
@@ -45,9 +45,9 @@ class Preview:
 
 
 @lru_cache(maxsize=4096)
-def _fit(adapter: Path, checkpoint: Path, _identities: tuple[str, str]) -> Fit:
+def _fit(adapter: Path, checkpoint: Path, family: str, _identities: tuple[str, str]) -> Fit:
     """Installed files do not change, so a verdict holds as long as what identifies the bytes: a second generation reads no header."""
-    return check_fit(read_header(adapter_file(adapter)), checkpoint_tensors(checkpoint))
+    return judge(read_header(adapter_file(adapter)), family, lambda: checkpoint_tensors(checkpoint))
 
 
 class Planner:
@@ -67,17 +67,14 @@ class Planner:
     def fit(self, adapter: Model, checkpoint: Model) -> Fit:
         """By family, then tensor by tensor. A file that is gone or damaged fits nothing, and the reason says so."""
         if adapter.family != checkpoint.family:
-            return Fit.refused(f"{adapter.name} is for {adapter.family}, {checkpoint.name} is {checkpoint.family}")
+            return Fit.strangers(adapter, checkpoint)
         paths = (self._catalog.path(adapter), self._catalog.path(checkpoint))
         if missing := next((path for path in paths if not path.exists()), None):
-            return Fit.refused(f"{missing} is gone; install it again")
+            return Fit.gone(missing)
         try:
-            return _fit(*paths, (self.identity(adapter), self.identity(checkpoint)))
+            return _fit(*paths, checkpoint.family, (self.identity(adapter), self.identity(checkpoint)))
         except (UnreadableModel, UnusableFile) as error:
             return Fit.refused(str(error))
-        except NotGenerable:
-            # Tensor names that are not mapped yet: the family is all that can be compared, and the reason says that it was.
-            return Fit(True, f"both are {checkpoint.family}; tensors of this family are not compared yet", 0, 0)
 
     def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
         """Raises NotGenerable, FileMissing, UnusableFile."""

@@ -23,6 +23,7 @@ from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download, verify
 from registry.installs.examine import accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
+from registry.installs.known import known
 from registry.installs.locks import held
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
@@ -106,10 +107,10 @@ class Job:
         locks = self._settings.downloads / "locks"
         # Two installs of the same files: the second waits, and then finds the model in the registry.
         with held(locks / f"{key}.files", self.check):
-            if (known := self._known(listing, selection)) is not None:
+            if (there := known(self._catalog, listing, selection)) is not None:
                 source = provenance(listing, selection)
-                self._note(f"Nothing was downloaded: {known.name} is on the shelf already.")
-                return self._installed(self._catalog.add_source(known, source))
+                self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
+                return self._installed(self._catalog.add_source(there, source))
             self._move(State.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
             digests = self._download(origin, listing, selection, key)
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
@@ -135,16 +136,6 @@ class Job:
             if self._options.place is Place.MOVE and placed.is_new:
                 _remove(listing, selection)
             return model
-
-    def _known(self, listing: Listing, selection: Selection) -> Model | None:
-        """The same revision of the same source, or a file with the digest that the Hub announces, if it is still there."""
-        announced = None if selection.is_folder else selection.files[0].sha256
-        source = pinned(listing, selection) if listing.revision else None
-        model = self._catalog.find(source=source, sha256=announced)
-        if model is None or not self._catalog.is_whole(model):
-            return None
-        # The weights of a PEFT folder by themselves are another model: without its configuration they count differently.
-        return model if self._catalog.path(model).is_dir() == selection.is_folder else None
 
     def _download(self, origin: Origin, listing: Listing, selection: Selection, key: str) -> dict[str, Digests]:
         """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""

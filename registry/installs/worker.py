@@ -158,7 +158,7 @@ class Worker:
             self._measures,
         )
         try:
-            source = self._parse(install.source)
+            source = self._parse(install.source, confined=False)  # as `open` has recorded it: absolute
             where = connection(self._settings, confined=Options.of(install.options).confined)
             with open_origin(source, **where, check=job.check) as origin:
                 return job.run(origin)
@@ -199,12 +199,12 @@ class Worker:
         return self._locks / f"{install_id}.install"
 
     def _source(self, text: str, options: Options) -> Source:
-        source = self._parse(text)
+        source = self._parse(text, options.confined)
         options.check(source)
         return source
 
-    def _parse(self, text: str) -> Source:
-        return parse_source(text, endpoint=self._settings.hub_endpoint)
+    def _parse(self, text: str, confined: bool) -> Source:
+        return parse_source(text, endpoint=self._settings.hub_endpoint, confined=confined)
 
 
 def _told(error: Exception, root: Path) -> ModelshelfError:

@@ -24,14 +24,13 @@ class ScanState(StrEnum):
 
 ENDED = (ScanState.DONE, ScanState.FAILED, ScanState.CANCELLED)
 # A killed service's scans start again: a scan repeats nothing that it has done.
-TRANSITIONS: dict[ScanState, tuple[ScanState, ...]] = {
-    ScanState.QUEUED: (ScanState.RUNNING,),
-    ScanState.RUNNING: (ScanState.QUEUED,),
-    ScanState.DONE: (ScanState.RUNNING,),
-    ScanState.FAILED: (ScanState.QUEUED, ScanState.RUNNING),
-    ScanState.CANCELLED: (ScanState.QUEUED, ScanState.RUNNING),
+TRANSITIONS: dict[ScanState, set[ScanState]] = {
+    ScanState.QUEUED: {ScanState.RUNNING, ScanState.FAILED, ScanState.CANCELLED},
+    ScanState.RUNNING: {ScanState.QUEUED, ScanState.DONE, ScanState.FAILED, ScanState.CANCELLED},
+    ScanState.DONE: set(),
+    ScanState.FAILED: set(),
+    ScanState.CANCELLED: set(),
 }
-"""Target -> the states that lead to it."""
 
 
 class ScanBook:
@@ -61,7 +60,8 @@ class ScanBook:
 
     def move(self, scan_id: str, to: ScanState, **values: Any) -> ScanRow:
         """Raises WrongState, ScanNotFound."""
-        query = update(ScanRow).where(col(ScanRow.id) == scan_id, col(ScanRow.state).in_(TRANSITIONS[to]))
+        since = [state for state, targets in TRANSITIONS.items() if to in targets]
+        query = update(ScanRow).where(col(ScanRow.id) == scan_id, col(ScanRow.state).in_(since))
         with unit_of_work(self._engine) as session:
             moved = session.connection().execute(query.values(state=to, updated_at=now(), **values)).rowcount
         scan = self.get(scan_id)

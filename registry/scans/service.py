@@ -57,7 +57,7 @@ class Scans:
 
     def submit(self, folder: str) -> ScanRow:
         """Queue a scan for the background. Raises InvalidRequest; PathRefused for a folder that may not be asked for from outside."""
-        path = Path(folder).expanduser()
+        path = Path(folder)
         if not path.is_absolute():
             raise InvalidRequest(f"{folder} is no absolute path.", field="folder")
         real = admit(path, [*self._settings.reachable, *map(Path, self.folders())])

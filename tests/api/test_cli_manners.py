@@ -172,6 +172,14 @@ def test_an_error_that_nobody_foresaw_is_one_line_with_the_trace_in_a_file(
     file.unlink()
 
 
+def test_no_word_of_a_stranger_s_steers_the_terminal(here: Here) -> None:
+    code, _, err = here("show", "\x1b]0;owned\x07")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "owned" in err
+    assert "\x1b" not in err
+    assert "\x07" not in err
+
+
 def test_the_database_is_looked_at_brought_up_to_date_and_copied(here: Here, tmp_path: Path) -> None:
     code, out, _ = here("db", "status")
     assert (code, out.split()[2:4]) == (1, ["schema", "none"])

@@ -39,6 +39,33 @@ def test_on_loopback_no_token_is_needed(manager: Manager, host: str) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example"])
 def test_a_web_page_whose_name_resolves_to_loopback_is_not_answered(manager: Manager, host: str) -> None:
     assert status(manager, is_local=True, host=host) == (403, "request_refused")
+    named = client(manager, is_local=True).get("/v1/installs", headers={"Host": "[::1"})  # no address at all
+    assert named.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "answered"),
+    [
+        ("GET", {}, True),
+        ("GET", {"Origin": "http://127.0.0.1:8420", "Sec-Fetch-Site": "same-origin"}, True),
+        ("GET", {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, True),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, True),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, False),
+        ("GET", {"Origin": "https://evil.example"}, False),
+        ("GET", {"Origin": "null"}, False),
+        ("GET", {"Origin": "http://[127.0.0.1:8420"}, False),
+        ("POST", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, False),
+    ],
+)
+def test_a_page_of_another_site_is_not_answered(
+    manager: Manager, method: str, headers: dict[str, str], answered: bool
+) -> None:
+    http = client(manager, is_local=True)
+    code = http.request(method, "/v1/models", headers=headers).status_code
+    assert (code != 403) == answered
+    assert http.get("/healthz", headers=headers).status_code == 200
+    http.headers["Authorization"] = f"Bearer {manager.tokens.create('ada')}"
+    assert http.request(method, "/v1/models", headers=headers).status_code != 403
 
 
 def test_elsewhere_every_request_shows_a_token(manager: Manager) -> None:
@@ -49,7 +76,7 @@ def test_elsewhere_every_request_shows_a_token(manager: Manager) -> None:
     answer = client(manager, is_local=False).get("/openapi.json")
     assert (answer.status_code, answer.headers["www-authenticate"]) == (
         401,
-        'Bearer realm="modelshelf", Basic realm="modelshelf"',
+        'Basic realm="modelshelf", Bearer realm="modelshelf"',
     )
     [kept] = manager.tokens.list()
     manager.tokens.revoke(kept.id)

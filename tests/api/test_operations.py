@@ -63,6 +63,7 @@ class TestRequestIds:
         assert (answer.status_code, answer.json()["code"]) == (500, "error")
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
         assert "ZeroDivisionError" in caplog.text
+        assert "division" not in answer.text.lower()
 
 
 class TestLimits:

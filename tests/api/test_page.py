@@ -13,7 +13,7 @@ from tests.api.conftest import Starter
 FILES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize("path", ["/", *(f"/page/{name}" for name in FILES)])
+@pytest.mark.parametrize("path", ["/", "/docs", *(f"/page/{name}" for name in FILES)])
 def test_every_file_comes_with_the_policy_that_forbids_foreign_and_inline_scripts(starter: Starter, path: str) -> None:
     answer = starter.http.get(path)
     assert answer.status_code == 200
@@ -23,6 +23,13 @@ def test_every_file_comes_with_the_policy_that_forbids_foreign_and_inline_script
     assert policy["require-trusted-types-for"] == "'script'"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/nothing", "/openapi.json", "/nothing", "/redoc"])
+def test_every_other_answer_comes_with_it_too(starter: Starter, path: str) -> None:
+    answer = starter.http.get(path)
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_a_file_that_did_not_change_is_not_sent_again(starter: Starter) -> None:
@@ -49,5 +56,5 @@ def test_every_module_that_is_imported_is_there() -> None:
     for path in FOLDER.glob("*.js"):
         for imported in re.findall(r'from "\./([^"]+)"', path.read_text()):
             assert (FOLDER / imported).is_file(), f"{path.name} imports {imported}"
-    index = (FOLDER / "index.html").read_text()
-    assert {Path(p).name for p in re.findall(r'"page/([^"]+)"', index)} <= set(FILES)
+    for page in FOLDER.glob("*.html"):
+        assert {Path(p).name for p in re.findall(r'"page/([^"]+)"', page.read_text())} <= set(FILES)

@@ -65,7 +65,7 @@ def test_a_range_that_is_none(starter: Starter, wrong: dict[str, float]) -> None
 
 def test_a_plan_runs_nothing_and_needs_no_prompt(starter: Starter) -> None:
     assert preview(starter, prompt="")["plan"]["prompt"] == ""
-    assert "_backend" not in vars(starter.manager)
+    assert starter.manager._backend.made is None
 
 
 @pytest.mark.parametrize(

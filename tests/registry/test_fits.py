@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from probes import TensorSpec
+from probes import TensorSpec, read_header
 from registry import fits
+from registry.compatibility import checkpoint_tensors
 from registry.errors import InvalidRequest
 from registry.fits import UNREADABLE, structure
 from registry.manager import Manager
@@ -188,6 +189,39 @@ def test_the_list_comes_in_pages(shelf: Shelf) -> None:
     second = shelf.manager.compatible_loras("base", limit=9, cursor=first.cursor)
     assert [m.name for m, _ in (*first.loras, *second.loras)] == [f"lora{n}" for n in range(5)]
     assert second.cursor is None
+
+
+def test_the_checkpoints_of_a_lora_come_in_full_pages(shelf: Shelf) -> None:
+    for n in range(3):
+        shelf.checkpoint(f"a{n}", 32)
+        shelf.checkpoint(f"b{n}", 64)
+    shelf.lora("one", lora_shapes(64))
+    shelf.manager.fits.catch_up()
+    first = shelf.manager.compatible_checkpoints("one", limit=2)
+    second = shelf.manager.compatible_checkpoints("one", limit=2, cursor=first.cursor)
+    assert [[m.name for m, _ in page.checkpoints] for page in (first, second)] == [["b0", "b1"], ["b2"]]
+    assert second.cursor is None
+    every = shelf.manager.compatible_checkpoints("one", every=True).checkpoints
+    assert [fit.fits for _, fit in every] == [False] * 3 + [True] * 3
+
+
+def test_an_adapter_that_is_not_there_yet_is_held_against_every_structure_once(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases = [shelf.checkpoint(f"base{n}", 64) for n in range(3)] + [shelf.checkpoint("other", 32)]
+    shelf.lora("one", lora_shapes(64))
+    shelf.manager.fits.catch_up()
+    bases = [shelf.manager.catalog.get(base.id) for base in bases]
+    header = read_header(shelf.manager.settings.root / "one")
+    read: list[Path] = []
+
+    def counted(path: Path) -> Mapping[str, TensorSpec]:
+        read.append(path)
+        return checkpoint_tensors(path)
+
+    monkeypatch.setattr(fits, "checkpoint_tensors", counted)
+    assert [fit.fits for fit in shelf.manager.fits.judge(header, bases)] == [True, True, True, False]
+    assert len(read) == 2
 
 
 def test_only_a_checkpoint_has_adapters_that_fit_it(shelf: Shelf) -> None:

@@ -12,7 +12,7 @@ from sd_parsers import ParserManager
 
 from registry.errors import InvalidRequest
 from registry.pictures import Format, encode_png, infotext, open_picture, transcode
-from registry.recipes import Origin, Plan, PlannedAdapter, Sourced
+from registry.plans import Origin, Plan, PlannedAdapter, Sourced
 
 
 def asked(value: object) -> Sourced:  # type: ignore[type-arg]

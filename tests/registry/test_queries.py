@@ -276,6 +276,8 @@ def test_what_belongs_to_a_pages_models_is_one_query_a_table(shelf: Shelf) -> No
         (Query(digest="nothexatall"), "digest"),
         (Query(digest="%%%%%%"), "digest"),
         (Query(cursor="!"), "cursor"),
+        (Query(cursor=base64.urlsafe_b64encode(b"[" * 3000).decode()), "cursor"),
+        (Query(cursor="A" * 100_000), "cursor"),
         (Query(cursor="bm90IGpzb24"), "cursor"),
         (Query(cursor="é"), "cursor"),
     ],
@@ -292,6 +294,14 @@ def test_a_digest_may_be_written_as_people_paste_it(shelf: Shelf, text: str) -> 
     whole = f"{104729 * 42:016x}" * 4
     for digest in (text.format(whole), text.format(whole.upper())):
         assert [m.id for m in shelf.catalog.every(Query(digest=digest))] == [model(42).id]
+
+
+def test_a_forged_number_in_a_cursor_is_refused(shelf: Shelf) -> None:
+    query = Query(sort="size", limit=1)
+    mark, _, model_id = json.loads(base64.urlsafe_b64decode(str(shelf.catalog.page(query).cursor) + "=="))
+    forged = base64.urlsafe_b64encode(json.dumps([mark, 10**30, model_id]).encode()).decode()
+    with pytest.raises(InvalidRequest, match="cursor"):
+        shelf.catalog.page(replace(query, cursor=forged))
 
 
 @pytest.mark.parametrize(

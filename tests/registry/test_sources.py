@@ -230,6 +230,25 @@ def test_the_canonical_form_parses_to_the_same(owner: str, name: str, revision: 
     assert parse_source(str(source), endpoint=PUBLIC) == source
 
 
+@pytest.mark.parametrize(
+    "text", ["~/x.gguf", "~nosuch/x", "./x.gguf", "../x", "x.gguf", "registry/../../etc/passwd", "here/there"]
+)
+def test_over_the_network_only_an_absolute_path_is_one(text: str, tmp_path: Path) -> None:
+    (tmp_path / "here" / "there").mkdir(parents=True)
+    (tmp_path / "x.gguf").touch()
+    try:
+        assert parse_source(text, endpoint=PUBLIC, confined=True) == HubSource("here/there")
+    except InvalidSource:
+        assert text != "here/there"
+    assert parse_source("/x/y", endpoint=PUBLIC, confined=True) == PathSource(Path("/x/y"))
+
+
+@pytest.mark.parametrize("text", ["~nosuchuser/x", "a" * 300, "a/" * 1000])
+def test_what_cannot_even_be_looked_up_is_no_source(text: str) -> None:
+    with pytest.raises(InvalidSource):
+        parse_source(text, endpoint=PUBLIC)
+
+
 @pytest.mark.parametrize("text", ["https://example.org/a.gguf?x=1", "/models/a.gguf"])
 def test_the_canonical_form_of_the_others_too(text: str) -> None:
     assert str(parse_source(text, endpoint=PUBLIC)) == text

@@ -76,6 +76,12 @@ class FolderOrigin:
 
     @cached_property
     def _listing(self) -> Listing:
+        try:
+            return self._looked_through()
+        except OSError as error:
+            raise FileMissing(f"{self._path} cannot be read: {error.strerror}.", file=str(self._path)) from error
+
+    def _looked_through(self) -> Listing:
         admit(self._path, self._folders)
         if self._path.is_dir():
             files, focus = tuple(self._walk()), ""
