@@ -74,6 +74,7 @@ class LocalShelf:
             records.ModelDetail,
             found,
             weight=_weight(found),
+            digests=[read(records.Digest, each, contradicted=found.contradicts(each)) for each in found.digests],
             report=catalog.report(found),
             files=[read(records.File, each) for each in catalog.files(found)],
         )

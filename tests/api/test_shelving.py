@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.test_cli import Run, hub, run  # noqa: F401  (fixtures)
+from tests.api.test_cli import Run, run  # noqa: F401  (a fixture)
 from tests.demo.strangers import sd15_lora, write
 from tests.registry.scans.library import lora
 
@@ -44,13 +44,16 @@ def test_a_folder_that_is_not_there(run: Run, tmp_path: Path) -> None:  # noqa: 
 
 
 def test_gc_shows_and_removes_only_when_told_to(run: Run, tmp_path: Path) -> None:  # noqa: F811
-    stray = tmp_path / "root/lora/sd-1/stray.safetensors"
-    stray.parent.mkdir(parents=True)
-    stray.write_bytes(b"12345")
-    assert str(stray) in run("gc").stdout
+    run("install", "modelshelf/starter-outline-lora")
+    assert run("delete", "starter-outline-lora", "--keep-file", "--yes").returncode == 0
+    stray = tmp_path / "root/lora/sd-1/starter-outline-lora.safetensors"
+    mine = stray.with_name("mine.safetensors")
+    mine.write_bytes(b"12345")
+    shown = run("gc").stdout
+    assert (str(stray) in shown, str(mine) in shown) == (True, False)
     assert stray.exists()
     assert run("gc", "--yes").returncode == 0
-    assert not stray.exists()
+    assert (stray.exists(), mine.exists()) == (False, True)
 
 
 def test_update(run: Run) -> None:  # noqa: F811
