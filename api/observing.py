@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from urllib.parse import quote
 
 from anyio import BrokenResourceError
 from starlette.datastructures import Headers, MutableHeaders
@@ -61,14 +62,15 @@ class Observing:
             seconds = time.monotonic() - started
             self._on_request(scope["method"], _template(scope), status, seconds)
             caller = scope.get("state", {}).get("caller")
+            path = quote(scope["path"])  # decoded, it could hold a new line
             _log.info(
                 "%s %s %s",
                 scope["method"],
-                scope["path"],
+                path,
                 status or "gone",
                 extra={
                     "method": scope["method"],
-                    "path": scope["path"],
+                    "path": path,
                     "status": status,
                     "milliseconds": round(seconds * 1000, 1),
                     "caller": caller.name if caller else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
@@ -124,12 +124,17 @@ def raises(*classes: type[errors.ModelshelfError]) -> dict[int | str, dict[str, 
     return {status: _described(codes) for status, codes in sorted(by_status.items(), key=str)}
 
 
-def _described(codes: Iterable[str]) -> dict[str, Any]:
+def _described(codes: Sequence[str]) -> dict[str, Any]:
     meanings = errors.meanings()
+    examples = {code: {"value": _example(errors.recreate(code, f"{meanings[code]}.", {}))} for code in codes}
     return {
         "description": "; ".join(f"`{code}`: {meanings[code]}" for code in codes),
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
     }
+
+
+def _example(error: errors.ModelshelfError) -> dict[str, Any]:
+    return told(error, request_id="0f3a5c7e9b1d").model_dump(exclude_none=True)
 
 
 SOURCE_ERRORS: tuple[type[errors.ModelshelfError], ...] = (

@@ -300,11 +300,12 @@ class Manager:
                 f"{model.name} was registered where it lies, {path}; modelshelf never deletes there. Keep its file.",
                 model=model.id,
             )
-        with suppress(NotResident):
-            self.evict(model.id)
-        self.catalog.remove(
-            model
-        )  # first: a file that nobody knows is found by `gc`, a model without its file fails later
+        backend = self.__dict__.get("_backend")
+        if isinstance(backend, Keeper) and path.exists():
+            with suppress(NotResident):
+                backend.evict(self.generator.identity(model))
+        # The row first: a file that nobody knows is found by `gc`, a model without its file fails later.
+        self.catalog.remove(model)
         if files:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 

@@ -16,6 +16,7 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 from registry.errors import Cancelled, ModelshelfError, QueueFull, TaskNotFound, WrongState
+from registry.job_states import ENDED, State
 from registry.models import Model, new_id
 from registry.tables import now
 
@@ -31,17 +32,6 @@ class Kind(StrEnum):
     CHECK_UPDATES = "check-updates"  # asks the Hub; nothing is downloaded
     UPDATE = "update"  # installs what is newer there
     LOAD = "load"  # checkpoints, into memory
-
-
-class State(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 class Finding(NamedTuple):

@@ -82,7 +82,7 @@ class ImagesIn(Body):
 
 
 class ImageOut(BaseModel):
-    b64_json: str | None = None
+    b64_json: str | None = Field(default=None, examples=["iVBORw0KGgo..."])
     url: str | None = None
     revised_prompt: str = Field(description="As the model was given it, without the LoRAs.")
 
@@ -105,7 +105,7 @@ class ImagesOut(BaseModel):
     created: int = Field(description="seconds since 1970")
     data: list[ImageOut]
     output_format: Format
-    size: str
+    size: str = Field(examples=["64x64"])
     background: Literal["opaque"] = "opaque"
     usage: Usage = Usage()
     warnings: list[str] = Field(description="What contradicts a recipe, was taken for granted, or was left out.")

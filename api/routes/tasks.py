@@ -14,7 +14,7 @@ from api.following import LastEventId, follow_row
 from api.problems import raises
 from api.schemas.tasks import TaskIn, TaskList, TaskOut
 from registry import errors
-from registry.tasks import ENDED
+from registry.job_states import ENDED
 
 router = APIRouter(prefix="/v1/tasks", tags=["upkeep"])
 

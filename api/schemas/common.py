@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from registry.plans import Sourced
 
@@ -23,9 +23,9 @@ class Body(BaseModel):
 class Value(BaseModel):
     """A value and where it came from: `requested`, `user`, `recommended` or `default`, and by whom."""
 
-    value: float | int | str
-    origin: str
-    by: str
+    value: float | int | str = Field(examples=[0.75])
+    origin: str = Field(examples=["recommended"])
+    by: str = Field(examples=["model card of starter-outline-lora"])
 
     @classmethod
     def of(cls, sourced: Sourced[Any]) -> Self:

@@ -75,11 +75,11 @@ class PlannedLora(BaseModel):
 
 
 class PlanOut(BaseModel):
-    checkpoint: str
-    checkpoint_name: str
-    family: str
+    checkpoint: str = Field(examples=["0f3a5c7e9b1d"])
+    checkpoint_name: str = Field(examples=["starter-base"])
+    family: str = Field(examples=["sd-1"])
     loras: list[PlannedLora]
-    prompt: str
+    prompt: str = Field(examples=["a red circle on a white background"])
     negative_prompt: str
     scheduler: Value
     steps: Value
@@ -128,8 +128,8 @@ class PlanPreview(BaseModel):
 
 
 class SchedulerOut(BaseModel):
-    name: str
-    label: str
+    name: str = Field(examples=["dpmpp_2m_karras"])
+    label: str = Field(examples=["DPM++ 2M Karras"])
 
 
 class SchedulerList(BaseModel):
@@ -137,16 +137,18 @@ class SchedulerList(BaseModel):
 
 
 class PictureOut(BaseModel):
-    png: str = Field(description="A PNG file, base64.")
-    seed: int
+    png: str = Field(description="A PNG file, base64.", examples=["iVBORw0KGgo..."])
+    seed: int = Field(examples=[7])
 
 
 class GenerationOut(BaseModel):
-    id: str
+    id: str = Field(examples=["0f3a5c7e9b1d"])
     images: list[PictureOut]
     plan: PlanOut
     warnings: list[str] = Field(description="What contradicts a recipe, was taken for granted, or was left out.")
-    timings: dict[str, float] = Field(description="seconds")
+    timings: dict[str, float] = Field(
+        description="seconds", examples=[{"load": 0.1, "adapters": 0.02, "denoise": 0.9, "total": 1.2}]
+    )
 
     @classmethod
     def of(cls, job: Job, made: Generation) -> Self:
@@ -162,11 +164,11 @@ class GenerationOut(BaseModel):
 class GenerationJobOut(BaseModel):
     """A generation as it stands."""
 
-    id: str
-    state: str = Field(description="queued, running, succeeded, failed or cancelled")
+    id: str = Field(examples=["0f3a5c7e9b1d"])
+    state: str = Field(description="queued, running, succeeded, failed or cancelled", examples=["running"])
     ahead: int | None = Field(description="How many are before it; None once it runs.")
-    step: int = Field(description="Denoising steps done, of `steps`.")
-    steps: int
+    step: int = Field(description="Denoising steps done, of `steps`.", examples=[3])
+    steps: int = Field(examples=[25])
     plan: PlanOut
     warnings: list[str]
     images: list[PictureOut] | None = Field(description="Once it has succeeded.")

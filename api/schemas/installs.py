@@ -20,11 +20,14 @@ class ProbeIn(Body):
 
 
 class ProbeOut(BaseModel):
-    source: str = Field(description="Canonical, with the commit.")
-    name: str
-    size: int = Field(description="Bytes that an install would fetch.")
-    kind: str | None
-    family: str | None
+    source: str = Field(
+        description="Canonical, with the commit.",
+        examples=["hf://latent-consistency/lcm-lora-sdv1-5@c0ffee/pytorch_lora_weights.safetensors"],
+    )
+    name: str = Field(examples=["lcm-lora-sdv1-5"])
+    size: int = Field(description="Bytes that an install would fetch.", examples=[134621556])
+    kind: str | None = Field(examples=["lcm_lora"])
+    family: str | None = Field(examples=["sd-1"])
     variant: str | None
     report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.")
     refusal: Problem | None = Field(description="Why it would not be installed.")
@@ -53,11 +56,11 @@ class InstallIn(Body):
 
 
 class InstallOut(BaseModel):
-    id: str
-    state: str
-    source: str
-    bytes_done: int
-    bytes_total: int
+    id: str = Field(examples=["0f3a5c7e9b1d"])
+    state: str = Field(examples=["downloading"])
+    source: str = Field(examples=["hf://modelshelf/starter-base"])
+    bytes_done: int = Field(examples=[1048576])
+    bytes_total: int = Field(examples=[4194304])
     bytes_per_second: float | None = Field(description="Of the transfer that runs.")
     seconds_left: float | None = Field(description="At that rate.")
     filename: str | None = Field(description="The file that arrives.")
@@ -91,10 +94,13 @@ class ScanIn(Body):
 
 
 class ScanOut(BaseModel):
-    id: str
-    folder: str
-    state: str
-    counts: dict[str, int] = Field(description="Models: unchanged, added, changed, moved, missing; files skipped.")
+    id: str = Field(examples=["0f3a5c7e9b1d"])
+    folder: str = Field(examples=["/models/loras"])
+    state: str = Field(examples=["done"])
+    counts: dict[str, int] = Field(
+        description="Models: unchanged, added, changed, moved, missing; files skipped.",
+        examples=[{"added": 2, "unchanged": 40, "skipped": 1}],
+    )
     error: Problem | None
     created_at: datetime
     updated_at: datetime

@@ -19,28 +19,31 @@ from registry.verdicts import Verdict
 
 
 class ModelOut(BaseModel):
-    id: str
-    name: str
-    kind: str
-    family: str
+    id: str = Field(examples=["0f3a5c7e9b1d"])
+    name: str = Field(examples=["starter-outline-lora"])
+    kind: str = Field(examples=["lora"])
+    family: str = Field(examples=["sd-1"])
     variant: str | None
     prediction_type: str | None
-    format: str
-    size: int = Field(description="bytes")
+    format: str = Field(examples=["safetensors"])
+    size: int = Field(description="bytes", examples=[178272])
     blake3: str | None = Field(description="None until a model that was scanned in place has been hashed.")
     sha256: str | None
     autov3: str | None
-    source: str
-    repo_id: str | None
+    source: str = Field(examples=["hf://modelshelf/starter-outline-lora@c0ffee/pytorch_lora_weights.safetensors"])
+    repo_id: str | None = Field(examples=["modelshelf/starter-outline-lora"])
     revision: str | None
     base_model: str | None
-    triggers: list[str]
+    triggers: list[str] = Field(examples=[["outline style"]])
     weight: Value | None = Field(description="The weight a LoRA gets when none is asked for; None for a checkpoint.")
     recipe: dict[str, Any] = Field(description="What the provider recommends, with the passage it was read from.")
     overrides: dict[str, Any] = Field(description="Your own settings, which beat the provider's.")
     facts: dict[str, Any] = Field(description="What else is said of it: title, author, license, each with who says so.")
-    tags: list[str]
-    path: str = Field(description="Relative to the service's root, when inside it.")
+    tags: list[str] = Field(examples=[["style"]])
+    path: str = Field(
+        description="Relative to the service's root, when inside it.",
+        examples=["lora/sd-1/starter-outline-lora.safetensors"],
+    )
     managed: bool = Field(description="False: registered where it lies; never moved or deleted.")
     created_at: datetime
     hashed_at: datetime | None
@@ -135,9 +138,11 @@ class ModelList(BaseModel):
 
 
 class FamilyOut(BaseModel):
-    family: str
-    models: int
-    kinds: dict[str, int] = Field(description="Kind -> number of models.")
+    family: str = Field(examples=["sd-1"])
+    models: int = Field(examples=[4])
+    kinds: dict[str, int] = Field(
+        description="Kind -> number of models.", examples=[{"checkpoint": 1, "lora": 2, "lcm_lora": 1}]
+    )
 
 
 class FamilyList(BaseModel):
@@ -172,9 +177,9 @@ class FitOut(BaseModel):
     model: ModelOut
     fits: bool
     verdict: Verdict = Field(description="`partly`: some tensors fit. It is refused like one that does not fit at all.")
-    reason: str
-    matched: int = Field(description="Tensors of the LoRA that fit.")
-    total: int = Field(description="Tensors of the LoRA.")
+    reason: str = Field(examples=["all 64 tensors fit"])
+    matched: int = Field(description="Tensors of the LoRA that fit.", examples=[64])
+    total: int = Field(description="Tensors of the LoRA.", examples=[64])
 
     @classmethod
     def of(cls, model: Model, fit: Fit) -> Self:

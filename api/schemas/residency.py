@@ -11,17 +11,17 @@ from registry.backends import Residents
 
 
 class TierOut(BaseModel):
-    name: str = Field(description="device or host")
-    device: str
-    budget: int = Field(description="bytes")
-    used: int = Field(description="bytes")
+    name: str = Field(description="device or host", examples=["device"])
+    device: str = Field(examples=["cuda:0"])
+    budget: int = Field(description="bytes", examples=[17179869184])
+    used: int = Field(description="bytes", examples=[2136746230])
 
 
 class ResidentOut(BaseModel):
-    tier: str
+    tier: str = Field(examples=["device"])
     digest: str = Field(description="BLAKE3 of the model's file or folder")
-    name: str
-    nbytes: int
+    name: str = Field(examples=["starter-base"])
+    nbytes: int = Field(examples=[2136746230])
     holders: tuple[str, ...] = Field(description="who works with it now")
     idle: float = Field(description="seconds since nobody does")
 

@@ -30,14 +30,15 @@ class FindingOut(BaseModel):
 
 
 class TaskOut(BaseModel):
-    id: str
+    id: str = Field(examples=["0f3a5c7e9b1d"])
     kind: Kind
-    state: str = Field(description="queued, running, succeeded, failed or cancelled")
-    done: int = Field(description="Models, of `total`.")
-    total: int
+    state: str = Field(description="queued, running, succeeded, failed or cancelled", examples=["running"])
+    done: int = Field(description="Models, of `total`.", examples=[3])
+    total: int = Field(examples=[40])
     counts: dict[str, int] = Field(
         description="Outcome -> models: whole, hashed, damaged, missing, unreadable; current, newer, gone, unknown, updated, failed; "
-        "loaded."
+        "loaded.",
+        examples=[{"whole": 2, "damaged": 1}],
     )
     findings: list[FindingOut] = Field(description="What is not as it should be or has changed, a thousand at most.")
     error: Problem | None

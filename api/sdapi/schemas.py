@@ -50,9 +50,11 @@ class Image2Image(Text2Image):
 
 
 class Images(BaseModel):
-    images: list[str] = Field(description="PNG files in base64.")
+    images: list[str] = Field(description="PNG files in base64.", examples=[["iVBORw0KGgo..."]])
     parameters: dict[str, Any] = Field(description="The request, without its pictures.")
-    info: str = Field(description="JSON: seeds, infotexts, model, warnings.")
+    info: str = Field(
+        description="JSON: seeds, infotexts, model, warnings.", examples=['{"seed": 7, "infotexts": ["..."]}']
+    )
 
 
 class Checkpoint(BaseModel):
@@ -65,10 +67,10 @@ class Checkpoint(BaseModel):
 
 
 class Lora(BaseModel):
-    name: str = Field(description="What a prompt calls it by, `<lora:name:0.8>`.")
-    alias: str = Field(description="The name that it was trained under, which works as well.")
-    path: str
-    metadata: dict[str, Any]
+    name: str = Field(description="What a prompt calls it by, `<lora:name:0.8>`.", examples=["starter-outline-lora"])
+    alias: str = Field(description="The name that it was trained under, which works as well.", examples=["outline"])
+    path: str = Field(examples=["/models/lora/sd-1/starter-outline-lora.safetensors"])
+    metadata: dict[str, Any] = Field(examples=[{"ss_output_name": "outline"}])
 
 
 class Sampler(BaseModel):
@@ -98,7 +100,7 @@ class State(BaseModel):
 
 
 class Progress(BaseModel):
-    progress: float = Field(default=0, ge=0, le=1)
+    progress: float = Field(default=0, ge=0, le=1, examples=[0.4])
     eta_relative: float = Field(default=0, description="seconds")
     state: State = State()
     current_image: str | None = Field(default=None, description="The picture in the making: PNG in base64.")
@@ -108,7 +110,9 @@ class Progress(BaseModel):
 class Options(BaseModel):
     """Of WebUI's settings, those that mean something here."""
 
-    sd_model_checkpoint: str | None = Field(description="Title of the checkpoint that is used when none is named.")
+    sd_model_checkpoint: str | None = Field(
+        description="Title of the checkpoint that is used when none is named.", examples=["starter-base [0123456789]"]
+    )
     sd_checkpoint_hash: str | None = Field(description="SHA-256; none for a folder.")
     samples_format: Literal["png"] = "png"
     CLIP_stop_at_last_layers: Literal[1] = 1
@@ -121,7 +125,7 @@ class OptionsIn(BaseModel):
 
 
 class OptionsSet(BaseModel):
-    ignored: list[str] = Field(description="Settings that mean nothing here.")
+    ignored: list[str] = Field(description="Settings that mean nothing here.", examples=[["sd_vae"]])
 
 
 class Scripts(BaseModel):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from threading import Lock
 from typing import Any
 
@@ -15,21 +14,11 @@ from registry.backends import GenerationJob, Step
 from registry.errors import Cancelled, ModelshelfError
 from registry.generation.previewing import Wanted, never
 from registry.generation.scheduling import Affinity
+from registry.job_states import ENDED, State
 from registry.models import new_id
 from registry.pictures import png_bytes
 from registry.plans import Plan
 from registry.tables import now
-
-
-class State(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,26 @@ def test_every_body_has_an_example(name: str) -> None:
         schema = document()["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
         told = [field.get("examples") for field in schema["properties"].values()]
         assert any(told) or schema.get("examples"), schema["title"]
+
+
+def exemplified(schema: dict[str, Any]) -> bool:
+    """Whether an example stands somewhere in it."""
+    while "$ref" in schema:
+        schema = document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    parts = [*schema.get("properties", {}).values(), *schema.get("anyOf", ()), schema.get("items")]
+    return bool(schema.get("examples")) or any(exemplified(part) for part in parts if isinstance(part, dict))
+
+
+# Answers with nothing in them to show: what WebUI has and modelshelf does not, and what is only done.
+BARE = re.compile(r".* (/healthz|/readyz|/sdapi/v1/(interrupt|skip|refresh-.*|scripts|memory|embeddings|cmd-flags|upscalers|sd-vae)"
+                  r"|/sdapi/v1/(hypernetworks|face-restorers|latent-upscale-modes|realesrgan-models|prompt-styles))")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if not BARE.fullmatch(name)])
+def test_every_answer_has_an_example(name: str) -> None:
+    for status, answer in OPERATIONS[name]["responses"].items():
+        content = answer.get("content", {}).get("application/json")
+        assert not status.startswith("2") or not content or exemplified(content["schema"])
 
 
 @pytest.mark.slow

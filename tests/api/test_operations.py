@@ -18,12 +18,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from api.metrics import METRICS
+from registry.backends import BackendOptions
+from registry.errors import WrongState
 from registry.manager import Manager
 from registry.measures import What
 from registry.scopes import Scope
 from registry.settings import Settings
 from tests.api.conftest import Starter
 from tests.conftest import STARTER
+from tests.registry.backends.painter import Painter
 from tests.service import MODELSHELF, environment
 
 NOBODY = "http://127.0.0.1:1"
@@ -156,6 +159,20 @@ class TestDeletion:
         assert http.get(f"/v1/models/{model.id}").status_code == 404
         assert path.exists() is left
 
+    def test_one_that_a_generation_works_with_stays(self, manager: Manager) -> None:
+        class Busy:
+            def evict(self, digest: str) -> None:
+                raise WrongState(f"A generation works with {digest}.")
+
+            residents = load = evict
+
+        model = manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
+        manager.__dict__["_backend"] = Busy()
+        assert app(manager).delete(f"/v1/models/{model.id}?files=remove").status_code == 409
+        assert manager.catalog.path(model).exists()
+        manager.__dict__["_backend"] = Painter(BackendOptions())  # which keeps nothing loaded
+        assert app(manager).delete(f"/v1/models/{model.id}?files=remove").status_code == 204
+
     def test_what_was_scanned_in_place_is_never_removed(self, manager: Manager, tmp_path: Path) -> None:
         file = tmp_path / "mine/outline.safetensors"
         file.parent.mkdir()
@@ -245,3 +262,5 @@ def test_a_line_for_every_request(manager: Manager, caplog: pytest.LogCaptureFix
     app(manager).get("/v1/models?q=secret")
     [record] = [r for r in caplog.records if r.name == "modelshelf.access"]
     assert (record.getMessage(), record.__dict__["caller"]) == ("GET /v1/models 200", "local")
+    app(manager).get("/v1/models/a%0Aforged")
+    assert caplog.records[-1].getMessage() == "GET /v1/models/a%0Aforged 404"

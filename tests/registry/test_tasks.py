@@ -10,8 +10,9 @@ import pytest
 
 from registry import tasks
 from registry.errors import FileMissing, QueueFull, TaskNotFound, WrongState
+from registry.job_states import ENDED, State
 from registry.models import Model
-from registry.tasks import ENDED, Finding, Kind, State, Task, Tasks
+from registry.tasks import Finding, Kind, Task, Tasks
 
 MODELS = [Model(name=f"m{n}", kind="lora", family="sd-1", format="x", path=f"{n}", size=1) for n in range(4)]
 

@@ -1,0 +1,16 @@
+"""The states of what is done in memory, in the background: generations and tasks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
