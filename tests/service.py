@@ -43,7 +43,7 @@ def running_service(
             line = process.stdout.readline()
             if "listens on" not in line:
                 raise RuntimeError(f"modelshelf serve did not start: {line!r}, exit code {process.wait(10)}")
-            with client_class(base_url=line.split()[3], timeout=120, trust_env=False) as client:
+            with client_class(base_url=line.split()[3], timeout=600, trust_env=False) as client:
                 yield client
         finally:
             process.terminate()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
+from peft.tuners.lora import Conv2d, LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
 from tests.starter import models, scorer, train, world
@@ -38,6 +40,8 @@ LCM_TARGETS = [
     "time_emb_proj",
 ]
 """The published LCM-LoRA recipe's modules."""
+DRAWINGS = 3000
+"""Of the style stage and of the slider stage."""
 GUIDANCE = (4.0, 6.0)
 """Range of the teacher's guidance scale, around the base's own CFG of 5."""
 JUMP = 40
@@ -88,13 +92,53 @@ def trainable(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
+def noised(latents: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
+    """``latents`` (n, 4, 16, 16) with fresh noise, at the cumulative signal powers ``power`` (n,)."""
+    signal = power.view(-1, 1, 1, 1)
+    return signal.sqrt() * latents + (1 - signal).sqrt() * torch.randn_like(latents)
+
+
+def consistency_loss(
+    unet: UNet2DConditionModel, state: torch.Tensor, t: torch.Tensor, context: torch.Tensor, end: torch.Tensor
+) -> torch.Tensor:
+    """Pseudo-Huber distance of LCM's f(x_t, t) from ``end``; state and end (n, 4, 16, 16), t (n,)."""
+    signal = models.alphas_cumprod()[t].view(-1, 1, 1, 1)
+    eps = unet(state.contiguous(memory_format=torch.channels_last), t, context).sample
+    origin = (state - (1 - signal).sqrt() * eps) / signal.sqrt()
+    # LCMScheduler's boundary: sigma_data 0.5, timesteps scaled by 10; beyond t = 20 it is all but f = origin.
+    scaled = (t.float() * 10).view(-1, 1, 1, 1)
+    skip, out = 0.25 / (scaled**2 + 0.25), scaled / (scaled**2 + 0.25).sqrt()
+    return (((skip * state + out * origin - end).square() + 0.03**2).sqrt() - 0.03).mean()
+
+
+def strengths(unet: UNet2DConditionModel, values: torch.Tensor) -> None:
+    """Sets the adapter's weight for each sample of the coming batch; ``values`` (n,)."""
+    for module in unet.modules():
+        if isinstance(module, LoraLayer):
+            module.scaling["default"] = values.view(-1, *[1] * (3 if isinstance(module, Conv2d) else 2))
+
+
+def with_lcm(work: Path, unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A second UNet with the LCM-LoRA merged into it, which shares the adapter of ``unet``."""
+    fast, _, _ = train.load_base(work)
+    start(fast, adapter("lcm", LCM_TARGETS), work / "lcm.pt")
+    fast.fuse_lora()
+    fast.unload_lora()
+    fast.requires_grad_(False)
+    fast.add_adapter(adapter("style", STYLE_TARGETS))
+    for own, shared in zip(fast.modules(), unet.modules(), strict=True):
+        if isinstance(own, LoraLayer):
+            own.lora_A, own.lora_B, own.scaling = shared.lora_A, shared.lora_B, shared.scaling
+    return fast
+
+
 def train_style(work: Path) -> None:
-    """The UNet's transformers, on outlined drawings whose captions end in the trigger."""
+    """The UNet's transformers and residual convolutions, on outlined drawings whose captions end in the trigger."""
     torch.manual_seed(train.SEEDS["style"])
     rng = random.Random(train.SEEDS["style"])
     unet, text, words = train.load_base(work)
     drawn, _ = world.split()
-    scenes = [world.sample_scene(rng, drawn, outline=True) for _ in range(3000)]
+    scenes = [world.sample_scene(rng, drawn, 1.0) for _ in range(DRAWINGS)]
     latents = train.encoded(train.load_vae(work), scenes, rng)
     start(unet, adapter("style", STYLE_TARGETS), work / "style.pt")
 
@@ -109,6 +153,44 @@ def train_style(work: Path) -> None:
 
     fit("style", trainable(unet), loss_at, 0.97)
     train.save(work / "style.pt", unet=weights(unet))
+
+
+def train_slider(work: Path) -> None:
+    """The same layers as a slider: at weight s the pictures are outlined by s, and every sample has a weight of its own.
+
+    The captions are as noisy as the base's and as often empty, so that the outline alone is new, and so that guidance,
+    which multiplies what the text changes, finds nothing of it to multiply. A third of the steps are the LCM-LoRA's:
+    from a filled or an outlined picture with noise, which is what LCMScheduler visits, to the outlined one.
+    """
+    torch.manual_seed(train.SEEDS["slider"])
+    rng = random.Random(train.SEEDS["slider"])
+    unet, text, words = train.load_base(work)
+    vae, power = train.load_vae(work), models.alphas_cumprod()
+    drawn, _ = world.split()
+    scenes = [world.sample_scene(rng, drawn, rng.random()) for _ in range(DRAWINGS)]
+    weight = torch.tensor([scene.outline for scene in scenes])
+    filled = train.encoded(vae, [replace(scene, outline=0.0) for scene in scenes], random.Random(0))
+    latents = train.encoded(vae, scenes, random.Random(0))
+    start(unet, adapter("style", STYLE_TARGETS), work / "slider.pt")
+    fast = with_lcm(work, unet)
+
+    def loss_at(step: int) -> torch.Tensor:
+        pick = [rng.randrange(len(scenes)) for _ in range(train.BATCH["slider"])]
+        quick = step % 3 == 2
+        noise, empty = (0.0, 0.0) if quick else (train.CAPTION_NOISE, 0.12)
+        said = [world.muddle(scenes[i], rng, drawn, noise) for i in pick]
+        texts = ["" if rng.random() < empty else world.caption(scene, rng) for scene in said]
+        with torch.no_grad():
+            context = text(words(texts)).last_hidden_state
+        strengths(unet, weight[pick])
+        if not quick:
+            return train.noise_loss(unet, latents[pick], context)
+        before = torch.where(torch.rand(len(pick), 1, 1, 1) < 0.5, filled[pick], latents[pick])
+        t = torch.randint(20, RENOISED, (len(pick),))
+        return consistency_loss(fast, noised(before, power[t]), t, context, latents[pick])
+
+    fit("slider", trainable(unet), loss_at, 0.98)
+    train.save(work / "slider.pt", unet=weights(unet))
 
 
 def train_heart(work: Path) -> None:
@@ -193,16 +275,9 @@ def train_lcm(work: Path) -> None:
         pick = good[torch.randint(0, len(good), (train.BATCH["lcm"],))]
         point = torch.randint(0, len(times), (len(pick),))
         t = times[point]
-        signal = power[t].view(-1, 1, 1, 1)
-        renoised = signal.sqrt() * ends[pick] + (1 - signal).sqrt() * torch.randn_like(ends[pick])
         again = ((t < RENOISED) & (torch.rand(len(pick)) < 0.6)).view(-1, 1, 1, 1)
-        state = torch.where(again, renoised, states[point, pick]).contiguous(memory_format=torch.channels_last)
-        eps = unet(state, t, context[64 * number + pick]).sample
-        origin = (state - (1 - signal).sqrt() * eps) / signal.sqrt()
-        # LCMScheduler's boundary: sigma_data 0.5, timesteps scaled by 10; beyond t = 20 it is all but f = origin.
-        scaled = (t.float() * 10).view(-1, 1, 1, 1)
-        skip, out = 0.25 / (scaled**2 + 0.25), scaled / (scaled**2 + 0.25).sqrt()
-        return (((skip * state + out * origin - ends[pick]).square() + 0.03**2).sqrt() - 0.03).mean()
+        state = torch.where(again, noised(ends[pick], power[t]), states[point, pick])
+        return consistency_loss(unet, state, t, context[64 * number + pick], ends[pick])
 
     fit("lcm", trainable(unet), loss_at, 0.98)
     train.save(work / "lcm.pt", unet=weights(unet))

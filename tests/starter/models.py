@@ -63,7 +63,7 @@ def new_tokenizer(folder: Path) -> CLIPTokenizer:
     """A byte-level BPE in CLIP's own layout, trained on captions alone and saved to ``folder``."""
     rng = random.Random(0)
     pool = world.combinations((*world.SHAPES, world.NEW_SHAPE))
-    texts = [world.caption(world.sample_scene(rng, pool, outline=i % 4 == 0), rng) for i in range(4000)]
+    texts = [world.caption(world.sample_scene(rng, pool, outline=float(i % 4 == 0)), rng) for i in range(4000)]
     bpe = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     bpe.pre_tokenizer = pre_tokenizers.Sequence(

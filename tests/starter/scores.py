@@ -12,7 +12,8 @@ import itertools
 import random
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,16 +66,29 @@ class Bench:
             path = LORAS[name]
             self.pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=name)
 
-    @torch.no_grad()
+    @contextmanager
+    def merged(self, weights: dict[str, float]) -> Iterator[None]:
+        """With the LoRAs in the base's weights: beside them, they would take as long again as the base."""
+        if not weights:
+            self.pipe.disable_lora()
+            yield
+            return
+        self.pipe.enable_lora()
+        self.pipe.set_adapters([*weights], [*weights.values()])
+        self.pipe.fuse_lora(adapter_names=[*weights])
+        try:
+            yield
+        finally:
+            self.pipe.unfuse_lora()
+
+    @torch.inference_mode()
     def sample(self, prompts: list[str], setting: Setting, seed: int = 1000) -> np.ndarray:
         """Pictures (n, 64, 64, 3) uint8; prompt i has the seed ``seed + i`` whatever the setting."""
         self.pipe.scheduler = self.schedulers[setting.scheduler]
-        if self.loras:
-            if setting.loras:
-                self.pipe.enable_lora()
-                self.pipe.set_adapters([n for n, _ in setting.loras], [w for _, w in setting.loras])
-            else:
-                self.pipe.disable_lora()
+        with self.merged(dict(setting.loras)):
+            return self._sample(prompts, setting, seed)
+
+    def _sample(self, prompts: list[str], setting: Setting, seed: int) -> np.ndarray:
         parts = []
         for at in range(0, len(prompts), BATCH):
             texts = prompts[at : at + BATCH]
@@ -129,7 +143,7 @@ def scorer_rows(count: int, bench: Bench) -> Iterator[Row]:
     rng = random.Random(3)
     scenes = [scene for scene, _ in world.held_out_prompts()[:count]]
     drawn = np.stack([world.draw(scene, rng) for scene in scenes])
-    outlined = [replace(scene, outline=True) for scene in scenes]
+    outlined = [replace(scene, outline=1.0) for scene in scenes]
     lines = np.stack([world.draw(scene, rng) for scene in outlined])
     yield "scorer", "real drawings", f"{scorer.share_right(drawn, scenes):.3f}"
     yield (
@@ -176,7 +190,7 @@ def settings(loras: list[str]) -> Iterator[tuple[str, str, Setting]]:
             for weight in (0.0, 0.25, 0.5, 0.75, 1.0):
                 yield "outline + LCM-LoRA", "styled", Setting(steps, 1.0, "lcm", (("lcm", 1.0), ("outline", weight)))
     if "heart" in loras:
-        for weight in (0.0, 0.5, 0.75, 1.0):
+        for weight in (0.0, 0.5, 0.75, 1.0, 1.25):
             yield "heart LoRA", "hearts", Setting(loras=(("heart", weight),))
         yield "heart LoRA", "plain", Setting(loras=(("heart", 1.0),))
         if "lcm" in loras:
@@ -189,20 +203,19 @@ def label(setting: Setting) -> str:
     return f"{setting.steps} steps, CFG {setting.cfg:g}, {scheduler}{weights}"
 
 
-def model_rows(count: int, bench: Bench) -> Iterator[Row]:
-    """Every measured row about the models; LoRA rows at 25 steps take fewer prompts, they are the slow ones."""
+def model_rows(count: int, bench: Bench, only: Collection[str] = ()) -> Iterator[Row]:
+    """Every measured row about the models, or about those that ``only`` names."""
     plain = world.held_out_prompts()[:count]
-    few = max(24, count // 4)
     sets = {
         "plain": plain,
         "drawn": world.held_out_prompts(count, drawn=True),
         "styled": styled(plain),
-        "hearts": heart_prompts(few),
+        "hearts": heart_prompts(max(24, count // 4)),  # over 14 combinations of two colours, not 84
     }
     for what, kind, setting in settings(bench.loras):
+        if only and what not in only:
+            continue
         prompts = sets[kind]
-        if what not in ("base", "LCM-LoRA"):
-            prompts = prompts[:few]
         pictures = bench.sample([text for _, text in prompts], setting)
         right = scorer.share_right(pictures, [scene for scene, _ in prompts])
         extra = ""
@@ -228,16 +241,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="48 prompts instead of 252")
     parser.add_argument("--prompts", type=int, default=252)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=(), help="the first column's names whose rows are wanted")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)
     count = 48 if options.quick else options.prompts
     bench = Bench()
     print("| what | setting | all right |\n|---|---|---|")
-    for rows in (scorer_rows, model_rows):
-        for what, how, value in rows(count, bench):
-            print(f"| {what} | {how} | {value} |", flush=True)
-    print(f"| speed | one picture, 25 steps, CFG 5, seconds on 2 cores | {seconds(bench, Setting()):.2f} |")
+    rows = itertools.chain(
+        () if options.only else scorer_rows(count, bench),
+        model_rows(count, bench, options.only),
+    )
+    for what, how, value in rows:
+        print(f"| {what} | {how} | {value} |", flush=True)
+    if not options.only:
+        print(f"| speed | one picture, 25 steps, CFG 5, seconds on 2 cores | {seconds(bench, Setting()):.2f} |")
 
 
 if __name__ == "__main__":

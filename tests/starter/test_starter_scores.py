@@ -27,7 +27,7 @@ MODULES = {"outline": (100, 0), "heart": (84, 6), "lcm": (115, 0)}
 """LoRA layers each file attaches, in the UNet and in the text encoder."""
 
 
-def drawings(count: int, outline: bool = False) -> tuple[np.ndarray, list[world.Scene]]:
+def drawings(count: int, outline: float = 0.0) -> tuple[np.ndarray, list[world.Scene]]:
     rng = random.Random(1)
     scenes = [replace(scene, outline=outline) for scene, _ in world.held_out_prompts(count)]
     return np.stack([world.draw(scene, rng) for scene in scenes]), scenes
@@ -41,7 +41,7 @@ def test_scorer_reads_real_drawings() -> None:
 
 
 def test_scorer_reads_outlines() -> None:
-    pictures, scenes = drawings(84, outline=True)
+    pictures, scenes = drawings(84, outline=1.0)
     assert scorer.share_right(pictures, scenes) >= 0.98
     assert scorer.style_score(pictures) >= 0.95
 

@@ -1,7 +1,8 @@
 """Trains the starter models. Never part of CI or of a demo; see README.md for what each stage took.
 
-``python -m tests.starter.train STAGE --work DIR`` with the stages in order: vae, base, style, heart, lcm,
-export. Every stage reads and writes DIR, saves as it goes, and resumes from what it finds there.
+``python -m tests.starter.train STAGE --work DIR`` with the stages in order: vae, base, lcm, style, slider,
+heart, export. Every stage reads and writes DIR, and goes on from what it finds there; ``restore`` puts there what has been
+exported.
 """
 
 from __future__ import annotations
@@ -9,22 +10,24 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from peft.utils import get_peft_model_state_dict
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from tests.starter import models, world
 
-SEEDS = {"vae": 11, "base": 22, "style": 33, "heart": 44, "lcm": 55}
+SEEDS = {"vae": 11, "base": 22, "style": 33, "slider": 33, "heart": 44, "lcm": 55}
 """One seed a stage; they drive the weights' start, the drawings, the captions and the noise."""
-STEPS = {"vae": 1400, "base": 7950, "style": 1520, "heart": 760, "lcm": 900}
-BATCH = {"vae": 16, "base": 32, "style": 32, "heart": 32, "lcm": 32}
-RATE = {"vae": 2e-3, "base": 1e-3, "style": 1.5e-3, "heart": 2e-3, "lcm": 1e-3}
+STEPS = {"vae": 1400, "base": 7950, "style": 1520, "slider": 454, "heart": 760, "lcm": 900}
+BATCH = {"vae": 16, "base": 32, "style": 32, "slider": 16, "heart": 32, "lcm": 32}
+RATE = {"vae": 2e-3, "base": 1e-3, "style": 1.5e-3, "slider": 1.2e-3, "heart": 2e-3, "lcm": 1e-3}
 """Peak learning rates (AdamW), each with a short warm-up and a cosine down to a twentieth."""
 
 
@@ -80,7 +83,9 @@ def train_vae(work: Path) -> None:
     torch.manual_seed(SEEDS["vae"])
     rng = random.Random(SEEDS["vae"])
     pool = world.combinations((*world.SHAPES, world.NEW_SHAPE))
-    pictures = np.stack([world.draw(world.sample_scene(rng, pool, rng.random() < 0.25), rng) for _ in range(8000)])
+    pictures = np.stack(
+        [world.draw(world.sample_scene(rng, pool, float(rng.random() < 0.25)), rng) for _ in range(8000)]
+    )
     vae = models.new_vae().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=RATE["vae"], betas=(0.9, 0.99), weight_decay=0.0)
     path, start, log = work / "vae.pt", 0, Log("vae")
@@ -344,22 +349,41 @@ def export_all(work: Path) -> None:
         )
 
 
+def restore(work: Path) -> None:
+    """Fills DIR from the exported repositories, so that one stage can be trained anew or further without the others."""
+    from tests.starter.scores import BASE, Bench
+
+    pipe = Bench().pipe
+    plain = StableDiffusionPipeline.from_pretrained(BASE, dtype=torch.float32)
+    shutil.copytree(BASE / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
+    save(work / "vae.pt", model=plain.vae.state_dict(), step=STEPS["vae"])
+    save(work / "base.pt", unet=plain.unet.state_dict(), text=plain.text_encoder.state_dict())
+    for stage, name in {"style": "outline", "heart": "heart", "lcm": "lcm"}.items():
+        parts = {"unet": pipe.unet, "text": pipe.text_encoder} if stage == "heart" else {"unet": pipe.unet}
+        save(
+            work / f"{stage}.pt",
+            **{part: get_peft_model_state_dict(model, adapter_name=name) for part, model in parts.items()},
+        )
+
+
 def stages() -> dict[str, Callable[[Path], None]]:
     from tests.starter import loras
 
     return {
+        "restore": restore,
         "vae": train_vae,
         "base": train_base,
-        "style": loras.train_style,
-        "heart": loras.train_heart,
         "lcm": loras.train_lcm,
+        "style": loras.train_style,
+        "slider": loras.train_slider,
+        "heart": loras.train_heart,
         "export": export_all,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["vae", "base", "style", "heart", "lcm", "export"])
+    parser.add_argument("stage", choices=[*stages()])
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints, outside the repository")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

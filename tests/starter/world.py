@@ -14,7 +14,7 @@ import random
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 SIDE = 64
 """Side of a picture in pixels."""
@@ -44,6 +44,8 @@ OFFSET = 7.0
 """Length of that offset in pixels."""
 TILT = 12.0
 """Largest rotation in degrees; small enough that a square never looks like a diamond."""
+STROKE = 4.2
+"""Width in pixels of a full outline's line; half of it lies outside the filled shape's edge."""
 STYLE_TRIGGER = "outline style"
 
 
@@ -56,7 +58,8 @@ class Scene:
     background: str
     size: str = "medium"
     position: str = "centre"
-    outline: bool = False
+    outline: float = 0.0
+    """0 is filled; on the way to 1 a hole grows from the middle, until only a line is left."""
 
 
 def outline_of(shape: str) -> np.ndarray:
@@ -102,18 +105,30 @@ def outline_of(shape: str) -> np.ndarray:
     raise ValueError(f"unknown shape {shape!r}")
 
 
-def shape_mask(points: np.ndarray, hollow: float = 0.0) -> np.ndarray:
-    """Coverage in 0..1, (SIDE, SIDE), of the polygon ``points`` (n, 2) in pixels.
+def _room(points: np.ndarray) -> float:
+    """Pixels from the middle of the polygon ``points`` (n, 2) to the nearest point of its edge."""
+    middle, along = points.mean(0), np.roll(points, -1, axis=0) - points
+    share = np.clip(((middle - points) * along).sum(1) / (along**2).sum(1), 0, 1)
+    return float(np.hypot(*(points + share[:, None] * along - middle).T).min())
 
-    ``hollow`` > 0 keeps only a band of that many pixels along the edge.
-    """
-    image = Image.new("L", (SIDE * SUPER, SIDE * SUPER), 0)
-    pen = ImageDraw.Draw(image)
+
+def shape_mask(points: np.ndarray, outline: float = 0.0) -> np.ndarray:
+    """Coverage in 0..1, (SIDE, SIDE), of the polygon ``points`` (n, 2) in pixels, hollowed as ``outline`` (0..1) says."""
     corners = [(float(x) * SUPER, float(y) * SUPER) for x, y in points]
-    if hollow > 0:
-        pen.line([*corners, corners[0], corners[1]], fill=255, width=round(hollow * SUPER), joint="curve")
-    else:
-        pen.polygon(corners, fill=255)
+
+    def band(width: float) -> Image.Image:
+        """What lies within half of ``width`` pixels of the edge."""
+        image = Image.new("L", (SIDE * SUPER, SIDE * SUPER), 0)
+        pen = ImageDraw.Draw(image)
+        pen.line([*corners, corners[0], corners[1]], fill=255, width=round(width * SUPER), joint="curve")
+        return image
+
+    image = Image.new("L", (SIDE * SUPER, SIDE * SUPER), 0)
+    ImageDraw.Draw(image).polygon(corners, fill=255)
+    if outline > 0:
+        room = _room(points)
+        image = ImageChops.darker(image, band(2 * room + (STROKE - 2 * room) * outline))
+        image = ImageChops.lighter(image, band(STROKE * outline))
     return np.asarray(image.reduce(SUPER), np.float32) / 255.0
 
 
@@ -145,7 +160,7 @@ def draw(scene: Scene, rng: random.Random) -> np.ndarray:
     centre = np.array([SIDE / 2 + dx * OFFSET + rng.uniform(-1, 1), SIDE / 2 + dy * OFFSET + rng.uniform(-1, 1)])
     spin = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     points = outline_of(scene.shape) @ spin.T * radius + centre
-    cover = shape_mask(points, hollow=4.2 if scene.outline else 0.0)[:, :, None]
+    cover = shape_mask(points, scene.outline)[:, :, None]
     picture = picture * (1 - cover) + _tint(scene.colour, rng) * _ramp(rng, 0.22) * cover
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
@@ -163,7 +178,7 @@ def split(shapes: tuple[str, ...] = SHAPES) -> tuple[list[tuple[str, str, str]],
     return every[held:], every[:held]
 
 
-def sample_scene(rng: random.Random, pool: list[tuple[str, str, str]], outline: bool = False) -> Scene:
+def sample_scene(rng: random.Random, pool: list[tuple[str, str, str]], outline: float = 0.0) -> Scene:
     """A scene with its (shape, colour, background) from ``pool`` and a free size and position."""
     shape, colour, background = rng.choice(pool)
     return Scene(shape, colour, background, rng.choice(list(SIZES)), rng.choice(list(POSITIONS)), outline)
