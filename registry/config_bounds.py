@@ -36,17 +36,19 @@ def check_config(whose: str, config: Mapping[str, Any]) -> None:
     """Raises UnusableFile: a number is larger than any model has, or none where one is needed. `whose`: for people."""
     for key, value in config.items():
         most = next(most for pattern, most in _MOST if pattern.search(key))
-        if isinstance(value, list) and len(value) > _LONGEST and key != _SCHEDULE:
+        if isinstance(value, list | tuple) and len(value) > _LONGEST and key != _SCHEDULE:
             raise UnusableFile(
-                f"The {whose} configuration has {len(value)} entries of {key}; at most {_LONGEST} are taken."
+                f"The configuration of {whose} has {len(value)} entries of {key}; at most {_LONGEST} are taken."
             )
         for number in _leaves(value):
             whole = isinstance(number, int) and not isinstance(number, bool)
             if isinstance(number, int | float) and not abs(number) <= most:
-                raise UnusableFile(f"The {whose} configuration has a {key} of {number:.6g}; at most {most} is taken.")
+                raise UnusableFile(
+                    f"The configuration of {whose} has a {key} of {number:.6g}; at most {most} is taken."
+                )
             if key in _COUNTED and number is not None and not (whole and number > 0):
                 raise UnusableFile(
-                    f"The {whose} configuration has a {key} of {number!r}, which is no number of anything."
+                    f"The configuration of {whose} has a {key} of {number!r}, which is no number of anything."
                 )
 
 
@@ -54,7 +56,7 @@ def _leaves(value: Any) -> Iterator[Any]:
     """`value`, or what stands in it, however deep: JSON has no cycles, and its reader bounds the depth."""
     if isinstance(value, Mapping):
         value = list(value.values())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         for each in value:
             yield from _leaves(each)
     else:
