@@ -99,6 +99,6 @@ def test_numbers_that_no_model_has_are_refused_before_anything_is_built_by_them(
 
 
 def test_another_pipeline_cannot_be_run(folder):
-    _edit(folder / "model_index.json", _class_name="FluxPipeline")
-    with pytest.raises(NotGenerable, match="FluxPipeline"):
+    _edit(folder / "model_index.json", _class_name="KandinskyV22Pipeline")
+    with pytest.raises(NotGenerable, match="KandinskyV22Pipeline"):
         PipelineConfig.from_folder(folder)
