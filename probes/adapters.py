@@ -105,13 +105,13 @@ def _lora(parts: Mapping[str, Shape]) -> _Made | None:
         down, up = parts["embedding_down"], parts.get("embedding_up")
         return None if up is None else (_axis(down, 1), _axis(up, 0), _axis(down, 0), (), "")
     down, up = parts.get("down", ()), parts.get("up", ())
-    if len(down) < 2 or len(up) < 2 or down[0] == 0:
+    if len(down) < 2 or len(up) < 2 or 0 in (down[0], up[1]):
         return None
     mid = parts.get("mid")
     if mid is not None:  # Tucker: down [r, in, 1, 1], mid [r, r, k, k], up [out, r, 1, 1]
         return down[1], up[0], down[0], mid[2:], ""
     # A fused projection adapted by parts has an up matrix for all of its k parts: [out, k * r].
-    return (down[1], up[0], down[0], down[2:], "") if (up[1] and up[1] % down[0] == 0) or down[0] % up[1] == 0 else None
+    return (down[1], up[0], down[0], down[2:], "") if up[1] % down[0] == 0 or down[0] % up[1] == 0 else None
 
 
 def _loha(parts: Mapping[str, Shape]) -> _Made | None:

@@ -187,3 +187,12 @@ def test_language_model_lora_is_recognised_and_not_taken() -> None:
 def test_recognised_but_not_taken(tensors: dict[str, tuple[int, ...]], kind: Kind) -> None:
     report = probe(Header({name: TensorSpec("F16", shape) for name, shape in tensors.items()}))
     assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, kind)
+
+
+@pytest.mark.parametrize("up", [(0, 0), (640, 0)])
+def test_a_matrix_of_no_columns_is_no_half_of_a_pair(up: tuple[int, int]) -> None:
+    name = "lora_unet_up_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+    header = Header(
+        {f"{name}.lora_down.weight": TensorSpec("F16", (4, 640)), f"{name}.lora_up.weight": TensorSpec("F16", up)}
+    )
+    assert probe(header).outcome is Outcome.UNUSABLE
