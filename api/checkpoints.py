@@ -57,7 +57,7 @@ def checkpoint_called(catalog: Catalog, title: str) -> Model:
         found = catalog.page(Query(kind=Kind.CHECKPOINT, digest=digest, limit=1)).models
         if found:
             return found[0]
-    raise ModelNotFound(f"There is no checkpoint “{title}”; GET /sdapi/v1/sd-models lists them.", model=title)
+    raise ModelNotFound(f"There is no checkpoint “{title}”; GET /v1/models?kind=checkpoint lists them.", model=title)
 
 
 async def checkpoints(request: Request) -> Checkpoints:

@@ -16,6 +16,7 @@ from api.problems import answer
 from registry import scopes
 from registry.errors import ModelshelfError, RequestRefused, TokenRequired
 from registry.tables import ApiToken
+from registry.tokens import PREFIX
 
 PUBLIC = ("/healthz", "/readyz", "/v1/images/files/")
 """What is answered to everybody: whether it is alive, and pictures by an address that only their owner was told."""
@@ -58,6 +59,8 @@ class Guard:
             return Caller(found.id, frozenset(map(scopes.Scope, found.scopes))), None
         if path.startswith(PUBLIC):
             return NOBODY, None
+        if token.startswith(PREFIX):  # whoever shows a token is held to it, also where none is asked for
+            return NOBODY, TokenRequired("This token opens nothing here: it was revoked, or is another service's.")
         if not self._is_local:
             return NOBODY, TokenRequired(
                 "Show a token: Authorization: Bearer ..., in a browser as the password. `modelshelf token create` makes one."

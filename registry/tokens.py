@@ -6,11 +6,11 @@ import secrets
 from collections.abc import Collection
 from hashlib import sha256
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, delete, or_
 from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
-from registry.errors import NotFound
+from registry.errors import InvalidRequest, NotFound
 from registry.scopes import EVERY_SCOPE, Scope
 from registry.tables import ApiToken
 
@@ -34,11 +34,18 @@ class Tokens:
         with Session(self._engine) as session:
             return list(session.exec(select(ApiToken).order_by(col(ApiToken.created_at))))
 
-    def revoke(self, token_id: str) -> None:
-        """Raises NotFound."""
+    def revoke(self, reference: str) -> None:
+        """By id, or by a name that only one has. Raises NotFound, InvalidRequest."""
         with unit_of_work(self._engine) as session:
-            if not session.connection().execute(delete(ApiToken).where(col(ApiToken.id) == token_id)).rowcount:
-                raise NotFound(f"There is no token “{token_id}”; `modelshelf token list` shows them.", token=token_id)
+            meant = or_(col(ApiToken.id) == reference, col(ApiToken.name) == reference)
+            found = session.exec(select(ApiToken.id).where(meant)).all()
+            if not found:
+                raise NotFound(f"There is no token “{reference}”; `modelshelf token list` shows them.", token=reference)
+            if len(found) > 1:
+                raise InvalidRequest(
+                    f"{len(found)} tokens are called “{reference}”: say which by its id.", ids=[*found]
+                )
+            session.connection().execute(delete(ApiToken).where(col(ApiToken.id) == found[0]))
 
     def find(self, token: str) -> ApiToken | None:
         """The look-up is by digest: how long it takes tells nothing of a token."""

@@ -115,6 +115,12 @@ class Upkeep:
         kept = [g for g in found if g.same == "file" or frozenset(m.id for m in g.models) not in files]
         return sorted(kept, key=lambda group: (-group.models[0].size, group.digest))
 
+    def unhashed(self) -> int:
+        """How many models are there that `duplicates` does not know yet."""
+        query = select(func.count()).where(MODEL.c.hashed_at.is_(None), MODEL.c.missing_since.is_(None))
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one()
+
     def waste(self) -> Waste:
         """Nothing is removed. What modelshelf did not put there itself is the user's, wherever it lies."""
         root = self._catalog.root

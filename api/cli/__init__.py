@@ -5,6 +5,7 @@ Heavy imports stay inside the commands that need them: `--help` and `list` must 
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -93,6 +94,9 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except SystemExit:
+        _flush()
+        raise
     except ModelshelfError as error:
         _complain(f"{error.message} [{error.code}]")
     except ValidationError as error:  # of the settings: the only model that the command line validates by itself
@@ -104,6 +108,14 @@ def main() -> None:
         _complain(
             f"An error of modelshelf itself: {type(error).__name__}: {error}. Details: {_kept_traceback()} [error]"
         )
+
+
+def _flush() -> None:
+    """Whoever read this has gone (`| head`): nothing is left to say (https://docs.python.org/3/library/signal.html#note-on-sigpipe)."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _kept_traceback() -> str:

@@ -78,7 +78,7 @@ def _upkeep(kind: str, models: list[str] | None) -> Task:
 def duplicates(as_json: Json = False) -> None:
     """List what is there twice: the same file, or the same weights under another header. Models that were not hashed yet are not seen."""
     with opened_manager() as manager:
-        groups = manager.upkeep.duplicates()
+        groups, unhashed = manager.upkeep.duplicates(), manager.upkeep.unhashed()
         rows = [
             (g.same, g.digest, m.id, m.name, str(manager.catalog.path(m)), m.size) for g in groups for m in g.models
         ]
@@ -91,6 +91,11 @@ def duplicates(as_json: Json = False) -> None:
         )
     else:
         print("Nothing is there twice.", file=sys.stderr)
+    if unhashed:
+        print(
+            f"{unhashed} models are not hashed yet, and were not compared: `modelshelf verify` hashes them.",
+            file=sys.stderr,
+        )
 
 
 @app.command()

@@ -43,7 +43,9 @@ def list_tokens() -> None:
 
 
 @token.command()
-def revoke(token_id: Annotated[str, typer.Argument(help="Its id, as the list shows it.", show_default=False)]) -> None:
+def revoke(
+    token: Annotated[str, typer.Argument(metavar="ID|NAME", help="As the list shows it.", show_default=False)],
+) -> None:
     """Let a token open nothing any more."""
     with opened_manager() as manager:
-        manager.tokens.revoke(token_id)
+        manager.tokens.revoke(token)

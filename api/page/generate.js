@@ -17,6 +17,7 @@ const MOST_CHECKPOINTS = 1000; // in the menu
 const form = { ...structuredClone(EMPTY), ...saved() };
 let ui; // the elements, once they are built
 let planning = null; // AbortController of the plan under way
+const untold = []; // what the user has done that no plan has answered yet
 let running = null; // AbortController of the generation under way
 
 function saved() {
@@ -145,8 +146,10 @@ function requested() {
   };
 }
 
-// Ask the server what these settings would do, and show it. `why`: what the user has done, if it may change other values.
+// Ask the server what these settings would do, and show it. `why`: what the user has done, if it may change other values; a plan that
+// another one overtakes leaves it to that one to tell.
 async function replan(why = null) {
+  if (why) untold.push(why);
   localStorage.setItem(SAVED, JSON.stringify(form));
   if (!form.checkpoint) return;
   planning?.abort();
@@ -157,7 +160,8 @@ async function replan(why = null) {
     fill(ui.problem);
     const weights = ui.loras.show(preview).map((l) => `weight of ${l.name} ${l.weight.value}`);
     const changes = [...ui.sampler.show(preview), ...weights];
-    if (why) fill(ui.told, changes.length ? `${why}. It sets: ${changes.join(", ")}.` : `${why}.`);
+    const done = untold.splice(0).join(", ");
+    if (done) fill(ui.told, changes.length ? `${done}. It sets: ${changes.join(", ")}.` : `${done}.`);
     fill(ui.notes, [...preview.plan.notes, ...preview.plan.warnings].map((note) => el("li", {}, note)));
   } catch (error) {
     if (error.name !== "AbortError") fill(ui.problem, problemBox(error));

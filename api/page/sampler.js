@@ -22,10 +22,11 @@ export class Sampler {
 
   make({ name, label, ...limits }, changed) {
     const id = `sampler-${name}`;
-    const take = debounce(name === "scheduler" ? 0 : 250, () => {
+    const moved = debounce(name === "scheduler" ? 0 : 250, changed);
+    const take = () => {
       this.values[name] = input.value === "" ? null : limits.max ? Number(input.value) : input.value;
-      changed();
-    });
+      moved();
+    };
     const input = limits.max ? el("input", { id, type: "number", ...limits, step: "any", input: take }) : el("select", { id, change: take });
     const origin = el("span", { class: "provenance", id: `${id}-origin` });
     input.setAttribute("aria-describedby", origin.id);
@@ -48,6 +49,7 @@ export class Sampler {
     for (const field of this.fields) {
       const planned = plan[field.name];
       const own = planned.origin === "requested";
+      if (own !== (this.values[field.name] !== null)) continue; // asked for before the user stated it, or took it back: a newer plan comes
       const text = field.name === "scheduler" ? (this.labels[planned.value] ?? planned.value) : number(planned.value);
       if (document.activeElement !== field.input || !own) field.input.value = planned.value;
       const otherwise = recommended[field.name];

@@ -29,8 +29,8 @@ def parse_pickle(prefix: bytes | bytearray, size: int | None) -> Header | None:
             raise HeaderIncomplete(min(size, _WINDOW))
         return Header({}, {}, "torch_zip", size, 0) if found else None
     # PROTO opcode with protocol 2..5, then any opcode: the legacy format starts with its magic number as LONG1 (0x8a).
-    # A safetensors length with these low bytes has zeros from its fourth byte on (header cap 100 MB), which no pickle
-    # has.
-    if prefix[:1] == b"\x80" and 2 <= prefix[1] <= 5 and any(prefix[4:8]):
+    # A safetensors length with these low bytes has zeros from its fifth byte on (header cap 100 MB) and JSON behind it;
+    # a pickle of protocol 4 or 5 with a short first frame has the zeros, too.
+    if prefix[:1] == b"\x80" and 2 <= prefix[1] <= 5 and (any(prefix[4:8]) or prefix[8:9] not in (b"", b"{")):
         return Header({}, {}, "pickle", size, 0)
     return None

@@ -85,6 +85,14 @@ def test_elsewhere_every_request_shows_a_token(manager: Manager) -> None:
         manager.tokens.revoke(kept.id)
 
 
+def test_whoever_shows_a_token_is_held_to_it_on_loopback_too(manager: Manager) -> None:
+    token = manager.tokens.create("ada", [Scope.READ])
+    assert client(manager, is_local=True, token=token).get("/v1/settings").status_code == 403
+    manager.tokens.revoke("ada")
+    assert status(manager, is_local=True, token=token) == (401, "token_required")
+    assert status(manager, is_local=True, token="some-key-that-a-client-must-send") == (200, None)
+
+
 SCOPES = {"read": ("GET", "/v1/models"), "generate": ("POST", "/v1/generations"), "manage": ("GET", "/v1/settings")}
 
 

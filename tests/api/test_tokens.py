@@ -27,7 +27,17 @@ def test_a_token_s_life(token: CliRunner) -> None:
     assert any("generate, manage, read" in line for line in listed)
     assert made.output.strip() not in "".join(listed)
     assert token.invoke(app, ["token", "revoke", reader[0]]).exit_code == 0
-    assert "prometheus" not in token.invoke(app, ["token", "list"]).output
+    assert token.invoke(app, ["token", "revoke", "friend"]).exit_code == 0
+    left = token.invoke(app, ["token", "list"]).output
+    assert "prometheus" not in left
+    assert "friend" not in left
+
+
+def test_a_name_that_several_have_revokes_none(token: CliRunner) -> None:
+    for _ in range(2):
+        token.invoke(app, ["token", "create", "twin"])
+    assert token.invoke(app, ["token", "revoke", "twin"]).exit_code != 0
+    assert token.invoke(app, ["token", "list"]).output.count("twin") == 2
 
 
 def test_a_scope_that_there_is_not(token: CliRunner) -> None:

@@ -88,6 +88,28 @@ def test_only_what_fits_is_offered_at_its_recommended_weight(page: Page, stand: 
     stand.patch(f"/v1/models/{outline}", json={"weight_min": None, "weight_max": None}).raise_for_status()
 
 
+def test_what_is_typed_is_what_is_asked_for(page: Page) -> None:
+    """At once: neither the pause after typing nor the answer to an earlier question may get in between."""
+    page.goto("/#/generate")
+    settled(page)
+    steps = page.get_by_label("Steps", exact=True)
+    page.get_by_label("Prompt", exact=True).fill("a red circle on a white background")
+    with page.expect_request("**/v1/generations?*") as asked:
+        page.evaluate(
+            """() => {
+                const steps = document.getElementById("sampler-steps");
+                steps.value = "3";
+                steps.dispatchEvent(new Event("input", {bubbles: true}));
+                [...document.querySelectorAll("button")].find(b => b.textContent === "Generate").click();
+            }"""
+        )
+    assert asked.value.post_data_json["steps"] == 3
+    expect(steps).to_have_value("3")
+    expect(page.locator(".made")).to_have_count(1, timeout=LOADING)
+    expect(steps).to_have_value("3")
+    expect(origin(page, "Steps")).to_contain_text("your choice")
+
+
 def test_an_lcm_lora_sets_the_sampler_and_the_other_weights_and_takes_them_back(page: Page) -> None:
     page.goto("/#/generate")
     settled(page)

@@ -34,7 +34,9 @@ def test_pickles_are_named_and_never_opened(tmp_path: Path) -> None:
     legacy.write_bytes(pickle.dumps(Bomb(), protocol=2))
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("archive/data.pkl", pickle.dumps(Bomb()))
-    for path, form in ((legacy, "pickle"), (archive, "torch_zip")):
+    framed = tmp_path / "framed.ckpt"
+    framed.write_bytes(pickle.dumps(Bomb(), protocol=4))
+    for path, form in ((legacy, "pickle"), (framed, "pickle"), (archive, "torch_zip")):
         report = probe(path)
         assert (report.outcome, report.format, report.source) == (Outcome.UNUSABLE, form, str(path))
         assert ".safetensors" in report.reason
