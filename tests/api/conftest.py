@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -34,7 +35,13 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     add_bad_sources(folder / "hub", STARTER)
     with LoopbackHub(folder / "hub", gated=[GATED]) as hub:
         manager = Manager(
-            Settings(root=folder / "root", hub_endpoint=hub.endpoint, download_timeout=5, allowed_networks=NETWORK)
+            Settings(
+                root=folder / "root",
+                hub_endpoint=hub.endpoint,
+                download_timeout=5,
+                allowed_networks=NETWORK,
+                allowed_folders=(Path("/no"),),  # where BAD_SOURCES looks for a file
+            )
         )
         list(manager.install_starter())
         with TestClient(create_app(manager), base_url="http://127.0.0.1") as http:
