@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from api.cli.shelf import SERVER
 from registry.manager import Manager
 from registry.settings import Settings
 from registry.starter import starter_repositories
@@ -29,6 +30,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own token, endpoint or root must not reach a test."""
     for name in [n for n in os.environ if n.startswith(("MODELSHELF_", "HF_", "HUGGING_FACE_", "CIVITAI_"))]:
         monkeypatch.delenv(name)
+    SERVER.set(None)  # nor a `--server` that an earlier test has given in this process
 
 
 @pytest.fixture(scope="session")
