@@ -118,6 +118,7 @@ _COMPONENTS = dict(PREFIXES)
 _TEXT_PATH = re.compile(r"^(text_model_)?encoder_layers_\d+_(self_attn|mlp)_|^text_model_")
 _LANGUAGE_PATH = re.compile(
     r"^((language_|text_)?model_|transformer_|gpt_neox_|backbone_|decoder_|encoder_)*(layers|layer|h|decoder_layers)_\d+_"
+    r"(?!attention_qkv$)"  # Z-Image and Lumina
     r"((self_attn|mlp|attn|attention|self_attention)_(self_)?(q|k|v|o|gate|up|down|qkv|c|query|key|value|dense|kv)(_|$)"
     r"|mixer_(in|x|dt|out)_proj)"
 )

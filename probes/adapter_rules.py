@@ -80,6 +80,19 @@ class Paths:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Adapts:
+    """Some denoiser module has a path that begins so (a regular expression over the flattened path)."""
+
+    what: str
+    pattern: str
+
+    def check(self, subject: Subject) -> Evidence:
+        fits = re.compile(self.pattern).match
+        found = next((m.path for m in subject.adapter.layers if fits(m.path)), None)
+        return Evidence("adapts", found is not None, found, self.what, "adapted" if found else "not adapted")
+
+
 class Architecture(Protocol):
     """A denoiser's layers under each naming it is published with: flattened path -> (input width, output width)."""
 
@@ -145,37 +158,32 @@ class Exceeds:
 @dataclass(frozen=True, slots=True)
 class Covers:
     """For each sort of layer that the adapter touches (`attn2_to_k`, ...), it touches every one that the architecture
-    has.
-
-    Tells adapters of a cut-down network from adapters of its parent: what fits both and covers the smaller was made for
-    the smaller. `beyond` True: the opposite, the adapter does not fit the smaller network or leaves some of its layers
-    out.
-    """
+    has."""
 
     architecture: Architecture
-    beyond: bool = False
 
     def check(self, subject: Subject) -> Evidence:
         name = self.architecture.name
-        if self.beyond:
-            exceeds = Exceeds(self.architecture).check(subject)
-            if exceeds.ok:
-                return exceeds
         paths = {m.path for m in subject.adapter.layers}
         sort = self.architecture.sort
         sorts = set(map(sort, paths))
         layers = _naming(self.architecture, subject.adapter.layers)
         missing = next((path for path in layers if sort(path) in sorts and path not in paths), None)
-        if self.beyond:
-            return Evidence(
-                "beyond",
-                missing is not None,
-                missing,
-                f"not just {name}'s layers",
-                "left out" if missing else f"all of {name}",
-            )
         return Evidence(
             "covers", missing is None, missing, f"every such layer of {name}", "left out" if missing else "all of them"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeavesOut:
+    """The adapter touches some layers of a sort and not others: of a few blocks, it says nothing of how many there are."""
+
+    architecture: Architecture
+
+    def check(self, subject: Subject) -> Evidence:
+        covers = Covers(self.architecture).check(subject)
+        return Evidence(
+            "leaves_out", not covers.ok, covers.key, f"every such layer of {self.architecture.name}", covers.seen
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from probes.containers.folder import Folder
 from probes.containers.torch_zip import ADVICE
+from probes.contenders import contest
 from probes.dump import read_target
 from probes.families import SIGNATURES
 from probes.header import Header
@@ -61,7 +62,8 @@ def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, 
     matches = [match for match in attempts if match.ok]
     if not matches:
         return unknown(subject)
-    near = near_misses(attempts)
+    matches, out = contest(matches, subject)
+    near = near_misses([*(match.ruled_out(evidence) for match, evidence in out), *attempts])
     if subject.adapter.orphans and any(match.signature.kind is Kind.LORA for match in matches):
         return orphaned(subject.adapter)
     chosen, why = _choose(subject, matches)

@@ -7,10 +7,11 @@ depends on the order of signatures or tensors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from probes.adapter_rules import Fits
+from probes.contenders import contest, covering
 from probes.families import SIGNATURES
 from probes.report import Evidence, Kind
 from probes.rules import Rule
@@ -23,7 +24,7 @@ _SHARED = 4
 """Up to how many families that would have what was seen are named."""
 
 _ABSENCES = frozenset(
-    {"without", "only", "words", "alone", "covers", "beyond", "text_encoder", "claimed", "not_claimed"}
+    {"without", "only", "words", "alone", "covers", "beyond", "leaves_out", "text_encoder", "claimed", "not_claimed"}
 )
 """Rules that ask for nothing foreign to be there, or for a word: that they hold is no likeness."""
 _NOTHING = frozenset({"0", "none"})
@@ -80,7 +81,7 @@ class _Trial:
 
 def likenesses(subject: Subject) -> tuple[list[Likeness], list[Likeness]]:
     """What matches, and what nearly does, the nearest first; of each kind and family its best layout."""
-    trials = sorted(_trials(subject), key=lambda trial: trial.rank)
+    trials = sorted(_contested([*_trials(subject)], subject), key=lambda trial: trial.rank)
     havers = _havers(trials)
     best = {_name(trial.signature): trial for trial in reversed(trials)}  # of each name the first
     matched = [
@@ -94,6 +95,17 @@ def likenesses(subject: Subject) -> tuple[list[Likeness], list[Likeness]]:
     if matched:  # a whole checkpoint is not nearly a VAE because it contains one
         near = [like for like in near if not any(r.evidence.rule == "alone" for r in like.refuted)]
     return matched, near
+
+
+def _contested(trials: Sequence[_Trial], subject: Subject) -> list[_Trial]:
+    """The trials, those of networks that another's covering rules out with that evidence."""
+    left, out = contest([trial for trial in trials if trial.ok], subject)
+    lost = [
+        replace(trial, results=(*trial.results, (rule, evidence)))
+        for trial, evidence in out
+        if (rule := covering(trial.signature))
+    ]
+    return [*left, *lost, *(trial for trial in trials if not trial.ok)]
 
 
 def _trials(subject: Subject) -> Iterator[_Trial]:

@@ -40,6 +40,10 @@ class Match(NamedTuple):
     def ok(self) -> bool:
         return bool(self.evidence) and self.evidence[-1].ok
 
+    def ruled_out(self, evidence: Evidence) -> Match:
+        """This match with what speaks against it after all."""
+        return self._replace(evidence=(*self.evidence, evidence))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signature:

@@ -63,6 +63,8 @@ _TARGETS = (
 )  # fmt: skip
 """What diffusers' train_lcm_distill_lora scripts adapt: all of it, and nothing else."""
 _REQUIRED = ("attn1_to_q", "attn2_to_k", "to_out_0", "ff_net_0_proj", "ff_net_2", "conv1", "conv2", "time_emb_proj")
+_SD2_TEXT = 1024
+"""Width of SD 2's text, whose projections are linear in diffusers."""
 _TRAINING_KEYS = (
     "ss_network_module",
     "ss_learning_rate",
@@ -80,7 +82,10 @@ class Weighed:
     traits: tuple[Trait, ...]
     layout: Evidence
     strict: bool
-    """The layout is that of the published files to the letter: rank 64 throughout and no metadata of a training."""
+    """The layout is that of the published files to the letter: rank 64 throughout, and written as diffusers' scripts do.
+
+    They save their metadata's `format`, kohya's trainer does not; a file in kohya's names without is a LoCon of rank 64.
+    """
 
     def best(self) -> Trait | None:
         return self.traits[0] if self.traits else None
@@ -111,6 +116,9 @@ def distillation_layout(adapter: Adapter) -> Evidence:
     lacking = next((ending for ending in _REQUIRED if not any(path.endswith(ending) for path in paths)), None)
     if lacking is not None:
         return veto(f"no {lacking} is adapted")
+    convolution = next((m for m in modules if m.path.endswith("proj_in") and m.kernel), None)
+    if convolution is not None and any(m.inner == _SD2_TEXT for m in adapter.cross_attention):
+        return veto("projections that are convolutions, as kohya's own SD 2 has", convolution)
     if len(adapter.ranks) != 1:
         return veto(f"ranks {', '.join(map(str, sorted(adapter.ranks)))}")
     return Evidence(
@@ -146,7 +154,8 @@ def weigh(subject: Subject) -> Weighed:
         found.append(Trait(name, round(1 - doubt, 3), (*evidence, layout)))
     if layout.ok and not found:
         found.append(Trait("few-step distillation layout", LAYOUT, (layout,)))
-    strict = layout.ok and subject.adapter.ranks == {64} and set(subject.metadata) <= {"format"}
+    scripted = set(subject.metadata) == {"format"} or not (subject.adapter.kohya_names or subject.metadata)
+    strict = layout.ok and subject.adapter.ranks == {64} and scripted
     return Weighed(tuple(sorted(found, key=lambda t: -t.confidence)), layout, strict)
 
 

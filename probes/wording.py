@@ -28,7 +28,9 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "paths": ("its modules have the {expected}", "{key} is none of the {expected}"),
     "fits": ("its modules are {expected}: {seen}", "{key} is {seen}, not {expected}"),
     "covers": ("it touches {expected}", "it leaves {key} out and touches such layers elsewhere"),
-    "beyond": ("it touches {expected}", "it touches {seen} and nothing beyond"),
+    "beyond": ("it touches {expected}", "it touches nothing beyond: {seen}"),
+    "leaves_out": ("it leaves {key} out", "it touches {expected}"),
+    "adapts": ("{key} is one of the {expected}", "it touches none of the {expected}"),
     "text_encoder": (
         "no text encoder has another width than {expected}",
         "text encoder layer {key} is {seen}, not {expected}",

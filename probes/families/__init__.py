@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from probes.families import (
     auraflow,
+    bria_fibo,
     chroma,
     flux1,
     flux2,
     hidream,
     hunyuan_dit,
     hunyuan_video,
+    longcat_image,
     ltx_video,
     lumina2,
     others,
+    ovis_image,
     pixart,
     qwen_image,
     sd1,
@@ -25,7 +28,7 @@ from probes.families import (
 from probes.signature import Signature
 
 FAMILIES = (
-    sd1, sd2, sdxl, sd3, flux1, flux2, chroma, qwen_image, z_image, wan, hunyuan_video, hunyuan_dit, ltx_video, pixart,
-    lumina2, auraflow, hidream, others,
+    sd1, sd2, sdxl, sd3, flux1, flux2, chroma, longcat_image, ovis_image, bria_fibo, qwen_image, z_image, wan, hunyuan_video,
+    hunyuan_dit, ltx_video, pixart, lumina2, auraflow, hidream, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)

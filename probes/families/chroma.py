@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from probes.adapter_rules import AdapterWidth, Encoders
+from probes.adapter_rules import AdapterWidth, Adapts, Encoders, LeavesOut
 from probes.families import flux1
-from probes.families.flux1 import WIDTH
+from probes.families.flux1 import NOT_XLABS, UNMODULATED, WIDTH, unmodulated
 from probes.families.transformer import Naming, Transformer, checkpoint, lora, square
 from probes.rules import Blocks, Claimed, Has, Width, Without
 
@@ -16,18 +16,14 @@ _GUIDANCE = {
 
 
 def _shared(naming: Naming) -> Naming:
-    """FLUX.1's layers without those that modulate, or embed time and pooled text."""
-    blocks = {
-        prefix: (count, {path: widths for path, widths in layers.items() if "mod" not in path and "norm" not in path})
-        for prefix, (count, layers) in naming.blocks.items()
-    }
-    kept = ("img_in", "txt_in", "final_layer.linear", "x_embedder", "context_embedder", "proj_out")
-    around = {path: widths for path, widths in naming.around.items() if path in kept}
-    return Naming(blocks, {**around, **_GUIDANCE}, f"{naming.beside} norms")
+    shared = unmodulated(naming)
+    return Naming(shared.blocks, {**shared.around, **_GUIDANCE}, f"{shared.beside} norms")
 
 
 BFL, DIFFUSERS = _shared(flux1.BFL), _shared(flux1.DIFFUSERS)
 CHROMA = Transformer("Chroma", (BFL, DIFFUSERS))
+_WITH_MODULATION = r"(double|single)_blocks_|single_transformer_blocks_\d+_proj_"
+"""All in BFL's names (kohya, OneTrainer, diffusion-pipe), and the feed-forward of single blocks in diffusers' (ai-toolkit)."""
 
 SIGNATURES = (
     checkpoint(
@@ -41,9 +37,15 @@ SIGNATURES = (
         Blocks("transformer_blocks", 19), Blocks("single_transformer_blocks", 38),
     ),
     # The layers that Chroma shares with FLUX.1 have the same names and shapes, so its LoRAs have to be said to be Chroma's, or
-    # touch the network that FLUX.1 has not.
+    # touch the network that FLUX.1 has not. Or they are one of either's: where layers are adapted that FLUX.1's trainers adapt
+    # together with its modulation, and no modulation; and where a few blocks are.
     *(
-        lora("chroma", CHROMA, Encoders(te3=4096, text_encoder=4096), evidence)
-        for evidence in (Claimed("chroma"), AdapterWidth("distilled_guidance_layer_in_proj", 64))
+        lora("chroma", CHROMA, Encoders(te3=4096, text_encoder=4096), *evidence)
+        for evidence in (
+            (Claimed("chroma"),),
+            (AdapterWidth("distilled_guidance_layer_in_proj", 64),),
+            (NOT_XLABS, Adapts("layers that FLUX.1's trainers adapt with its modulation", _WITH_MODULATION)),
+            (NOT_XLABS, LeavesOut(UNMODULATED)),
+        )
     ),
 )  # fmt: skip

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, AdapterWidth, Covers, Encoders, Fits
-from probes.families.flux2 import SIZES as FLUX2
+from probes.adapter_rules import AdapterOf, AdapterWidth, Encoders, Exceeds, Fits
 from probes.families.transformer import JOINT, ROOTS, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.report import Kind
 from probes.rules import Blocks, Claimed, Has, Width, Without
@@ -12,7 +11,6 @@ from probes.signature import ChannelVariants, Signature
 
 WIDTH = 3072
 MLP = 4 * WIDTH
-KLEIN = FLUX2["klein-4b"]
 
 BFL = Naming(
     {
@@ -26,6 +24,7 @@ BFL = Naming(
         }),
         "single_blocks": (38, {
             "linear1": (WIDTH, 3 * WIDTH + MLP), "linear2": (WIDTH + MLP, WIDTH), "modulation.lin": (WIDTH, 3 * WIDTH),
+            "qkv": (WIDTH, 3 * WIDTH), "proj": (WIDTH + MLP, WIDTH),  # XLabs' adapters: linear1's part, and linear2
         }),
     },
     {
@@ -61,6 +60,20 @@ DIFFUSERS = Naming(
 FLUX1 = Transformer("FLUX.1", (BFL, DIFFUSERS))
 
 
+def unmodulated(naming: Naming) -> Naming:
+    """The layers without those that modulate, or embed time and pooled text."""
+    blocks = {
+        prefix: (count, {path: widths for path, widths in layers.items() if "mod" not in path and "norm" not in path})
+        for prefix, (count, layers) in naming.blocks.items()
+    }
+    kept = ("img_in", "txt_in", "final_layer.linear", "x_embedder", "context_embedder", "proj_out")
+    return Naming(blocks, {path: widths for path, widths in naming.around.items() if path in kept}, naming.beside)
+
+
+UNMODULATED = Transformer("Chroma", (unmodulated(BFL), unmodulated(DIFFUSERS)))
+"""What Chroma has of FLUX.1's layers, under the same names."""
+
+
 def _with_picture(name: str, channels: int) -> Transformer:
     """With a picture beside the noise: as many channels in."""
     return Transformer(
@@ -72,6 +85,10 @@ def _with_picture(name: str, channels: int) -> Transformer:
     )
 
 
+NOT_XLABS = Without(
+    *(f"*.processor.{part}_lora{stream}.down.weight" for part in ("qkv", "proj") for stream in ("1", "2", ""))
+)
+"""XLabs' names of adapted layers become those of BFL's, but nobody else writes them."""
 _ENCODERS = Encoders(te1=768, te2=4096, te3=4096, text_encoder=768, text_encoder_2=4096)
 _PICTURES = {128: "control", 384: "fill"}
 _BFL = (
@@ -105,7 +122,10 @@ SIGNATURES = (
         )
         for guided, normal in ((Has, "dev"), (Without, "schnell"))
     ),  # SVDQuant: four bits and a low-rank rest, attention fused
-    lora("flux-1", FLUX1, _ENCODERS, Claimed("chroma", wanted=False), Covers(KLEIN, beyond=True)),
+    lora("flux-1", FLUX1, _ENCODERS, Exceeds(UNMODULATED)),
+    # Without modulation the layers are Chroma's, too. FLUX.1's own script adapts attention and the feed-forward of double
+    # blocks alone, so this is read as FLUX.1's unless the layers (see chroma.py) or words speak for Chroma.
+    lora("flux-1", FLUX1, _ENCODERS, Claimed("chroma", wanted=False)),
     *(
         Signature(
             Kind.LORA, "flux-1", None, (AdapterOf(), AdapterWidth(first, channels), Fits(_with_picture(name, channels))), variant=name

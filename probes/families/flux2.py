@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from probes.adapter_rules import Covers, Encoders
+from probes.adapter_rules import Encoders
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.rules import Blocks, Has, Width
 
@@ -54,14 +54,11 @@ _SIZES: Mapping[str, tuple[int, int, int, int]] = {
     # variant: width, width of the text, double and single blocks
     "dev": (6144, 15360, 8, 48), "klein-4b": (3072, 7680, 5, 20), "klein-9b": (4096, 12288, 8, 24),
 }  # fmt: skip
-SIZES = {
-    variant: Transformer(f"FLUX.2 {variant}", (_bfl(*size), _diffusers(*size))) for variant, size in _SIZES.items()
-}
 
 SIGNATURES = tuple(
     signature
-    for variant, (width, _, double, single) in _SIZES.items()
-    for bfl, diffusers in [SIZES[variant].tables]
+    for variant, (width, text, double, single) in _SIZES.items()
+    for bfl, diffusers in [(_bfl(width, text, double, single), _diffusers(width, text, double, single))]
     for signature in (
         checkpoint(
             "flux-2", "bfl", bfl,
@@ -74,7 +71,6 @@ SIGNATURES = tuple(
             Width("x_embedder.weight", 128), Blocks("transformer_blocks", double), Blocks("single_transformer_blocks", single),
             variant=variant,
         ),
-        # klein 4B's double blocks have the names and widths of FLUX.1's first five.
-        lora("flux-2", SIZES[variant], Encoders(), *([Covers(SIZES[variant])] if variant == "klein-4b" else [])),
+        lora("flux-2", Transformer(f"FLUX.2 {variant}", (bfl, diffusers)), Encoders()),
     )
 )  # fmt: skip

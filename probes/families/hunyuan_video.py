@@ -3,8 +3,8 @@ network with an encoder of the frames before."""
 
 from __future__ import annotations
 
-from probes.adapter_rules import Encoders, Exceeds
-from probes.families.flux1 import FLUX1
+from probes.adapter_rules import Encoders
+from probes.families.flux1 import NOT_XLABS
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.rules import Blocks, Has, Width, Without
 
@@ -98,6 +98,5 @@ SIGNATURES = (
     ),
     checkpoint("hunyuan-video", "diffusers", DIFFUSERS, *_DIFFUSERS_RULES, Without(_CLEAN)),
     checkpoint("hunyuan-video", "diffusers", FRAMEPACK, *_DIFFUSERS_RULES, Has(_CLEAN), variant="framepack"),
-    # diffusers names its layers as FLUX.1's: the blocks beyond FLUX's nineteenth and thirty-eighth tell them apart.
-    lora("hunyuan-video", HUNYUAN_VIDEO, Encoders(te1=4096, text_encoder=4096), Exceeds(FLUX1)),
+    lora("hunyuan-video", HUNYUAN_VIDEO, Encoders(te1=4096, text_encoder=4096), NOT_XLABS),
 )  # fmt: skip

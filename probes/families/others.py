@@ -69,8 +69,8 @@ SIGNATURES = (
         Has("encoder.conv_in.conv.weight", "encoder.conv_in.conv_s.weight", "encoder.proj_in.weight", "encoder.conv1.weight",
             "encoder.conv1.weight_g", "encoder.down_blocks.0.0.conv1.weight", "encoder.down_blocks.0.conv1.weight",
             "encoder.down_blocks.0.resnets.0.norm1.gamma", "encoder.conv_in.weight"),
-        Has("decoder.conv_out.conv.weight", "decoder.conv_out.weight", "decoder.proj_out.weight", "decoder.head.2.weight",
-            "decoder.conv2.weight_v"),
+        Has("decoder.conv_out.conv.weight", "decoder.conv_out.conv_s.weight", "decoder.conv_out.weight", "decoder.proj_out.weight",
+            "decoder.head.2.weight", "decoder.conv2.weight_v"),
         Without("encoder.down_blocks.0.resnets.0.conv1.weight", "encoder.down.0.block.0.conv1.weight", "quantize.embedding.weight"),
         Only("encoder", "decoder", "quant_conv", "post_quant_conv", "conv1", "conv2", "latents_mean", "latents_std",
              "per_channel_statistics"),
@@ -79,7 +79,8 @@ SIGNATURES = (
     # what steers a denoiser
     _part(
         Kind.CONTROLNET, "diffusers",
-        Has("controlnet_cond_embedding.conv_in.weight", "controlnet_x_embedder.weight", "controlnet_blocks.0.weight",
+        Has("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.weight", "control_blocks.0.after_proj.weight",
+            "controlnet_x_embedder.weight", "controlnet_blocks.0.weight",
             "pos_embed_input.proj.weight", "input_blocks.0.weight", "control_all_x_embedder.2-1.weight",
             "control_layers.0.adaLN_modulation.0.weight"),
     ),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from probes.adapter_rules import Encoders, Exceeds
-from probes.families.flux1 import FLUX1
+from probes.adapter_rules import Encoders
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.rules import Blocks, Has, Width
 
@@ -29,6 +28,5 @@ SIGNATURES = (
         Has("transformer_blocks.0.img_mod.1.weight"), Width("txt_in.weight", 3584), Width("img_in.weight", 64),
         Blocks("transformer_blocks", 60),
     ),
-    # Blocks beyond FLUX.1's nineteenth tell it from a FLUX LoRA of attention alone.
-    lora("qwen-image", Transformer("Qwen-Image", (NAMING,)), Encoders(), Exceeds(FLUX1)),
+    lora("qwen-image", Transformer("Qwen-Image", (NAMING,)), Encoders()),
 )  # fmt: skip

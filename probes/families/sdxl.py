@@ -14,6 +14,7 @@ from probes.rules import Blocks, Claimed, Has, Rule, Width
 from probes.signature import Signature
 
 _ENCODERS = Encoders(te1=768, te2=1280, text_encoder=768, text_encoder_2=1280)
+_REFINER_ENCODERS = Encoders(te2=1280, text_encoder_2=1280)
 _LDM = (Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 2048))
 _DIFFUSERS = (Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k.weight", 2048))
 
@@ -43,32 +44,34 @@ def _checkpoints(family: str, middle: int, deepest: int, added: int = 2816, *ext
     )  # fmt: skip
 
 
-def _cut(family: str, architecture: unet.UNet) -> Signature:
-    """LoRAs of a network that was cut from SDXL: all fit SDXL too, so these must cover the smaller one, or be said to
-    be for it."""
-    return Signature(
-        Kind.LORA,
-        family,
-        None,
-        (AdapterOf(), CrossAttention(2048), Fits(architecture), Covers(architecture), _ENCODERS),
+def _loras(family: str, architecture: unet.UNet, cross: int, encoders: Encoders, *rules: Rule) -> tuple[Signature, ...]:
+    """LoRAs with cross-attention and without."""
+    return tuple(
+        Signature(Kind.LORA, family, None, (AdapterOf(), CrossAttention(width), Fits(architecture), *rules, encoders))
+        for width in (cross, None)
     )
 
 
-_NOT_CUT = (Covers(unet.SSD_1B, beyond=True), Covers(unet.VEGA, beyond=True))
+def _cut(family: str, architecture: unet.UNet) -> tuple[Signature, ...]:
+    """LoRAs of a network that was cut from SDXL: all fit SDXL too, so these must cover the smaller one, or be said to
+    be for it."""
+    return tuple(
+        signature
+        for rule in (Covers(architecture), Claimed(family))
+        for signature in _loras(family, architecture, 2048, _ENCODERS, rule)
+    )
+
 
 SIGNATURES = (
     *_checkpoints("sdxl", 10, 10),
     *_checkpoints("ssd-1b", 0, 4),
     *_checkpoints("segmind-vega", 0, 2),
-    Signature(
-        Kind.LORA, "sdxl", None,
-        (AdapterOf(), CrossAttention(2048), Fits(unet.SDXL), *_NOT_CUT, _ENCODERS, Claimed("kolors", wanted=False)),
-    ),
-    Signature(Kind.LORA, "kolors", None, (AdapterOf(), CrossAttention(2048), Fits(unet.SDXL), Claimed("kolors"))),
-    Signature(Kind.LORA, "sdxl", None, (AdapterOf(), CrossAttention(None), Fits(unet.SDXL), *_NOT_CUT, _ENCODERS)),
-    _cut("ssd-1b", unet.SSD_1B),
-    _cut("segmind-vega", unet.VEGA),
+    *_loras("sdxl", unet.SDXL, 2048, _ENCODERS, Claimed("kolors", wanted=False)),
+    *_loras("kolors", unet.SDXL, 2048, Encoders(), Claimed("kolors")),
+    *_cut("ssd-1b", unet.SSD_1B),
+    *_cut("segmind-vega", unet.VEGA),
     Signature(Kind.LORA, "sdxl", None, (AdapterOf(TEXT), _ENCODERS)),
+    Signature(Kind.LORA, "sdxl-refiner", None, (AdapterOf(TEXT), _REFINER_ENCODERS)),
     Signature(
         Kind.CHECKPOINT, "sdxl-refiner", "ldm",
         (
@@ -85,9 +88,7 @@ SIGNATURES = (
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
     ),
-    Signature(
-        Kind.LORA, "sdxl-refiner", None, (AdapterOf(), CrossAttention(1280), Fits(unet.REFINER), Encoders(te2=1280, text_encoder_2=1280)),
-    ),
+    *_loras("sdxl-refiner", unet.REFINER, 1280, _REFINER_ENCODERS),
     Signature(
         Kind.CHECKPOINT, "kolors", "diffusers",
         (

@@ -8,7 +8,9 @@ from dataclasses import fields
 import pytest
 
 from probes import Hints, Report, probe
+from probes.contenders import contest
 from probes.families import SIGNATURES
+from probes.signature import match_all
 from probes.subject import Subject
 from tests.probes import headers
 
@@ -34,7 +36,8 @@ def test_exactly_the_right_signatures_match(name: str) -> None:
     """`families` names all of them where shapes fit several and only words decide."""
     fixture = headers.load(name)
     subject = Subject(fixture.header, Hints())
-    matched = {signature.family for signature in SIGNATURES if signature.match(subject).ok}
+    left, _ = contest([match for match in match_all(SIGNATURES, subject) if match.ok], subject)
+    matched = {match.signature.family for match in left}
     if fixture.expect.get("outcome") == "unknown":
         assert not matched
     else:

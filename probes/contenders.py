@@ -1,0 +1,42 @@
+"""Which network an adapter was made for, of several whose layers it fits: the one of whose layers it leaves none out.
+
+A smaller network's layers are often a larger one's first blocks (FLUX.2 klein's are FLUX.1's, SSD-1B's are SDXL's), and
+trainers adapt a sort of layer in every block. An adapter of a few blocks tells nothing of the kind: all stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from probes.adapter_rules import Covers, Fits
+from probes.report import Evidence
+from probes.signature import Signature
+from probes.subject import Subject
+
+
+class Matching(Protocol):
+    """A signature that holds: a probe's match, or a trial of all its rules."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+
+M = TypeVar("M", bound=Matching)
+
+
+def covering(signature: Signature) -> Covers | None:
+    """That an adapter leaves out none of the signature's layers, if it is one for layers of a known network."""
+    return next((Covers(rule.architecture) for rule in signature.rules if isinstance(rule, Fits)), None)
+
+
+def contest(matches: Sequence[M], subject: Subject) -> tuple[list[M], list[tuple[M, Evidence]]]:
+    """What there is to choose from; and what another network's covering rules out, with the first layer that the adapter
+    would lack."""
+    rules = [covering(match.signature) for match in matches]
+    if len({match.signature.family for match in matches}) < 2 or None in rules:
+        return list(matches), []
+    judged = [(match, rule.check(subject)) for match, rule in zip(matches, rules, strict=True) if rule is not None]
+    if not any(evidence.ok for _, evidence in judged):
+        return list(matches), []
+    return [match for match, evidence in judged if evidence.ok], [pair for pair in judged if not pair[1].ok]
