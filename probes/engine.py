@@ -63,7 +63,7 @@ def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, 
     if not matches:
         return unknown(subject)
     matches, out = contest(matches, subject)
-    near = near_misses([*(match.ruled_out(evidence) for match, evidence in out), *attempts])
+    near = near_misses(matches, [*(match.ruled_out(evidence) for match, evidence in out), *attempts])
     if subject.adapter.orphans and any(match.signature.kind is Kind.LORA for match in matches):
         return orphaned(subject.adapter)
     chosen, why = _choose(subject, matches)
@@ -101,15 +101,21 @@ def _probe_folder(folder: Folder, hints: Hints) -> Report:
 
 
 def _probe_component(folder: Folder, hints: Hints) -> Report:
-    """A folder with one weight file; PEFT's adapter_config names the base, which counts as the card's base_model
-    does."""
+    """A folder with one weight file; PEFT's adapter_config names the base and where its class is written
+    (`diffusers.models.transformers.transformer_chroma`), which counts as the card's base_model does."""
     header = folder.headers.get("")
     if header is None:
         return Report(Outcome.UNUSABLE, ADVICE if "" in folder.pickles else _NO_WEIGHTS)
-    base = (folder.index or {}).get("base_model_name_or_path")
-    if isinstance(base, str) and base and not (hints.card or {}).get("base_model"):
+    base = _bases(folder.index or {})
+    if base and not (hints.card or {}).get("base_model"):
         hints = replace(hints, card={**(hints.card or {}), "base_model": base})
     return _probe_header(header, hints)
+
+
+def _bases(config: Mapping[str, Any]) -> list[str]:
+    mapping = config.get("auto_mapping")
+    said = (config.get("base_model_name_or_path"), mapping.get("parent_library") if isinstance(mapping, dict) else None)
+    return [name for name in said if isinstance(name, str) and name]
 
 
 def _probe_pipeline(folder: Folder, hints: Hints) -> Report:

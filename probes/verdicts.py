@@ -232,10 +232,11 @@ def orphaned(adapter: Adapter) -> Report:
     )
 
 
-def near_misses(attempts: Iterable[Match]) -> tuple[Evidence, ...]:
+def near_misses(matches: Iterable[Match], attempts: Iterable[Match]) -> tuple[Evidence, ...]:
     """For the failed signatures that held longest, at least for two rules: the evidence that ruled them out, named by
-    the signature."""
-    failed = [match for match in attempts if not match.ok and len(match.evidence) > 2]
+    the signature; not for what another signature of `matches` is."""
+    is_one = {name(match.signature) for match in matches}
+    failed = [m for m in attempts if not m.ok and len(m.evidence) > 2 and name(m.signature) not in is_one]
     failed.sort(key=lambda match: (-len(match.evidence), name(match.signature), match.signature.layout or ""))
     told = {f"not {name(m.signature)}": m.evidence[-1] for m in reversed(failed)}
     named = [replace(told[name], rule=name) for name in dict.fromkeys(f"not {name(m.signature)}" for m in failed)]

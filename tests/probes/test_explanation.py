@@ -53,6 +53,19 @@ def test_a_lora_that_fits_all_but_a_few_modules_says_how_many() -> None:
     assert [r.extent for r in near(explanation, "flux-1 lora").refuted] == [(18, 208)]
 
 
+def test_a_longer_network_is_ruled_out_by_the_one_that_the_adapter_covers() -> None:
+    """FLUX.1's attention has the names and widths of Hunyuan Video's first 19 and 38 blocks."""
+    explanation = explain(headers.load("lora-flux-diffusers").header)
+    assert [like.name for like in explanation.matched] == ["flux-1 lora"]
+    (refuted,) = near(explanation, "hunyuan-video lora").refuted
+    assert sentence(refuted.evidence) == (
+        "it leaves transformer_blocks_19_attn_to_q out and touches such layers elsewhere"
+    )
+    told = {evidence.rule for evidence in explanation.report.evidence}
+    assert "not hunyuan-video lora" in told
+    assert "not flux-1 lora" not in told
+
+
 def test_an_adapter_is_not_nearly_a_checkpoint_nor_a_checkpoint_nearly_the_vae_in_it() -> None:
     for name in ("lora-flux-diffusers", "single-file-sdxl"):
         explanation = explain(headers.load(name).header)

@@ -78,6 +78,15 @@ def test_peft_folder_and_its_base(tmp_path: Path) -> None:
     assert (report.kind, report.family, report.format, report.rank) == (Kind.LORA, "sd-2", "peft folder", 16)
 
 
+def test_class_of_the_base_in_adapter_config_breaks_a_tie(tmp_path: Path) -> None:
+    """PEFT writes it for every model that is not transformers' own."""
+    library = {"parent_library": "diffusers.models.transformers.transformer_chroma"}
+    config = {"peft_type": "LORA", "base_model_name_or_path": "/home/ada/model", "auto_mapping": library}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    headers.write_sparse(tmp_path / "adapter_model.safetensors", headers.load("lora-flux-unmodulated").tensors)
+    assert probe(tmp_path).family == "chroma"
+
+
 def test_base_in_adapter_config_breaks_a_tie(tmp_path: Path) -> None:
     config = {"peft_type": "LORA", "base_model_name_or_path": "runwayml/stable-diffusion-v1-5"}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))

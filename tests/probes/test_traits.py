@@ -85,6 +85,12 @@ def test_locon_of_rank_64_with_the_metadata_of_its_training_is_a_lora() -> None:
     assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, Kind.LORA)
 
 
+@pytest.mark.parametrize("name", ["lora-sd-1-locon-64-stripped", "lora-sd-2-locon-64-stripped"])
+def test_locon_of_rank_64_with_no_hint_is_a_lora(name: str) -> None:
+    report = probe(headers.load(name).header)
+    assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, Kind.LORA)
+
+
 def test_layout_of_another_rank_without_a_word_is_a_lora_with_a_weak_trait() -> None:
     report = probe(headers.load("lora-sd-1-locon-32-stripped").header)
     assert report.kind is Kind.LORA
