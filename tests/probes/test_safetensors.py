@@ -37,6 +37,7 @@ def two(first: list[int], second: list[int]) -> dict[str, Any]:
 
 
 WELL = packed(ONE)
+ENTRY = json.dumps(ONE["a"]).encode()
 NEST = b"[" * 1010 + b"]" * 1010  # orjson goes down to 1024, which is further than json and repr do
 REFUSED: dict[str, tuple[str, bytes]] = {
     "empty": ("empty_file", b""),
@@ -108,6 +109,22 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "hole between tensors": ("hole_in_data", packed(two([0, 4], [8, 12]))),
     "hole before the first": ("hole_in_data", packed({"a": {"dtype": "U8", "shape": [8], "data_offsets": [4, 12]}})),
     "a name twice": ("duplicate_names", packed(b'{"a":%b,"a":%b}' % ((json.dumps(ONE["a"]).encode(),) * 2))),
+    **{
+        f"{what} twice": ("duplicate_names", packed(text % ((ENTRY,) * text.count(b"%b"))))
+        for what, text in {
+            "a name, once escaped": rb'{"\u0061":%b,"a":%b}',
+            "a dtype": b'{"a":{"dtype":"F32","dtype":"F16","shape":[2,3],"data_offsets":[0,12]}}',
+            "a dtype, once escaped": rb'{"a":{"\u0064type":"F32","dtype":"F16","shape":[2,3],"data_offsets":[0,12]}}',
+            "a shape": b'{"a":{"dtype":"F16","shape":[6],"shape":[2,3],"data_offsets":[0,12]}}',
+            "the offsets": b'{"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,6],"data_offsets":[0,12]}}',
+            "metadata": b'{"__metadata__":{"format":"pt"},"a":%b,"__metadata__":{"format":"np"}}',
+            "metadata in one place": b'{"__metadata__":{"format":"pt"},"__metadata__":{"format":"np"},"a":%b}',
+            "a key of the metadata": b'{"__metadata__":{"format":"pt","format":"np"},"a":%b}',
+            "a key of metadata that stands last": b'{"a":%b,"__metadata__":{"format":"pt","format":"np"}}',
+            "a key of metadata that names the tensor": b'{"__metadata__":{"a":"x","b":"y","b":"z"},"a":%b}',
+            "a field that nobody knows": b'{"a":{"x":1,"x":2,"dtype":"F16","shape":[2,3],"data_offsets":[0,12]}}',
+        }.items()
+    },
 }
 
 
