@@ -131,7 +131,8 @@ normalisation scales."""
 class Form(NamedTuple):
     """What the parts of a module say, in their order; the thousand modules of a file have one form or a few.
 
-    `main`: which part's name stands for the module in evidence.
+    `main`: which part's name stands for the module in evidence; `pair`: which parts are the down and up matrices of a plain
+    LoRA, all whose shapes say.
     """
 
     kind: str
@@ -139,6 +140,7 @@ class Form(NamedTuple):
     distinct: frozenset[str]
     layouts: frozenset[str]
     main: int
+    pair: tuple[int, int] | None
 
 
 @lru_cache(maxsize=4096)
@@ -147,7 +149,9 @@ def _form(parts: tuple[str, ...]) -> Form:
     named = [kind for kind in kinds if kind]
     kind = next((kind for kind in named if kind != IA3), IA3 if named else "")
     main = roles.index("down") if "down" in roles else 0
-    return Form(kind, roles, frozenset(roles), frozenset(filter(None, layouts)), main)
+    plain = kind == LORA and {"down", "up"} <= set(roles) and not {"mid", "embedding_down"} & set(roles)
+    pair = (main, roles.index("up")) if plain else None
+    return Form(kind, roles, frozenset(roles), frozenset(filter(None, layouts)), main, pair)
 
 
 class Place(NamedTuple):
@@ -166,6 +170,8 @@ class Arrangement(NamedTuple):
     others: tuple[str, ...] = ()
     layouts: frozenset[str] = frozenset()
     kohya_names: bool = False
+    keys: Mapping[str, str] = {}
+    """Path -> a tensor's name, for evidence."""
 
 
 @remembered
@@ -185,7 +191,8 @@ def arrange(names: tuple[str, ...]) -> Arrangement:
         else:
             places.append(Place(*_place(module), form, named))
     kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
-    return Arrangement(tuple(places), tuple(others), frozenset(layouts), kohya)
+    keys = {place.path: place.names[place.form.main] for place in places}
+    return Arrangement(tuple(places), tuple(others), frozenset(layouts), kohya, keys)
 
 
 def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:

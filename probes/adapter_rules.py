@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from probes.adapter_names import CONTROL, DENOISER, LANGUAGE, LOHA, LOKR, TEXT
 from probes.adapters import Module
+from probes.fitting import Architecture, fitting, foreign, left_out
 from probes.report import Evidence
 from probes.subject import Subject
 
@@ -73,8 +72,7 @@ class Paths:
     pattern: str
 
     def check(self, subject: Subject) -> Evidence:
-        fits = re.compile(self.pattern).match  # re keeps compiled patterns
-        stranger = next((m.path for m in subject.adapter.layers if not fits(m.path)), None)
+        stranger = foreign(self.pattern, subject.adapter.paths)
         return Evidence(
             "paths", stranger is None, stranger, f"module names of {self.name}", "foreign" if stranger else "all fit"
         )
@@ -89,28 +87,8 @@ class Adapts:
 
     def check(self, subject: Subject) -> Evidence:
         fits = re.compile(self.pattern).match
-        found = next((m.path for m in subject.adapter.layers if fits(m.path)), None)
+        found = next((path for path in subject.adapter.paths if fits(path)), None)
         return Evidence("adapts", found is not None, found, self.what, "adapted" if found else "not adapted")
-
-
-class Architecture(Protocol):
-    """A denoiser's layers under each naming it is published with: flattened path -> (input width, output width)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def namings(self) -> tuple[Mapping[str, tuple[int, int]], ...]: ...
-    def sort(self, path: str) -> str:
-        """A layer's path without its place: all layers of a sort are alike, and are adapted together or not at all."""
-
-
-def _naming(architecture: Architecture, modules: tuple[Module, ...]) -> Mapping[str, tuple[int, int]]:
-    """The naming that an adapter uses: the one that knows most of its modules before the first that it does not."""
-
-    def known(layers: Mapping[str, tuple[int, int]]) -> int:
-        return next((at for at, module in enumerate(modules) if module.path not in layers), len(modules))
-
-    return max(architecture.namings, key=known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +98,23 @@ class Fits:
     architecture: Architecture
 
     def check(self, subject: Subject) -> Evidence:
-        name, modules = self.architecture.name, subject.adapter.layers
+        name, adapter = self.architecture.name, subject.adapter
+        modules = adapter.layers
         if not modules:
             return Evidence("fits", False, None, f"layers of {name}", "no layer is adapted")
-        layers = _naming(self.architecture, modules)
-        for module in modules:
-            layer = layers.get(module.path)
-            if layer is None:
-                return Evidence("fits", False, module.path, f"a layer of {name}", "no such layer")
-            if (
-                not _agrees(module.inner, layer[0], module)
-                or not _agrees(module.outer, layer[1], module)
-                or module.either not in (None, *layer)
-            ):
-                return Evidence(
-                    "fits", False, module.path, f"{layer[0]} -> {layer[1]}", f"{module.inner} -> {module.outer}"
-                )
+        found = fitting(self.architecture, subject.adapter.paths)
+        known = len(found.inners)
+        if adapter.inners[:known] != found.inners or adapter.outers[:known] != found.outers:
+            for module, inner, outer in zip(modules, found.inners, found.outers, strict=False):
+                if (
+                    not _agrees(module.inner, inner, module)
+                    or not _agrees(module.outer, outer, module)
+                    or module.either not in (None, inner, outer)
+                ):
+                    seen = f"{module.inner} -> {module.outer}"
+                    return Evidence("fits", False, module.path, f"{inner} -> {outer}", seen)
+        if found.stranger is not None:
+            return Evidence("fits", False, found.stranger, f"a layer of {name}", "no such layer")
         return Evidence("fits", True, None, f"layers of {name}", f"{len(modules)} modules fit")
 
 
@@ -164,11 +143,7 @@ class Covers:
 
     def check(self, subject: Subject) -> Evidence:
         name = self.architecture.name
-        paths = {m.path for m in subject.adapter.layers}
-        sort = self.architecture.sort
-        sorts = set(map(sort, paths))
-        layers = _naming(self.architecture, subject.adapter.layers)
-        missing = next((path for path in layers if sort(path) in sorts and path not in paths), None)
+        missing = left_out(self.architecture, subject.adapter.paths)
         return Evidence(
             "covers", missing is None, missing, f"every such layer of {name}", "left out" if missing else "all of them"
         )

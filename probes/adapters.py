@@ -53,6 +53,19 @@ class Adapter:
         return tuple([m for m in self.denoiser if m.kind != NORM])
 
     @cached_property
+    def paths(self) -> tuple[str, ...]:
+        """Where the layers are."""
+        return tuple([m.path for m in self.layers])
+
+    @cached_property
+    def inners(self) -> tuple[int | None, ...]:
+        return tuple([m.inner for m in self.layers])
+
+    @cached_property
+    def outers(self) -> tuple[int | None, ...]:
+        return tuple([m.outer for m in self.layers])
+
+    @cached_property
     def components(self) -> frozenset[str]:
         return frozenset([m.component for m in self.modules])
 
@@ -69,8 +82,15 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     shape = shapes_of(tensors)
     modules: list[Module] = []
     orphans: list[str] = []
-    keys: dict[str, str] = {}
     for component, path, form, names in arrangement.places:
+        if form.pair is not None:
+            down, up = form.pair
+            plain = _pair(shape(names[down]), shape(names[up]))
+            if plain is None:
+                orphans.append(names[0])
+            else:
+                modules.append(Module(component, path, LORA, *plain, form.distinct))
+            continue
         shapes = {role: shape(name) for role, name in zip(form.roles, names, strict=True) if role != "alpha"}
         made = _MAKERS[form.kind](shapes)
         if made is None:
@@ -82,13 +102,14 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
         modules.append(
             Module(component, path, real_kind or form.kind, inner, outer, rank, kernel, form.distinct, either)
         )
-        keys[path] = names[form.main]
     used = {m.kind for m in modules}
     layouts = arrangement.layouts
     if modules and not used & {LOHA, LOKR, GLORA, OFT, BOFT, IA3} and used != {FULL}:
         layouts -= {"lycoris"}
     denoiser = tuple([m for m in modules if m.component == DENOISER])
-    return Adapter(tuple(modules), denoiser, arrangement.others, tuple(orphans), layouts, arrangement.kohya_names, keys)
+    return Adapter(
+        tuple(modules), denoiser, arrangement.others, tuple(orphans), layouts, arrangement.kohya_names, arrangement.keys
+    )
 
 
 # --- widths and rank per kind: shapes of the parts -> (inner, outer, rank, kernel, kind if it turns out to be another) ---
@@ -105,13 +126,24 @@ def _lora(parts: Mapping[str, Shape]) -> _Made | None:
         down, up = parts["embedding_down"], parts.get("embedding_up")
         return None if up is None else (_axis(down, 1), _axis(up, 0), _axis(down, 0), (), "")
     down, up = parts.get("down", ()), parts.get("up", ())
-    if len(down) < 2 or len(up) < 2 or 0 in (down[0], up[1]):
-        return None
     mid = parts.get("mid")
     if mid is not None:  # Tucker: down [r, in, 1, 1], mid [r, r, k, k], up [out, r, 1, 1]
-        return down[1], up[0], down[0], mid[2:], ""
-    # A fused projection adapted by parts has an up matrix for all of its k parts: [out, k * r].
-    return (down[1], up[0], down[0], down[2:], "") if up[1] % down[0] == 0 or down[0] % up[1] == 0 else None
+        return (down[1], up[0], down[0], mid[2:], "") if _pair(down, up) else None
+    made = _pair(down, up)
+    return None if made is None else (*made, "")
+
+
+def _pair(down: Shape, up: Shape) -> tuple[int, int, int, Shape] | None:
+    """Widths, rank and kernel of most modules there are."""
+    if len(down) < 2 or len(up) < 2:
+        return None
+    rank, ups = down[0], up[1]
+    if not rank or not ups:
+        return None
+    if rank == ups or ups % rank == 0 or rank % ups == 0:
+        # A fused projection adapted by parts has an up matrix for all of its k parts: [out, k * r].
+        return down[1], up[0], rank, down[2:]
+    return None
 
 
 def _loha(parts: Mapping[str, Shape]) -> _Made | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TypeVar
+from typing import ParamSpec, TypeVar, cast
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _CLEAR: list[Callable[[], None]] = []
@@ -25,6 +26,17 @@ def remembered(work: Callable[[tuple[str, ...]], T]) -> Callable[[tuple[str, ...
 
     _CLEAR.append(cached.cache_clear)
     return call
+
+
+def kept(count: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """The results of `work` remembered for the last `count` arguments."""
+
+    def keep(work: Callable[P, T]) -> Callable[P, T]:
+        cached = lru_cache(count)(work)
+        _CLEAR.append(cached.cache_clear)
+        return cast(Callable[P, T], cached)
+
+    return keep
 
 
 def forget() -> None:

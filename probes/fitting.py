@@ -1,0 +1,74 @@
+"""What an adapter's module paths say of an architecture, widths aside: remembered, as the adapters of one trainer for one
+network all have the same paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+from probes.names import kept
+
+Paths = tuple[str, ...]
+_KEPT = 512
+"""Pairs of architecture and paths that are remembered: some twenty architectures for as many sets of paths."""
+
+
+class Architecture(Hashable, Protocol):
+    """A denoiser's layers under each naming it is published with: flattened path -> (input width, output width)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def namings(self) -> tuple[Mapping[str, tuple[int, int]], ...]: ...
+    def sort(self, path: str) -> str:
+        """A layer's path without its place: all layers of a sort are alike, and are adapted together or not at all."""
+
+
+class Fitting(NamedTuple):
+    """Input and output widths of the layers that the paths name, up to `stranger`, the first that names none."""
+
+    inners: tuple[int, ...]
+    outers: tuple[int, ...]
+    stranger: str | None
+    naming: int
+
+
+@kept(_KEPT)
+def fitting(architecture: Architecture, paths: Paths) -> Fitting:
+    """The paths held against the naming that knows most of them before the first that it does not."""
+    counts = [
+        next((at for at, path in enumerate(paths) if path not in layers), len(paths)) for layers in architecture.namings
+    ]
+    known = max(counts)
+    naming = counts.index(known)
+    widths = [architecture.namings[naming][path] for path in paths[:known]]
+    stranger = paths[known] if known < len(paths) else None
+    return Fitting(tuple([inner for inner, _ in widths]), tuple([outer for _, outer in widths]), stranger, naming)
+
+
+@kept(_KEPT)
+def left_out(architecture: Architecture, paths: Paths) -> str | None:
+    """A layer that no path names, of a sort of which others are named."""
+    there = set(paths)
+    alike = _sorted(architecture, fitting(architecture, paths).naming)
+    touched = {architecture.sort(path) for path in paths}
+    return next(
+        (path for sort, layers in alike.items() if sort in touched for path in layers if path not in there), None
+    )
+
+
+@lru_cache(256)
+def _sorted(architecture: Architecture, naming: int) -> Mapping[str, list[str]]:
+    alike: dict[str, list[str]] = {}
+    for path in architecture.namings[naming]:
+        alike.setdefault(architecture.sort(path), []).append(path)
+    return alike
+
+
+@kept(_KEPT)
+def foreign(grammar: str, paths: Paths) -> str | None:
+    """The first path that is not of this grammar, a regular expression."""
+    fits = re.compile(grammar).match
+    return next((path for path in paths if not fits(path)), None)
