@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from probes.adapter_names import BOFT, DENOISER, FULL, GLORA, IA3, LOHA, LOKR, LORA, NORM, OFT, arrange
-from probes.header import TensorSpec, shapes_of
+from probes.header import TensorSpec, once, shapes_of
 
 Shape = tuple[int, ...]
 
@@ -75,6 +75,7 @@ class Adapter:
         return tuple([m for m in self.denoiser if m.path.endswith(_CROSS_ATTENTION) and m.inner is not None])
 
 
+@once
 def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in
     `others`."""

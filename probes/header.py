@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -85,16 +87,18 @@ class TensorSpec(NamedTuple):
 
 
 class TensorTable(Mapping[str, TensorSpec]):
-    """A checked safetensors header as a mapping; specs are made when asked for.
+    """A checked safetensors header as a mapping; specs are made when asked for. `made`: what has been made of it, by whom
+    (see `once`).
 
     A probe looks at a few dozen of an SDXL checkpoint's 2,515 tensors, and making every spec costs as much as parsing
     the JSON.
     """
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_raw", "made")
 
     def __init__(self, raw: Mapping[str, Mapping[str, Any]]) -> None:
         self._raw = raw
+        self.made: dict[Any, Any] = {}
 
     def __getitem__(self, name: str) -> TensorSpec:
         raw = self._raw[name]
@@ -119,6 +123,20 @@ class TensorTable(Mapping[str, TensorSpec]):
 
     def __repr__(self) -> str:
         return f"TensorTable({len(self._raw)} tensors)"
+
+
+def once(work: Callable[[Mapping[str, TensorSpec]], T]) -> Callable[[Mapping[str, TensorSpec]], T]:
+    """`work` on tensors, done once for a table, which is met again where a header is remembered."""
+
+    def call(tensors: Mapping[str, TensorSpec]) -> T:
+        if not isinstance(tensors, TensorTable):
+            return work(tensors)
+        if work not in tensors.made:
+            tensors.made[work] = work(tensors)
+        made: T = tensors.made[work]
+        return made
+
+    return call
 
 
 def shapes_of(tensors: Mapping[str, TensorSpec]) -> Callable[[str], tuple[int, ...]]:

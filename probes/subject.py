@@ -7,9 +7,14 @@ from functools import cached_property
 
 from probes.adapters import Adapter, normalise
 from probes.claims import Claim, claims_of
-from probes.header import Header, shapes_of
-from probes.names import names_of
+from probes.header import Header, TensorSpec, once, shapes_of
+from probes.names import Names, names_of
 from probes.report import Evidence, Hints
+
+
+@once
+def _names(tensors: Mapping[str, TensorSpec]) -> Names:
+    return names_of(tuple(tensors))
 
 
 class _Index:
@@ -18,7 +23,7 @@ class _Index:
     def __init__(self, header: Header, hints: Hints) -> None:
         self.header = header
         self.hints = hints
-        self.names = names_of(tuple(header.tensors))
+        self.names = _names(header.tensors)
         self._stored = shapes_of(header.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -8,13 +8,15 @@ of them: the specification forbids them, and two readers may disagree on which o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from reprlib import Repr
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
 from probes.header import Header, HeaderIncomplete, TensorTable, UnreadableModel
+from probes.names import kept
 
 HEADER_CAP = 100_000_000
 """Longest header in bytes; the reference reader's MAX_HEADER_SIZE."""
@@ -80,14 +82,55 @@ def parse_safetensors(prefix: bytes | bytearray, size: int | None) -> Header:
     length = length_of(prefix, size)
     if len(prefix) < 8 + length:
         raise HeaderIncomplete(8 + length)
-    document = _decode(prefix, 8, 8 + length)
-    metadata = _metadata(document.pop("__metadata__", None))
-    end = _check_tensors(document)
-    if not _plain(prefix, 8, 8 + length, document):
-        _refuse_duplicates(prefix[8 : 8 + length])
+    tensors, metadata, end = _in_parts(prefix, 8, 8 + length) or _read(prefix, 8, 8 + length)
     if size is not None and size != 8 + length + end:
         _refuse_size(size, 8 + length + end)
-    return Header(TensorTable(document), metadata, "safetensors", size, 8 + length)
+    return Header(tensors, metadata, "safetensors", size, 8 + length)
+
+
+class _Read(NamedTuple):
+    """What a header's text says; `end`: where the last tensor's bytes do."""
+
+    tensors: TensorTable
+    metadata: Mapping[str, str]
+    end: int
+
+
+def _read(text: bytes | bytearray, start: int, end: int) -> _Read:
+    document = _decode(text, start, end)
+    metadata = _metadata(document.pop("__metadata__", None))
+    data_end = _check_tensors(document)
+    if not _plain(text, start, end, document):
+        _refuse_duplicates(text[start:end])
+    return _Read(TensorTable(document), metadata, data_end)
+
+
+_LONGEST = 1 << 20
+"""Longest header that is remembered, in bytes."""
+_FIRST_TENSOR = re.compile(rb'"\s*:\s*\{\s*"dtype"')
+
+
+@kept(16)
+def _tensors(text: bytes) -> _Read:
+    """The tensors' part of a header. LoRAs that one trainer made with one setting have the same to the letter, and differ in
+    their metadata. About 2 MB each for the largest LoRAs."""
+    return _read(text, 0, len(text))
+
+
+def _in_parts(text: bytes | bytearray, start: int, end: int) -> _Read | None:
+    """Metadata and tensors read by themselves, where metadata stands first, as current writers put it; None where it stands
+    elsewhere, the header is long, or anything is wrong with it."""
+    first = _FIRST_TENSOR.search(text, start, end) if end - start <= _LONGEST else None
+    if first is None:
+        return None
+    at = text.rfind(b'"', start, first.start())  # the name's first quotation mark, or one that is escaped: then no JSON
+    try:
+        head = bytes(text[start:at]).rstrip().removesuffix(b",") + b"}"
+        before = _read(head, 0, len(head))
+        read = _tensors(b"{" + memoryview(text)[at:end])
+    except UnreadableModel:  # with places in a part of the text
+        return None
+    return None if before.tensors or read.metadata else read._replace(metadata=before.metadata)
 
 
 def names_too_much(text: bytes | bytearray, start: int, end: int) -> bool:
