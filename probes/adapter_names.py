@@ -170,8 +170,6 @@ class Arrangement(NamedTuple):
     others: tuple[str, ...] = ()
     layouts: frozenset[str] = frozenset()
     kohya_names: bool = False
-    keys: Mapping[str, str] = {}
-    """Path -> a tensor's name, for evidence."""
 
 
 @remembered
@@ -183,16 +181,18 @@ def arrange(names: tuple[str, ...]) -> Arrangement:
     groups, others = _group(names)
     places: list[Place] = []
     layouts: set[str] = set()
+    last = None
     for module, parts in groups.items():
         form, named = _form(tuple(parts)), tuple(parts.values())
-        layouts |= form.layouts
+        if form is not last:
+            last = form
+            layouts |= form.layouts
         if not form.kind or (form.kind == IA3 and "on_input" not in form.distinct):
             others.extend(named)  # a plain "x.weight", or a lone alpha
         else:
             places.append(Place(*_place(module), form, named))
     kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
-    keys = {place.path: place.names[place.form.main] for place in places}
-    return Arrangement(tuple(places), tuple(others), frozenset(layouts), kohya, keys)
+    return Arrangement(tuple(places), tuple(others), frozenset(layouts), kohya)
 
 
 def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -200,6 +200,14 @@ def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     groups: dict[str, dict[str, str]] = {}
     others: list[str] = []
     for name in names:
+        head, _, last = name.rpartition(".")
+        module, _, word = head.rpartition(".")
+        part = f"{word}.{last}"
+        if module and part in PARTS:  # most names, without a call
+            group = groups.get(module)
+            if group is not None:
+                group[part] = name
+                continue
         found = _split(name)
         if found is None or found[1] == "weight":
             if name.startswith(_COMPANIONS) or name.endswith(_COMPANION_ENDINGS):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from probes.adapter_names import BOFT, DENOISER, FULL, GLORA, IA3, LOHA, LOKR, LORA, NORM, OFT, arrange
+from probes.adapter_names import BOFT, DENOISER, FULL, GLORA, IA3, LOHA, LOKR, LORA, NORM, OFT, Place, arrange
 from probes.header import TensorSpec, once, shapes_of
 
 Shape = tuple[int, ...]
@@ -40,7 +40,12 @@ class Adapter:
     orphans: tuple[str, ...] = ()
     layouts: frozenset[str] = frozenset()
     kohya_names: bool = False
-    keys: Mapping[str, str] = field(default_factory=dict)  # path -> a tensor's name, for evidence
+    places: tuple[Place, ...] = ()
+
+    @cached_property
+    def keys(self) -> Mapping[str, str]:
+        """Path -> a tensor's name, for evidence."""
+        return {place.path: place.names[place.form.main] for place in self.places}
 
     @property
     def ranks(self) -> frozenset[int]:
@@ -109,7 +114,13 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
         layouts -= {"lycoris"}
     denoiser = tuple([m for m in modules if m.component == DENOISER])
     return Adapter(
-        tuple(modules), denoiser, arrangement.others, tuple(orphans), layouts, arrangement.kohya_names, arrangement.keys
+        tuple(modules),
+        denoiser,
+        arrangement.others,
+        tuple(orphans),
+        layouts,
+        arrangement.kohya_names,
+        arrangement.places,
     )
 
 

@@ -52,19 +52,21 @@ def fitting(architecture: Architecture, paths: Paths) -> Fitting:
 def left_out(architecture: Architecture, paths: Paths) -> str | None:
     """A layer that no path names, of a sort of which others are named."""
     there = set(paths)
-    alike = _sorted(architecture, fitting(architecture, paths).naming)
-    touched = {architecture.sort(path) for path in paths}
+    sorts, alike = _sorted(architecture, fitting(architecture, paths).naming)
+    touched = {sorts[path] for path in paths if path in sorts}
     return next(
         (path for sort, layers in alike.items() if sort in touched for path in layers if path not in there), None
     )
 
 
 @lru_cache(256)
-def _sorted(architecture: Architecture, naming: int) -> Mapping[str, list[str]]:
+def _sorted(architecture: Architecture, naming: int) -> tuple[Mapping[str, str], Mapping[str, list[str]]]:
+    """Path -> its sort, and sort -> all its paths."""
+    sorts = {path: architecture.sort(path) for path in architecture.namings[naming]}
     alike: dict[str, list[str]] = {}
-    for path in architecture.namings[naming]:
-        alike.setdefault(architecture.sort(path), []).append(path)
-    return alike
+    for path, sort in sorts.items():
+        alike.setdefault(sort, []).append(path)
+    return sorts, alike
 
 
 @kept(_KEPT)
