@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from probes import HeaderIncomplete, UnreadableModel, parse_header, read_header
+from probes import HeaderIncomplete, TensorSpec, UnreadableModel, parse_header, read_header
 from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP
 from tests.probes import headers
 
@@ -139,6 +139,27 @@ def test_refused_with_its_own_code(case: str, tmp_path: Path) -> None:
     message = str(caught.value)
     assert message[0].isupper() or message[0] == "`" or message[0].isdigit()
     assert message.endswith((".", "?"))
+
+
+@pytest.mark.parametrize("spaces", [(",", ":"), (", ", ": ")])
+def test_files_of_the_same_tensors_keep_their_own_metadata_and_size(spaces: tuple[str, str]) -> None:
+    """The tensors' part of a header is read once; what stands before it and the file's size are looked at each time."""
+    for title in ("one", "another", None):
+        document = {"__metadata__": {"title": title}, **ONE} if title else ONE
+        data = packed(json.dumps(document, separators=spaces).encode())
+        header = parse_header(data, len(data))
+        assert header.metadata == ({"title": title} if title else {})
+        assert dict(header.tensors) == {"a": TensorSpec("F16", (2, 3))}
+        with pytest.raises(UnreadableModel) as caught:
+            parse_header(data, len(data) - 1)
+        assert caught.value.code == "truncated"
+
+
+def test_metadata_may_hold_what_looks_like_a_tensor() -> None:
+    said = {"a": "x", "note": json.dumps(ONE)}
+    for document in ({"__metadata__": said, **ONE}, {**ONE, "__metadata__": said}):
+        header = parse_header(packed(document), None)
+        assert (header.metadata, list(header.tensors)) == (said, ["a"])
 
 
 def test_more_tensors_than_any_model_has_are_refused_before_they_are_parsed() -> None:
