@@ -50,7 +50,11 @@ def test_a_probe_reads_the_header_alone_and_a_remote_file_once() -> None:
     local, folder, remote = probes.run(quick=True)
     at = {name: local.columns.index(name) for name in ("header bytes", "bytes read")}
     assert [row[at["bytes read"]] for row in local.rows] == [row[at["header bytes"]] for row in local.rows]
-    assert [(row[0], row[1], row[2]) for row in folder.rows] == [("first", 100, 100), ("second, unchanged", 100, 0)]
+    assert [(row[0], row[1], row[2]) for row in folder.rows] == [
+        ("first, no file like one before", 100, 100),
+        ("first", 100, 100),
+        ("second, unchanged", 100, 0),
+    ]
     assert {(row[2], row[3]) for row in remote.rows} == {(1, 512 * 1024)}
 
 
