@@ -1,0 +1,86 @@
+"""A base and a low-rank product added in one pass over memory: fused.c, compiled on this machine by its own C compiler.
+
+torch has no such operation on a CPU: it copies the base and then adds to the copy, which takes twice as long as the copy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_suffix(".c")
+COMPILERS = ("cc", "gcc", "clang")
+INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {"AVX512": ("-mavx512f", "-mfma"), "AVX2": ("-mavx2", "-mfma")}
+"""Of those that torch finds in a CPU, those that the source is written for."""
+THREAD_VALUES = 2**18
+"""A thread is worth starting for so many values, which take some 200 microseconds."""
+WORTH_VALUES = 2**16
+"""Smaller ones stay in the cache between torch's copy and product, and call for no compiler."""
+
+Fused = Callable[[Tensor, Tensor, Tensor, float, Tensor], None]
+_log = logging.getLogger(__name__)
+
+
+def takes(base: Tensor, out: Tensor) -> bool:
+    """Whether `fused()` can make out [rows, columns] of this base, and is worth it."""
+    return (
+        base.numel() >= WORTH_VALUES
+        and base.dtype == out.dtype == torch.float32
+        and base.is_contiguous()
+        and out.is_contiguous()
+        and out.shape[1] % 16 == 0
+        and out.data_ptr() % 64 == 0
+    )
+
+
+@cache
+def fused() -> Fused | None:
+    """(base [rows, columns], up [rows, rank], down [rank, columns], weight, out): out = base + weight * (up @ down), float32, on torch's
+    number of threads. None: this machine has no C compiler, or a CPU that the source is not written for."""
+    flags = INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability())
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if flags is None or compiler is None:
+        return None
+    try:
+        patch = _library((compiler, "-O3", "-shared", "-fPIC", "-pthread", *flags)).patch
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        _log.warning("%s does not compile %s, LoRAs are put on more slowly: %s", compiler, SOURCE.name, said)
+        return None
+    patch.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_long] * 3 + [ctypes.c_float, ctypes.c_long]
+    patch.restype = None
+
+    def apply(base: Tensor, up: Tensor, down: Tensor, weight: float, out: Tensor) -> None:
+        up, down = up.contiguous(), down.contiguous()
+        threads = min(torch.get_num_threads(), 1 + out.numel() // THREAD_VALUES)
+        places = (tensor.data_ptr() for tensor in (base, up, down, out))
+        patch(*places, *out.shape, up.shape[1], weight, threads)
+
+    return apply
+
+
+def _library(command: tuple[str, ...]) -> ctypes.CDLL:
+    """Kept where Python keeps what it compiles, by source and command; where nothing can be kept, compiled for this process alone."""
+    digest = sha256(SOURCE.read_bytes() + repr(command).encode()).hexdigest()[:16]
+    kept = SOURCE.parent / "__pycache__" / f"{SOURCE.stem}.{digest}.so"
+    if kept.exists():
+        return ctypes.CDLL(str(kept))
+    keeps = os.access(kept.parent, os.W_OK)
+    with tempfile.TemporaryDirectory(dir=kept.parent if keeps else None) as folder:
+        made = Path(folder, kept.name)
+        subprocess.run((*command, "-o", made, SOURCE), check=True, capture_output=True, text=True, timeout=60)
+        library = ctypes.CDLL(str(made))  # stays when its file goes
+        if keeps:
+            made.replace(kept)  # whole or not at all: another process may look for it
+    return library
