@@ -1,6 +1,6 @@
 """A base and a low-rank product added in one pass over memory: fused.c, compiled on this machine by its own C compiler.
 
-torch has no such operation on a CPU: it copies the base and then adds to the copy, which takes twice as long as the copy.
+torch has no such operation on a CPU: it copies the base and then adds to the copy, which takes more than twice as long.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ from torch import Tensor
 
 SOURCE = Path(__file__).with_suffix(".c")
 COMPILERS = ("cc", "gcc", "clang")
-INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {"AVX512": ("-mavx512f", "-mfma"), "AVX2": ("-mavx2", "-mfma")}
-"""Of those that torch finds in a CPU, those that the source is written for."""
+FLAGS: Mapping[tuple[str, torch.dtype], tuple[str, ...]] = {
+    ("AVX512", torch.float32): ("-mavx512f", "-mfma"),
+    ("AVX512", torch.bfloat16): ("-mavx512f", "-mfma", "-DBFLOAT16"),
+    ("AVX512", torch.float16): ("-mavx512f", "-mfma", "-DFLOAT16"),
+    ("AVX2", torch.float32): ("-mavx2", "-mfma"),
+}
+"""What the source is written for: instructions as torch finds them in a CPU, and the base's dtype."""
 THREAD_VALUES = 2**18
 """A thread is worth starting for so many values, which take some 200 microseconds."""
 WORTH_VALUES = 2**16
@@ -33,10 +38,10 @@ _log = logging.getLogger(__name__)
 
 
 def takes(base: Tensor, out: Tensor) -> bool:
-    """Whether `fused()` can make out [rows, columns] of this base, and is worth it."""
+    """Whether `fused` can make out [rows, columns] of this base, and is worth it."""
     return (
         base.numel() >= WORTH_VALUES
-        and base.dtype == out.dtype == torch.float32
+        and base.dtype == out.dtype
         and base.is_contiguous()
         and out.is_contiguous()
         and out.shape[1] % 16 == 0
@@ -45,10 +50,13 @@ def takes(base: Tensor, out: Tensor) -> bool:
 
 
 @cache
-def fused() -> Fused | None:
-    """(base [rows, columns], up [rows, rank], down [rank, columns], weight, out): out = base + weight * (up @ down), float32, on torch's
-    number of threads. None: this machine has no C compiler, or a CPU that the source is not written for."""
-    flags = INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability())
+def fused(dtype: torch.dtype) -> Fused | None:
+    """(base [rows, columns], up [rows, rank], down [rank, columns], weight, out): out = base + weight * (up @ down), on torch's number of
+    threads. base and out of `dtype`, up and down float32; summed in float32 and rounded once.
+
+    None: this machine has no C compiler, or a CPU that the source is not written for.
+    """
+    flags = FLAGS.get((torch.backends.cpu.get_cpu_capability(), dtype))
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if flags is None or compiler is None:
         return None

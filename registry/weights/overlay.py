@@ -27,8 +27,8 @@ BATCH_BYTES = 128 * 2**20
 """Equal shapes are patched in one launch up to this much of them."""
 CHUNK_BYTES = 512 * 2**10
 CHUNK_ROWS = 64
-"""Where `fused` has no say, float32 is made in chunks of so many bytes, which a core's own cache holds, but of no fewer rows, below which
-it is slow."""
+"""Without `fused` float32 is made in chunks of so many bytes, which a core's own cache holds, but of no fewer rows, below which it is
+slow."""
 
 
 def overlay(
@@ -61,7 +61,7 @@ def _low_rank(base: Tensor, layers: Sequence[tuple[Layer, float]], out: Tensor) 
     """One layer on a CPU, where memory is the limit: in one pass over it, or at least added to while the cache holds it."""
     up, down, weight = factors_of(layers)
     base, flat = base.flatten(1), out.view(out.shape[0], -1)
-    if takes(base, flat) and (add := fused()):
+    if takes(base, flat) and (add := fused(base.dtype)):
         add(base, up, down, weight, flat)
         return out
     if base.dtype == torch.bfloat16 and _multiplies_bfloat16():

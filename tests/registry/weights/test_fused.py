@@ -19,7 +19,7 @@ from registry.weights.work import work_on
 
 @pytest.fixture
 def compiled() -> Fused:
-    add = fused()
+    add = fused(torch.float32)
     if add is None:
         pytest.skip("no C compiler, or a CPU without AVX2")
     return add
@@ -58,12 +58,28 @@ def test_it_is_the_base_and_the_product(compiled: Fused, threads, rank: int, sha
     assert (room[rows:] == 7).all()  # nothing is written beyond
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_summed_in_float32_and_rounded_once(dtype: torch.dtype):
+    if (add := fused(dtype)) is None:
+        pytest.skip("no C compiler, or a CPU without AVX-512")
+    torch.manual_seed(0)
+    base, up, down = torch.randn(1283, 784).to(dtype), torch.randn(1283, 16), torch.randn(16, 784)
+    out = torch.empty_like(base)
+    assert takes(base, out)
+    add(base, up, down, 0.3, out)
+    exact = base.double() + 0.3 * (up.double() @ down.double())
+    half_a_step = torch.finfo(dtype).eps / 2 * exact.abs()
+    assert ((out.double() - exact).abs() <= half_a_step * 1.001 + 1e-5).all()
+    add(base, torch.zeros_like(up), down, 1.0, out)
+    assert torch.equal(out, base)
+
+
 def test_a_base_or_result_that_it_cannot_work_on_is_left_to_torch():
     base = torch.zeros(512, 512)
     assert takes(base, torch.empty(512, 512))
     assert not takes(base, torch.empty(512 * 512 + 1)[1:].view(512, 512))  # streams go to whole lines of the cache
     assert not takes(base.T, torch.empty(512, 512))
-    assert not takes(base.half(), torch.empty(512, 512).half())
+    assert not takes(base.half(), torch.empty(512, 512))
     assert not takes(torch.zeros(4096, 36), torch.empty(4096, 36))
     assert not takes(torch.zeros(64, 64), torch.empty(64, 64))
 
@@ -85,7 +101,7 @@ def test_an_overlay_is_the_same_with_and_without_it(compiled: Fused, monkeypatch
     ]
     work = work_on([(factors, Strength(weight, 1.0)) for factors, weight in zip(sets, (0.5, -1.0), strict=True)])
     made = overlay(bundle, work, {})
-    monkeypatch.setattr("registry.weights.overlay.fused", lambda: None)
+    monkeypatch.setattr("registry.weights.overlay.fused", lambda dtype: None)
     for name, tensor in overlay(bundle, work, {}).items():
         assert made[name].shape == tensor.shape
         torch.testing.assert_close(made[name], tensor, rtol=1e-5, atol=1e-5)
@@ -93,7 +109,7 @@ def test_an_overlay_is_the_same_with_and_without_it(compiled: Fused, monkeypatch
 
 def test_without_a_compiler_there_is_none(afresh, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "COMPILERS", ("no-such-compiler",))
-    assert fused() is None
+    assert fused(torch.float32) is None
 
 
 def test_a_compiler_that_fails_is_told_of(
@@ -102,7 +118,7 @@ def test_a_compiler_that_fails_is_told_of(
     (tmp_path / "wrong.c").write_text("this is not C")
     monkeypatch.setattr(module, "SOURCE", tmp_path / "wrong.c")
     with caplog.at_level(logging.WARNING):
-        assert fused() is None
+        assert fused(torch.float32) is None
     assert "does not compile wrong.c" in caplog.text
 
 
@@ -113,9 +129,9 @@ def test_what_was_compiled_is_kept_beside_the_bytecode(
     source.write_bytes(module.SOURCE.read_bytes())
     (tmp_path / "__pycache__").mkdir()
     monkeypatch.setattr(module, "SOURCE", source)
-    assert fused() is not None
+    assert fused(torch.float32) is not None
     (kept,) = (tmp_path / "__pycache__").iterdir()
     assert kept.suffix == ".so"
     fused.cache_clear()
     monkeypatch.setattr(module.subprocess, "run", pytest.fail)
-    assert fused() is not None
+    assert fused(torch.float32) is not None
