@@ -30,18 +30,15 @@ FLAGS: Mapping[tuple[str, torch.dtype], tuple[str, ...]] = {
 """What the source is written for: instructions as torch finds them in a CPU, and the base's dtype."""
 THREAD_VALUES = 2**18
 """A thread is worth starting for so many values, which take some 200 microseconds."""
-WORTH_VALUES = 2**16
-"""Smaller ones stay in the cache between torch's copy and product, and call for no compiler."""
 
 Fused = Callable[[Tensor, Tensor, Tensor, float, Tensor], None]
 _log = logging.getLogger(__name__)
 
 
 def takes(base: Tensor, out: Tensor) -> bool:
-    """Whether `fused` can make out [rows, columns] of this base, and is worth it."""
+    """Whether `fused` can make out [rows, columns] of this base."""
     return (
-        base.numel() >= WORTH_VALUES
-        and base.dtype == out.dtype
+        base.dtype == out.dtype
         and base.is_contiguous()
         and out.is_contiguous()
         and out.shape[1] % 16 == 0
@@ -84,7 +81,8 @@ def _library(command: tuple[str, ...]) -> ctypes.CDLL:
     kept = SOURCE.parent / "__pycache__" / f"{SOURCE.stem}.{digest}.so"
     if kept.exists():
         return ctypes.CDLL(str(kept))
-    keeps = os.access(kept.parent, os.W_OK)
+    if keeps := os.access(SOURCE.parent, os.W_OK):
+        kept.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent if keeps else None) as folder:
         made = Path(folder, kept.name)
         subprocess.run((*command, "-o", made, SOURCE), check=True, capture_output=True, text=True, timeout=60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import diffusers
@@ -45,6 +46,7 @@ class Pipeline:
         self.slots: dict[str, Slot] = {}
         for component, module in self.modules.items():
             self.slots |= _bind(component, module, bundle, config.unused)
+        _remember_signatures(self.modules[config.layout.denoiser])
         self.wearer = Wearer(bundle, self.slots, stable=compiler is not None)
         if compiler is not None:
             self.modules[config.layout.denoiser].compile(backend=compiler)
@@ -59,7 +61,10 @@ class Pipeline:
         layout = self.config.layout
         lacking = dict.fromkeys((*layout.optional, *(layout.tokenizers[encoder] for encoder in layout.optional)))
         parts = {**lacking, **self.modules, **self.tokenizers}
-        made = getattr(diffusers, name)(**parts, **self.kind.extras, **self.config.options, scheduler=None)
+        device = self.bundle.device
+        # of a property diffusers asks every module of every part, several times a picture
+        kind = type(name, (getattr(diffusers, name),), {"device": device, "_execution_device": device})
+        made = kind(**parts, **self.kind.extras, **self.config.options, scheduler=None)
         made.set_progress_bar_config(disable=True)
         return made
 
@@ -159,6 +164,14 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle, unused: Colle
         own[name]: Slot(module.get_submodule(name.rpartition(".")[0]), parameter)
         for name, parameter in module.named_parameters()
     }
+
+
+def _remember_signatures(denoiser: torch.nn.Module) -> None:
+    """diffusers works out what an attention processor takes at every call, which is a twentieth of a small denoiser's pass."""
+    for module in denoiser.modules():
+        if processor := getattr(module, "processor", None):
+            call: Any = type(processor).__call__
+            call.__signature__ = signature(call)
 
 
 def _tied(module: torch.nn.Module) -> dict[str, str]:

@@ -43,7 +43,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.parametrize("threads", [1, 2, 5], indirect=True)
 @pytest.mark.parametrize("rank", [1, 16, 96, 1000])
-@pytest.mark.parametrize("shape", [(320, 320), (1283, 768), (2, 65552), (1029, 1040), (1280, 2560)])
+@pytest.mark.parametrize("shape", [(7, 16), (320, 320), (1283, 768), (2, 65552), (1029, 1040), (1280, 2560)])
 def test_it_is_the_base_and_the_product(compiled: Fused, threads, rank: int, shape: tuple[int, int]):
     torch.manual_seed(0)
     rows, columns = shape
@@ -81,7 +81,6 @@ def test_a_base_or_result_that_it_cannot_work_on_is_left_to_torch():
     assert not takes(base.T, torch.empty(512, 512))
     assert not takes(base.half(), torch.empty(512, 512))
     assert not takes(torch.zeros(4096, 36), torch.empty(4096, 36))
-    assert not takes(torch.zeros(64, 64), torch.empty(64, 64))
 
 
 def test_an_overlay_is_the_same_with_and_without_it(compiled: Fused, monkeypatch: pytest.MonkeyPatch):
@@ -127,7 +126,6 @@ def test_what_was_compiled_is_kept_beside_the_bytecode(
 ):
     source = tmp_path / "fused.c"
     source.write_bytes(module.SOURCE.read_bytes())
-    (tmp_path / "__pycache__").mkdir()
     monkeypatch.setattr(module, "SOURCE", source)
     assert fused(torch.float32) is not None
     (kept,) = (tmp_path / "__pycache__").iterdir()
