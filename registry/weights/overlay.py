@@ -30,6 +30,9 @@ CHUNK_ROWS = 64
 """Without `fused` float32 is made in chunks of so many bytes, which a core's own cache holds, but of no fewer rows, below which it is
 slow."""
 
+MATRIX_RANK = 48
+"""From this rank on it is the product that takes the time, and a CPU's matrix instructions for bfloat16 outdo one pass over memory."""
+
 
 def overlay(
     bundle: Bundle, work: Mapping[str, Work], memory: Mapping[str, Tensor], *, batched: bool | None = None
@@ -61,10 +64,11 @@ def _low_rank(base: Tensor, layers: Sequence[tuple[Layer, float]], out: Tensor) 
     """One layer on a CPU, where memory is the limit: in one pass over it, or at least added to while the cache holds it."""
     up, down, weight = factors_of(layers)
     base, flat = base.flatten(1), out.view(out.shape[0], -1)
-    if takes(base, flat) and (add := fused(base.dtype)):
+    matrices = base.dtype == torch.bfloat16 and _multiplies_bfloat16()
+    if takes(base, flat) and not (matrices and up.shape[1] >= MATRIX_RANK) and (add := fused(base.dtype)):
         add(base, up, down, weight, flat)
         return out
-    if base.dtype == torch.bfloat16 and _multiplies_bfloat16():
+    if matrices:
         torch.addmm(base, up.bfloat16(), down.bfloat16(), alpha=weight, out=flat)
         return out
     rows = min(base.shape[0], max(CHUNK_ROWS, CHUNK_BYTES // (4 * base.shape[1])))
