@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from inspect import signature
 from typing import Any
 
 import diffusers
@@ -46,7 +45,6 @@ class Pipeline:
         self.slots: dict[str, Slot] = {}
         for component, module in self.modules.items():
             self.slots |= _bind(component, module, bundle, config.unused)
-        _remember_signatures(self.modules[config.layout.denoiser])
         self.wearer = Wearer(bundle, self.slots, stable=compiler is not None)
         if compiler is not None:
             self.modules[config.layout.denoiser].compile(backend=compiler)
@@ -164,14 +162,6 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle, unused: Colle
         own[name]: Slot(module.get_submodule(name.rpartition(".")[0]), parameter)
         for name, parameter in module.named_parameters()
     }
-
-
-def _remember_signatures(denoiser: torch.nn.Module) -> None:
-    """diffusers works out what an attention processor takes at every call, which is a twentieth of a small denoiser's pass."""
-    for module in denoiser.modules():
-        if processor := getattr(module, "processor", None):
-            call: Any = type(processor).__call__
-            call.__signature__ = signature(call)
 
 
 def _tied(module: torch.nn.Module) -> dict[str, str]:
