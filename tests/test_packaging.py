@@ -27,6 +27,7 @@ def test_a_wheel_is_whole(tmp_path: Path) -> None:
         f"{starter}/starter-lcm-lora/README.md",
         "registry/backends/diffusers/clip/merges.txt.gz",
         "registry/backends/diffusers/clip/LICENSE",
+        "registry/weights/fused.c",
         "registry/_alembic/env.py",
         "api/page/index.html",
         "api/page/app.js",

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from registry.weights.adapters import Factors, Layer, Strength
 from registry.weights.algorithms import Shape
 from registry.weights.bundle import Bundle
+from registry.weights.fused import fused, takes
 from registry.weights.neighbours import adjacent, neighbours
 from registry.weights.sidecar import attach, can_attach
 from registry.weights.work import Work, change_of, factors_of, work_on
@@ -26,7 +27,11 @@ BATCH_BYTES = 128 * 2**20
 """Equal shapes are patched in one launch up to this much of them."""
 CHUNK_BYTES = 512 * 2**10
 CHUNK_ROWS = 64
-"""On a CPU float32 is made in chunks of so many bytes, which a core's own cache holds, but of no fewer rows, below which it is slow."""
+"""Without `fused` float32 is made in chunks of so many bytes, which a core's own cache holds, but of no fewer rows, below which it is
+slow."""
+
+MATRIX_RANK = 48
+"""From this rank on it is the product that takes the time, and a CPU's matrix instructions for bfloat16 outdo one pass over memory."""
 
 
 def overlay(
@@ -56,10 +61,14 @@ def _room(bundle: Bundle, name: str, memory: Mapping[str, Tensor]) -> Tensor:
 
 
 def _low_rank(base: Tensor, layers: Sequence[tuple[Layer, float]], out: Tensor) -> Tensor:
-    """One layer on a CPU, where memory is the limit: a chunk of the base is added to while the cache holds it."""
+    """One layer on a CPU, where memory is the limit: in one pass over it, or at least added to while the cache holds it."""
     up, down, weight = factors_of(layers)
     base, flat = base.flatten(1), out.view(out.shape[0], -1)
-    if base.dtype == torch.bfloat16 and _multiplies_bfloat16():
+    matrices = base.dtype == torch.bfloat16 and _multiplies_bfloat16()
+    if takes(base, flat) and not (matrices and up.shape[1] >= MATRIX_RANK) and (add := fused(base.dtype)):
+        add(base, up, down, weight, flat)
+        return out
+    if matrices:
         torch.addmm(base, up.bfloat16(), down.bfloat16(), alpha=weight, out=flat)
         return out
     rows = min(base.shape[0], max(CHUNK_ROWS, CHUNK_BYTES // (4 * base.shape[1])))

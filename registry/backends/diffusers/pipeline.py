@@ -59,7 +59,10 @@ class Pipeline:
         layout = self.config.layout
         lacking = dict.fromkeys((*layout.optional, *(layout.tokenizers[encoder] for encoder in layout.optional)))
         parts = {**lacking, **self.modules, **self.tokenizers}
-        made = getattr(diffusers, name)(**parts, **self.kind.extras, **self.config.options, scheduler=None)
+        device = self.bundle.device
+        # of a property diffusers asks every module of every part, several times a picture
+        kind = type(name, (getattr(diffusers, name),), {"device": device, "_execution_device": device})
+        made = kind(**parts, **self.kind.extras, **self.config.options, scheduler=None)
         made.set_progress_bar_config(disable=True)
         return made
 
