@@ -20,6 +20,7 @@ from api.observing import Observing
 from api.openai import routes as images
 from api.problems import EVERYWHERE, install_handlers, raises
 from api.routes import (
+    doctor,
     families,
     generations,
     health,
@@ -34,6 +35,8 @@ from api.routes import (
     settings,
     starter,
     tasks,
+    tokens,
+    upkeep,
 )
 from api.sdapi import routes as sdapi
 from api.sdapi.console import Console
@@ -89,10 +92,13 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         probes,
         scans,
         tasks,
+        upkeep,
         plans,
         generations,
         residency,
         settings,
+        doctor,
+        tokens,
         health,
         images,
         sdapi,

@@ -16,7 +16,7 @@ TAGS = {
     "models": "What is on the shelf, and what fits what.",
     "installs": "Sources: what they are, and bringing them onto the shelf.",
     "scans": "Folders whose models are registered where they lie.",
-    "upkeep": "Verifying, updating and loading many models.",
+    "upkeep": "Verifying, hashing, updating and loading many models; what is there twice, and what belongs to nothing.",
     "generations": "Pictures, the plan that makes them, and following how they are made.",
     "residency": "What is loaded, and where.",
     "service": "For whoever runs it.",

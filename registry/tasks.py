@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 class Kind(StrEnum):
     VERIFY = "verify"  # reads every byte again
+    HASH = "hash"  # what has no digests yet
     CHECK_UPDATES = "check-updates"  # asks the Hub; nothing is downloaded
     UPDATE = "update"  # installs what is newer there
     LOAD = "load"  # checkpoints, into memory

@@ -131,24 +131,30 @@ class Upkeep:
             on_shelf = [root / path for path in stray(connection, root)]
             files = [*on_shelf, *self._unneeded(connection, partial), *self._unshown(connection, pictures)]
             verdicts = connection.execute(select(func.count()).select_from(FIT).where(_forsaken())).scalar_one()
-        return Waste(tuple((path, path.stat().st_size) for path in files), verdicts)
+        return Waste(tuple((path, path.stat().st_size) for path in sorted(files, key=str)), verdicts)
 
-    def remove(self, waste: Waste) -> None:
-        """What `waste` found and still is waste, and the folders that are empty then. Raises OSError where a file cannot be removed."""
+    def remove(self, waste: Waste) -> Waste:
+        """What `waste` found and still is waste, and the folders that are empty then; returns what was removed.
+
+        Raises OSError where a file cannot be removed.
+        """
+        removed: list[tuple[Path, int]] = []
         root = self._catalog.root
         shelves = [*(root / kind for kind in TAKEN), self._downloads, self._previews.folder]
-        for file, _ in waste.files:
+        for file, size in waste.files:
             with self._catalog.writing() as connection:  # nobody records a model meanwhile
                 if not self._is_waste(connection, file):
                     continue
                 file.unlink(missing_ok=True)
                 disown(connection, file.relative_to(root).as_posix())
+            removed.append((file, size))
             for folder in file.parents:
                 if folder in shelves or any(folder.iterdir()):
                     break
                 folder.rmdir()
         with self._engine.begin() as connection:
-            connection.execute(delete(FIT).where(_forsaken()))
+            verdicts = connection.execute(delete(FIT).where(_forsaken())).rowcount
+        return Waste(tuple(removed), verdicts)
 
     def _is_waste(self, connection: Connection, file: Path) -> bool:
         if self._downloads in file.parents:

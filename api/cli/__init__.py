@@ -23,10 +23,10 @@ from api.cli import (
     shelving,
     tokens,
 )
-from api.cli.common import FAILED, INTERRUPTED
+from api.cli.common import FAILED, INTERRUPTED, USAGE
 from api.cli.output import say
 from api.cli.shelf import SERVER
-from registry.errors import ModelshelfError
+from registry.errors import LocalOnly, ModelshelfError
 
 HELP = """Model manager and registry service for diffusion models.
 
@@ -98,7 +98,7 @@ def main() -> None:
         _flush()
         raise
     except ModelshelfError as error:
-        _complain(f"{error.message} [{error.code}]")
+        _complain(f"{error.message} [{error.code}]", USAGE if isinstance(error, LocalOnly) else FAILED)
     except ValidationError as error:  # of the settings: the only model that the command line validates by itself
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         _complain(f"A setting in the environment cannot be used: {wrong}. [invalid_setting]")
@@ -128,6 +128,6 @@ def _kept_traceback() -> str:
     return file.name
 
 
-def _complain(message: str) -> NoReturn:
+def _complain(message: str, code: int = FAILED) -> NoReturn:
     say(f"modelshelf: {message}", sys.stderr)
-    sys.exit(FAILED)
+    sys.exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from api.cli.shelf import OnProgress, elsewhere
+from api.cli.shelf import OnProgress
 from api.client import Client
 from api.records import Model, Scan
 from registry.errors import ModelshelfError
@@ -35,12 +35,7 @@ class RemoteShelf(Client):
                 self.order_install(install_id, "cancel")
 
     def scan(self, folder: str, *, afresh: bool = False) -> Scan:
-        if afresh:
-            raise elsewhere(self.url)
-        *_, ended = self.scan_events(self.submit_scan(folder).id)
+        *_, ended = self.scan_events(self.submit_scan(folder, afresh=afresh).id)
         if ended.error:
             raise ended.error.error
         return ended
-
-    def hash_all(self) -> Iterator[str]:
-        raise elsewhere(self.url)

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/scans", tags=["scans"])
 @router.post("", status_code=202, dependencies=[MANAGE], responses=raises(errors.PathRefused))
 def start_scan(manager: ManagerDep, body: ScanIn, response: Response) -> ScanOut:
     """Register what lies in a folder of the server's, in place. Watch `/v1/scans/{id}/events`."""
-    scan = manager.scans.submit(body.folder)
+    scan = manager.scans.submit(body.folder, afresh=body.afresh)
     response.headers["Location"] = f"/v1/scans/{scan.id}"
     return ScanOut.of(scan)
 

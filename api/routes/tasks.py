@@ -23,7 +23,7 @@ TaskId = Annotated[str, Path(description="Of a task.", examples=["0123456789ab"]
 
 @router.post("", status_code=202, dependencies=[MANAGE], responses=raises(errors.ModelNotFound, errors.QueueFull))
 def start_task(manager: ManagerDep, body: TaskIn, response: Response) -> TaskOut:
-    """Verify models, look for newer versions, fetch them, or load checkpoints. Watch `/v1/tasks/{id}/events`."""
+    """Verify models, hash them, look for newer versions, fetch them, or load checkpoints. Watch `/v1/tasks/{id}/events`."""
     task = manager.submit_task(body.kind, body.models)
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     return TaskOut.of(task)

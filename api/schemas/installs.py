@@ -101,6 +101,7 @@ class ScanIn(Body):
         max_length=4096,
         examples=["/models/loras"],
     )
+    afresh: bool = Field(default=False, description="Look at unchanged files again, too.")
 
 
 class ScanOut(BaseModel):

@@ -14,7 +14,8 @@ from registry.tasks import Kind, Task
 
 class TaskIn(Body):
     kind: Kind = Field(
-        description="verify: read every byte again; check-updates: ask the Hub; update: install what is newer there; load: checkpoints.",
+        description="verify: read every byte again; hash: what has no digests yet; check-updates: ask the Hub; update: install what is "
+        "newer there; load: checkpoints.",
         examples=["check-updates"],
     )
     models: list[str] = Field(
@@ -36,8 +37,8 @@ class TaskOut(BaseModel):
     done: int = Field(description="Models, of `total`.", examples=[3])
     total: int = Field(examples=[40])
     counts: dict[str, int] = Field(
-        description="Outcome -> models: whole, hashed, damaged, missing, unreadable; current, newer, gone, unknown, updated, failed; "
-        "loaded.",
+        description="Outcome -> models: whole, hashed, damaged, missing, unreadable, known; current, newer, gone, unknown, updated, "
+        "failed; loaded.",
         examples=[{"whole": 2, "damaged": 1}],
     )
     findings: list[FindingOut] = Field(description="What is not as it should be or has changed, a thousand at most.")

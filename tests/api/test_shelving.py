@@ -25,7 +25,8 @@ def test_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:  # noqa: F811
     assert "2 added, 1 skipped" in done.stdout
     assert json.loads(run("scan", "--json").stdout)[str(library)]["unchanged"] == 2
 
-    assert {row["name"] for row in json.loads(run("duplicates", "--json").stdout)} == {"a", "b"}
+    [group] = json.loads(run("duplicates", "--json").stdout)
+    assert {model["name"] for model in group["models"]} == {"a", "b"}
 
     assert "(not what the bytes have)" in run("show", "a").stdout
 
