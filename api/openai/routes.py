@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from api.access import GENERATE
 from api.checkpoints import CheckpointsDep
 from api.deps import ManagerDep
+from api.examples import events, example_of
 from api.following import follow_generation, give_up, until_ended
 from api.openai.errors import OpenAIRoute, error_of
 from api.openai.schemas import ImageEvent, ImageOut, ImagesIn, ImagesOut, Usage
@@ -36,11 +37,11 @@ LIFETIME = 3600
 """Seconds that a picture's address works, as OpenAI's do; its generation may be forgotten earlier, see registry/generation/queue.py."""
 
 MEDIA_TYPES: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
+_COMPLETED = "image_generation.completed"
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The pictures; with `stream`, ImageEvent as server-sent events.",
-        "content": {"text/event-stream": {"itemSchema": EVENT}},
+        **events((_COMPLETED, example_of(ImageEvent, type=_COMPLETED)))[200],
     },
     **raises(*REFUSALS, *FAILURES),
 }

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.access import GENERATE, READ
 from api.deps import GenerationId, ManagerDep
+from api.examples import events
 from api.following import LastEventId, follow_generation, until_ended
 from api.problems import FAILURES, REFUSALS, raises
 from api.schemas.generations import GenerationIn, GenerationJobOut, GenerationList, GenerationOut
@@ -26,6 +27,15 @@ LISTED = 100
 ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {"model": GenerationJobOut, "description": "Queued; `Location` is where to watch it."},
 }
+
+
+SEEN = events(
+    ("queued", {}),
+    ("running", {}),
+    ("step", {"done": 1, "total": 4}),
+    ("preview", {"done": 1, "total": 4, "images": ["iVBORw0KGgo..."]}),
+    ("succeeded", {"timings": {"total": 1.2}, "warnings": []}),
+)
 
 
 @router.post("", responses={**ANSWERS, **raises(*REFUSALS, *FAILURES)}, dependencies=[GENERATE])
@@ -89,7 +99,7 @@ def cancel_generation(manager: ManagerDep, generation_id: GenerationId) -> Gener
     "/{generation_id}/events",
     response_class=EventSourceResponse,
     dependencies=[READ],
-    responses=raises(errors.GenerationNotFound),
+    responses={**SEEN, **raises(errors.GenerationNotFound)},
 )
 async def watch_generation(
     manager: ManagerDep, job: Existing, last_event_id: LastEventId = 0

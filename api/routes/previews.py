@@ -16,7 +16,10 @@ from registry.previews import MAX_BYTES
 
 router = APIRouter(prefix="/v1/models/{model_id}/preview", tags=["models"])
 
-PICTURE = {"content": {"image/webp": {}}, "description": "WebP, at most 512 pixels a side."}
+PICTURE = {
+    "content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}},
+    "description": "WebP, at most 512 pixels a side.",
+}
 BODY = {
     "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
 }

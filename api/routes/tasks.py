@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.access import MANAGE, READ
 from api.deps import ManagerDep
+from api.examples import states
 from api.following import LastEventId, follow_row
 from api.problems import raises
 from api.schemas.tasks import TaskIn, TaskList, TaskOut
@@ -56,7 +57,7 @@ def existing(manager: ManagerDep, task_id: TaskId) -> str:
     "/{task_id}/events",
     response_class=EventSourceResponse,
     dependencies=[READ],
-    responses=raises(errors.TaskNotFound),
+    responses={**states(TaskOut, "running", "succeeded"), **raises(errors.TaskNotFound)},
 )
 async def watch_task(
     manager: ManagerDep, task_id: Annotated[str, Depends(existing)], last_event_id: LastEventId = 0

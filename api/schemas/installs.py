@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field
 
 from api.problems import Problem, recorded, told
-from api.schemas.common import Body
+from api.schemas.common import REPORT, Body
 from api.schemas.models import FitOut, ModelOut
 from registry.installs.inquiry import Inquiry
 from registry.installs.options import Place
@@ -30,7 +30,7 @@ class ProbeOut(BaseModel):
     kind: str | None = Field(examples=["lcm_lora"])
     family: str | None = Field(examples=["sd-1"])
     variant: str | None
-    report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.")
+    report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.", examples=[REPORT])
     refusal: Problem | None = Field(description="Why it would not be installed.")
     installed: ModelOut | None = Field(description="The same model, if it is installed already.")
     checkpoints: list[FitOut] = Field(description="Of a LoRA: the installed checkpoints of its family.")
@@ -74,7 +74,7 @@ class InstallOut(BaseModel):
     bytes_per_second: float | None = Field(description="Of the transfer that runs.")
     seconds_left: float | None = Field(description="At that rate.")
     filename: str | None = Field(description="The file that arrives.")
-    notes: list[str] = Field(description="What is worth knowing of the outcome.")
+    notes: list[str] = Field(description="What is worth knowing of the outcome.", examples=[[]])
     error: Problem | None
     model_id: str | None
     created_at: datetime
@@ -124,4 +124,4 @@ class ScanOut(BaseModel):
 
 class ScanList(BaseModel):
     scans: list[ScanOut]
-    folders: list[str]
+    folders: list[str] = Field(description="All that were ever scanned.", examples=[["/models/loras"]])

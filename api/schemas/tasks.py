@@ -24,10 +24,10 @@ class TaskIn(Body):
 
 
 class FindingOut(BaseModel):
-    model_id: str
-    name: str
-    outcome: str
-    reason: str
+    model_id: str = Field(examples=["0f3a5c7e9b1d"])
+    name: str = Field(examples=["starter-base"])
+    outcome: str = Field(description="One of those that are counted.", examples=["damaged"])
+    reason: str = Field(description="Empty where the outcome says it all.", examples=["unet/model.safetensors"])
 
 
 class TaskOut(BaseModel):

@@ -19,6 +19,7 @@ from api.access import GENERATE, MANAGE, READ
 from api.checkpoints import SUFFIXES, Checkpoints, CheckpointsDep
 from api.conditional import UNCHANGED, ConditionalDep
 from api.deps import ManagerDep
+from api.examples import shown
 from api.problems import FAILURES, REFUSALS, raises
 from api.sdapi.console import Console
 from api.sdapi.schemas import (
@@ -156,22 +157,25 @@ async def show_progress(
     return console.progress(with_image=not skip_current_image)
 
 
-@router.post("/interrupt", dependencies=[GENERATE])
+@router.post("/interrupt", dependencies=[GENERATE], responses=shown({}))
 async def interrupt(console: ConsoleDep) -> dict[str, str]:
     """Ends the request that runs: it is answered with the pictures of its finished batches."""
     console.interrupt()
     return {}
 
 
-@router.post("/skip", dependencies=[GENERATE])
+@router.post("/skip", dependencies=[GENERATE], responses=shown({}))
 async def skip(console: ConsoleDep) -> dict[str, str]:
     """Gives up the batch that runs; its request goes on with the next."""
     console.skip()
     return {}
 
 
-@router.post("/refresh-checkpoints", dependencies=[MANAGE])
-@router.post("/refresh-loras", dependencies=[MANAGE])
+NULL: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "null"}}}}}
+
+
+@router.post("/refresh-checkpoints", dependencies=[MANAGE], responses=NULL)
+@router.post("/refresh-loras", dependencies=[MANAGE], responses=NULL)
 def refresh(manager: ManagerDep) -> None:
     """Looks through the folders that are scanned, in the background."""
     for folder in manager.scans.folders():
@@ -184,7 +188,10 @@ async def list_scripts() -> Scripts:
     return Scripts()
 
 
-@router.get("/memory", dependencies=[READ])
+_FREE = {"free": 2**34, "used": 0, "total": 2**34}
+
+
+@router.get("/memory", dependencies=[READ], responses=shown({"ram": _FREE, "cuda": {"system": _FREE}}))
 def show_memory(manager: ManagerDep) -> dict[str, dict[str, Any]]:
     """Of the room for weights, in bytes: `ram` on a CPU and behind a GPU, `cuda` on one."""
     shown: dict[str, dict[str, Any]] = {"ram": {}, "cuda": {}}
@@ -198,7 +205,9 @@ def show_memory(manager: ManagerDep) -> dict[str, dict[str, Any]]:
 
 
 def _none_of(path: str, answer: Any, kind: Any) -> None:
-    @router.get(f"/{path}", dependencies=[READ], name=path.replace("-", "_"), response_model=kind)
+    name = path.replace("-", "_")
+
+    @router.get(f"/{path}", dependencies=[READ], name=name, response_model=kind, responses=shown(answer))
     async def nothing() -> Any:
         """What WebUI has and modelshelf does not: none."""
         return answer
