@@ -40,6 +40,7 @@ from api.routes import (
 )
 from api.sdapi import routes as sdapi
 from api.sdapi.console import Console
+from api.strictness import KNOWN_QUERY
 from registry.manager import Manager
 
 DESCRIPTION = """Probes weight files, keeps them on a shelf, and generates with them.
@@ -99,11 +100,9 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         settings,
         doctor,
         tokens,
-        health,
-        images,
-        sdapi,
-        page,
     ):
-        app.include_router(routes.router)
+        app.include_router(routes.router, dependencies=[KNOWN_QUERY])
+    for others in (health, images, sdapi, page):
+        app.include_router(others.router)
     app.mount("/page", page.PageFiles())
     return app

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.common import Body
 from api.schemas.generations import LoraIn
@@ -22,6 +22,8 @@ _WITHOUT_EFFECT = "Taken from clients that send it; changes nothing."
 
 class ImagesIn(Body):
     """Left out, every value is decided by the recipes; null is the same."""
+
+    model_config = ConfigDict(strict=False)
 
     prompt: str = Field(examples=["a red circle on a white background <lora:starter-outline-lora:0.8>"])
     model: str | None = Field(

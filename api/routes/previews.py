@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -31,9 +33,13 @@ BODY = {
     responses={200: PICTURE, **raises(errors.ModelNotFound, errors.FileMissing)},
     dependencies=[READ],
 )
-def show_preview(manager: ManagerDep, model_id: ModelId) -> FileResponse:
+def show_preview(
+    manager: ManagerDep,
+    model_id: ModelId,
+    v: Annotated[str, Query(description="`preview` of the model, so that a cache tells its pictures apart.")] = "",
+) -> FileResponse:
     """The model's preview picture; 404 when it has none."""
-    # The address holds the digest where the page asks (?v=), so what it names never changes; a file beside a model may.
+    # The address holds the digest where the page asks (`v`), so what it names never changes; a file beside a model may.
     model = manager.catalog.get(model_id)
     age = 3600 if "/" in (model.preview or "") else 31536000
     path = manager.previews.path(model)

@@ -24,7 +24,7 @@ class TokenIn(Body):
     name: str = Field(
         default="", description="Whom it is for.", max_length=150, pattern=PRINTED, examples=["prometheus"]
     )
-    scopes: list[Scope] = Field(
+    scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
         default=sorted(EVERY_SCOPE),
         description="What it opens. Left out: everything.",
         min_length=1,

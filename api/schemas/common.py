@@ -27,9 +27,12 @@ REPORT = {
 
 
 class Body(BaseModel):
-    """A request: an unknown field is an error, so that a typing mistake does not silently do nothing."""
+    """A request: an unknown field is an error, so that a typing mistake does not silently do nothing; and true and "4" are no numbers.
 
-    model_config = ConfigDict(extra="forbid")
+    Of enumerations and bytes, which JSON has as text, a field says `strict=False`.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Value(BaseModel):

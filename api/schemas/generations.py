@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Base64Bytes, BaseModel, Field
 
@@ -47,7 +47,7 @@ class GenerationIn(Body):
     width: int | None = Field(default=None, description="pixels")
     height: int | None = Field(default=None, description="pixels")
     n: int = 1
-    image: Base64Bytes | None = Field(
+    image: Annotated[Base64Bytes, Field(strict=False)] | None = Field(
         default=None, description="A picture file in base64: image-to-image starts from it.", max_length=MAX_IMAGE_TEXT
     )
     strength: float | None = Field(

@@ -56,6 +56,7 @@ class InstallIn(Body):
     source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
     place: Place = Field(
         default=Place.COPY,
+        strict=False,
         description="Of a file or folder on the server: whether it is copied, moved, or registered where it lies.",
     )
     variant: str | None = Field(

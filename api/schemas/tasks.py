@@ -14,6 +14,7 @@ from registry.tasks import Kind, Task
 
 class TaskIn(Body):
     kind: Kind = Field(
+        strict=False,
         description="verify: read every byte again; hash: what has no digests yet; check-updates: ask the Hub; update: install what is "
         "newer there; load: checkpoints.",
         examples=["check-updates"],
