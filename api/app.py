@@ -47,7 +47,8 @@ DESCRIPTION = """Probes weight files, keeps them on a shelf, and generates with 
 
 Every error is `application/problem+json` with a stable `code`. Lists are bounded; what takes long is a job, whose events are followed by
 `text/event-stream` and go on after `Last-Event-ID`. A service that listens beyond its machine asks for a token, as `Authorization: Bearer`
-or as the password of `Basic`; the scopes that an operation asks of it (`read`, `generate`, `manage`) stand with the operation.
+or as the password of `Basic`; the scopes that open an operation (`read`, `generate`, `manage`) stand with it, and one of them is enough.
+Generations are seen by whoever asked for them, and by `read`.
 """
 
 

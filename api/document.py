@@ -58,6 +58,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any], shared: dict[str, dict[str, Any]]) -> None:
+    if "security" in operation:  # scopes that stand together are all asked for; here one of them is enough
+        operation["security"] = [
+            {way: [scope]} for told in operation["security"] for way, scopes in told.items() for scope in scopes
+        ]
     answers = operation["responses"]
     if "requestBody" in operation:
         answers |= {str(status): told for status, told in raises(RequestTooLarge).items()}

@@ -20,7 +20,8 @@ Scopes = Annotated[
     list[Scope] | None,
     typer.Option(
         "--scope",
-        help="What it opens: looking, generating, or everything that changes the shelf. Once for each; left out: all three.",
+        help="What it opens: looking at everything; generating, with the models and its own pictures; or changing the shelf, with "
+        "what is there. Once for each; left out: all three.",
     ),
 ]
 

@@ -16,7 +16,7 @@ from fastapi.sse import format_sse_event
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.concurrency import run_in_threadpool
 
-from api.access import GENERATE
+from api.access import GENERATE, CallerDep
 from api.checkpoints import CheckpointsDep
 from api.deps import ManagerDep
 from api.examples import events, example_of
@@ -82,7 +82,12 @@ AddressesDep = Annotated[Addresses, Depends(addresses)]
     response_model_exclude_none=True,
 )
 async def generate_images(
-    manager: ManagerDep, checkpoints: CheckpointsDep, addresses: AddressesDep, body: ImagesIn, request: Request
+    manager: ManagerDep,
+    caller: CallerDep,
+    checkpoints: CheckpointsDep,
+    addresses: AddressesDep,
+    body: ImagesIn,
+    request: Request,
 ) -> Any:
     """Pictures, as OpenAI's clients ask for them. LoRAs, each with its weight, stand in `loras` or in the prompt as `<lora:name:0.8>`.
 
@@ -90,7 +95,9 @@ async def generate_images(
     """
     model = await run_in_threadpool(checkpoints.get, body.model)
     partials = evenly(body.partial_images or 0) if body.stream else evenly(0)
-    job = await run_in_threadpool(manager.generator.submit, body.request(model.id), previews=partials)
+    job = await run_in_threadpool(
+        manager.generator.submit, body.request(model.id), previews=partials, owner=caller.name
+    )
     if body.stream:
         return StreamingResponse(_events(manager, job, body), media_type="text/event-stream")
     await until_ended(manager, job, request)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.access import MANAGE, READ
+from api.access import MANAGE, SHELF
 from api.deps import ManagerDep, ModelId
 from api.problems import raises
 from api.schemas.models import ModelOut
@@ -31,7 +31,7 @@ BODY = {
     "",
     response_class=FileResponse,
     responses={200: PICTURE, **raises(errors.ModelNotFound, errors.FileMissing)},
-    dependencies=[READ],
+    dependencies=[SHELF],
 )
 def show_preview(
     manager: ManagerDep,

@@ -50,11 +50,20 @@ class Job:
     """One generation, from the moment it is asked for. Callable from any thread; only the queue's worker moves it on.
 
     `work` is what the backend gets, `hashes` what the pictures will say about the models, `previews` when to show the picture in the
-    making.
+    making, `owner` whoever asked for it, as the API names its callers.
     """
 
-    def __init__(self, plan: Plan, work: GenerationJob, hashes: Mapping[str, str], *, previews: Wanted = never) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        work: GenerationJob,
+        hashes: Mapping[str, str],
+        *,
+        previews: Wanted = never,
+        owner: str = "",
+    ) -> None:
         self.id = new_id()
+        self.owner = owner
         self.plan = plan
         self.work = replace(work, holder=f"generation {self.id}")
         self.hashes = hashes
