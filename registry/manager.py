@@ -36,6 +36,7 @@ from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
 from registry.scans.service import Scans
 from registry.settings import Settings
+from registry.sources import StarterSource
 from registry.starter import starter_repositories
 from registry.tables import Install, State
 from registry.tasks import Kind as TaskKind
@@ -161,8 +162,8 @@ class Manager:
 
     def install_starter(self, on_progress: OnProgress = lambda _: None) -> Iterator[Model]:
         """The starter models that ship with the package; needs no network."""
-        for repository in starter_repositories():
-            yield self.install(str(repository), on_progress)
+        for folder in starter_repositories():
+            yield self.install(str(StarterSource(folder.name)), on_progress)
 
     def run_install(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
         """Go on with a queued install, in this thread."""
@@ -176,7 +177,7 @@ class Manager:
 
     def submit_starter(self) -> list[Install]:
         """Queue the starter models; the base first."""
-        return [self._queue_install(str(repository)) for repository in starter_repositories()]
+        return [self._queue_install(str(StarterSource(folder.name))) for folder in starter_repositories()]
 
     def _queue_install(self, source: str, options: Options = AS_USUAL) -> Install:
         install = self._worker.open(source, options)

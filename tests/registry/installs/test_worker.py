@@ -632,6 +632,8 @@ def test_the_starter_installs_without_a_network(tmp_path: Path) -> None:
     for repository, model in zip(starter_repositories(), models, strict=True):
         assert "weight" in model.recipe or model.kind == "checkpoint", repository
         assert alone.catalog.path(model).exists()
+        assert model.source == f"starter://{repository.name}", "not where this installation happens to be"
+    assert alone.install("starter://starter-heart-lora").id == models[2].id
     alone.close()
 
 
