@@ -136,7 +136,7 @@ class Client:
     def install(
         self, source: str, on_progress: Callable[[Install], None] = lambda _: None, options: Options = AS_USUAL
     ) -> Model:
-        """To its end. Raises what it failed with; when the wait is interrupted (Ctrl-C), the install is cancelled."""
+        """To its end. Raises what it failed with; when the wait is interrupted (Ctrl-C), the install is paused."""
         return self.finish_install(self.submit_install(source, options).id, on_progress)
 
     def submit_install(self, source: str, options: Options = AS_USUAL) -> Install:
@@ -153,8 +153,8 @@ class Client:
             for last in self.install_events(install_id):
                 on_progress(last)
         except BaseException:
-            with suppress(ModelshelfError):
-                self.order_install(install_id, "cancel")
+            with suppress(ModelshelfError):  # it has ended, or is paused
+                self.order_install(install_id, "pause")
             raise
         if last is None or last.model_id is None:
             raise last.error.error if last and last.error else Cancelled(f"The install {install_id} was cancelled.")

@@ -192,8 +192,12 @@ class Manager:
         return install
 
     def interrupt_installs(self) -> None:
-        """Those that run in this process are cancelled, for good: a user of the command line has pressed Ctrl-C."""
-        self._worker.stop(State.CANCELLED)
+        """Those that run in this process are paused, until somebody resumes them: a user of the command line has pressed Ctrl-C."""
+        self._worker.stop(State.PAUSED)
+
+    def interrupted_installs(self) -> list[Install]:
+        """Those that have let go since."""
+        return self._worker.paused()
 
     def discard_install(self, install_id: str) -> None:
         """Cancel an install if it runs, and forget it and its partial files."""

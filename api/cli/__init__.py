@@ -24,7 +24,7 @@ from api.cli import (
     tokens,
 )
 from api.cli.common import FAILED, INTERRUPTED, USAGE
-from api.cli.output import say
+from api.cli.output import is_plain, say
 from api.cli.shelf import SERVER
 from registry.errors import LocalOnly, ModelshelfError
 
@@ -33,7 +33,7 @@ HELP = """Model manager and registry service for diffusion models.
 First steps: `modelshelf starter install`, `modelshelf list`, `modelshelf generate starter-base "a red circle"`, `modelshelf serve`.
 """
 EPILOG = """Exit status: 0 done; 1 failed, with one line that says why and ends in a stable [code]; 2 wrong usage; 130 stopped by Ctrl-C.
-`probe` has two more of its own. Settings are environment variables: see the README. NO_COLOR is respected.
+`probe` has two more of its own. Settings are environment variables: see the README. With NO_COLOR nothing but text is printed.
 """
 
 app = typer.Typer(
@@ -90,6 +90,10 @@ def main() -> None:
     """Entry point: every error that a user can do something about is one line and a non-zero exit."""
     from pydantic import ValidationError
 
+    if is_plain():
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = None  # of help and of wrong usage; typer names no other way
     try:
         app()
     except KeyboardInterrupt:

@@ -125,6 +125,9 @@ class LocalShelf:
     def interrupt(self) -> None:
         self._manager.interrupt_installs()
 
+    def interrupted(self) -> list[Install]:
+        return [_install(row) for row in self._manager.interrupted_installs()]
+
     # -- scans
     def scan_folders(self) -> list[str]:
         return self._manager.scans.folders()

@@ -14,7 +14,7 @@ from api.cli.output import counting_bar, print_json, print_table, say, size_text
 from api.cli.shelf import opened_shelf
 
 if TYPE_CHECKING:
-    from api.records import Task
+    from api.records import Removed, Task, Waste
 
 app = typer.Typer()
 
@@ -111,9 +111,14 @@ def gc(
         return
     for path, size in files:
         say(f"{size_text(size):>9}  {path}")
-    done = "Removed" if removed else "Without --yes nothing is removed:"
-    told = removed or waste
-    print(f"{done} {told.count} files of {size_text(told.size)}, {told.verdicts} verdicts on what is no more.")
+    print(_waste_text(removed or waste, "Removed" if removed else "Without --yes nothing is removed:"))
+
+
+def _waste_text(found: Waste | Removed, said: str) -> str:
+    if not (found.count or found.verdicts):
+        return "There is nothing to remove."
+    stale = f", and {found.verdicts} comparisons with models that are gone" if found.verdicts else ""
+    return f"{said} {found.count} file{'' if found.count == 1 else 's'}, {size_text(found.size)}{stale}."
 
 
 @app.command()

@@ -63,6 +63,7 @@ class Worker:
         self._catalog = catalog
         self._stop = Event()
         self._left = State.QUEUED
+        self._let_go: list[str] = []
         self._locks = settings.downloads / "locks"
 
     def open(self, text: str, options: Options = AS_USUAL) -> Install:
@@ -141,6 +142,10 @@ class Worker:
         self._left = leave
         self._stop.set()
 
+    def paused(self) -> list[Install]:
+        """Those that were paused because this worker was stopped or interrupted."""
+        return [i for i in map(self._book.get, self._let_go) if i.state == State.PAUSED]
+
     def _run(self, install: Install, on_progress: OnProgress) -> Model:
         if install.state == State.INSTALLED and install.model_id:  # another process was quicker
             return self._catalog.get(install.model_id)
@@ -163,7 +168,7 @@ class Worker:
             with open_origin(source, **where, check=job.check) as origin:
                 return job.run(origin)
         except KeyboardInterrupt:
-            attempt.end(State.CANCELLED)
+            self._leave(attempt, State.PAUSED)
             raise
         except Exception as error:
             told = _told(error, self._settings.root)
@@ -176,11 +181,15 @@ class Worker:
         detail = {"code": error.code, "message": error.message, "detail": error.detail}
         if isinstance(error, Cancelled):
             if self._stop.is_set():
-                attempt.end(self._left)
+                self._leave(attempt, self._left)
         elif isinstance(error, StorageFull):
             attempt.end(State.PAUSED, detail)
         else:
             attempt.end(State.FAILED, detail)
+
+    def _leave(self, attempt: Attempt, state: State) -> None:
+        attempt.end(state)
+        self._let_go.append(attempt.install.id)
 
     def _remove_staging(self, names: Collection[str | None]) -> None:
         """Remove folders of partial files that no install that may go on needs."""

@@ -52,9 +52,11 @@ def test_gc_shows_and_removes_only_when_told_to(run: Run, tmp_path: Path) -> Non
     mine.write_bytes(b"12345")
     shown = run("gc").stdout
     assert (str(stray) in shown, str(mine) in shown) == (True, False)
+    assert "Without --yes nothing is removed: 1 file, 825 kB." in shown
     assert stray.exists()
     assert run("gc", "--yes").returncode == 0
     assert (stray.exists(), mine.exists()) == (False, True)
+    assert run("gc").stdout == "There is nothing to remove.\n"
 
 
 def test_update(run: Run) -> None:  # noqa: F811
