@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +24,9 @@ NARROWEST = 20  # columns that text is still wrapped to: no word fits a terminal
 
 def is_plain() -> bool:
     """Whether nothing but text is wanted, no escape sequence whatever it is for (https://no-color.org)."""
-    return bool(os.environ.get("NO_COLOR"))
+    from registry.settings import Terminal
+
+    return bool(Terminal().no_color)
 
 
 def make_console(**options: Any) -> Console:
