@@ -21,7 +21,7 @@ from registry.errors import ModelshelfError
 from registry.installs.states import InstallBook
 from registry.queries import Query
 from registry.settings import Settings
-from registry.tables import State
+from registry.tables import InstallState
 from registry.tokens import Tokens
 
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "huggingface_hub")
@@ -127,7 +127,7 @@ def _recorded(settings: Settings, engine: Engine) -> Iterator[Check]:
         return
     yield Check("database", Verdict.OK, f"{url}, schema {', '.join(state.stamped)}")
     yield from _shelf(Catalog(engine, settings.root))
-    ended = InstallBook(engine).list(states=(State.FAILED, State.PAUSED), limit=None)
+    ended = InstallBook(engine).list(states=(InstallState.FAILED, InstallState.PAUSED), limit=None)
     if ended:
         told = [f"{sum(i.state == state for i in ended)} {state}" for state in {i.state for i in ended}]
         yield Check("installs", Verdict.NOTE, ", ".join(sorted(told)), "`modelshelf installs list` tells why.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def works(manager: Manager) -> Mapping[Kind, Work]:
     def verify(models: Iterable[Model]) -> Iterator[Finding]:
         for found in manager.upkeep.verify(models):
-            fine = found.state in (upkeep.State.WHOLE, upkeep.State.HASHED)
+            fine = found.state in (upkeep.Condition.WHOLE, upkeep.Condition.HASHED)
             reason = ", ".join(name for name in found.files if name)
             yield Finding(found.model.id, found.model.name, found.state, reason, notable=not fine)
 

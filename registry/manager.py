@@ -38,7 +38,7 @@ from registry.scans.service import Scans
 from registry.settings import Settings
 from registry.sources import StarterSource
 from registry.starter import starter_repositories
-from registry.tables import Install, State
+from registry.tables import Install, InstallState
 from registry.tasks import Kind as TaskKind
 from registry.tasks import Task, Tasks
 from registry.tokens import Tokens
@@ -187,13 +187,13 @@ class Manager:
     def order_install(self, install_id: str, command: str) -> Install:
         """Pause, resume, cancel or retry an install (states.COMMANDS); one that goes on does so in the background."""
         install = self.installs.command(install_id, command)
-        if install.state == State.QUEUED:
+        if install.state == InstallState.QUEUED:
             self._submit(install_id)
         return install
 
     def interrupt_installs(self) -> None:
         """Those that run in this process are paused, until somebody resumes them: a user of the command line has pressed Ctrl-C."""
-        self._worker.stop(State.PAUSED)
+        self._worker.stop(InstallState.PAUSED)
 
     def interrupted_installs(self) -> list[Install]:
         """Those that have let go since."""

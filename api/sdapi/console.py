@@ -12,8 +12,7 @@ from api.access import Caller
 from api.following import give_up, until_ended
 from api.sdapi.schemas import Progress, State
 from registry.errors import Cancelled
-from registry.generation import Job
-from registry.generation import State as JobState
+from registry.generation import Job, JobState
 from registry.generation.previewing import throttled
 from registry.manager import Manager
 from registry.plans import GenerationRequest
