@@ -1,6 +1,6 @@
-"""What a route asks of its caller: `dependencies=[READ]`, [GENERATE] or [MANAGE], declared at every route.
+"""What a route asks of its caller: `dependencies=[SHELF]`, [READ], [GENERATIONS], [GENERATE] or [MANAGE], declared at every route.
 
-Who the caller is, api/guard.py has found out before.
+Which scopes open which, registry/scopes.py has in one table. Who the caller is, api/guard.py has found out before.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
 from registry.errors import InsufficientScope
-from registry.scopes import EVERY_SCOPE, Scope
+from registry.scopes import EVERY_SCOPE, Area, Scope, opening
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name`: for logs and limits, a token's id."""
+    """`name`: for logs, limits and what belongs to it, a token's id."""
 
     name: str
     scopes: frozenset[Scope]
+
+    def sees(self, owner: str) -> bool:
+        """Whether it may look at a generation that `owner` asked for."""
+        return Scope.READ in self.scopes or owner == self.name
 
 
 LOCAL = Caller("local", EVERY_SCOPE)
@@ -51,14 +55,24 @@ async def _check(
     _basic: Annotated[None, Depends(BASIC)],
 ) -> None:
     caller: Caller = request.state.caller
-    if missing := [scope for scope in needed.scopes if scope not in caller.scopes]:
+    if caller.scopes.isdisjoint(needed.scopes):
         raise InsufficientScope(
-            f"This token is for {', '.join(sorted(caller.scopes))}; this asks for {', '.join(missing)}.", needed=missing
+            f"This token is for {', '.join(sorted(caller.scopes))}; this asks for {' or '.join(needed.scopes)}.",
+            needed=needed.scopes,
         )
 
 
-def needs(scope: Scope) -> Any:
-    return Security(_check, scopes=[scope])
+def needs(area: Area) -> Any:
+    return Security(_check, scopes=opening(area))
 
 
-READ, GENERATE, MANAGE = needs(Scope.READ), needs(Scope.GENERATE), needs(Scope.MANAGE)
+SHELF, READ, GENERATIONS = needs(Area.SHELF), needs(Area.WORK), needs(Area.GENERATIONS)
+GENERATE, MANAGE = needs(Area.GENERATE), needs(Area.MANAGE)
+
+
+async def _caller(request: Request) -> Caller:
+    found: Caller = request.state.caller
+    return found
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]

@@ -20,6 +20,7 @@ from api.observing import Observing
 from api.openai import routes as images
 from api.problems import EVERYWHERE, install_handlers, raises
 from api.routes import (
+    doctor,
     families,
     generations,
     health,
@@ -34,16 +35,20 @@ from api.routes import (
     settings,
     starter,
     tasks,
+    tokens,
+    upkeep,
 )
 from api.sdapi import routes as sdapi
 from api.sdapi.console import Console
+from api.strictness import KNOWN_QUERY
 from registry.manager import Manager
 
 DESCRIPTION = """Probes weight files, keeps them on a shelf, and generates with them.
 
 Every error is `application/problem+json` with a stable `code`. Lists are bounded; what takes long is a job, whose events are followed by
 `text/event-stream` and go on after `Last-Event-ID`. A service that listens beyond its machine asks for a token, as `Authorization: Bearer`
-or as the password of `Basic`; the scopes that an operation asks of it (`read`, `generate`, `manage`) stand with the operation.
+or as the password of `Basic`; the scopes that open an operation (`read`, `generate`, `manage`) stand with it, and one of them is enough.
+Generations are seen by whoever asked for them, and by `read`.
 """
 
 
@@ -89,15 +94,16 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
         probes,
         scans,
         tasks,
+        upkeep,
         plans,
         generations,
         residency,
         settings,
-        health,
-        images,
-        sdapi,
-        page,
+        doctor,
+        tokens,
     ):
-        app.include_router(routes.router)
+        app.include_router(routes.router, dependencies=[KNOWN_QUERY])
+    for others in (health, images, sdapi, page):
+        app.include_router(others.router)
     app.mount("/page", page.PageFiles())
     return app

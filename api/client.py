@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +26,8 @@ from httpx_sse import EventSource, ServerSentEvent
 from api import records
 from api.reading import read
 from api.records import (
+    Check,
+    Duplicates,
     Event,
     Filters,
     Fit,
@@ -34,13 +36,18 @@ from api.records import (
     Install,
     Model,
     ModelDetail,
+    NewToken,
+    Removed,
     Residency,
     Scan,
     Task,
+    Token,
+    Waste,
 )
 from registry.errors import Cancelled, ModelshelfError, ServiceUnreachable, recreate
 from registry.installs.options import AS_USUAL, Options
 from registry.plans import AdapterRequest, GenerationRequest
+from registry.scopes import EVERY_SCOPE
 
 __all__ = ["DEFAULT_URL", "AdapterRequest", "Client", "GenerationRequest", "ModelshelfError"]
 
@@ -129,7 +136,7 @@ class Client:
     def install(
         self, source: str, on_progress: Callable[[Install], None] = lambda _: None, options: Options = AS_USUAL
     ) -> Model:
-        """To its end. Raises what it failed with; when the wait is interrupted (Ctrl-C), the install is cancelled."""
+        """To its end. Raises what it failed with; when the wait is interrupted (Ctrl-C), the install is paused."""
         return self.finish_install(self.submit_install(source, options).id, on_progress)
 
     def submit_install(self, source: str, options: Options = AS_USUAL) -> Install:
@@ -146,8 +153,8 @@ class Client:
             for last in self.install_events(install_id):
                 on_progress(last)
         except BaseException:
-            with suppress(ModelshelfError):
-                self.order_install(install_id, "cancel")
+            with suppress(ModelshelfError):  # it has ended, or is paused
+                self.order_install(install_id, "pause")
             raise
         if last is None or last.model_id is None:
             raise last.error.error if last and last.error else Cancelled(f"The install {install_id} was cancelled.")
@@ -174,9 +181,9 @@ class Client:
         self._send("DELETE", _path("installs", install_id))
 
     # -- scans
-    def submit_scan(self, folder: str) -> Scan:
-        """`folder`: an absolute path on the server, in a folder that may be scanned."""
-        return self._ask(Scan, "POST", "/v1/scans", json={"folder": folder})
+    def submit_scan(self, folder: str, *, afresh: bool = False) -> Scan:
+        """`folder`: an absolute path on the server, in a folder that may be scanned. `afresh`: unchanged files are looked at, too."""
+        return self._ask(Scan, "POST", "/v1/scans", json={"folder": folder, "afresh": afresh})
 
     def scan_folders(self) -> list[str]:
         """All that were ever scanned."""
@@ -196,7 +203,7 @@ class Client:
     def run_task(
         self, kind: str, models: Sequence[str] = (), on_progress: Callable[[Task], None] = lambda _: None
     ) -> Task:
-        """Upkeep over `models`, or over all, to its end: verify, check-updates, update or load. Raises what it failed with; when the
+        """Upkeep over `models`, or over all, to its end: verify, hash, check-updates, update or load. Raises what it failed with; when the
         wait is interrupted (Ctrl-C), it is cancelled."""
         task = self.submit_task(kind, models)
         try:
@@ -223,6 +230,35 @@ class Client:
 
     def cancel_task(self, task_id: str) -> Task:
         return self._ask(Task, "DELETE", _path("tasks", task_id))
+
+    def duplicates(self) -> Duplicates:
+        """What is there twice, all pages in one."""
+        return self._whole(Duplicates, "/v1/duplicates", "duplicates")
+
+    def waste(self) -> Waste:
+        """What nothing refers to, all pages in one."""
+        return self._whole(Waste, "/v1/waste", "files")
+
+    def remove_waste(self) -> Removed:
+        """What `waste` lists at this moment."""
+        return self._ask(Removed, "DELETE", "/v1/waste")
+
+    # -- the service itself
+    def check_up(self) -> list[Check]:
+        """What stands in the way on the service's machine; some seconds."""
+        return [read(Check, each) for each in self._json("GET", "/v1/doctor")["checks"]]
+
+    def tokens(self) -> list[Token]:
+        """Those in force, oldest first."""
+        return [read(Token, each) for each in self._json("GET", "/v1/tokens")["tokens"]]
+
+    def create_token(self, name: str = "", scopes: Collection[str] = EVERY_SCOPE) -> NewToken:
+        """Raises InsufficientScope: it would open more than this client's own token."""
+        return self._ask(NewToken, "POST", "/v1/tokens", json={"name": name, "scopes": sorted(scopes)})
+
+    def revoke_token(self, token: str) -> None:
+        """By id, or by a name that only one has. Raises TokenNotFound."""
+        self._send("DELETE", _path("tokens", token))
 
     # -- generations
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None] | None = None) -> Generation:
@@ -292,6 +328,15 @@ class Client:
         except ValueError as error:
             raise self._unreachable() from error
         return body
+
+    def _whole(self, record: type[T], path: str, name: str) -> T:
+        """With the rows of all pages, which stand under `name`."""
+        page = self._json("GET", path, params={"limit": PAGE})
+        rows = page[name]
+        while page["next"] is not None:
+            page = self._json("GET", path, params={"limit": PAGE, "cursor": page["next"]})
+            rows += page[name]
+        return read(record, {**page, name: rows})
 
     def _pages(self, path: str, name: str, filters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         filters = {key: value for key, value in filters.items() if value is not None}

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.examples import example
 from api.problems import EVERYWHERE, raises
 from registry.errors import RequestTooLarge
 
@@ -16,7 +17,7 @@ TAGS = {
     "models": "What is on the shelf, and what fits what.",
     "installs": "Sources: what they are, and bringing them onto the shelf.",
     "scans": "Folders whose models are registered where they lie.",
-    "upkeep": "Verifying, updating and loading many models.",
+    "upkeep": "Verifying, hashing, updating and loading many models; what is there twice, and what belongs to nothing.",
     "generations": "Pictures, the plan that makes them, and following how they are made.",
     "residency": "What is loaded, and where.",
     "service": "For whoever runs it.",
@@ -49,6 +50,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operations in document["paths"].values():
             for operation in operations.values():
                 _complete(operation, shared)
+                _exemplify(operation, document["components"]["schemas"])
         headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
         document["components"] |= {"responses": shared, "headers": headers}
         app.openapi_schema = document
@@ -56,6 +58,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any], shared: dict[str, dict[str, Any]]) -> None:
+    if "security" in operation:  # scopes that stand together are all asked for; here one of them is enough
+        operation["security"] = [
+            {way: [scope]} for told in operation["security"] for way, scopes in told.items() for scope in scopes
+        ]
     answers = operation["responses"]
     if "requestBody" in operation:
         answers |= {str(status): told for status, told in raises(RequestTooLarge).items()}
@@ -64,6 +70,14 @@ def _complete(operation: dict[str, Any], shared: dict[str, dict[str, Any]]) -> N
         answers.pop(status)  # and in again, so that they stand in order
         name = names.get(json.dumps(_with_headers(status, answer)))
         answers[status] = {"$ref": f"#/components/responses/{name}"} if name else _with_headers(status, answer)
+
+
+def _exemplify(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Each answer that succeeds is shown as a whole. Pictures are not: JSON has no bytes."""
+    for status, answer in operation["responses"].items():
+        for content in answer.get("content", {}).values() if status.startswith("2") else ():
+            if "example" not in content and content["schema"].get("format") != "binary":
+                content["example"] = example(content["schema"], schemas)
 
 
 def _with_headers(status: str, answer: dict[str, Any]) -> dict[str, Any]:

@@ -214,8 +214,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Upkeep over many models. `kind`: verify, check-updates, update or load; `state`: queued, running; succeeded, failed or cancelled,
-    which are its ends. `done` of `total` models; `counts`: outcome -> models; `findings`: what is not as it should be, or has changed."""
+    """Upkeep over many models. `kind`: verify, hash, check-updates, update or load; `state`: queued, running; succeeded, failed or
+    cancelled, which are its ends. `done` of `total` models; `counts`: outcome -> models; `findings`: what is not as it should be, or has
+    changed."""
 
     id: str
     kind: str
@@ -227,6 +228,77 @@ class Task:
     error: Problem | None
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """`same`: "file" (every byte) or "weights" (only the headers differ)."""
+
+    same: str
+    digest: str
+    models: list[Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """What is there twice, the largest first. `unhashed`: models without digests, which were not compared."""
+
+    duplicates: list[Duplicate]
+    unhashed: int
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WasteFile:
+    """`path` relative to the service's root; `size` in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """What nothing refers to: files, `count` of them and `size` bytes, and `verdicts` on models that are gone."""
+
+    files: list[WasteFile]
+    count: int
+    size: int
+    verdicts: int
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """`count` files of `size` bytes, and `verdicts` on models that are gone."""
+
+    count: int
+    size: int
+    verdicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a doctor has looked at. `verdict`: ok, note or problem; `advice`: what to do, empty where there is nothing."""
+
+    name: str
+    verdict: str
+    found: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken(Token):
+    """`token`: the secret, told this once."""
+
+    token: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+from sqlalchemy import Engine
 
 from registry.catalog import Catalog
 from registry.db import make_engine, schema_state
@@ -20,7 +21,7 @@ from registry.errors import ModelshelfError
 from registry.installs.states import InstallBook
 from registry.queries import Query
 from registry.settings import Settings
-from registry.tables import State
+from registry.tables import InstallState
 from registry.tokens import Tokens
 
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "huggingface_hub")
@@ -45,9 +46,14 @@ class Check(NamedTuple):
     advice: str = ""
 
 
-def check_up(settings: Settings) -> Iterator[Check]:
-    """One after the other, as each is done: importing torch and asking the Hub take seconds."""
-    checks: tuple[Callable[[Settings], Iterator[Check]], ...] = (_versions, _root, _database, _hub, _network, _device)
+def check_up(settings: Settings, *, serving: bool = False) -> Iterator[Check]:
+    """One after the other, as each is done: importing torch and asking the Hub take seconds.
+
+    `serving`: it is the service itself that asks, and looks for no other one.
+    """
+    checks: list[Callable[[Settings], Iterator[Check]]] = [_versions, _root, _database, _hub, _service, _device]
+    if serving:
+        checks.remove(_service)
     for check in checks:
         try:
             yield from check(settings)
@@ -94,10 +100,23 @@ def _root(settings: Settings) -> Iterator[Check]:
 
 
 def _database(settings: Settings) -> Iterator[Check]:
-    engine = make_engine(settings.database) if settings.root.is_dir() or settings.database_url else None
-    state = schema_state(engine) if engine else None
-    if not engine or not state or state.name == "none":
-        yield Check("database", Verdict.NOTE, "none yet", "The first command that needs it makes it.")
+    if not settings.root.is_dir() and not settings.database_url:
+        yield _NO_DATABASE
+        return
+    engine = make_engine(settings.database)
+    try:
+        yield from _recorded(settings, engine)
+    finally:
+        engine.dispose()
+
+
+_NO_DATABASE = Check("database", Verdict.NOTE, "none yet", "The first command that needs it makes it.")
+
+
+def _recorded(settings: Settings, engine: Engine) -> Iterator[Check]:
+    state = schema_state(engine)
+    if state.name == "none":
+        yield _NO_DATABASE
         return
     url = engine.url.render_as_string(hide_password=True)
     if state.name != "current":
@@ -108,7 +127,7 @@ def _database(settings: Settings) -> Iterator[Check]:
         return
     yield Check("database", Verdict.OK, f"{url}, schema {', '.join(state.stamped)}")
     yield from _shelf(Catalog(engine, settings.root))
-    ended = InstallBook(engine).list(states=(State.FAILED, State.PAUSED), limit=None)
+    ended = InstallBook(engine).list(states=(InstallState.FAILED, InstallState.PAUSED), limit=None)
     if ended:
         told = [f"{sum(i.state == state for i in ended)} {state}" for state in {i.state for i in ended}]
         yield Check("installs", Verdict.NOTE, ", ".join(sorted(told)), "`modelshelf installs list` tells why.")
@@ -158,7 +177,7 @@ def _hub(settings: Settings) -> Iterator[Check]:
         yield Check("hub", Verdict.OK, f"{settings.hub_endpoint} answers, {who}")
 
 
-def _network(settings: Settings) -> Iterator[Check]:
+def _service(settings: Settings) -> Iterator[Check]:
     try:
         httpx.get(settings.address, timeout=1.0, trust_env=False)
     except httpx.HTTPError:

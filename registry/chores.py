@@ -18,9 +18,17 @@ if TYPE_CHECKING:
 def works(manager: Manager) -> Mapping[Kind, Work]:
     def verify(models: Iterable[Model]) -> Iterator[Finding]:
         for found in manager.upkeep.verify(models):
-            fine = found.state in (upkeep.State.WHOLE, upkeep.State.HASHED)
+            fine = found.state in (upkeep.Condition.WHOLE, upkeep.Condition.HASHED)
             reason = ", ".join(name for name in found.files if name)
             yield Finding(found.model.id, found.model.name, found.state, reason, notable=not fine)
+
+    def digest(models: Iterable[Model]) -> Iterator[Finding]:
+        for model in models:
+            if model.hashed_at is not None:
+                yield Finding(model.id, model.name, "known", notable=False)
+            else:
+                done = manager.scans.digester.hash(model.id)
+                yield Finding(model.id, model.name, "hashed" if done else "unreadable")
 
     def check_updates(models: Iterable[Model]) -> Iterator[Finding]:
         for found in manager.updates(models):
@@ -45,4 +53,10 @@ def works(manager: Manager) -> Mapping[Kind, Work]:
             manager.load(model.id)
             yield Finding(model.id, model.name, "loaded")
 
-    return {Kind.VERIFY: verify, Kind.CHECK_UPDATES: check_updates, Kind.UPDATE: update, Kind.LOAD: load}
+    return {
+        Kind.VERIFY: verify,
+        Kind.HASH: digest,
+        Kind.CHECK_UPDATES: check_updates,
+        Kind.UPDATE: update,
+        Kind.LOAD: load,
+    }

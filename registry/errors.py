@@ -3,7 +3,7 @@
 ModelshelfError                   error                   an error of modelshelf itself
 ├── InvalidRequest                invalid_request         a field's value cannot be used
 │   ├── InvalidSource             invalid_source          not a URL, repository id or path that can be installed from
-│   └── LocalOnly                 local_only              a command on this machine's files, asked of a service elsewhere
+│   └── LocalOnly                 local_only              a command on this machine's own database, asked of a service elsewhere
 ├── WrongState                    wrong_state             an install that has ended, or is elsewhere, cannot be moved so
 ├── TokenRequired                 token_required          the service listens beyond this machine, and no token was shown
 ├── InsufficientScope             insufficient_scope      the token that was shown is not for this
@@ -19,6 +19,7 @@ ModelshelfError                   error                   an error of modelshelf
 │   ├── PictureNotFound           picture_not_found       the address of a picture has expired, or the picture was forgotten
 │   ├── ScanNotFound              scan_not_found          no such scan, or it was forgotten
 │   ├── TaskNotFound              task_not_found          no such task, or it was forgotten
+│   ├── TokenNotFound             token_not_found         no such token, or it was revoked
 │   ├── RepositoryNotFound        repository_not_found    the Hub has no such repository, or it is private
 │   ├── RevisionNotFound          revision_not_found      the repository has no such branch, tag or commit
 │   ├── FileMissing               file_not_found          the repository, folder or disk has no such file
@@ -138,6 +139,10 @@ class ScanNotFound(NotFound):
 
 class TaskNotFound(NotFound):
     code = "task_not_found"
+
+
+class TokenNotFound(NotFound):
+    code = "token_not_found"
 
 
 class RepositoryNotFound(NotFound):

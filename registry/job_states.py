@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -13,4 +13,4 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)

@@ -36,8 +36,9 @@ from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
 from registry.scans.service import Scans
 from registry.settings import Settings
+from registry.sources import StarterSource
 from registry.starter import starter_repositories
-from registry.tables import Install, State
+from registry.tables import Install, InstallState
 from registry.tasks import Kind as TaskKind
 from registry.tasks import Task, Tasks
 from registry.tokens import Tokens
@@ -161,8 +162,8 @@ class Manager:
 
     def install_starter(self, on_progress: OnProgress = lambda _: None) -> Iterator[Model]:
         """The starter models that ship with the package; needs no network."""
-        for repository in starter_repositories():
-            yield self.install(str(repository), on_progress)
+        for folder in starter_repositories():
+            yield self.install(str(StarterSource(folder.name)), on_progress)
 
     def run_install(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
         """Go on with a queued install, in this thread."""
@@ -176,7 +177,7 @@ class Manager:
 
     def submit_starter(self) -> list[Install]:
         """Queue the starter models; the base first."""
-        return [self._queue_install(str(repository)) for repository in starter_repositories()]
+        return [self._queue_install(str(StarterSource(folder.name))) for folder in starter_repositories()]
 
     def _queue_install(self, source: str, options: Options = AS_USUAL) -> Install:
         install = self._worker.open(source, options)
@@ -186,13 +187,17 @@ class Manager:
     def order_install(self, install_id: str, command: str) -> Install:
         """Pause, resume, cancel or retry an install (states.COMMANDS); one that goes on does so in the background."""
         install = self.installs.command(install_id, command)
-        if install.state == State.QUEUED:
+        if install.state == InstallState.QUEUED:
             self._submit(install_id)
         return install
 
     def interrupt_installs(self) -> None:
-        """Those that run in this process are cancelled, for good: a user of the command line has pressed Ctrl-C."""
-        self._worker.stop(State.CANCELLED)
+        """Those that run in this process are paused, until somebody resumes them: a user of the command line has pressed Ctrl-C."""
+        self._worker.stop(InstallState.PAUSED)
+
+    def interrupted_installs(self) -> list[Install]:
+        """Those that have let go since."""
+        return self._worker.paused()
 
     def discard_install(self, install_id: str) -> None:
         """Cancel an install if it runs, and forget it and its partial files."""

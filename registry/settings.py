@@ -23,6 +23,12 @@ class Shown(NamedTuple):
     description: str
 
 
+class Terminal(BaseSettings):
+    """What everybody's variables ask of whatever writes to a terminal."""
+
+    no_color: str = Field(default="", validation_alias="NO_COLOR")
+
+
 class Settings(BaseSettings):
     """Each field is `MODELSHELF_<FIELD>` in the environment; the Hub's own variables keep the names its users know."""
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from registry.errors import InvalidSource
+from registry.starter import starter_repositories, starter_repository
 
 ACCEPTED = (
     "Accepted: a model's page on huggingface.co, or a file or folder in it "
@@ -76,7 +77,17 @@ class PathSource:
         return str(self.path)
 
 
-Source = HubSource | UrlSource | PathSource
+@dataclass(frozen=True, slots=True)
+class StarterSource:
+    """One of the models that ship with modelshelf, wherever that is installed."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"starter://{self.name}"
+
+
+Source = HubSource | UrlSource | PathSource | StarterSource
 
 
 def parse_source(text: str, *, endpoint: str, confined: bool = False) -> Source:
@@ -105,6 +116,8 @@ def parse_source(text: str, *, endpoint: str, confined: bool = False) -> Source:
             return _parse_hub(f"hf://{text[len('hf://') :]}", text, endpoint)
         case "http" | "https":
             return _parse_url(text, endpoint)
+        case "starter":
+            return _parse_starter(text)
     raise InvalidSource(f"{scheme}:// is no scheme that can be installed from. {ACCEPTED}")
 
 
@@ -128,6 +141,14 @@ def relative_path(text: str) -> str:
     ):
         raise ValueError(f"{text!r} is not a plain relative path")
     return text
+
+
+def _parse_starter(text: str) -> StarterSource:
+    name = text.partition("://")[2]
+    if starter_repository(name) is None:
+        there = ", ".join(f"starter://{folder.name}" for folder in starter_repositories())
+        raise InvalidSource(f"{text!r} is no starter model; there are {there}. {ACCEPTED}")
+    return StarterSource(name)
 
 
 def _parse_bare(text: str, confined: bool) -> Source:

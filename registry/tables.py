@@ -46,7 +46,7 @@ def _time(*, nullable: bool = False) -> Column[datetime]:
     return Column(UtcDateTime, nullable=nullable)
 
 
-class State(StrEnum):
+class InstallState(StrEnum):
     """Of an install; `registry/installs/states.py` has the transitions."""
 
     QUEUED = "queued"
@@ -276,7 +276,7 @@ class Install(SQLModel, table=True):
     __tablename__ = "install"
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=12)
-    state: str = Field(default=State.QUEUED.value, index=True)
+    state: str = Field(default=InstallState.QUEUED.value, index=True)
     source: str
     options: dict[str, Any] = Field(
         default_factory=dict, sa_column=Column(JSON, nullable=False)

@@ -16,7 +16,7 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 from registry.errors import Cancelled, ModelshelfError, QueueFull, TaskNotFound, WrongState
-from registry.job_states import ENDED, State
+from registry.job_states import ENDED, JobState
 from registry.models import Model, new_id
 from registry.tables import now
 
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 class Kind(StrEnum):
     VERIFY = "verify"  # reads every byte again
+    HASH = "hash"  # what has no digests yet
     CHECK_UPDATES = "check-updates"  # asks the Hub; nothing is downloaded
     UPDATE = "update"  # installs what is newer there
     LOAD = "load"  # checkpoints, into memory
@@ -54,7 +55,7 @@ class Task:
     kind: Kind
     total: int
     id: str = field(default_factory=new_id)
-    state: State = State.QUEUED
+    state: JobState = JobState.QUEUED
     done: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -103,12 +104,12 @@ class Tasks:
     def cancel(self, task_id: str) -> Task:
         """It ends with the model that it is at; what it has found stays. Raises TaskNotFound, WrongState: it has ended."""
         self.get(task_id)
-        return self._move(task_id, (State.QUEUED, State.RUNNING), state=State.CANCELLED, error=_cancelled())
+        return self._move(task_id, (JobState.QUEUED, JobState.RUNNING), state=JobState.CANCELLED, error=_cancelled())
 
     def close(self) -> None:
         for task in self.list():
             if task.state not in ENDED:
-                self._move(task.id, (task.state,), state=State.CANCELLED, error=_cancelled())
+                self._move(task.id, (task.state,), state=JobState.CANCELLED, error=_cancelled())
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
@@ -121,24 +122,24 @@ class Tasks:
                 """It was cancelled, which is on record."""
 
     def _run(self, task_id: str, models: Iterable[Model]) -> None:
-        task = self._move(task_id, (State.QUEUED,), state=State.RUNNING)
+        task = self._move(task_id, (JobState.QUEUED,), state=JobState.RUNNING)
         try:
             for finding in self._works[task.kind](models):
                 counts = {**task.counts, finding.outcome: task.counts.get(finding.outcome, 0) + 1}
                 named = finding.notable and len(task.findings) < MOST_FINDINGS
                 findings = (*task.findings, finding) if named else task.findings
-                task = self._move(task_id, (State.RUNNING,), done=task.done + 1, counts=counts, findings=findings)
+                task = self._move(task_id, (JobState.RUNNING,), done=task.done + 1, counts=counts, findings=findings)
         except WrongState:
             raise
         except Exception as error:
             if not isinstance(error, ModelshelfError):
                 _log.error("task %s failed", task_id, exc_info=error)
                 error = ModelshelfError(f"An error of modelshelf itself: {type(error).__name__}: {error}")
-            self._move(task_id, (State.RUNNING,), state=State.FAILED, error=error)
+            self._move(task_id, (JobState.RUNNING,), state=JobState.FAILED, error=error)
         else:
-            self._move(task_id, (State.RUNNING,), state=State.SUCCEEDED)
+            self._move(task_id, (JobState.RUNNING,), state=JobState.SUCCEEDED)
 
-    def _move(self, task_id: str, since: tuple[State, ...], **changes: Any) -> Task:
+    def _move(self, task_id: str, since: tuple[JobState, ...], **changes: Any) -> Task:
         """Raises WrongState: it is in none of `since`."""
         with self._lock:
             task = self._tasks[task_id]

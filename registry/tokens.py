@@ -10,11 +10,12 @@ from sqlalchemy import Engine, delete, or_
 from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
-from registry.errors import InvalidRequest, NotFound
+from registry.errors import InvalidRequest, TokenNotFound
 from registry.scopes import EVERY_SCOPE, Scope
 from registry.tables import ApiToken
 
 PREFIX = "msh_"  # so that a leaked one is recognised
+MOST = 1000  # tokens: a list of them is told whole
 _BYTES = 32  # random ones: what nobody can guess needs no slow hash
 
 
@@ -23,7 +24,9 @@ class Tokens:
         self._engine = engine
 
     def create(self, name: str, scopes: Collection[Scope] = EVERY_SCOPE) -> str:
-        """A new token, told this once."""
+        """A new token, told this once. Raises InvalidRequest: there are too many."""
+        if len(self.list()) >= MOST:
+            raise InvalidRequest(f"There are {MOST} tokens already; `modelshelf token revoke` makes room.")
         token = PREFIX + secrets.token_urlsafe(_BYTES)
         with unit_of_work(self._engine) as session:
             session.add(ApiToken(name=name, digest=_digest(token), scopes=sorted(scopes)))
@@ -35,12 +38,14 @@ class Tokens:
             return list(session.exec(select(ApiToken).order_by(col(ApiToken.created_at))))
 
     def revoke(self, reference: str) -> None:
-        """By id, or by a name that only one has. Raises NotFound, InvalidRequest."""
+        """By id, or by a name that only one has. Raises TokenNotFound, InvalidRequest."""
         with unit_of_work(self._engine) as session:
             meant = or_(col(ApiToken.id) == reference, col(ApiToken.name) == reference)
             found = session.exec(select(ApiToken.id).where(meant)).all()
             if not found:
-                raise NotFound(f"There is no token “{reference}”; `modelshelf token list` shows them.", token=reference)
+                raise TokenNotFound(
+                    f"There is no token “{reference}”; `modelshelf token list` shows them.", token=reference
+                )
             if len(found) > 1:
                 raise InvalidRequest(
                     f"{len(found)} tokens are called “{reference}”: say which by its id.", ids=[*found]

@@ -23,7 +23,7 @@ from registry.tables import Install, OverrideRow, StatementRow, now
 INSTALL, OVERRIDE, STATEMENT = table_of(Install), table_of(OverrideRow), table_of(StatementRow)
 
 
-class State(StrEnum):
+class Condition(StrEnum):
     """`hashed`: there were no digests to hold the bytes against; now there are."""
 
     WHOLE = "whole"
@@ -37,7 +37,7 @@ class Verified(NamedTuple):
     """`files`: those of a folder that are damaged."""
 
     model: Model
-    state: State
+    state: Condition
     files: tuple[str, ...] = ()
 
 
@@ -81,14 +81,14 @@ class Upkeep:
         if not path.exists():
             if model.missing_since is None:
                 self._catalog.set(model, missing_since=now())
-            return Verified(model, State.MISSING)
+            return Verified(model, Condition.MISSING)
         try:
             hashed = hash_model(path)
         except OSError:
-            return Verified(model, State.UNREADABLE)
+            return Verified(model, Condition.UNREADABLE)
         if model.blake3 is None:
             self._digester.keep(model, hashed)
-            return Verified(model, State.HASHED)
+            return Verified(model, Condition.HASHED)
         recorded = {file.path: file.blake3 for file in self._catalog.files(model) if file.blake3}
         # Of a folder only what was recorded is held against it: a file that somebody adds does no harm.
         damaged = tuple(name for name, blake3 in recorded.items() if _digest(hashed.files.get(name)) != blake3)
@@ -97,11 +97,11 @@ class Upkeep:
         if bool(damaged) != (model.damaged_at is not None):
             self._catalog.set(model, damaged_at=now() if damaged else None)
         if damaged:
-            return Verified(model, State.DAMAGED, damaged)
+            return Verified(model, Condition.DAMAGED, damaged)
         with self._catalog.writing() as connection:
             values = {"hashed_at": now(), "missing_since": None}
             connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
-        return Verified(model, State.WHOLE)
+        return Verified(model, Condition.WHOLE)
 
     def duplicates(self) -> list[Duplicates]:
         """Models that are there more than once, the largest first; the same file comes as one group, not also as the same weights."""
@@ -131,24 +131,30 @@ class Upkeep:
             on_shelf = [root / path for path in stray(connection, root)]
             files = [*on_shelf, *self._unneeded(connection, partial), *self._unshown(connection, pictures)]
             verdicts = connection.execute(select(func.count()).select_from(FIT).where(_forsaken())).scalar_one()
-        return Waste(tuple((path, path.stat().st_size) for path in files), verdicts)
+        return Waste(tuple((path, path.stat().st_size) for path in sorted(files, key=str)), verdicts)
 
-    def remove(self, waste: Waste) -> None:
-        """What `waste` found and still is waste, and the folders that are empty then. Raises OSError where a file cannot be removed."""
+    def remove(self, waste: Waste) -> Waste:
+        """What `waste` found and still is waste, and the folders that are empty then; returns what was removed.
+
+        Raises OSError where a file cannot be removed.
+        """
+        removed: list[tuple[Path, int]] = []
         root = self._catalog.root
         shelves = [*(root / kind for kind in TAKEN), self._downloads, self._previews.folder]
-        for file, _ in waste.files:
+        for file, size in waste.files:
             with self._catalog.writing() as connection:  # nobody records a model meanwhile
                 if not self._is_waste(connection, file):
                     continue
                 file.unlink(missing_ok=True)
                 disown(connection, file.relative_to(root).as_posix())
+            removed.append((file, size))
             for folder in file.parents:
                 if folder in shelves or any(folder.iterdir()):
                     break
                 folder.rmdir()
         with self._engine.begin() as connection:
-            connection.execute(delete(FIT).where(_forsaken()))
+            verdicts = connection.execute(delete(FIT).where(_forsaken())).rowcount
+        return Waste(tuple(removed), verdicts)
 
     def _is_waste(self, connection: Connection, file: Path) -> bool:
         if self._downloads in file.parents:

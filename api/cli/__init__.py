@@ -23,17 +23,17 @@ from api.cli import (
     shelving,
     tokens,
 )
-from api.cli.common import FAILED, INTERRUPTED
-from api.cli.output import say
+from api.cli.common import FAILED, INTERRUPTED, USAGE
+from api.cli.output import is_plain, say
 from api.cli.shelf import SERVER
-from registry.errors import ModelshelfError
+from registry.errors import LocalOnly, ModelshelfError
 
 HELP = """Model manager and registry service for diffusion models.
 
 First steps: `modelshelf starter install`, `modelshelf list`, `modelshelf generate starter-base "a red circle"`, `modelshelf serve`.
 """
 EPILOG = """Exit status: 0 done; 1 failed, with one line that says why and ends in a stable [code]; 2 wrong usage; 130 stopped by Ctrl-C.
-`probe` has two more of its own. Settings are environment variables: see the README. NO_COLOR is respected.
+`probe` has two more of its own. Settings are environment variables: see the README. With NO_COLOR nothing but text is printed.
 """
 
 app = typer.Typer(
@@ -90,6 +90,10 @@ def main() -> None:
     """Entry point: every error that a user can do something about is one line and a non-zero exit."""
     from pydantic import ValidationError
 
+    if is_plain():
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = None  # of help and of wrong usage; typer names no other way
     try:
         app()
     except KeyboardInterrupt:
@@ -98,7 +102,7 @@ def main() -> None:
         _flush()
         raise
     except ModelshelfError as error:
-        _complain(f"{error.message} [{error.code}]")
+        _complain(f"{error.message} [{error.code}]", USAGE if isinstance(error, LocalOnly) else FAILED)
     except ValidationError as error:  # of the settings: the only model that the command line validates by itself
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         _complain(f"A setting in the environment cannot be used: {wrong}. [invalid_setting]")
@@ -128,6 +132,6 @@ def _kept_traceback() -> str:
     return file.name
 
 
-def _complain(message: str) -> NoReturn:
+def _complain(message: str, code: int = FAILED) -> NoReturn:
     say(f"modelshelf: {message}", sys.stderr)
-    sys.exit(FAILED)
+    sys.exit(code)

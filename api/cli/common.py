@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 FAILED = 1  # exit code of every command whose error is one line; `probe` has two more of its own
+USAGE = 2  # as typer has it for options that it does not know
 INTERRUPTED = 130  # by Ctrl-C: 128 and the number of SIGINT, as shells count
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

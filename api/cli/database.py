@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from api.cli.common import FAILED, Json
 from api.cli.output import print_json, print_table, size_text
-from registry.errors import InvalidRequest
+from api.cli.shelf import chosen_server
+from registry.errors import InvalidRequest, LocalOnly
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 app = typer.Typer()
-db = typer.Typer(help="The registry's database: its state, its migrations, a copy of it.", no_args_is_help=True)
+db = typer.Typer(
+    help="The registry's database: its state, its migrations, a copy of it. Of this machine only, never of a --server.",
+    no_args_is_help=True,
+)
 app.add_typer(db, name="db")
+
+
+def _engine() -> Engine:
+    """Raises LocalOnly: a service was chosen, whose database nobody should reach but itself."""
+    from registry.db import make_engine
+    from registry.settings import Settings
+
+    settings = Settings()
+    if server := chosen_server(settings):
+        raise LocalOnly(
+            f"`modelshelf db` is about the database on this machine; for that of {server}, run it there, without --server and "
+            "MODELSHELF_SERVER."
+        )
+    return make_engine(settings.database)
 
 
 @db.command()
 def status(as_json: Json = False) -> None:
     """Where the database is, and whether its schema is the newest. Changes nothing. Exit 1 when it is not, or there is none yet."""
-    from registry.db import make_engine, schema_state, stored_bytes
-    from registry.settings import Settings
+    from registry.db import schema_state, stored_bytes
 
-    engine = make_engine(Settings().database)
+    engine = _engine()
     state = schema_state(engine)
     size = stored_bytes(engine)
     facts: dict[str, Any] = {
@@ -43,10 +63,9 @@ def status(as_json: Json = False) -> None:
 @db.command()
 def upgrade() -> None:
     """Bring the schema up to the newest revision. Every command that opens the shelf does so by itself."""
-    from registry.db import make_engine, migrate, schema_state
-    from registry.settings import Settings
+    from registry.db import migrate, schema_state
 
-    engine = make_engine(Settings().database)
+    engine = _engine()
     before = schema_state(engine)
     migrate(engine)
     print("The schema is the newest." if before.name == "current" else f"Upgraded to {', '.join(before.newest)}.")
@@ -60,10 +79,9 @@ def backup(
 
     Models' files are not in it. PostgreSQL brings a command of its own, `pg_dump`.
     """
-    from registry.db import copy_sqlite, make_engine
-    from registry.settings import Settings
+    from registry.db import copy_sqlite
 
-    engine = make_engine(Settings().database)
+    engine = _engine()
     if engine.dialect.name != "sqlite":
         raise InvalidRequest(f"The database is {engine.dialect.name}: use pg_dump.")
     if file.exists():

@@ -6,6 +6,7 @@ import typer
 
 from api.cli.common import FAILED, Json
 from api.cli.output import Line, print_json, print_lines
+from api.cli.shelf import opened_shelf
 
 app = typer.Typer()
 
@@ -16,19 +17,17 @@ MARKS = {"ok": ("+", "green"), "note": ("~", "yellow"), "problem": ("-", "red")}
 def doctor(as_json: Json = False) -> None:
     """Look for what stands in the way: versions, folder, free space, database, Hub, service, device. Changes nothing.
 
-    Exit 1 when something is a problem; what is only worth knowing is none.
+    With --server it is the service's machine that is looked at. Exit 1 when something is a problem; what is only worth knowing is none.
     """
-    from registry.checkup import Verdict, check_up
-    from registry.settings import Settings
-
     found = []
-    for check in check_up(Settings()):
-        found.append(check)
-        if not as_json:
-            mark, style = MARKS[check.verdict]
-            print_lines([Line(f"{check.name}: {check.found}", mark=mark, mark_style=style)])
-            if check.advice:
-                print_lines([Line(check.advice, indent=4)])
+    with opened_shelf() as shelf:
+        for check in shelf.check_up():
+            found.append(check)
+            if not as_json:
+                mark, style = MARKS[check.verdict]
+                print_lines([Line(f"{check.name}: {check.found}", mark=mark, mark_style=style)])
+                if check.advice:
+                    print_lines([Line(check.advice, indent=4)])
     if as_json:
-        print_json([check._asdict() for check in found])
-    raise typer.Exit(FAILED if any(check.verdict == Verdict.PROBLEM for check in found) else 0)
+        print_json(found)
+    raise typer.Exit(FAILED if any(check.verdict == "problem" for check in found) else 0)

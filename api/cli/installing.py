@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,7 +44,7 @@ def install(
     """Install models: resolve, probe the header, download, verify, record. Several sources are installed side by side.
 
     What is not a model, or not one that is taken, is refused before it is downloaded; one that fails leaves the others alone.
-    Ctrl-C cancels; what has arrived is kept for the next attempt.
+    Ctrl-C pauses: what has arrived is kept, and `modelshelf installs resume` goes on with it.
 
     Example: `modelshelf install https://huggingface.co/latent-consistency/lcm-lora-sdv1-5 OWNER/REPO ./file.safetensors`
     """
@@ -52,7 +53,7 @@ def install(
     if move and in_place:
         raise typer.BadParameter("--move and --in-place exclude each other.")
     options = Options(Place.MOVE if move else Place.IN_PLACE if in_place else Place.COPY, variant)
-    with opened_shelf() as shelf:
+    with opened_shelf() as shelf, _pausing(shelf):
         done, failed = _install_all(shelf, source, options, as_json)
         chosen = [_ask(e.detail["candidates"]) for e in failed if isinstance(e, AmbiguousChoice) and sys.stdin.isatty()]
         if chosen:
@@ -63,6 +64,21 @@ def install(
     for error in failed:
         say(f"modelshelf: {error.message} [{error.code}]", sys.stderr)
     raise typer.Exit(FAILED if failed else 0)
+
+
+@contextmanager
+def _pausing(shelf: Shelf) -> Iterator[None]:
+    """What Ctrl-C stops is paused, and it is said how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        shelf.interrupt()
+        for install in shelf.interrupted():
+            say(
+                f"modelshelf: {install.source} is paused, what has arrived is kept. `modelshelf installs resume {install.id}` goes on.",
+                sys.stderr,
+            )
+        raise
 
 
 def _install_all(
@@ -155,7 +171,7 @@ def discard(install_id: InstallId) -> None:
 @starter.command("install")
 def install_starter() -> None:
     """Install the starter models; needs no network."""
-    with opened_shelf() as shelf, progress_bars() as add:
+    with opened_shelf() as shelf, _pausing(shelf), progress_bars() as add:
         for model in shelf.install_starter(add("starter models")):
             _say_installed(model)
 
@@ -166,7 +182,7 @@ def _order(install_id: str, command: str) -> None:
 
 
 def _go_on(install_id: str, command: str) -> None:
-    with opened_shelf() as shelf, progress_bars() as add:
+    with opened_shelf() as shelf, _pausing(shelf), progress_bars() as add:
         install = shelf.order_install(install_id, command)
         _say_installed(shelf.finish_install(install_id, add(install.source)))
 

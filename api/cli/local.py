@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from registry.installs.options import AS_USUAL, Options
 from registry.models import Model
 from registry.queries import MAX_LIMIT, Query
 from registry.recipes import adapter_weight, check_overrides
+from registry.scopes import Scope
 from registry.settings import Settings
 from registry.tables import now
 
@@ -124,6 +125,9 @@ class LocalShelf:
     def interrupt(self) -> None:
         self._manager.interrupt_installs()
 
+    def interrupted(self) -> list[Install]:
+        return [_install(row) for row in self._manager.interrupted_installs()]
+
     # -- scans
     def scan_folders(self) -> list[str]:
         return self._manager.scans.folders()
@@ -132,10 +136,6 @@ class LocalShelf:
         began = now()
         counts = self._manager.scans.scan(Path(folder), afresh=afresh)
         return Scan("", folder, "done", counts.as_dict(), None, began, now())
-
-    def hash_all(self) -> Iterator[str]:
-        """The digests that are missing, computed now; the names of the models that have them then."""
-        return (model.name for model in self._manager.scans.digester.hash_all())
 
     # -- upkeep
     def run_task(self, kind: str, models: Sequence[str], on_progress: Callable[[Task], None]) -> Task:
@@ -155,6 +155,38 @@ class LocalShelf:
                 findings.append(read(records.Finding, found))
             on_progress(stand("running"))
         return stand("succeeded")
+
+    def duplicates(self) -> records.Duplicates:
+        upkeep = self._manager.upkeep
+        groups = [read(records.Duplicate, g, models=[_model(m) for m in g.models]) for g in upkeep.duplicates()]
+        return records.Duplicates(groups, upkeep.unhashed(), None)
+
+    def waste(self) -> records.Waste:
+        root, waste = self._settings.root, self._manager.upkeep.waste()
+        files = [records.WasteFile(path.relative_to(root).as_posix(), size) for path, size in waste.files]
+        return records.Waste(files, len(files), waste.size, waste.verdicts, None)
+
+    def remove_waste(self) -> records.Removed:
+        upkeep = self._manager.upkeep
+        removed = upkeep.remove(upkeep.waste())
+        return records.Removed(len(removed.files), removed.size, removed.verdicts)
+
+    # -- this machine and its service
+    def check_up(self) -> Iterator[records.Check]:
+        """Each as it is done; changes nothing, and so makes no database."""
+        from registry.checkup import check_up
+
+        return (read(records.Check, check) for check in check_up(self._settings))
+
+    def tokens(self) -> list[records.Token]:
+        return [read(records.Token, token) for token in self._manager.tokens.list()]
+
+    def create_token(self, name: str, scopes: Collection[str]) -> records.NewToken:
+        secret = self._manager.tokens.create(name, [Scope(scope) for scope in scopes])
+        return read(records.NewToken, self._manager.tokens.find(secret), token=secret)
+
+    def revoke_token(self, token: str) -> None:
+        self._manager.tokens.revoke(token)
 
     # -- generations
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None]) -> Generation:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, ProgressColumn
     from rich.table import Column
 
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
 NARROWEST = 20  # columns that text is still wrapped to: no word fits a terminal that is narrower
+
+
+def is_plain() -> bool:
+    """Whether nothing but text is wanted, no escape sequence whatever it is for (https://no-color.org)."""
+    from registry.settings import Terminal
+
+    return bool(Terminal().no_color)
+
+
+def make_console(**options: Any) -> Console:
+    from rich.console import Console
+
+    return Console(color_system=None if is_plain() else "auto", **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +48,9 @@ class Line:
 
 def print_lines(lines: Iterable[Line], out: TextIO | None = None) -> None:
     """Wrapped to a terminal, whole to a pipe; in colour unless NO_COLOR forbids it."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=out, highlight=False)
+    console = make_console(file=out, highlight=False)
     width = max(console.width, NARROWEST) if console.is_terminal else PIPED_WIDTH
     for line in lines:
         start = " " * line.indent
@@ -64,11 +77,10 @@ def say(text: str, out: TextIO | None = None) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
     """`spare`: columns that are left out, the first first, until the others fit a terminal. Ids are never cut, other words folded."""
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console()
+    console = make_console()
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     shown = _fitting(head, rows, spare, console.width)
@@ -164,16 +176,15 @@ def counting_bar(doing: str) -> Iterator[Callable[[Task], None]]:
 
 
 def _progress(*columns: ProgressColumn) -> Progress:
-    """On standard error, when that is a terminal. What is printed meanwhile stands above, unless it goes elsewhere anyway."""
-    from rich.console import Console
+    """On standard error, when that is a terminal that may be steered. What is printed meanwhile stands above, unless it goes elsewhere."""
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     return Progress(
         *columns,
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or is_plain(),
         redirect_stdout=sys.stdout.isatty(),
     )
 

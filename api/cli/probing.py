@@ -57,7 +57,8 @@ def probe(
     """Tell what files are, from their headers alone.
 
     An input is a file, a header dump, or a folder or repository that is one model (diffusers, PEFT); of any other folder
-    or repository, each model file in it is one. Of what is elsewhere, the header alone is fetched.
+    or repository, each model file in it is one. Of what is elsewhere, the header alone is fetched. It is this machine that looks,
+    whatever --server says: the answer is the same, and the files are here.
 
     Exit status: 0 when all are identified; 3 when some are not (ambiguous, unknown, unusable); 2 when some cannot be read
     at all, whatever the others are.

@@ -5,42 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from api.cli.shelf import OnProgress, elsewhere
+from api.cli.shelf import OnProgress
 from api.client import Client
-from api.records import Model, Scan
-from registry.errors import ModelshelfError
+from api.records import Install, Model, Scan
+from registry.errors import Cancelled, ModelshelfError
 
 
 class RemoteShelf(Client):
     def __init__(self, url: str, token: str | None) -> None:
         super().__init__(url, token)
-        self._followed: set[str] = set()
+        self._followed: list[str] = []
+        self._interrupted = False
 
     def locate(self, path: str) -> str:
         """As the service says it: relative to its root when inside it."""
         return path
 
     def install_starter(self, on_progress: OnProgress) -> Iterator[Model]:
-        for install in self.submit_starter():
+        submitted = self.submit_starter()
+        self._followed += [install.id for install in submitted]
+        for install in submitted:
             yield self.finish_install(install.id, on_progress)
 
     def finish_install(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
-        self._followed.add(install_id)
-        return super().finish_install(install_id, on_progress)
+        self._followed.append(install_id)
+
+        def follow(install: Install) -> None:
+            on_progress(install)
+            if self._interrupted:  # a paused one has no end that could be waited for
+                raise Cancelled(f"The install was {install.state}; what has arrived is kept.", install=install_id)
+
+        return super().finish_install(install_id, follow)
 
     def interrupt(self) -> None:
-        """The installs that are followed end, for good; what follows them sees it."""
+        """The installs that are followed are paused; whoever follows them sees it."""
+        self._interrupted = True
         for install_id in self._followed:
             with suppress(ModelshelfError):  # it has ended
-                self.order_install(install_id, "cancel")
+                self.order_install(install_id, "pause")
+
+    def interrupted(self) -> list[Install]:
+        return [i for i in map(self.get_install, dict.fromkeys(self._followed)) if i.state == "paused"]
 
     def scan(self, folder: str, *, afresh: bool = False) -> Scan:
-        if afresh:
-            raise elsewhere(self.url)
-        *_, ended = self.scan_events(self.submit_scan(folder).id)
+        *_, ended = self.scan_events(self.submit_scan(folder, afresh=afresh).id)
         if ended.error:
             raise ended.error.error
         return ended
-
-    def hash_all(self) -> Iterator[str]:
-        raise elsewhere(self.url)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
-from registry.errors import LocalOnly
-
 if TYPE_CHECKING:
-    from api.records import Event, Filters, Fit, Generation, Install, Model, ModelDetail, Scan, Task
+    from api.records import (
+        Check,
+        Duplicates,
+        Event,
+        Filters,
+        Fit,
+        Generation,
+        Install,
+        Model,
+        ModelDetail,
+        NewToken,
+        Removed,
+        Scan,
+        Task,
+        Token,
+        Waste,
+    )
     from registry.installs.options import Options
     from registry.manager import Manager
     from registry.plans import GenerationRequest
@@ -37,10 +51,17 @@ class Shelf(Protocol):
     def order_install(self, install_id: str, command: str) -> Install: ...
     def discard_install(self, install_id: str) -> None: ...
     def interrupt(self) -> None: ...
+    def interrupted(self) -> list[Install]: ...
     def scan_folders(self) -> list[str]: ...
     def scan(self, folder: str, *, afresh: bool = False) -> Scan: ...
-    def hash_all(self) -> Iterator[str]: ...
     def run_task(self, kind: str, models: Sequence[str], on_progress: Callable[[Task], None]) -> Task: ...
+    def duplicates(self) -> Duplicates: ...
+    def waste(self) -> Waste: ...
+    def remove_waste(self) -> Removed: ...
+    def check_up(self) -> Iterable[Check]: ...
+    def tokens(self) -> list[Token]: ...
+    def create_token(self, name: str, scopes: Collection[str]) -> NewToken: ...
+    def revoke_token(self, token: str) -> None: ...
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None]) -> Generation: ...
 
 
@@ -67,25 +88,6 @@ def opened_shelf() -> Iterator[Shelf]:
 
         with LocalShelf(settings) as local:
             yield local
-
-
-@contextmanager
-def opened_manager() -> Iterator[Manager]:
-    """For commands that work on this machine's files and database only. Raises LocalOnly where a server was chosen."""
-    from registry.settings import Settings
-
-    settings = Settings()
-    if server := chosen_server(settings):
-        raise elsewhere(server)
-    with managed(settings) as manager:
-        yield manager
-
-
-def elsewhere(server: str) -> LocalOnly:
-    return LocalOnly(
-        f"This is done on the files themselves: run it on the machine that has them, not against {server} "
-        "(--server, MODELSHELF_SERVER)."
-    )
 
 
 @contextmanager

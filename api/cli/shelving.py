@@ -11,10 +11,10 @@ import typer
 
 from api.cli.common import FAILED, EveryReference, Json
 from api.cli.output import counting_bar, print_json, print_table, say, size_text
-from api.cli.shelf import opened_manager, opened_shelf
+from api.cli.shelf import opened_shelf
 
 if TYPE_CHECKING:
-    from api.records import Task
+    from api.records import Removed, Task, Waste
 
 app = typer.Typer()
 
@@ -38,14 +38,14 @@ def scan(
     """
     with opened_shelf() as shelf:
         told = {path: shelf.scan(path, afresh=afresh).counts for path in map(str, folder or shelf.scan_folders())}
-        for name in shelf.hash_all() if hash_now else ():
-            if not as_json:
-                say(f"hashed {name}")
+    hashed = _upkeep("hash", None).findings if hash_now else []
     if as_json:
         print_json(told)
         return
     for scanned, counts in told.items():
         say(f"{scanned}: {_describe(counts)}")
+    for found in hashed:
+        say(f"{found.outcome} {found.name}")
 
 
 def _describe(counts: Mapping[str, int]) -> str:
@@ -77,23 +77,22 @@ def _upkeep(kind: str, models: list[str] | None) -> Task:
 @app.command()
 def duplicates(as_json: Json = False) -> None:
     """List what is there twice: the same file, or the same weights under another header. Models that were not hashed yet are not seen."""
-    with opened_manager() as manager:
-        groups, unhashed = manager.upkeep.duplicates(), manager.upkeep.unhashed()
+    with opened_shelf() as shelf:
+        found = shelf.duplicates()
         rows = [
-            (g.same, g.digest, m.id, m.name, str(manager.catalog.path(m)), m.size) for g in groups for m in g.models
+            (g.same, g.digest[:12], m.id, m.name, size_text(m.size), shelf.locate(m.path))
+            for g in found.duplicates
+            for m in g.models
         ]
     if as_json:
-        print_json([dict(zip(("same", "digest", "id", "name", "path", "size"), row, strict=True)) for row in rows])
+        print_json(found.duplicates)
     elif rows:
-        print_table(
-            ("same", "digest", "id", "name", "size", "path"),
-            [(same, digest[:12], i, name, size_text(size), path) for same, digest, i, name, path, size in rows],
-        )
+        print_table(("same", "digest", "id", "name", "size", "path"), rows)
     else:
         print("Nothing is there twice.", file=sys.stderr)
-    if unhashed:
+    if found.unhashed:
         print(
-            f"{unhashed} models are not hashed yet, and were not compared: `modelshelf verify` hashes them.",
+            f"{found.unhashed} models are not hashed yet, and were not compared: `modelshelf verify` hashes them.",
             file=sys.stderr,
         )
 
@@ -103,18 +102,23 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only shown.")] = False, as_json: Json = False
 ) -> None:
     """Show, and with --yes remove, the files that modelshelf put on its shelf and no model refers to any more. No others are touched."""
-    with opened_manager() as manager:
-        waste = manager.upkeep.waste()
-        if yes:
-            manager.upkeep.remove(waste)
+    with opened_shelf() as shelf:
+        waste = shelf.waste()
+        removed = shelf.remove_waste() if yes else None
+        files = [(shelf.locate(file.path), file.size) for file in waste.files]
     if as_json:
-        files = [{"path": str(path), "size": size} for path, size in waste.files]
-        print_json({"files": files, "verdicts": waste.verdicts, "removed": yes})
+        print_json({"waste": waste, "removed": removed})
         return
-    for path, size in waste.files:
+    for path, size in files:
         say(f"{size_text(size):>9}  {path}")
-    done = "Removed" if yes else "Without --yes nothing is removed:"
-    print(f"{done} {len(waste.files)} files of {size_text(waste.size)}, {waste.verdicts} verdicts on what is no more.")
+    print(_waste_text(removed or waste, "Removed" if removed else "Without --yes nothing is removed:"))
+
+
+def _waste_text(found: Waste | Removed, said: str) -> str:
+    if not (found.count or found.verdicts):
+        return "There is nothing to remove."
+    stale = f", and {found.verdicts} comparisons with models that are gone" if found.verdicts else ""
+    return f"{said} {found.count} file{'' if found.count == 1 else 's'}, {size_text(found.size)}{stale}."
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from api.cli.output import print_table
-from api.cli.shelf import opened_manager
+from api.cli.shelf import opened_shelf
 from registry.scopes import EVERY_SCOPE, Scope
 
 app = typer.Typer()
@@ -20,7 +20,8 @@ Scopes = Annotated[
     list[Scope] | None,
     typer.Option(
         "--scope",
-        help="What it opens: looking, generating, or everything that changes the shelf. Once for each; left out: all three.",
+        help="What it opens: looking at everything; generating, with the models and its own pictures; or changing the shelf, with "
+        "what is there. Once for each; left out: all three.",
     ),
 ]
 
@@ -29,16 +30,19 @@ Scopes = Annotated[
 def create(
     name: Annotated[str, typer.Argument(help="Whom it is for; for your own memory.")] = "", scope: Scopes = None
 ) -> None:
-    """Make a token and print it, this once: only its digest is kept."""
-    with opened_manager() as manager:
-        print(manager.tokens.create(name, scope or EVERY_SCOPE))
+    """Make a token and print it, this once: only its digest is kept.
+
+    With --server, it opens no more than the token in MODELSHELF_TOKEN, which itself must be for `manage`.
+    """
+    with opened_shelf() as shelf:
+        print(shelf.create_token(name, scope or EVERY_SCOPE).token)
 
 
 @token.command("list")
 def list_tokens() -> None:
     """The tokens that are in force."""
-    with opened_manager() as manager:
-        rows = [(t.id, t.name, ", ".join(t.scopes), f"{t.created_at:%Y-%m-%d}") for t in manager.tokens.list()]
+    with opened_shelf() as shelf:
+        rows = [(t.id, t.name, ", ".join(t.scopes), f"{t.created_at:%Y-%m-%d}") for t in shelf.tokens()]
         print_table(("id", "name", "opens", "made"), rows)
 
 
@@ -47,5 +51,5 @@ def revoke(
     token: Annotated[str, typer.Argument(metavar="ID|NAME", help="As the list shows it.", show_default=False)],
 ) -> None:
     """Let a token open nothing any more."""
-    with opened_manager() as manager:
-        manager.tokens.revoke(token)
+    with opened_shelf() as shelf:
+        shelf.revoke_token(token)

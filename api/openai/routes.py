@@ -16,9 +16,10 @@ from fastapi.sse import format_sse_event
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.concurrency import run_in_threadpool
 
-from api.access import GENERATE
+from api.access import GENERATE, CallerDep
 from api.checkpoints import CheckpointsDep
 from api.deps import ManagerDep
+from api.examples import events, example_of
 from api.following import follow_generation, give_up, until_ended
 from api.openai.errors import OpenAIRoute, error_of
 from api.openai.schemas import ImageEvent, ImageOut, ImagesIn, ImagesOut, Usage
@@ -36,11 +37,11 @@ LIFETIME = 3600
 """Seconds that a picture's address works, as OpenAI's do; its generation may be forgotten earlier, see registry/generation/queue.py."""
 
 MEDIA_TYPES: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
+_COMPLETED = "image_generation.completed"
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The pictures; with `stream`, ImageEvent as server-sent events.",
-        "content": {"text/event-stream": {"itemSchema": EVENT}},
+        **events((_COMPLETED, example_of(ImageEvent, type=_COMPLETED)))[200],
     },
     **raises(*REFUSALS, *FAILURES),
 }
@@ -81,7 +82,12 @@ AddressesDep = Annotated[Addresses, Depends(addresses)]
     response_model_exclude_none=True,
 )
 async def generate_images(
-    manager: ManagerDep, checkpoints: CheckpointsDep, addresses: AddressesDep, body: ImagesIn, request: Request
+    manager: ManagerDep,
+    caller: CallerDep,
+    checkpoints: CheckpointsDep,
+    addresses: AddressesDep,
+    body: ImagesIn,
+    request: Request,
 ) -> Any:
     """Pictures, as OpenAI's clients ask for them. LoRAs, each with its weight, stand in `loras` or in the prompt as `<lora:name:0.8>`.
 
@@ -89,7 +95,9 @@ async def generate_images(
     """
     model = await run_in_threadpool(checkpoints.get, body.model)
     partials = evenly(body.partial_images or 0) if body.stream else evenly(0)
-    job = await run_in_threadpool(manager.generator.submit, body.request(model.id), previews=partials)
+    job = await run_in_threadpool(
+        manager.generator.submit, body.request(model.id), previews=partials, owner=caller.name
+    )
     if body.stream:
         return StreamingResponse(_events(manager, job, body), media_type="text/event-stream")
     await until_ended(manager, job, request)

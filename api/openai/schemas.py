@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.common import Body
 from api.schemas.generations import LoraIn
@@ -22,6 +22,8 @@ _WITHOUT_EFFECT = "Taken from clients that send it; changes nothing."
 
 class ImagesIn(Body):
     """Left out, every value is decided by the recipes; null is the same."""
+
+    model_config = ConfigDict(strict=False)
 
     prompt: str = Field(examples=["a red circle on a white background <lora:starter-outline-lora:0.8>"])
     model: str | None = Field(
@@ -84,7 +86,7 @@ class ImagesIn(Body):
 class ImageOut(BaseModel):
     b64_json: str | None = Field(default=None, examples=["iVBORw0KGgo..."])
     url: str | None = None
-    revised_prompt: str = Field(description="As the model was given it, without the LoRAs.")
+    revised_prompt: str = Field(description="As the model was given it, without the LoRAs.", examples=["a red circle"])
 
 
 class InputTokens(BaseModel):
@@ -102,23 +104,25 @@ class Usage(BaseModel):
 
 
 class ImagesOut(BaseModel):
-    created: int = Field(description="seconds since 1970")
+    created: int = Field(description="seconds since 1970", examples=[1795705200])
     data: list[ImageOut]
     output_format: Format
     size: str = Field(examples=["64x64"])
     background: Literal["opaque"] = "opaque"
     usage: Usage = Usage()
-    warnings: list[str] = Field(description="What contradicts a recipe, was taken for granted, or was left out.")
+    warnings: list[str] = Field(
+        description="What contradicts a recipe, was taken for granted, or was left out.", examples=[[]]
+    )
 
 
 class ImageEvent(BaseModel):
     """An event of a streamed answer."""
 
     type: Literal["image_generation.partial_image", "image_generation.completed"]
-    b64_json: str
-    created_at: int
+    b64_json: str = Field(examples=["iVBORw0KGgo..."])
+    created_at: int = Field(examples=[1795705200])
     output_format: Format
-    size: str
+    size: str = Field(examples=["64x64"])
     background: Literal["opaque"] = "opaque"
     quality: Literal["auto"] = "auto"
     partial_image_index: int | None = Field(default=None, description="Of a partial picture, from 0.")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.access import READ
+from api.access import SHELF
 from api.deps import ManagerDep
 from api.schemas.models import FamilyList, FamilyOut
 
 router = APIRouter(prefix="/v1/families", tags=["models"])
 
 
-@router.get("", dependencies=[READ])
+@router.get("", dependencies=[SHELF])
 def list_families(manager: ManagerDep) -> FamilyList:
     """The families of the installed models by name, each with its number of models by kind."""
     counts: dict[str, dict[str, int]] = {}

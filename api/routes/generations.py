@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from api.access import GENERATE, READ
+from api.access import GENERATE, GENERATIONS, CallerDep
 from api.deps import GenerationId, ManagerDep
+from api.examples import events
 from api.following import LastEventId, follow_generation, until_ended
 from api.problems import FAILURES, REFUSALS, raises
 from api.schemas.generations import GenerationIn, GenerationJobOut, GenerationList, GenerationOut
@@ -28,9 +29,19 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
+SEEN = events(
+    ("queued", {}),
+    ("running", {}),
+    ("step", {"done": 1, "total": 4}),
+    ("preview", {"done": 1, "total": 4, "images": ["iVBORw0KGgo..."]}),
+    ("succeeded", {"timings": {"total": 1.2}, "warnings": []}),
+)
+
+
 @router.post("", responses={**ANSWERS, **raises(*REFUSALS, *FAILURES)}, dependencies=[GENERATE])
 async def generate(
     manager: ManagerDep,
+    caller: CallerDep,
     body: GenerationIn,
     request: Request,
     response: Response,
@@ -44,7 +55,10 @@ async def generate(
     A client that goes away while it waits cancels its generation.
     """
     job = await run_in_threadpool(
-        manager.generator.submit, body.request(), previews=throttled() if body.previews else never
+        manager.generator.submit,
+        body.request(),
+        previews=throttled() if body.previews else never,
+        owner=caller.name,
     )
     response.headers["Location"] = f"/v1/generations/{job.id}"
     if not wait or "respond-async" in prefer.lower():
@@ -56,22 +70,25 @@ async def generate(
     return await run_in_threadpool(lambda: GenerationOut.of(job, job.wait()))
 
 
-@router.get("", dependencies=[READ])
-def list_generations(manager: ManagerDep) -> GenerationList:
+@router.get("", dependencies=[GENERATIONS])
+def list_generations(manager: ManagerDep, caller: CallerDep) -> GenerationList:
     """Those that wait, run, or ended not long ago, newest first, a hundred at most; without their pictures."""
-    jobs = manager.generator.queue.list()[:LISTED]
-    return GenerationList(generations=[_view(manager, job, pictures=False) for job in jobs])
+    jobs = [job for job in manager.generator.queue.list() if caller.sees(job.owner)]
+    return GenerationList(generations=[_view(manager, job, pictures=False) for job in jobs[:LISTED]])
 
 
-def existing(manager: ManagerDep, generation_id: GenerationId) -> Job:
-    """Asked before a stream starts: afterwards a 404 could no longer be answered."""
-    return manager.generator.queue.get(generation_id)
+def existing(manager: ManagerDep, caller: CallerDep, generation_id: GenerationId) -> Job:
+    """Asked before a stream starts: afterwards a 404 could no longer be answered. To whom may not see it, it is not there."""
+    job = manager.generator.queue.get(generation_id)
+    if not caller.sees(job.owner):
+        raise errors.GenerationNotFound(f"There is no generation “{generation_id}”.", generation=generation_id)
+    return job
 
 
 Existing = Annotated[Job, Depends(existing)]
 
 
-@router.get("/{generation_id}", dependencies=[READ], responses=raises(errors.GenerationNotFound))
+@router.get("/{generation_id}", dependencies=[GENERATIONS], responses=raises(errors.GenerationNotFound))
 def show_generation(manager: ManagerDep, job: Existing) -> GenerationJobOut:
     """Its state, and its pictures once it has succeeded. Ended ones are kept for a while: 256 MiB of pictures."""
     return _view(manager, job)
@@ -80,16 +97,16 @@ def show_generation(manager: ManagerDep, job: Existing) -> GenerationJobOut:
 @router.delete(
     "/{generation_id}", dependencies=[GENERATE], responses=raises(errors.GenerationNotFound, errors.WrongState)
 )
-def cancel_generation(manager: ManagerDep, generation_id: GenerationId) -> GenerationJobOut:
+def cancel_generation(manager: ManagerDep, job: Existing) -> GenerationJobOut:
     """Cancel one that has not ended: it stops within a step."""
-    return _view(manager, manager.generator.queue.cancel(generation_id))
+    return _view(manager, manager.generator.queue.cancel(job.id))
 
 
 @router.get(
     "/{generation_id}/events",
     response_class=EventSourceResponse,
-    dependencies=[READ],
-    responses=raises(errors.GenerationNotFound),
+    dependencies=[GENERATIONS],
+    responses={**SEEN, **raises(errors.GenerationNotFound)},
 )
 async def watch_generation(
     manager: ManagerDep, job: Existing, last_event_id: LastEventId = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from api.access import READ
 from api.deps import ManagerDep
+from api.examples import shown
 from api.problems import raises
 from registry.errors import NotReady
 
@@ -34,9 +35,11 @@ def ready(manager: ManagerDep) -> Health:
     return Health()
 
 
-METRICS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."}
-}
+METRICS = shown(
+    "# HELP modelshelf_pictures_total Pictures that were made.\n# TYPE modelshelf_pictures_total counter\nmodelshelf_pictures_total 4.0\n",
+    "text/plain",
+    schema={"type": "string", "description": "Prometheus' text format."},
+)
 
 
 @router.get("/metrics", dependencies=[READ], response_class=PlainTextResponse, responses=METRICS)

@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.access import MANAGE, READ
 from api.deps import InstallId, ManagerDep
+from api.examples import states
 from api.following import LastEventId, follow_row
 from api.problems import SOURCE_ERRORS, raises
 from api.schemas.installs import InstallIn, InstallList, InstallOut
@@ -81,7 +82,7 @@ def existing(manager: ManagerDep, install_id: InstallId) -> str:
     "/{install_id}/events",
     response_class=EventSourceResponse,
     dependencies=[READ],
-    responses=raises(errors.InstallNotFound),
+    responses={**states(InstallOut, "downloading", "installed"), **raises(errors.InstallNotFound)},
 )
 async def watch_install(
     manager: ManagerDep, install_id: Annotated[str, Depends(existing)], last_event_id: LastEventId = 0

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
-from api.access import MANAGE, READ
+from api.access import MANAGE, SHELF
 from api.conditional import UNCHANGED, ConditionalDep
 from api.deps import ManagerDep, ModelId
 from api.problems import raises
@@ -27,7 +27,7 @@ All = Annotated[bool, Query(description="Also those that do not fit.")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", max_length=4000)]
 
 
-@router.get("", response_model=ModelList, responses=ANSWERS, dependencies=[READ])
+@router.get("", response_model=ModelList, responses=ANSWERS, dependencies=[SHELF])
 def list_models(
     manager: ManagerDep,
     conditional: ConditionalDep,
@@ -68,7 +68,7 @@ def list_models(
     "/{model_id}",
     response_model=ModelDetail,
     responses=ANSWERS,
-    dependencies=[READ],
+    dependencies=[SHELF],
 )
 def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: ModelId) -> Response:
     """One model, by id or name, with its digests, sources, files and the probe's evidence."""
@@ -119,7 +119,7 @@ def remove_model(
     "/{model_id}/compatible-loras",
     response_model=CompatibleLoras,
     responses=ANSWERS,
-    dependencies=[READ],
+    dependencies=[SHELF],
 )
 def compatible_loras(
     manager: ManagerDep,
@@ -139,7 +139,7 @@ def compatible_loras(
     "/{model_id}/compatible-checkpoints",
     response_model=CompatibleCheckpoints,
     responses=ANSWERS,
-    dependencies=[READ],
+    dependencies=[SHELF],
 )
 def compatible_checkpoints(
     manager: ManagerDep,

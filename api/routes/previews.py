@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.access import MANAGE, READ
+from api.access import MANAGE, SHELF
 from api.deps import ManagerDep, ModelId
 from api.problems import raises
 from api.schemas.models import ModelOut
@@ -16,7 +18,10 @@ from registry.previews import MAX_BYTES
 
 router = APIRouter(prefix="/v1/models/{model_id}/preview", tags=["models"])
 
-PICTURE = {"content": {"image/webp": {}}, "description": "WebP, at most 512 pixels a side."}
+PICTURE = {
+    "content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}},
+    "description": "WebP, at most 512 pixels a side.",
+}
 BODY = {
     "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
 }
@@ -26,11 +31,15 @@ BODY = {
     "",
     response_class=FileResponse,
     responses={200: PICTURE, **raises(errors.ModelNotFound, errors.FileMissing)},
-    dependencies=[READ],
+    dependencies=[SHELF],
 )
-def show_preview(manager: ManagerDep, model_id: ModelId) -> FileResponse:
+def show_preview(
+    manager: ManagerDep,
+    model_id: ModelId,
+    v: Annotated[str, Query(description="`preview` of the model, so that a cache tells its pictures apart.")] = "",
+) -> FileResponse:
     """The model's preview picture; 404 when it has none."""
-    # The address holds the digest where the page asks (?v=), so what it names never changes; a file beside a model may.
+    # The address holds the digest where the page asks (`v`), so what it names never changes; a file beside a model may.
     model = manager.catalog.get(model_id)
     age = 3600 if "/" in (model.preview or "") else 31536000
     path = manager.previews.path(model)

@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.access import MANAGE, READ
 from api.deps import ManagerDep, ScanId
+from api.examples import states
 from api.following import LastEventId, follow_row
 from api.problems import raises
 from api.schemas.installs import ScanIn, ScanList, ScanOut
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/v1/scans", tags=["scans"])
 @router.post("", status_code=202, dependencies=[MANAGE], responses=raises(errors.PathRefused))
 def start_scan(manager: ManagerDep, body: ScanIn, response: Response) -> ScanOut:
     """Register what lies in a folder of the server's, in place. Watch `/v1/scans/{id}/events`."""
-    scan = manager.scans.submit(body.folder)
+    scan = manager.scans.submit(body.folder, afresh=body.afresh)
     response.headers["Location"] = f"/v1/scans/{scan.id}"
     return ScanOut.of(scan)
 
@@ -51,7 +52,10 @@ def existing(manager: ManagerDep, scan_id: ScanId) -> str:
 
 
 @router.get(
-    "/{scan_id}/events", response_class=EventSourceResponse, dependencies=[READ], responses=raises(errors.ScanNotFound)
+    "/{scan_id}/events",
+    response_class=EventSourceResponse,
+    dependencies=[READ],
+    responses={**states(ScanOut, "running", "done"), **raises(errors.ScanNotFound)},
 )
 async def watch_scan(
     manager: ManagerDep, scan_id: Annotated[str, Depends(existing)], last_event_id: LastEventId = 0

@@ -18,7 +18,7 @@ class SettingOut(BaseModel):
     variable: str = Field(description="In the environment of `serve`.", examples=["MODELSHELF_QUEUE"])
     value: Any = Field(description="In force; of a secret only whether there is one.", examples=[64])
     default: bool = Field(description="Whether it was left as it is.")
-    description: str
+    description: str = Field(examples=["Generations that may wait."])
 
 
 class SettingList(BaseModel):

@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.access import MANAGE, READ
 from api.deps import ManagerDep
+from api.examples import states
 from api.following import LastEventId, follow_row
 from api.problems import raises
 from api.schemas.tasks import TaskIn, TaskList, TaskOut
@@ -23,7 +24,7 @@ TaskId = Annotated[str, Path(description="Of a task.", examples=["0123456789ab"]
 
 @router.post("", status_code=202, dependencies=[MANAGE], responses=raises(errors.ModelNotFound, errors.QueueFull))
 def start_task(manager: ManagerDep, body: TaskIn, response: Response) -> TaskOut:
-    """Verify models, look for newer versions, fetch them, or load checkpoints. Watch `/v1/tasks/{id}/events`."""
+    """Verify models, hash them, look for newer versions, fetch them, or load checkpoints. Watch `/v1/tasks/{id}/events`."""
     task = manager.submit_task(body.kind, body.models)
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     return TaskOut.of(task)
@@ -56,7 +57,7 @@ def existing(manager: ManagerDep, task_id: TaskId) -> str:
     "/{task_id}/events",
     response_class=EventSourceResponse,
     dependencies=[READ],
-    responses=raises(errors.TaskNotFound),
+    responses={**states(TaskOut, "running", "succeeded"), **raises(errors.TaskNotFound)},
 )
 async def watch_task(
     manager: ManagerDep, task_id: Annotated[str, Depends(existing)], last_event_id: LastEventId = 0

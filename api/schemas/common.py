@@ -14,10 +14,25 @@ NAME = r"^[^\x00-\x1f\x7f<>:/\\]*$"
 TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"  # a tab and a new line are allowed
 
 
-class Body(BaseModel):
-    """A request: an unknown field is an error, so that a typing mistake does not silently do nothing."""
+SHA256 = "3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea"
+REPORT = {
+    "outcome": "identified",
+    "kind": "lora",
+    "family": "sd-1",
+    "rank": 4,
+    "evidence": [{"rule": "width", "ok": True, "key": "down_blocks.0.attentions.0.to_k", "expected": 768, "seen": 768}],
+    "reason": "sd-1 lora: the shapes of its layers are those of no other family",
+}
+"""An example of what a probe answers, shortened."""
 
-    model_config = ConfigDict(extra="forbid")
+
+class Body(BaseModel):
+    """A request: an unknown field is an error, so that a typing mistake does not silently do nothing; and true and "4" are no numbers.
+
+    Of enumerations and bytes, which JSON has as text, a field says `strict=False`.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Value(BaseModel):

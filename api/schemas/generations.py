@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Base64Bytes, BaseModel, Field
 
@@ -15,7 +15,7 @@ from registry.plans import AdapterRequest, GenerationRequest, Plan
 
 
 class LoraIn(Body):
-    model: str = Field(description="Id or name.")
+    model: str = Field(description="Id or name.", examples=["starter-outline-lora"])
     weight: float | None = Field(
         default=None, description="Left out: your setting, else the provider's, else the guide's."
     )
@@ -47,7 +47,7 @@ class GenerationIn(Body):
     width: int | None = Field(default=None, description="pixels")
     height: int | None = Field(default=None, description="pixels")
     n: int = 1
-    image: Base64Bytes | None = Field(
+    image: Annotated[Base64Bytes, Field(strict=False)] | None = Field(
         default=None, description="A picture file in base64: image-to-image starts from it.", max_length=MAX_IMAGE_TEXT
     )
     strength: float | None = Field(
@@ -66,12 +66,12 @@ class GenerationIn(Body):
 
 
 class PlannedLora(BaseModel):
-    id: str
-    name: str
-    kind: str
+    id: str = Field(examples=["0f3a5c7e9b1d"])
+    name: str = Field(examples=["starter-outline-lora"])
+    kind: str = Field(examples=["lora"])
     weight: Value
     text_weight: Value | None
-    triggers: list[str]
+    triggers: list[str] = Field(examples=[["outline style"]])
 
 
 class PlanOut(BaseModel):
@@ -80,20 +80,20 @@ class PlanOut(BaseModel):
     family: str = Field(examples=["sd-1"])
     loras: list[PlannedLora]
     prompt: str = Field(examples=["a red circle on a white background"])
-    negative_prompt: str
+    negative_prompt: str = Field(examples=[""])
     scheduler: Value
     steps: Value
     cfg: Value
     seed: Value
     width: Value
     height: Value
-    n: int
+    n: int = Field(description="pictures", examples=[1])
     eta: float | None = Field(description="Stochasticity of DDIM and TCD; None: the scheduler's own.")
     strength: Value | None
     image: str | None = Field(description="SHA-256 of the picture that it starts from.")
     prediction_type: Value | None
-    notes: list[str]
-    warnings: list[str]
+    notes: list[str] = Field(description="How it came to be so.", examples=[[]])
+    warnings: list[str] = Field(description="What contradicts a recipe or was taken for granted.", examples=[[]])
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
@@ -102,10 +102,10 @@ class PlanOut(BaseModel):
 
 
 class WeightRange(BaseModel):
-    min: float
-    max: float
-    origin: str
-    by: str
+    min: float = Field(examples=[0.5])
+    max: float = Field(examples=[1.0])
+    origin: str = Field(examples=["recommended"])
+    by: str = Field(examples=["model card of starter-outline-lora"])
 
 
 class PlanPreview(BaseModel):
@@ -114,7 +114,8 @@ class PlanPreview(BaseModel):
         description="The plan if the request stated no steps, CFG, scheduler, size and weights."
     )
     ranges: dict[str, WeightRange] = Field(
-        description="LoRA id -> the weights between which it works, where that is stated."
+        description="LoRA id -> the weights between which it works, where that is stated.",
+        examples=[{"0f3a5c7e9b1d": {"min": 0.5, "max": 1.0, "origin": "recommended", "by": "model card of x"}}],
     )
 
     @classmethod
@@ -145,7 +146,9 @@ class GenerationOut(BaseModel):
     id: str = Field(examples=["0f3a5c7e9b1d"])
     images: list[PictureOut]
     plan: PlanOut
-    warnings: list[str] = Field(description="What contradicts a recipe, was taken for granted, or was left out.")
+    warnings: list[str] = Field(
+        description="What contradicts a recipe, was taken for granted, or was left out.", examples=[[]]
+    )
     timings: dict[str, float] = Field(
         description="seconds", examples=[{"load": 0.1, "adapters": 0.02, "denoise": 0.9, "total": 1.2}]
     )
@@ -170,7 +173,7 @@ class GenerationJobOut(BaseModel):
     step: int = Field(description="Denoising steps done, of `steps`.", examples=[3])
     steps: int = Field(examples=[25])
     plan: PlanOut
-    warnings: list[str]
+    warnings: list[str] = Field(examples=[[]])
     images: list[PictureOut] | None = Field(description="Once it has succeeded.")
     timings: dict[str, float] | None = Field(description="seconds")
     error: Problem | None

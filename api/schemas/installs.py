@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field
 
 from api.problems import Problem, recorded, told
-from api.schemas.common import Body
+from api.schemas.common import REPORT, Body
 from api.schemas.models import FitOut, ModelOut
 from registry.installs.inquiry import Inquiry
 from registry.installs.options import Place
@@ -30,7 +30,7 @@ class ProbeOut(BaseModel):
     kind: str | None = Field(examples=["lcm_lora"])
     family: str | None = Field(examples=["sd-1"])
     variant: str | None
-    report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.")
+    report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.", examples=[REPORT])
     refusal: Problem | None = Field(description="Why it would not be installed.")
     installed: ModelOut | None = Field(description="The same model, if it is installed already.")
     checkpoints: list[FitOut] = Field(description="Of a LoRA: the installed checkpoints of its family.")
@@ -56,6 +56,7 @@ class InstallIn(Body):
     source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
     place: Place = Field(
         default=Place.COPY,
+        strict=False,
         description="Of a file or folder on the server: whether it is copied, moved, or registered where it lies.",
     )
     variant: str | None = Field(
@@ -74,7 +75,7 @@ class InstallOut(BaseModel):
     bytes_per_second: float | None = Field(description="Of the transfer that runs.")
     seconds_left: float | None = Field(description="At that rate.")
     filename: str | None = Field(description="The file that arrives.")
-    notes: list[str] = Field(description="What is worth knowing of the outcome.")
+    notes: list[str] = Field(description="What is worth knowing of the outcome.", examples=[[]])
     error: Problem | None
     model_id: str | None
     created_at: datetime
@@ -101,6 +102,7 @@ class ScanIn(Body):
         max_length=4096,
         examples=["/models/loras"],
     )
+    afresh: bool = Field(default=False, description="Look at unchanged files again, too.")
 
 
 class ScanOut(BaseModel):
@@ -123,4 +125,4 @@ class ScanOut(BaseModel):
 
 class ScanList(BaseModel):
     scans: list[ScanOut]
-    folders: list[str]
+    folders: list[str] = Field(description="All that were ever scanned.", examples=[["/models/loras"]])

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.schemas.common import NAME, PRINTED, TEXT, Body, Value
+from api.schemas.common import NAME, PRINTED, REPORT, SHA256, TEXT, Body, Value
 from registry.catalog import Page
 from registry.compatibility import Fit
 from registry.fits import verdict_of
@@ -36,9 +36,17 @@ class ModelOut(BaseModel):
     base_model: str | None
     triggers: list[str] = Field(examples=[["outline style"]])
     weight: Value | None = Field(description="The weight a LoRA gets when none is asked for; None for a checkpoint.")
-    recipe: dict[str, Any] = Field(description="What the provider recommends, with the passage it was read from.")
-    overrides: dict[str, Any] = Field(description="Your own settings, which beat the provider's.")
-    facts: dict[str, Any] = Field(description="What else is said of it: title, author, license, each with who says so.")
+    recipe: dict[str, Any] = Field(
+        description="What the provider recommends, with the passage it was read from.",
+        examples=[{"weight": {"value": 0.75, "by": "model card", "quote": "a weight of 0.75"}}],
+    )
+    overrides: dict[str, Any] = Field(
+        description="Your own settings, which beat the provider's.", examples=[{"weight": 0.6}]
+    )
+    facts: dict[str, Any] = Field(
+        description="What else is said of it: title, author, license, each with who says so.",
+        examples=[{"license": {"value": "apache-2.0", "by": "model card"}}],
+    )
     tags: list[str] = Field(examples=[["style"]])
     preview: str | None = Field(
         description="Tells its picture, at /v1/models/{id}/preview, from an earlier one. None: there is none."
@@ -64,14 +72,14 @@ class ModelOut(BaseModel):
 
 
 class DigestOut(BaseModel):
-    algorithm: str
-    value: str
-    by: str = Field(description="Empty: computed from the bytes. Else who claims it.")
+    algorithm: str = Field(examples=["sha256"])
+    value: str = Field(examples=[SHA256])
+    by: str = Field(description="Empty: computed from the bytes. Else who claims it.", examples=["huggingface.co"])
     contradicted: bool = Field(description="The bytes were found to have another one than is claimed.")
 
 
 class SourceOut(BaseModel):
-    url: str
+    url: str = Field(examples=["hf://modelshelf/starter-outline-lora@c0ffee/pytorch_lora_weights.safetensors"])
     repo_id: str | None
     revision: str | None
     ref: str | None
@@ -80,8 +88,8 @@ class SourceOut(BaseModel):
 
 
 class FileOut(BaseModel):
-    path: str = Field(description="Inside the model's folder; empty for a model that is one file.")
-    size: int = Field(description="bytes")
+    path: str = Field(description="Inside the model's folder; empty for a model that is one file.", examples=[""])
+    size: int = Field(description="bytes", examples=[178272])
     sha256: str | None
     blake3: str | None
 
@@ -89,10 +97,10 @@ class FileOut(BaseModel):
 class OpenAIModel(BaseModel):
     """As OpenAI's clients read a model in a list; `id` is what their requests call it by."""
 
-    id: str
+    id: str = Field(examples=["starter-outline-lora"])
     object: Literal["model"] = "model"
-    created: int = Field(description="seconds since 1970")
-    owned_by: str
+    created: int = Field(description="seconds since 1970", examples=[1795705200])
+    owned_by: str = Field(examples=["modelshelf"])
 
     @staticmethod
     def facts_of(model: Model) -> dict[str, Any]:
@@ -108,10 +116,10 @@ class ModelDetail(ModelOut):
     sources: list[SourceOut]
     files: list[FileOut]
     object: Literal["model"] = "model"  # this and the next two for OpenAI's clients
-    created: int = Field(description="seconds since 1970")
-    owned_by: str
+    created: int = Field(description="seconds since 1970", examples=[1795705200])
+    owned_by: str = Field(examples=["modelshelf"])
     report: dict[str, Any] = Field(
-        description="The probe's answer when the model was last looked at, with its evidence."
+        description="The probe's answer when the model was last looked at, with its evidence.", examples=[REPORT]
     )
 
     @classmethod
@@ -192,7 +200,7 @@ class FitOut(BaseModel):
 
 
 class CompatibleLoras(BaseModel):
-    checkpoint: str
+    checkpoint: str = Field(description="Its id.", examples=["0f3a5c7e9b1d"])
     loras: list[FitOut]
     next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 
@@ -203,7 +211,7 @@ class CompatibleLoras(BaseModel):
 
 
 class CompatibleCheckpoints(BaseModel):
-    lora: str
+    lora: str = Field(description="Its id.", examples=["0f3a5c7e9b1d"])
     checkpoints: list[FitOut]
     next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 

@@ -19,11 +19,11 @@ class TierOut(BaseModel):
 
 class ResidentOut(BaseModel):
     tier: str = Field(examples=["device"])
-    digest: str = Field(description="BLAKE3 of the model's file or folder")
+    digest: str = Field(description="BLAKE3 of the model's file or folder", examples=["c0ffee" * 10])
     name: str = Field(examples=["starter-base"])
     nbytes: int = Field(examples=[2136746230])
-    holders: tuple[str, ...] = Field(description="who works with it now")
-    idle: float = Field(description="seconds since nobody does")
+    holders: tuple[str, ...] = Field(description="who works with it now", examples=[["generation 0f3a5c7e9b1d"]])
+    idle: float = Field(description="seconds since nobody does", examples=[0.0])
 
 
 class ResidencyOut(BaseModel):

@@ -14,7 +14,9 @@ from registry.tasks import Kind, Task
 
 class TaskIn(Body):
     kind: Kind = Field(
-        description="verify: read every byte again; check-updates: ask the Hub; update: install what is newer there; load: checkpoints.",
+        strict=False,
+        description="verify: read every byte again; hash: what has no digests yet; check-updates: ask the Hub; update: install what is "
+        "newer there; load: checkpoints.",
         examples=["check-updates"],
     )
     models: list[str] = Field(
@@ -23,10 +25,10 @@ class TaskIn(Body):
 
 
 class FindingOut(BaseModel):
-    model_id: str
-    name: str
-    outcome: str
-    reason: str
+    model_id: str = Field(examples=["0f3a5c7e9b1d"])
+    name: str = Field(examples=["starter-base"])
+    outcome: str = Field(description="One of those that are counted.", examples=["damaged"])
+    reason: str = Field(description="Empty where the outcome says it all.", examples=["unet/model.safetensors"])
 
 
 class TaskOut(BaseModel):
@@ -36,8 +38,8 @@ class TaskOut(BaseModel):
     done: int = Field(description="Models, of `total`.", examples=[3])
     total: int = Field(examples=[40])
     counts: dict[str, int] = Field(
-        description="Outcome -> models: whole, hashed, damaged, missing, unreadable; current, newer, gone, unknown, updated, failed; "
-        "loaded.",
+        description="Outcome -> models: whole, hashed, damaged, missing, unreadable, known; current, newer, gone, unknown, updated, "
+        "failed; loaded.",
         examples=[{"whole": 2, "damaged": 1}],
     )
     findings: list[FindingOut] = Field(description="What is not as it should be or has changed, a thousand at most.")

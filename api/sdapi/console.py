@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from api.access import Caller
 from api.following import give_up, until_ended
 from api.sdapi.schemas import Progress, State
 from registry.errors import Cancelled
-from registry.generation import Job
-from registry.generation import State as JobState
+from registry.generation import Job, JobState
 from registry.generation.previewing import throttled
 from registry.manager import Manager
 from registry.plans import GenerationRequest
@@ -23,6 +23,7 @@ class Run:
     """One request: batches, one after the other."""
 
     batches: int
+    owner: str
     number: int = 0
     job: Job | None = None
     skipped: bool = False
@@ -32,7 +33,7 @@ class Run:
 
 
 class Console:
-    """Lives on the event loop, as its routes do."""
+    """Lives on the event loop, as its routes do. Each caller has those requests before him that he may see."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
@@ -40,12 +41,15 @@ class Console:
 
     async def generate(self, base: GenerationRequest, batches: int, request: Request) -> list[Job]:
         """The jobs that succeeded, batch by batch; those that were skipped or interrupted are missing. Raises what a job failed with."""
-        run = Run(batches)
+        caller: Caller = request.state.caller
+        run = Run(batches, caller.name)
         self._runs.append(run)
         made: list[Job] = []
         try:
             for run.number in range(batches):
-                job = run.job = await run_in_threadpool(self._manager.generator.submit, base, previews=throttled())
+                job = run.job = await run_in_threadpool(
+                    self._manager.generator.submit, base, previews=throttled(), owner=run.owner
+                )
                 if run.interrupted:  # while the batch was being planned
                     self._stop(run)
                 await until_ended(self._manager, job, request)
@@ -61,20 +65,20 @@ class Console:
             self._runs.remove(run)
         return made
 
-    def skip(self) -> None:
+    def skip(self, caller: Caller) -> None:
         """The batch that runs is given up, the request goes on with its next."""
-        if (run := self._current()) is not None:
+        if (run := self._current(caller)) is not None:
             run.skipped = True
             self._stop(run)
 
-    def interrupt(self) -> None:
+    def interrupt(self, caller: Caller) -> None:
         """The request that runs ends, with what it has made until now."""
-        if (run := self._current()) is not None:
+        if (run := self._current(caller)) is not None:
             run.interrupted = True
             self._stop(run)
 
-    def progress(self, *, with_image: bool) -> Progress:
-        run = self._current()
+    def progress(self, caller: Caller, *, with_image: bool) -> Progress:
+        run = self._current(caller)
         if run is None or run.job is None:
             return Progress()
         done, total = run.job.done, run.job.total
@@ -97,10 +101,11 @@ class Console:
             current_image=_preview(run.job) if with_image else None,
         )
 
-    def _current(self) -> Run | None:
+    def _current(self, caller: Caller) -> Run | None:
         """The one whose batch runs, else the one that has waited longest."""
-        running = (run for run in self._runs if run.job and run.job.state == JobState.RUNNING)
-        return next(running, self._runs[0] if self._runs else None)
+        seen = [run for run in self._runs if caller.sees(run.owner)]
+        running = (run for run in seen if run.job and run.job.state == JobState.RUNNING)
+        return next(running, seen[0] if seen else None)
 
     def _stop(self, run: Run) -> None:
         if run.job is not None:

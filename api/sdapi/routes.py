@@ -15,10 +15,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import RootModel
 from starlette.concurrency import run_in_threadpool
 
-from api.access import GENERATE, MANAGE, READ
+from api.access import GENERATE, GENERATIONS, MANAGE, SHELF, CallerDep
 from api.checkpoints import SUFFIXES, Checkpoints, CheckpointsDep
 from api.conditional import UNCHANGED, ConditionalDep
 from api.deps import ManagerDep
+from api.examples import shown
 from api.problems import FAILURES, REFUSALS, raises
 from api.sdapi.console import Console
 from api.sdapi.schemas import (
@@ -84,7 +85,7 @@ async def image_to_image(
     return await _generate(console, checkpoints, body, request, start)
 
 
-@router.get("/sd-models", dependencies=[READ], response_model=list[Checkpoint], responses=UNCHANGED)
+@router.get("/sd-models", dependencies=[SHELF], response_model=list[Checkpoint], responses=UNCHANGED)
 def list_checkpoints(manager: ManagerDep, conditional: ConditionalDep) -> Response:
     """The checkpoints, ten thousand at most."""
     return conditional.answer(
@@ -103,7 +104,7 @@ def list_checkpoints(manager: ManagerDep, conditional: ConditionalDep) -> Respon
     )
 
 
-@router.get("/loras", dependencies=[READ], response_model=list[Lora], responses=UNCHANGED)
+@router.get("/loras", dependencies=[SHELF], response_model=list[Lora], responses=UNCHANGED)
 def list_loras(manager: ManagerDep, conditional: ConditionalDep) -> Response:
     """The LoRAs and LCM-LoRAs, ten thousand at most."""
     return conditional.answer(
@@ -121,19 +122,19 @@ def list_loras(manager: ManagerDep, conditional: ConditionalDep) -> Response:
     )
 
 
-@router.get("/samplers", dependencies=[READ])
+@router.get("/samplers", dependencies=[SHELF])
 async def list_samplers() -> list[Sampler]:
     """Every sampler; the spacing of its noise levels may be part of its name, or be given as `scheduler`."""
     return [Sampler(name=s.label, aliases=[s.name, *s.also]) for s in SCHEDULERS.values()]
 
 
-@router.get("/schedulers", dependencies=[READ])
+@router.get("/schedulers", dependencies=[SHELF])
 async def list_spacings() -> list[Spacing]:
     """How noise levels may be spaced. Not every sampler can be spaced in every way; what cannot be is refused."""
     return list(_SPACINGS)
 
 
-@router.get("/options", dependencies=[READ], responses=raises(errors.ModelNotFound))
+@router.get("/options", dependencies=[SHELF], responses=raises(errors.ModelNotFound))
 async def show_options(checkpoints: CheckpointsDep) -> Options:
     """The checkpoint in use, and what else is always so."""
     model = await run_in_threadpool(checkpoints.get)
@@ -148,43 +149,51 @@ async def set_options(checkpoints: CheckpointsDep, body: OptionsIn) -> OptionsSe
     return OptionsSet(ignored=_unknown(body.model_extra or {}))
 
 
-@router.get("/progress", dependencies=[READ])
+@router.get("/progress", dependencies=[GENERATIONS])
 async def show_progress(
-    console: ConsoleDep, skip_current_image: Annotated[bool, Query(description="Without the picture.")] = False
+    console: ConsoleDep,
+    caller: CallerDep,
+    skip_current_image: Annotated[bool, Query(description="Without the picture.")] = False,
 ) -> Progress:
     """Of the request that runs, else of the next that waits."""
-    return console.progress(with_image=not skip_current_image)
+    return console.progress(caller, with_image=not skip_current_image)
 
 
-@router.post("/interrupt", dependencies=[GENERATE])
-async def interrupt(console: ConsoleDep) -> dict[str, str]:
+@router.post("/interrupt", dependencies=[GENERATE], responses=shown({}))
+async def interrupt(console: ConsoleDep, caller: CallerDep) -> dict[str, str]:
     """Ends the request that runs: it is answered with the pictures of its finished batches."""
-    console.interrupt()
+    console.interrupt(caller)
     return {}
 
 
-@router.post("/skip", dependencies=[GENERATE])
-async def skip(console: ConsoleDep) -> dict[str, str]:
+@router.post("/skip", dependencies=[GENERATE], responses=shown({}))
+async def skip(console: ConsoleDep, caller: CallerDep) -> dict[str, str]:
     """Gives up the batch that runs; its request goes on with the next."""
-    console.skip()
+    console.skip(caller)
     return {}
 
 
-@router.post("/refresh-checkpoints", dependencies=[MANAGE])
-@router.post("/refresh-loras", dependencies=[MANAGE])
+NULL: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "null"}}}}}
+
+
+@router.post("/refresh-checkpoints", dependencies=[MANAGE], responses=NULL)
+@router.post("/refresh-loras", dependencies=[MANAGE], responses=NULL)
 def refresh(manager: ManagerDep) -> None:
     """Looks through the folders that are scanned, in the background."""
     for folder in manager.scans.folders():
         manager.scans.submit(folder)
 
 
-@router.get("/scripts", dependencies=[READ])
+@router.get("/scripts", dependencies=[SHELF])
 async def list_scripts() -> Scripts:
     """None."""
     return Scripts()
 
 
-@router.get("/memory", dependencies=[READ])
+_FREE = {"free": 2**34, "used": 0, "total": 2**34}
+
+
+@router.get("/memory", dependencies=[SHELF], responses=shown({"ram": _FREE, "cuda": {"system": _FREE}}))
 def show_memory(manager: ManagerDep) -> dict[str, dict[str, Any]]:
     """Of the room for weights, in bytes: `ram` on a CPU and behind a GPU, `cuda` on one."""
     shown: dict[str, dict[str, Any]] = {"ram": {}, "cuda": {}}
@@ -198,7 +207,9 @@ def show_memory(manager: ManagerDep) -> dict[str, dict[str, Any]]:
 
 
 def _none_of(path: str, answer: Any, kind: Any) -> None:
-    @router.get(f"/{path}", dependencies=[READ], name=path.replace("-", "_"), response_model=kind)
+    name = path.replace("-", "_")
+
+    @router.get(f"/{path}", dependencies=[SHELF], name=name, response_model=kind, responses=shown(answer))
     async def nothing() -> Any:
         """What WebUI has and modelshelf does not: none."""
         return answer

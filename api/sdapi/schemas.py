@@ -44,14 +44,19 @@ class Text2Image(BaseModel):
 
 class Image2Image(Text2Image):
     init_images: list[str] = Field(
-        description="One picture in base64, with or without `data:...;base64,` before it.", min_length=1, max_length=1
+        description="One picture in base64, with or without `data:...;base64,` before it.",
+        min_length=1,
+        max_length=1,
+        examples=[["iVBORw0KGgo..."]],
     )
     denoising_strength: float | None = Field(default=None, ge=0, le=1)
 
 
 class Images(BaseModel):
     images: list[str] = Field(description="PNG files in base64.", examples=[["iVBORw0KGgo..."]])
-    parameters: dict[str, Any] = Field(description="The request, without its pictures.")
+    parameters: dict[str, Any] = Field(
+        description="The request, without its pictures.", examples=[{"prompt": "a red circle", "steps": 4}]
+    )
     info: str = Field(
         description="JSON: seeds, infotexts, model, warnings.", examples=['{"seed": 7, "infotexts": ["..."]}']
     )
@@ -59,10 +64,10 @@ class Images(BaseModel):
 
 class Checkpoint(BaseModel):
     title: str = Field(description="What `sd_model_checkpoint` takes.", examples=["starter-base [0123456789]"])
-    model_name: str
+    model_name: str = Field(examples=["starter-base"])
     hash: str | None = Field(description="10 hex digits")
     sha256: str | None
-    filename: str
+    filename: str = Field(examples=["/models/checkpoint/sd-1/starter-base"])
     config: str | None = None
 
 
@@ -75,13 +80,13 @@ class Lora(BaseModel):
 
 class Sampler(BaseModel):
     name: str = Field(examples=["DPM++ 2M Karras"])
-    aliases: list[str]
+    aliases: list[str] = Field(examples=[["dpmpp_2m_karras"]])
     options: dict[str, str] = {}
 
 
 class Spacing(BaseModel):
     name: str = Field(examples=["karras"])
-    label: str
+    label: str = Field(examples=["Karras"])
     aliases: list[str] | None = None
     default_rho: float = -1
     need_inner_model: bool = False

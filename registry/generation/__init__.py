@@ -3,6 +3,6 @@
 from registry.generation.generator import Generator
 from registry.generation.jobs import Event, Generation, Job, Picture
 from registry.generation.planning import Preview
-from registry.job_states import State
+from registry.job_states import JobState
 
-__all__ = ["Event", "Generation", "Generator", "Job", "Picture", "Preview", "State"]
+__all__ = ["Event", "Generation", "Generator", "Job", "JobState", "Picture", "Preview"]

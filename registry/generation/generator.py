@@ -51,10 +51,10 @@ class Generator:
     def reference(self, checkpoint: Model) -> CheckpointRef:
         return self._planner.reference(checkpoint)
 
-    def submit(self, request: GenerationRequest, *, previews: Wanted = never) -> Job:
+    def submit(self, request: GenerationRequest, *, previews: Wanted = never, owner: str = "") -> Job:
         """What can be seen to be wrong with it is raised here and now; QueueFull when too many wait."""
         plan, work, hashes = self._planner.resolve(request)
-        return self.queue.submit(Job(plan, work, hashes, previews=previews))
+        return self.queue.submit(Job(plan, work, hashes, previews=previews, owner=owner))
 
     def close(self) -> None:
         self.queue.close()

@@ -14,7 +14,7 @@ from registry.backends import GenerationJob, Step
 from registry.errors import Cancelled, ModelshelfError
 from registry.generation.previewing import Wanted, never
 from registry.generation.scheduling import Affinity
-from registry.job_states import ENDED, State
+from registry.job_states import ENDED, JobState
 from registry.models import new_id
 from registry.pictures import png_bytes
 from registry.plans import Plan
@@ -39,7 +39,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a job. `number` counts from 1; `name` is a State, `step` or `preview`; `data` is JSON-ready."""
+    """Something that happened to a job. `number` counts from 1; `name` is a JobState, `step` or `preview`; `data` is JSON-ready."""
 
     number: int
     name: str
@@ -50,11 +50,20 @@ class Job:
     """One generation, from the moment it is asked for. Callable from any thread; only the queue's worker moves it on.
 
     `work` is what the backend gets, `hashes` what the pictures will say about the models, `previews` when to show the picture in the
-    making.
+    making, `owner` whoever asked for it, as the API names its callers.
     """
 
-    def __init__(self, plan: Plan, work: GenerationJob, hashes: Mapping[str, str], *, previews: Wanted = never) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        work: GenerationJob,
+        hashes: Mapping[str, str],
+        *,
+        previews: Wanted = never,
+        owner: str = "",
+    ) -> None:
         self.id = new_id()
+        self.owner = owner
         self.plan = plan
         self.work = replace(work, holder=f"generation {self.id}")
         self.hashes = hashes
@@ -63,14 +72,14 @@ class Job:
         self.cancelling = False
         self._previews = previews
         self._lock = Lock()
-        self._state = State.QUEUED
+        self._state = JobState.QUEUED
         self._error: ModelshelfError | None = None
         self._result: Generation | None = None
         self._events: list[Event] = []
         self._count = 0
         self._listeners: list[Callable[[], object]] = []
         self._outcome: Future[Generation] = Future()
-        self._tell(State.QUEUED, {})
+        self._tell(JobState.QUEUED, {})
 
     @property
     def affinity(self) -> Affinity:
@@ -83,7 +92,7 @@ class Job:
         return ((checkpoint.digest, checkpoint.config.key), tuple(digest for digest, *_ in worn), tuple(worn))
 
     @property
-    def state(self) -> State:
+    def state(self) -> JobState:
         return self._state
 
     @property
@@ -128,7 +137,7 @@ class Job:
 
     # -- for the worker
     def start(self) -> None:
-        self._move(State.RUNNING, {})
+        self._move(JobState.RUNNING, {})
 
     def step(self, step: Step) -> None:
         """Raises Cancelled, when somebody wants it to stop."""
@@ -142,21 +151,21 @@ class Job:
 
     def succeed(self, made: Generation) -> None:
         self._result = made
-        self._move(State.SUCCEEDED, {"timings": dict(made.timings), "warnings": list(made.warnings)})
+        self._move(JobState.SUCCEEDED, {"timings": dict(made.timings), "warnings": list(made.warnings)})
         self._outcome.set_result(made)
 
     def fail(self, error: Exception) -> None:
         """Anything but Cancelled is a failure; what is no error of modelshelf's tree is told by its class and text."""
         told = error if isinstance(error, ModelshelfError) else ModelshelfError(f"{type(error).__name__}: {error}")
         self._error = told
-        state = State.CANCELLED if isinstance(error, Cancelled) else State.FAILED
+        state = JobState.CANCELLED if isinstance(error, Cancelled) else JobState.FAILED
         self._move(state, {"code": told.code, "message": told.message, "detail": told.detail})
         self._outcome.set_exception(error)
 
-    def _move(self, state: State, data: Mapping[str, Any]) -> None:
+    def _move(self, state: JobState, data: Mapping[str, Any]) -> None:
         self._tell(state, data, state)
 
-    def _tell(self, name: str, data: Mapping[str, Any], state: State | None = None) -> None:
+    def _tell(self, name: str, data: Mapping[str, Any], state: JobState | None = None) -> None:
         with self._lock:
             if state is not None:  # with its event in one go: whoever sees that the job has ended finds its last event
                 self._state = state

@@ -78,7 +78,8 @@ def _beside(origin: Origin, listing: Listing, selection: Selection) -> list[Said
 
 def on_disk(listing: Listing, selection: Selection, file: RemoteFile | None = None) -> Path:
     """Of a listing of this machine's: where what was selected lies, or one of its files."""
-    root = Path(listing.source) if Path(listing.source).is_dir() else Path(listing.source).parent
+    assert listing.root is not None, f"{listing.source} is not on this machine"
+    root = listing.root
     if file is None and selection.is_folder:
         return root / selection.prefix
     return root / (file or selection.files[0]).path

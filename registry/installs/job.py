@@ -37,7 +37,7 @@ from registry.models import Model
 from registry.previews import Previews
 from registry.settings import Settings
 from registry.sources import PathSource, without_signature
-from registry.tables import State
+from registry.tables import InstallState
 
 PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Seconds between tries while a connection is away, after those of a single request (origins/http.py) are used up; the last one again and
@@ -49,7 +49,7 @@ RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to 
 class Progress:
     """What an install is doing; bytes of the whole transfer."""
 
-    state: State
+    state: InstallState
     filename: str | None = None
     bytes_done: int = 0
     bytes_total: int = 0
@@ -94,7 +94,7 @@ class Job:
         self._attempt.check()
 
     def run(self, origin: Origin) -> Model:
-        self._tell(Progress(State.RESOLVING))
+        self._tell(Progress(InstallState.RESOLVING))
         candidate = examine(origin, self._options)
         accept(candidate.report)
         listing, selection = candidate.listing, candidate.selection
@@ -111,16 +111,16 @@ class Job:
                 source = provenance(listing, selection)
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
                 return self._installed(self._catalog.add_source(there, source))
-            self._move(State.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
+            self._move(InstallState.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
             digests = self._download(origin, listing, selection, key)
-            self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
+            self._move(InstallState.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / _staged(selection)
             report = accept(probe(staged, hints_for(listing, selection)))
             sha256 = None if selection.is_folder else next(iter(digests.values())).sha256
             hub = self._settings.hub_endpoint
             described = describe(origin, listing, selection, staged, sha256, self._previews, hub)
             self._notes += described.notes
-            self._move(State.REGISTERING)
+            self._move(InstallState.REGISTERING)
             # One at a time looks for a free name and takes it.
             with (
                 held(locks / "names", self.check),
@@ -154,7 +154,7 @@ class Job:
 
             def on_bytes(of_file: int, name: str = name, before: int = before) -> None:
                 done = before + of_file
-                self._tell(Progress(State.DOWNLOADING, name, done, selection.size))
+                self._tell(Progress(InstallState.DOWNLOADING, name, done, selection.size))
                 self._attempt.progress(bytes_done=done, filename=name, bytes_per_second=rate.of(done), error=None)
 
             source = on_disk(listing, selection, goal.file) if self._options.place is Place.MOVE else None
@@ -250,10 +250,10 @@ class Job:
 
     def _installed(self, model: Model) -> Model:
         done = {"source": without_signature(self._attempt.install.source), "notes": self._notes}
-        self._move(State.INSTALLED, model_id=model.id, filename=None, bytes_per_second=None, **done)
+        self._move(InstallState.INSTALLED, model_id=model.id, filename=None, bytes_per_second=None, **done)
         return model
 
-    def _move(self, to: State, **fields: Any) -> None:
+    def _move(self, to: InstallState, **fields: Any) -> None:
         install = self._attempt.move(to, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
 

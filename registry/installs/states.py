@@ -8,30 +8,41 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, delete
 from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
 from registry.errors import Cancelled, InstallNotFound, WrongState
 from registry.measures import Measures, What
-from registry.tables import Install, State, now
+from registry.tables import Install, InstallState, now
+from registry.transitions import move
 
-ACTIVE = (State.QUEUED, State.RESOLVING, State.DOWNLOADING, State.PROBING, State.REGISTERING)
-ENDED = (State.INSTALLED, State.FAILED, State.CANCELLED)  # nothing more happens until somebody orders it
-_STOPS = {State.FAILED, State.CANCELLED, State.PAUSED}
+ACTIVE = (
+    InstallState.QUEUED,
+    InstallState.RESOLVING,
+    InstallState.DOWNLOADING,
+    InstallState.PROBING,
+    InstallState.REGISTERING,
+)
+ENDED = (
+    InstallState.INSTALLED,
+    InstallState.FAILED,
+    InstallState.CANCELLED,
+)  # nothing more happens until somebody orders it
+_STOPS = {InstallState.FAILED, InstallState.CANCELLED, InstallState.PAUSED}
 
 # A service that was killed queues its active installs again, so every active state leads back to `queued`; what is already on disk is
 # not fetched twice. `installed` straight from `resolving` is a model that the registry has already.
-TRANSITIONS: dict[State, set[State]] = {
-    State.QUEUED: {State.RESOLVING} | _STOPS,
-    State.RESOLVING: {State.QUEUED, State.DOWNLOADING, State.INSTALLED} | _STOPS,
-    State.DOWNLOADING: {State.QUEUED, State.PROBING} | _STOPS,
-    State.PROBING: {State.QUEUED, State.REGISTERING} | _STOPS,
-    State.REGISTERING: {State.QUEUED, State.INSTALLED} | _STOPS,
-    State.PAUSED: {State.QUEUED, State.CANCELLED},
-    State.FAILED: {State.QUEUED},
-    State.INSTALLED: set(),
-    State.CANCELLED: {State.QUEUED},
+TRANSITIONS: dict[InstallState, set[InstallState]] = {
+    InstallState.QUEUED: {InstallState.RESOLVING} | _STOPS,
+    InstallState.RESOLVING: {InstallState.QUEUED, InstallState.DOWNLOADING, InstallState.INSTALLED} | _STOPS,
+    InstallState.DOWNLOADING: {InstallState.QUEUED, InstallState.PROBING} | _STOPS,
+    InstallState.PROBING: {InstallState.QUEUED, InstallState.REGISTERING} | _STOPS,
+    InstallState.REGISTERING: {InstallState.QUEUED, InstallState.INSTALLED} | _STOPS,
+    InstallState.PAUSED: {InstallState.QUEUED, InstallState.CANCELLED},
+    InstallState.FAILED: {InstallState.QUEUED},
+    InstallState.INSTALLED: set(),
+    InstallState.CANCELLED: {InstallState.QUEUED},
 }
 
 
@@ -39,15 +50,15 @@ TRANSITIONS: dict[State, set[State]] = {
 class Command:
     """What a person may order: the state it leads to, and those it may be given in."""
 
-    to: State
-    since: Collection[State]
+    to: InstallState
+    since: Collection[InstallState]
 
 
 COMMANDS: dict[str, Command] = {
-    "pause": Command(State.PAUSED, ACTIVE),
-    "resume": Command(State.QUEUED, (State.PAUSED,)),
-    "cancel": Command(State.CANCELLED, (*ACTIVE, State.PAUSED)),
-    "retry": Command(State.QUEUED, (State.FAILED, State.CANCELLED)),
+    "pause": Command(InstallState.PAUSED, ACTIVE),
+    "resume": Command(InstallState.QUEUED, (InstallState.PAUSED,)),
+    "cancel": Command(InstallState.CANCELLED, (*ACTIVE, InstallState.PAUSED)),
+    "retry": Command(InstallState.QUEUED, (InstallState.FAILED, InstallState.CANCELLED)),
 }
 
 POLL_SECONDS = 0.2
@@ -74,7 +85,7 @@ class InstallBook:
             raise InstallNotFound(f"There is no install “{install_id}”.", install=install_id)
         return install
 
-    def list(self, *, states: Collection[State] = tuple(State), limit: int | None = 100) -> list[Install]:
+    def list(self, *, states: Collection[InstallState] = tuple(InstallState), limit: int | None = 100) -> list[Install]:
         """Newest first."""
         query = (
             select(Install).where(col(Install.state).in_(states)).order_by(col(Install.created_at).desc()).limit(limit)
@@ -85,9 +96,9 @@ class InstallBook:
     def move(
         self,
         install_id: str,
-        to: State,
+        to: InstallState,
         *,
-        since: Collection[State] = tuple(State),
+        since: Collection[InstallState] = tuple(InstallState),
         attempt: int | None = None,
         **fields: Any,
     ) -> Install:
@@ -96,14 +107,10 @@ class InstallBook:
         `since`, `attempt`: narrow further what TRANSITIONS allows. Whoever queues an install again begins a new attempt; a worker
         that is still at the old one then moves nothing any more. Raises WrongState, InstallNotFound.
         """
-        allowed = [state for state, targets in TRANSITIONS.items() if to in targets and state in since]
-        query = update(Install).where(col(Install.id) == install_id, col(Install.state).in_(allowed))
-        if attempt is not None:
-            query = query.where(col(Install.attempt) == attempt)
-        if to == State.QUEUED:
+        only = [col(Install.state).in_(since), *([] if attempt is None else [col(Install.attempt) == attempt])]
+        if to == InstallState.QUEUED:
             fields = {"attempt": Install.attempt + 1, "error": None, "bytes_per_second": None, **fields}
-        with unit_of_work(self._engine) as session:
-            moved = session.connection().execute(query.values(state=to, updated_at=now(), **fields)).rowcount
+        moved = move(self._engine, Install, install_id, to, TRANSITIONS, *only, **fields)
         install = self.get(install_id)
         if not moved:
             raise WrongState(f"Install {install_id} is {install.state}; it cannot become {to}.", install=install_id)
@@ -124,7 +131,7 @@ class InstallBook:
 
     def attempt(self, install_id: str) -> Attempt:
         """Begin to work on a queued install. Raises WrongState, InstallNotFound."""
-        return Attempt(self, self.move(install_id, State.RESOLVING, since=(State.QUEUED,)))
+        return Attempt(self, self.move(install_id, InstallState.RESOLVING, since=(InstallState.QUEUED,)))
 
     def progress(self, install_id: str, **fields: Any) -> Install:
         """Write byte counts; returns the row, whose state somebody else may have changed."""
@@ -148,7 +155,7 @@ class Attempt:
         self._looked = self._wrote = 0.0
         self.install = install
 
-    def move(self, to: State, **fields: Any) -> Install:
+    def move(self, to: InstallState, **fields: Any) -> Install:
         """Raises Cancelled when the install is no longer this attempt's."""
         try:
             self.install = self._book.move(self.install.id, to, attempt=self._number, **fields)
@@ -157,7 +164,7 @@ class Attempt:
             self._raise()
         return self.install
 
-    def end(self, to: State, error: dict[str, Any] | None = None) -> None:
+    def end(self, to: InstallState, error: dict[str, Any] | None = None) -> None:
         """Leave the install in `to`, unless somebody has decided otherwise meanwhile."""
         with suppress(WrongState):
             self._book.move(self.install.id, to, since=ACTIVE, attempt=self._number, error=error, bytes_per_second=None)

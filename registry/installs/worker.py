@@ -28,7 +28,7 @@ from registry.models import Model, new_id
 from registry.previews import Previews
 from registry.settings import Settings
 from registry.sources import Source, parse_source, without_signature
-from registry.tables import Install, State, now
+from registry.tables import Install, InstallState, now
 
 __all__ = ["OnProgress", "Progress", "Worker"]
 
@@ -62,7 +62,8 @@ class Worker:
         self._book = book
         self._catalog = catalog
         self._stop = Event()
-        self._left = State.QUEUED
+        self._left = InstallState.QUEUED
+        self._let_go: list[str] = []
         self._locks = settings.downloads / "locks"
 
     def open(self, text: str, options: Options = AS_USUAL) -> Install:
@@ -101,14 +102,14 @@ class Worker:
                 # Looked at again: whoever held the lock until now may have ended it.
                 if not free or (state := self._book.get(install.id).state) not in ACTIVE:
                     continue
-                if state != State.QUEUED:
-                    self._book.move(install.id, State.QUEUED)
+                if state != InstallState.QUEUED:
+                    self._book.move(install.id, InstallState.QUEUED)
             yield install.id
 
     def make_room(self) -> None:
         """Queue again what a full disk has paused, once there is room for it."""
         free = shutil.disk_usage(self._settings.root).free
-        for install in self._book.list(states=(State.PAUSED,), limit=None):
+        for install in self._book.list(states=(InstallState.PAUSED,), limit=None):
             if install.error and install.error["code"] == StorageFull.code and free > install.error["detail"]["needed"]:
                 self._book.command(install.id, "resume")
 
@@ -136,13 +137,17 @@ class Worker:
             with held_if_free(lock):
                 """Its end removes the file."""
 
-    def stop(self, leave: State = State.QUEUED) -> None:
+    def stop(self, leave: InstallState = InstallState.QUEUED) -> None:
         """`leave`: the state of what is under way then; whatever it is, what has arrived is kept."""
         self._left = leave
         self._stop.set()
 
+    def paused(self) -> list[Install]:
+        """Those that were paused because this worker was stopped or interrupted."""
+        return [i for i in map(self._book.get, self._let_go) if i.state == InstallState.PAUSED]
+
     def _run(self, install: Install, on_progress: OnProgress) -> Model:
-        if install.state == State.INSTALLED and install.model_id:  # another process was quicker
+        if install.state == InstallState.INSTALLED and install.model_id:  # another process was quicker
             return self._catalog.get(install.model_id)
         attempt = self._book.attempt(install.id)
         job = Job(
@@ -163,7 +168,7 @@ class Worker:
             with open_origin(source, **where, check=job.check) as origin:
                 return job.run(origin)
         except KeyboardInterrupt:
-            attempt.end(State.CANCELLED)
+            self._leave(attempt, InstallState.PAUSED)
             raise
         except Exception as error:
             told = _told(error, self._settings.root)
@@ -176,11 +181,15 @@ class Worker:
         detail = {"code": error.code, "message": error.message, "detail": error.detail}
         if isinstance(error, Cancelled):
             if self._stop.is_set():
-                attempt.end(self._left)
+                self._leave(attempt, self._left)
         elif isinstance(error, StorageFull):
-            attempt.end(State.PAUSED, detail)
+            attempt.end(InstallState.PAUSED, detail)
         else:
-            attempt.end(State.FAILED, detail)
+            attempt.end(InstallState.FAILED, detail)
+
+    def _leave(self, attempt: Attempt, state: InstallState) -> None:
+        attempt.end(state)
+        self._let_go.append(attempt.install.id)
 
     def _remove_staging(self, names: Collection[str | None]) -> None:
         """Remove folders of partial files that no install that may go on needs."""

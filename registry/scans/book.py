@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 from registry.db import unit_of_work
 from registry.errors import ScanNotFound, WrongState
 from registry.tables import ScanRow, now
+from registry.transitions import move
 
 
 class ScanState(StrEnum):
@@ -60,10 +61,7 @@ class ScanBook:
 
     def move(self, scan_id: str, to: ScanState, **values: Any) -> ScanRow:
         """Raises WrongState, ScanNotFound."""
-        since = [state for state, targets in TRANSITIONS.items() if to in targets]
-        query = update(ScanRow).where(col(ScanRow.id) == scan_id, col(ScanRow.state).in_(since))
-        with unit_of_work(self._engine) as session:
-            moved = session.connection().execute(query.values(state=to, updated_at=now(), **values)).rowcount
+        moved = move(self._engine, ScanRow, scan_id, to, TRANSITIONS, **values)
         scan = self.get(scan_id)
         if not moved:
             raise WrongState(f"Scan {scan_id} is {scan.state}; it cannot become {to}.", scan=scan_id)

@@ -82,10 +82,11 @@ class Digester:
         with self._engine.connect() as connection:
             ids = connection.execute(query).scalars().all()
         for model_id in ids:
-            if (model := self._hash(model_id, check)) is not None:
+            if (model := self.hash(model_id, check)) is not None:
                 yield model
 
-    def _hash(self, model_id: str, check: Callable[[], None]) -> Model | None:
+    def hash(self, model_id: str, check: Callable[[], None] = lambda: None) -> Model | None:
+        """None: it is gone, cannot be read, or was written to meanwhile."""
         try:
             model = self._catalog.get(model_id)
         except ModelNotFound:

@@ -50,6 +50,12 @@ def seen_below(engine: Engine, folder: str, *, current: bool = False) -> dict[st
         return {row[0]: Seen(row[0], Stamp(row[1], row[2], row[3]), row[4]) for row in connection.execute(query)}
 
 
+def outdate(engine: Engine, folder: str) -> None:
+    """What lies in a folder is looked at again by the next scan, changed or not."""
+    with engine.begin() as connection:
+        connection.execute(update(SEEN).where(below(folder)).values(prober=""))
+
+
 def remember(connection: Connection, seen: Sequence[Seen]) -> None:
     """In place of what was known of these paths."""
     forget(connection, [s.path for s in seen])

@@ -86,17 +86,15 @@ class Scanner:
         folder: Path,
         on_progress: OnProgress = lambda _: None,
         check: Callable[[], None] = lambda: None,
-        *,
-        afresh: bool = False,
     ) -> Counts:
-        """`check` raises to end it early; what was found until then stays. `afresh`: look at unchanged files again, too.
+        """`check` raises to end it early; what was found until then stays.
 
         Raises FileMissing where there is no such folder: a disk that is not there says nothing of its files.
         """
         root = os.path.realpath(folder)
         if not Path(root).is_dir():
             raise FileMissing(f"There is no folder {folder}.", path=str(folder))
-        before = {} if afresh else seen_below(self._engine, root, current=True)
+        before = seen_below(self._engine, root, current=True)
         known = {path: (seen.stamp, _REMEMBERED) for path, seen in before.items()}
         lost = _Lost(self._engine, self._catalog, check)
         counts, visited, unreadable, waiting = Counts(), set[str](), list[str](), list[Found]()

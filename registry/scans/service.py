@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from registry.models import Model
 from registry.scans.beside import sidecars_and_card
 from registry.scans.book import ScanBook, ScanState
 from registry.scans.digesting import Digester
-from registry.scans.record import folders
+from registry.scans.record import folders, outdate
 from registry.scans.scanner import Counts, OnProgress, Scanner
 from registry.settings import Settings
 from registry.tables import ScanRow
@@ -44,8 +45,10 @@ class Scans:
         return folders(self._engine)
 
     def scan(self, folder: Path, on_progress: OnProgress = lambda _: None, *, afresh: bool = False) -> Counts:
-        """Now, in this thread. Raises FileMissing."""
-        counts = self.scanner.scan(folder, on_progress, afresh=afresh)
+        """Now, in this thread; `afresh`: unchanged files are looked at again, too. Raises FileMissing."""
+        if afresh:
+            outdate(self._engine, os.path.realpath(folder))
+        counts = self.scanner.scan(folder, on_progress)
         self._fits.catch_up()
         return counts
 
@@ -55,12 +58,17 @@ class Scans:
         self.digester.wake()
         return model
 
-    def submit(self, folder: str) -> ScanRow:
-        """Queue a scan for the background. Raises InvalidRequest; PathRefused for a folder that may not be asked for from outside."""
+    def submit(self, folder: str, *, afresh: bool = False) -> ScanRow:
+        """Queue a scan for the background, `afresh` as above.
+
+        Raises InvalidRequest; PathRefused for a folder that may not be asked for from outside.
+        """
         path = Path(folder)
         if not path.is_absolute():
             raise InvalidRequest(f"{folder} is no absolute path.", field="folder")
         real = admit(path, [*self._settings.reachable, *map(Path, self.folders())])
+        if afresh:
+            outdate(self._engine, str(real))
         scan = self.book.open(str(real))
         self._submit(scan.id)
         return scan

@@ -9,6 +9,11 @@ _REPOSITORIES = Path(__file__).resolve().parent / "repos"
 _ORDER = ("starter-base", "starter-outline-lora", "starter-heart-lora", "starter-lcm-lora")
 
 
+def starter_repository(name: str) -> Path | None:
+    """None: none is called so."""
+    return next((folder for folder in starter_repositories() if folder.name == name), None)
+
+
 def starter_repositories() -> list[Path]:
     """Folders laid out as the Hub's repositories, each with its model card."""
     return [_REPOSITORIES / "modelshelf" / name for name in _ORDER]

@@ -12,7 +12,9 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from fcntl import ioctl
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +24,8 @@ import pytest
 from api.cli import main
 from registry.manager import Manager
 from registry.settings import Settings
-from tests.hub import LoopbackHub
-from tests.service import MODELSHELF, environment
+from tests.hub import Fault, LoopbackHub
+from tests.service import MODELSHELF, environment, running_service
 
 Here = Callable[..., tuple[int, str, str]]
 NOWHERE = "http://127.0.0.1:9"
@@ -110,8 +112,19 @@ def test_a_narrow_terminal_cuts_no_id_and_shows_no_colour_that_is_not_wanted(roo
     assert "weight" in on_terminal(root, 100, "list")[0]
 
 
+@pytest.mark.parametrize("words", [("list",), ("doctor",), ("--help",), ("list", "--wrong"), ("verify",)])
+def test_no_color_is_nothing_but_text(root: Path, words: tuple[str, ...]) -> None:
+    assert "\x1b" in written(root, 100, *words)
+    assert "\x1b" not in written(root, 100, *words, NO_COLOR="1")
+
+
 def on_terminal(root: Path, width: int, *words: str, **more: str) -> list[str]:
-    """What stands on a terminal of so many columns, without what only makes it bold."""
+    """What stands on a terminal of so many columns, line by line, without what only makes it bold."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", written(root, width, *words, **more)).splitlines()
+
+
+def written(root: Path, width: int, *words: str, **more: str) -> str:
+    """All that is written to a terminal of so many columns."""
     terminal, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     env = {k: v for k, v in environment(root, NOWHERE, **more).items() if k not in ("COLUMNS", "LINES")} | {
@@ -124,9 +137,7 @@ def on_terminal(root: Path, width: int, *words: str, **more: str) -> list[str]:
             shown += chunk
         process.wait()
     os.close(terminal)
-    text = shown.decode().replace("\r", "")
-    assert not more.get("NO_COLOR") or not re.search(r"\x1b\[[0-9;]*3[0-9]", text)
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    return shown.decode().replace("\r", "")
 
 
 def read(terminal: int) -> bytes:
@@ -217,22 +228,31 @@ def test_a_closed_pipe_is_no_error(root: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[", "")
 
 
-def test_ctrl_c_cancels_an_install_and_keeps_what_has_arrived(tmp_path: Path, hub: LoopbackHub) -> None:
-    from tests.hub import Fault
-
-    name = "modelshelf/starter-lcm-lora"
+@pytest.mark.parametrize("served", [False, True], ids=["by itself", "with a service"])
+def test_ctrl_c_pauses_an_install_and_says_how_to_go_on(tmp_path: Path, hub: LoopbackHub, served: bool) -> None:
+    name, root = "modelshelf/starter-lcm-lora", tmp_path / "root"
     [file] = (hub.root / name).glob("*.safetensors")
-    hub.faults[f"{name}/{file.name}"] = Fault(bytes_per_second=200_000)
-    env = environment(tmp_path / "root", hub.endpoint)
-    with subprocess.Popen(
-        [MODELSHELF, "install", name], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        while not list((tmp_path / "root/.downloads").glob("*/*")):
+    fault = hub.faults[f"{name}/{file.name}"] = Fault(bytes_per_second=200_000)
+    with ExitStack() as stack:
+        server: tuple[str, ...] = ()
+        if served:
+            server = ("--server", str(stack.enter_context(running_service(root, hub.endpoint)).base_url))
+        env = environment(root, hub.endpoint)
+        command = [MODELSHELF, *server, "install", name]
+        process = stack.enter_context(
+            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        while not list((root / ".downloads").glob("*/*.part")):
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, b"")
-    assert b"Traceback" not in err
-    manager = Manager(Settings(root=tmp_path / "root"))
-    assert [install.state for install in manager.installs.list()] == ["cancelled"]
-    manager.close()
+        assert (process.returncode, out, err.count("\n")) == (130, "", 1)
+        assert f"hf://{name} is paused, what has arrived is kept." in err
+        how = re.search(r"`modelshelf (installs resume [0-9a-f]{12})` goes on", err)
+        assert how
+        fault.bytes_per_second = None
+        went_on = subprocess.run(
+            [MODELSHELF, *server, *how[1].split()], env=env, capture_output=True, text=True, check=False
+        )
+        assert (went_on.returncode, "starter-lcm-lora  lcm_lora" in went_on.stdout) == (0, True), went_on.stderr

@@ -38,6 +38,11 @@ SCHEMAS = {
     "Scan": "ScanOut",
     "Finding": "FindingOut",
     "Task": "TaskOut",
+    "Duplicate": "DuplicateOut",
+    "Waste": "WasteOut",
+    "Removed": "RemovedOut",
+    "Check": "CheckOut",
+    "Token": "TokenOut",
     "Plan": "PlanOut",
     "Scheduler": "SchedulerOut",
     "Picture": "PictureOut",
@@ -277,11 +282,91 @@ def test_several_sources_are_installed_at_once_and_one_that_fails_leaves_the_oth
         assert [m.name for m in shelf.client.models(q="sd15")] == []
 
 
-def test_what_needs_the_files_is_not_done_from_elsewhere(shelf: Shelf, command: Command) -> None:
-    for words in (("gc",), ("duplicates",), ("token", "list"), ("scan", "/x", "--afresh")):
-        code, out, err = command("--server", shelf.client.url, *words)
-        assert (code, out) == (1, "")
+def test_a_database_is_looked_after_where_it_is(shelf: Shelf, command: Command, tmp_path: Path) -> None:
+    for words in (("status",), ("upgrade",), ("backup", str(tmp_path / "copy.db"))):
+        code, out, err = command("--server", shelf.client.url, "db", *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"for that of {shelf.client.url}, run it there" in err
         assert err.endswith("[local_only]\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_twice_is_told_both_ways(shelf: Shelf, command: Command) -> None:
+    folder = shelf.root / "twice"
+    for name in ("one", "two"):
+        write(folder / f"{name}.safetensors", sd15_lora(rank=5))
+    assert "2 added" in command("--server", shelf.client.url, "scan", str(folder), "--hash")[1]
+    assert shelf.client.duplicates().unhashed == 0, "by the command or, where that came first, by the service itself"
+    words = ("duplicates", "--json")
+    served, alone = command("--server", shelf.client.url, *words), command(*words)
+    assert served == alone
+    [group] = json.loads(served[1])
+    assert (group["same"], [model["name"] for model in group["models"]]) == ("file", ["one", "two"])
+    assert command("--server", shelf.client.url, "duplicates")[1].count("one.safetensors") == 1
+    command("delete", "one", "two", "--yes")
+    assert command("--server", shelf.client.url, "duplicates") == (0, "", "Nothing is there twice.\n")
+
+
+def test_what_belongs_to_nothing_is_shown_and_then_removed_both_ways(shelf: Shelf, command: Command) -> None:
+    shelf.client.remove_waste()  # what other tests have left
+    for server in (("--server", shelf.client.url), ()):
+        model = shelf.client.install("somebody/sd15")
+        shelf.client.delete(model.id)
+        assert [file.path for file in shelf.client.waste().files] == [model.path]
+        code, shown, _ = command(*server, "gc")
+        assert (code, model.path in shown, "nothing is removed" in shown) == (0, True, True)
+        assert (shelf.root / model.path).exists()
+        code, out, _ = command(*server, "gc", "--yes", "--json")
+        assert code == 0
+        assert json.loads(out)["removed"]["count"] == 1
+        assert not (shelf.root / model.path).exists()
+    assert shelf.client.remove_waste() == records.Removed(0, 0, 0)
+
+
+def test_pages_are_read_to_the_last(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.client.remove_waste()
+    monkeypatch.setattr("api.client.PAGE", 1)
+    kept = [shelf.client.install(source) for source in ("somebody/sd15", "somebody/slow")]
+    for model in kept:
+        shelf.client.delete(model.id)
+    waste = shelf.client.waste()
+    assert sorted(file.path for file in waste.files) == sorted(model.path for model in kept)
+    assert (waste.count, waste.size, waste.next) == (2, sum(model.size for model in kept), None)
+    shelf.client.remove_waste()
+
+
+def test_a_doctor_looks_at_the_service_s_machine(shelf: Shelf, command: Command, monkeypatch: Any) -> None:
+    monkeypatch.setenv("MODELSHELF_ROOT", str(shelf.root / "not-the-service-s"))
+    code, out, _ = command("--server", shelf.client.url, "doctor", "--json")
+    found = {check["name"]: check for check in json.loads(out)}
+    assert (code, found["root"]["found"], found["models"]["verdict"]) == (0, str(shelf.root), "ok")
+    assert {"modelshelf", "free space", "database", "hub", "device"} <= found.keys()
+    assert "service" not in found, "it is the one that answers"
+    code, _, err = command("--server", "http://127.0.0.1:9", "doctor")
+    assert (code, err.endswith("[service_unreachable]\n")) == (1, True)
+
+
+def test_tokens_are_made_and_revoked_from_elsewhere(
+    shelf: Shelf, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ("--server", shelf.client.url)
+    secret = command(*server, "token", "create", "deputy", "--scope", "manage", "--scope", "read")[1].strip()
+    monkeypatch.setenv("MODELSHELF_TOKEN", secret)
+    reader = command(*server, "token", "create", "reader", "--scope", "read")[1].strip()
+    assert command(*server, "token", "create", "all")[2].endswith("[insufficient_scope]\n"), "more than a deputy has"
+    served = command(*server, "token", "list")
+    assert served == command("token", "list")
+    assert ("deputy" in served[1], reader in served[1]) == (True, False)
+    monkeypatch.setenv("MODELSHELF_TOKEN", reader)
+    assert command(*server, "token", "list")[2].endswith("[insufficient_scope]\n")
+    assert command(*server, "list")[0] == 0
+    monkeypatch.setenv("MODELSHELF_TOKEN", secret)
+    assert command(*server, "token", "revoke", "reader")[0] == 0
+    assert command(*server, "token", "revoke", "reader")[2].endswith("[token_not_found]\n")
+    monkeypatch.setenv("MODELSHELF_TOKEN", reader)
+    assert command(*server, "list")[2].endswith("[token_required]\n")
+    monkeypatch.setenv("MODELSHELF_TOKEN", secret)
+    assert command(*server, "token", "revoke", "deputy")[0] == 0, "its own, which is the last thing that it opens"
 
 
 def test_a_folder_is_scanned_in_place_both_ways(shelf: Shelf, command: Command) -> None:
@@ -291,6 +376,8 @@ def test_a_folder_is_scanned_in_place_both_ways(shelf: Shelf, command: Command) 
         code, out, _ = command(*server, "scan", str(folder), "--json")
         assert code == 0
         assert json.loads(out)[str(folder)]["added"] == 1
+        counts = [command(*server, "scan", str(folder), "--json", *more)[1] for more in ((), ("--afresh",))]
+        assert [list(json.loads(out)[str(folder)].values())[:3] for out in counts] == [[1, 0, 0], [0, 0, 1]]
         assert command(*server, "delete", "own", "--yes")[1].endswith("own  file stays\n")
     assert (folder / "own.safetensors").exists()
     assert STARTER.exists()

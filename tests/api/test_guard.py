@@ -93,19 +93,6 @@ def test_whoever_shows_a_token_is_held_to_it_on_loopback_too(manager: Manager) -
     assert status(manager, is_local=True, token="some-key-that-a-client-must-send") == (200, None)
 
 
-SCOPES = {"read": ("GET", "/v1/models"), "generate": ("POST", "/v1/generations"), "manage": ("GET", "/v1/settings")}
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-def test_a_token_opens_what_its_scopes_name(manager: Manager, scope: str) -> None:
-    http = client(manager, is_local=False, token=manager.tokens.create("ada", [Scope(scope)]))
-    answers = {name: http.request(*asked) for name, asked in SCOPES.items()}
-    assert {name for name, answer in answers.items() if answer.status_code != 403} == {scope}
-    refused = next(answer for answer in answers.values() if answer.status_code == 403)
-    assert refused.json()["code"] == "insufficient_scope"
-    assert refused.headers["content-type"] == "application/problem+json"
-
-
 def test_a_token_is_taken_as_a_password_too(manager: Manager) -> None:
     http, token = client(manager, is_local=False), manager.tokens.create("ada")
     assert http.get("/v1/models", auth=("anybody", token)).status_code == 200
@@ -117,21 +104,6 @@ def test_whether_it_is_alive_is_told_to_everybody(manager: Manager) -> None:
     http = client(manager, is_local=False)
     assert [http.get(path).json() for path in ("/healthz", "/readyz")] == [{"status": "ok"}] * 2
     assert http.get("/metrics").status_code == 401
-
-
-def test_every_operation_says_which_scope_it_asks_for(manager: Manager) -> None:
-    described = create_app(manager).openapi()["paths"]
-    asked = {
-        f"{method} {path}": operation.get("security")
-        for path, operations in described.items()
-        for method, operation in operations.items()
-    }
-    public = {name for name, security in asked.items() if security is None}
-    assert public == {"get /healthz", "get /readyz", "get /v1/images/files/{address}"}
-    for name in asked.keys() - public:
-        [bearer, basic] = [next(iter(way.values())) for way in asked[name]]
-        assert bearer == basic
-        assert len(bearer) == 1, name
 
 
 def test_a_page_of_another_site_cannot_make_a_browser_post(manager: Manager) -> None:

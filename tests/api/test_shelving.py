@@ -25,7 +25,8 @@ def test_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:  # noqa: F811
     assert "2 added, 1 skipped" in done.stdout
     assert json.loads(run("scan", "--json").stdout)[str(library)]["unchanged"] == 2
 
-    assert {row["name"] for row in json.loads(run("duplicates", "--json").stdout)} == {"a", "b"}
+    [group] = json.loads(run("duplicates", "--json").stdout)
+    assert {model["name"] for model in group["models"]} == {"a", "b"}
 
     assert "(not what the bytes have)" in run("show", "a").stdout
 
@@ -51,9 +52,11 @@ def test_gc_shows_and_removes_only_when_told_to(run: Run, tmp_path: Path) -> Non
     mine.write_bytes(b"12345")
     shown = run("gc").stdout
     assert (str(stray) in shown, str(mine) in shown) == (True, False)
+    assert "Without --yes nothing is removed: 1 file, 825 kB." in shown
     assert stray.exists()
     assert run("gc", "--yes").returncode == 0
     assert (stray.exists(), mine.exists()) == (False, True)
+    assert run("gc").stdout == "There is nothing to remove.\n"
 
 
 def test_update(run: Run) -> None:  # noqa: F811

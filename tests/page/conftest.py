@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect
@@ -14,7 +15,7 @@ from tests.page.stand import Stand, running_stand
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "test-output/page"
 PATIENCE = 60_000  # milliseconds: a shared machine may be slow, and nothing here is about time
-REFUSAL = re.compile(r"the server responded with a status of 4\d\d|net::ERR_INTERNET_DISCONNECTED")
+REFUSED = re.compile(r"^Failed to load resource: (?:the server responded with a status of |net::)(4\d\d|ERR_\w+)")
 WIDE = {"width": 1280, "height": 860}
 
 expect.set_options(timeout=PATIENCE)
@@ -36,17 +37,36 @@ def browser() -> Iterator[Browser]:
 
 
 class Console:
-    """What the page said. A refused request (4xx) is logged by the browser itself: a test that provokes one says so beforehand."""
+    """What the page said. A request that is refused or not answered is logged by the browser itself, whatever the page makes of it: a
+    test that provokes one names it beforehand, exactly, and must see it."""
 
     def __init__(self, page: Page) -> None:
-        self.refusals = False
-        self.errors: list[str] = []
+        self._errors: list[str] = []
+        self._expected, self._seen = set[str](), set[str]()
         page.on("console", self._logged)
-        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+        page.on("pageerror", lambda error: self._errors.append(f"uncaught: {error}"))
+
+    def expect(self, *refusals: str) -> None:
+        """Each a status, or the network's error, and a path: "422 /v1/plans"."""
+        self._expected |= set(refusals)
+
+    @property
+    def errors(self) -> list[str]:
+        """What was said, and what was expected and was not."""
+        return [*self._errors, *(f"did not come: {missing}" for missing in sorted(self._expected - self._seen))]
+
+    def failed(self, error: str) -> None:
+        self._errors.append(error)
 
     def _logged(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not (self.refusals and REFUSAL.search(message.text)):
-            self.errors.append(f"{message.type}: {message.text}")
+        if message.type not in ("error", "warning"):
+            return
+        refused = REFUSED.search(message.text)
+        told = f"{refused[1]} {urlsplit(message.location['url']).path}" if refused else ""
+        if told in self._expected:
+            self._seen.add(told)
+        else:
+            self._errors.append(f"{message.type}: {message.text} {told}")
 
 
 @pytest.fixture
@@ -68,6 +88,6 @@ def page(browser: Browser, stand: Stand, console: list[Console], request: pytest
     try:
         made.screenshot(path=ARTEFACTS / f"{request.node.name}.png")
     except Error as error:
-        console[0].errors.append(f"no screenshot: {error}")
+        console[0].failed(f"no screenshot: {error}")
     context.close()
     assert console[0].errors == []

@@ -189,7 +189,7 @@ def test_generate_compare_reload_reuse_download(page: Page, tmp_path: Path) -> N
 
 
 def test_a_wrong_value_is_told_and_loses_nothing(page: Page, console: list[Console]) -> None:
-    console[0].refusals = True
+    console[0].expect("422 /v1/plans", "422 /v1/generations")
     page.goto("/#/generate")
     settled(page)
     page.get_by_label("Prompt", exact=True).fill("a red circle")

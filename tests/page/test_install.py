@@ -77,7 +77,8 @@ def test_an_install_is_cancelled_and_tried_again(page: Page, stand: Stand) -> No
 
 
 def test_what_goes_wrong_is_told_in_words(page: Page, stand: Stand, console: list[Console]) -> None:
-    console[0].refusals = True
+    # One of each: not a source, not there, its terms not accepted, not taken, one of several.
+    console[0].expect(*(f"{status} /v1/probe" for status in (422, 404, 403, 415, 409)))
     page.goto("/#/install")
     for source, words in (
         ("not a source", "is neither OWNER/REPO nor something on this machine"),

@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidSource
-from registry.sources import HubSource, PathSource, Source, UrlSource, parse_source, relative_path, without_signature
+from registry.sources import (
+    HubSource,
+    PathSource,
+    Source,
+    StarterSource,
+    UrlSource,
+    parse_source,
+    relative_path,
+    without_signature,
+)
 
 PUBLIC = "https://huggingface.co"
 MIRROR = "http://127.0.0.1:8765"
@@ -102,7 +111,11 @@ CASES: list[tuple[str, Source | str]] = [
     (".", PathSource(Path())),
     ("/models/x.safetensors", PathSource(Path("/models/x.safetensors"))),
     ("~/x.gguf", PathSource(Path("~/x.gguf"))),
+    # -- what ships with modelshelf
+    ("starter://starter-heart-lora", StarterSource("starter-heart-lora")),
     # -- refused, with these words
+    ("starter://starter-hart", "no starter model; there are starter://starter-base, "),
+    ("starter://../x", "no starter model"),
     ("", "No source"),
     ("   ", "No source"),
     ("gpt2", "neither OWNER/REPO"),

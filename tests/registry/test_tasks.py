@@ -10,7 +10,7 @@ import pytest
 
 from registry import tasks
 from registry.errors import FileMissing, QueueFull, TaskNotFound, WrongState
-from registry.job_states import ENDED, State
+from registry.job_states import ENDED, JobState
 from registry.models import Model
 from registry.tasks import Finding, Kind, Task, Tasks
 
@@ -38,7 +38,7 @@ def broken(models: Iterable[Model]) -> Iterator[Finding]:
 def test_every_model_is_counted_and_the_notable_ones_are_named() -> None:
     found = Tasks({Kind.VERIFY: odd_ones})
     done = ended(found, found.submit(Kind.VERIFY, MODELS, 4))
-    assert (done.state, done.done, done.total, done.counts) == (State.SUCCEEDED, 4, 4, {"even": 2, "odd": 2})
+    assert (done.state, done.done, done.total, done.counts) == (JobState.SUCCEEDED, 4, 4, {"even": 2, "odd": 2})
     assert [finding.name for finding in done.findings] == ["m1", "m3"]
     assert found.list() == [done]
     found.close()
@@ -48,8 +48,8 @@ def test_one_that_fails_says_why_and_the_next_goes_on() -> None:
     found = Tasks({Kind.VERIFY: broken, Kind.LOAD: odd_ones})
     failing, next_one = found.submit(Kind.VERIFY, MODELS, 4), found.submit(Kind.LOAD, MODELS, 4)
     failed = ended(found, failing)
-    assert (failed.state, failed.error and failed.error.code, failed.done) == (State.FAILED, "file_not_found", 1)
-    assert ended(found, next_one).state is State.SUCCEEDED
+    assert (failed.state, failed.error and failed.error.code, failed.done) == (JobState.FAILED, "file_not_found", 1)
+    assert ended(found, next_one).state is JobState.SUCCEEDED
     found.close()
 
 
@@ -65,12 +65,12 @@ def test_a_cancelled_one_ends_with_the_model_it_is_at() -> None:
     found = Tasks({Kind.VERIFY: slow, Kind.LOAD: odd_ones})
     task, behind = found.submit(Kind.VERIFY, MODELS, 4), found.submit(Kind.LOAD, MODELS, 4)
     assert at_it.wait(30)
-    assert found.cancel(behind.id).state is found.cancel(task.id).state is State.CANCELLED
+    assert found.cancel(behind.id).state is found.cancel(task.id).state is JobState.CANCELLED
     with pytest.raises(WrongState):
         found.cancel(task.id)
     go_on.set()
     third = found.submit(Kind.LOAD, MODELS, 4)
-    assert ended(found, third).state is State.SUCCEEDED
+    assert ended(found, third).state is JobState.SUCCEEDED
     assert (found.get(task.id).done, found.get(behind.id).done) == (1, 0)
     found.close()
 
@@ -91,5 +91,5 @@ def test_the_oldest_are_forgotten_and_not_too_many_wait(monkeypatch: pytest.Monk
     with pytest.raises(QueueFull):
         found.submit(Kind.VERIFY, MODELS, 4)
     gate.set()
-    assert {ended(found, task).state for task in waiting} == {State.SUCCEEDED}
+    assert {ended(found, task).state for task in waiting} == {JobState.SUCCEEDED}
     found.close()

@@ -15,7 +15,7 @@ from registry.manager import Manager
 from registry.queries import Query
 from registry.rows import FIT
 from registry.settings import Settings
-from registry.upkeep import State
+from registry.upkeep import Condition
 from tests.conftest import STARTER
 from tests.databases import migrated_sqlite
 from tests.registry.scans.library import Library, lora
@@ -35,7 +35,7 @@ def library(tmp_path: Path, manager: Manager) -> Library:
     return Library(tmp_path / "library", manager)
 
 
-def states(library: Library) -> dict[str, tuple[State, tuple[str, ...]]]:
+def states(library: Library) -> dict[str, tuple[Condition, tuple[str, ...]]]:
     found = library.manager.upkeep.verify(library.manager.catalog.every())
     return {verified.model.name: (verified.state, verified.files) for verified in found}
 
@@ -56,10 +56,10 @@ def test_verify_tells_whole_damaged_missing_and_hashes_what_was_not(library: Lib
     flip(library.folder / "damaged.safetensors", -1)
     (library.folder / "missing.safetensors").unlink()
     assert states(library) == {
-        "damaged": (State.DAMAGED, ("",)),
-        "missing": (State.MISSING, ()),
-        "new": (State.HASHED, ()),
-        "whole": (State.WHOLE, ()),
+        "damaged": (Condition.DAMAGED, ("",)),
+        "missing": (Condition.MISSING, ()),
+        "new": (Condition.HASHED, ()),
+        "whole": (Condition.WHOLE, ()),
     }
     assert library.model("damaged").damaged_at is not None
     assert library.model("missing").missing_since is not None
@@ -72,9 +72,9 @@ def test_a_file_that_was_mended_is_whole_again(library: Library) -> None:
     library.scan()
     library.hash()
     flip(path, -1)
-    assert states(library)["a"][0] is State.DAMAGED
+    assert states(library)["a"][0] is Condition.DAMAGED
     flip(path, -1)
-    assert states(library)["a"][0] is State.WHOLE
+    assert states(library)["a"][0] is Condition.WHOLE
     assert library.model("a").damaged_at is None
 
 
@@ -83,9 +83,9 @@ def test_of_a_folder_the_damaged_file_is_named_and_an_added_one_does_no_harm(lib
     library.scan()
     library.hash()
     (library.folder / "base/notes.txt").write_text("mine")
-    assert states(library)["base"] == (State.WHOLE, ())
+    assert states(library)["base"] == (Condition.WHOLE, ())
     flip(library.folder / "base/vae/diffusion_pytorch_model.safetensors", -1)
-    assert states(library)["base"] == (State.DAMAGED, ("vae/diffusion_pytorch_model.safetensors",))
+    assert states(library)["base"] == (Condition.DAMAGED, ("vae/diffusion_pytorch_model.safetensors",))
 
 
 def test_installed_and_scanned_copies_have_the_same_digests(library: Library) -> None:
@@ -95,7 +95,7 @@ def test_installed_and_scanned_copies_have_the_same_digests(library: Library) ->
     library.scan()
     library.hash()
     assert library.model("copy").digests == installed.digests
-    assert states(library)["starter-base"] == (State.WHOLE, ())
+    assert states(library)["starter-base"] == (Condition.WHOLE, ())
 
 
 def test_duplicates_are_the_same_file_or_the_same_weights(library: Library) -> None:
@@ -141,7 +141,7 @@ def test_what_nothing_refers_to_is_shown_then_removed(library: Library) -> None:
     assert {p for p in (root / "lora").rglob("*") if p.is_file()} == set(users)
     assert (library.folder / "stranger.safetensors").exists()
     assert manager.upkeep.waste().files == ()
-    assert states(library)["starter-base"] == (State.WHOLE, ())
+    assert states(library)["starter-base"] == (Condition.WHOLE, ())
     manager.remove(base.id, files=True)
     users.append(manager.catalog.path(base) / "unet/diffusion_pytorch_model.safetensors")
     users[-1].parent.mkdir(parents=True)

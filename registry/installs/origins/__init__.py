@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from registry.errors import InvalidSource
 from registry.installs.origins.access import Access, Civitai
 from registry.installs.origins.base import (
     Informed,
@@ -15,7 +16,7 @@ from registry.installs.origins.base import (
     RemoteFile,
     Stream,
 )
-from registry.sources import HubSource, PathSource, Source, UrlSource
+from registry.sources import HubSource, PathSource, Source, StarterSource, UrlSource
 
 __all__ = ["Informed", "Listing", "Origin", "RangeIgnored", "RangeUnsatisfiable", "RemoteFile", "Stream", "open_origin"]
 
@@ -40,7 +41,7 @@ def open_origin(
     `endpoint`, `token`: of the Hub; the token goes to no other host. `timeout`: seconds without a byte after which a
     connection counts as lost. `access`: the machines that may be spoken to. `civitai`: unset, civitai.com without an account.
     `check`: called during every wait; what it raises ends it. `folders`: of this machine, those that may be read from; None: every one.
-    httpx and huggingface_hub are imported only for the origins that need them. Raises HostRefused.
+    httpx and huggingface_hub are imported only for the origins that need them. Raises HostRefused, InvalidSource.
     """
     match source:
         case HubSource():
@@ -58,3 +59,10 @@ def open_origin(
             from registry.installs.origins.folder import FolderOrigin
 
             return FolderOrigin(source, folders)
+        case StarterSource():
+            from registry.installs.origins.folder import FolderOrigin
+            from registry.starter import starter_repository
+
+            if (folder := starter_repository(source.name)) is None:  # of another release
+                raise InvalidSource(f"{source} does not ship with this modelshelf.")
+            return FolderOrigin(PathSource(folder), [folder], str(source))

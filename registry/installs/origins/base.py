@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, Self, runtime_checkable
 
 from registry.errors import FileMissing, UnusableFile
@@ -38,7 +38,7 @@ class Listing:
 
     `source`: canonical, with the commit pinned and the focus; `revision`: that commit; `card`: README.md's text;
     `focus`: the file or sub-folder that the user named, "" for all. `repo_id`, `revision` and `ref`, the branch or tag that was asked
-    for (None: the default branch), are the Hub's alone.
+    for (None: the default branch), are the Hub's alone. `root`: the folder on this machine that the files are in, if they are.
     """
 
     source: str
@@ -48,6 +48,7 @@ class Listing:
     card: str | None
     focus: str = ""
     ref: str | None = None
+    root: Path | None = None
 
 
 class Stream:

@@ -24,9 +24,10 @@ class FolderOrigin:
 
     reads_in_parallel = False
 
-    def __init__(self, source: PathSource, folders: Sequence[Path] | None = None) -> None:
-        """`folders`: those that may be read from, wherever links lead; None: every one."""
+    def __init__(self, source: PathSource, folders: Sequence[Path] | None = None, called: str | None = None) -> None:
+        """`folders`: those that may be read from, wherever links lead; None: every one. `called`: what is recorded in place of the path."""
         self._path = source.path
+        self._called = called or str(source)
         self._folders = folders
 
     def listing(self) -> Listing:
@@ -93,7 +94,8 @@ class FolderOrigin:
             raise InvalidSource(f"{self._path} is neither a file nor a folder.")
         else:
             raise FileMissing(f"There is no file or folder {self._path}.", file=str(self._path))
-        return Listing(str(self._path), None, None, files, card_beside(self._path, self.may_read), focus)
+        card = card_beside(self._path, self.may_read)
+        return Listing(self._called, None, None, files, card, focus, root=self._root)
 
     @property
     def _root(self) -> Path:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from registry.backends import Step
 from registry.errors import Cancelled, GenerationNotFound, InvalidRequest, OutOfMemory, QueueFull, WrongState
-from registry.generation import Generator, Job, State, queue
+from registry.generation import Generator, Job, JobState, queue
 from registry.generation.previewing import Wanted, evenly, never, throttled
 from registry.plans import AdapterRequest, GenerationRequest
 from tests.registry.backends.painter import Painter
@@ -47,13 +47,13 @@ def names(job: Job) -> list[str]:
 def test_a_job_s_life(generator: Generator, gate: Semaphore) -> None:
     job = ask(generator, n=2)
     after(job, "running")
-    assert (job.state, job.done, job.result) == (State.RUNNING, 0, None)
+    assert (job.state, job.done, job.result) == (JobState.RUNNING, 0, None)
     gate.release()
     after(job, "step")
     assert (job.done, job.total) == (1, 3)
     gate.release(2)
     made = job.wait(WAIT)
-    assert job.state is State.SUCCEEDED
+    assert job.state is JobState.SUCCEEDED
     assert names(job) == ["queued", "running", "step", "step", "step", "succeeded"]
     assert [event.number for event in job.events()] == [1, 2, 3, 4, 5, 6]
     assert [event.data["done"] for event in job.events(2)[:3]] == [1, 2, 3]
@@ -101,7 +101,7 @@ def test_cancelled_while_it_runs_it_stops_within_a_step(
     gate.release()
     with pytest.raises(Cancelled):
         job.wait(WAIT)
-    assert (job.state, job.done) == (State.CANCELLED, 1)
+    assert (job.state, job.done) == (JobState.CANCELLED, 1)
     assert names(job)[-1] == "cancelled"
     with pytest.raises(WrongState, match="cancelled"):
         generator.queue.cancel(job.id)
@@ -114,7 +114,7 @@ def test_cancelled_while_it_waits_it_never_runs(generator: Generator, gate: Sema
     after(first, "running")
     assert [generator.queue.ahead(job) for job in (first, second, third)] == [None, 1, 2]
     generator.queue.cancel(second.id)
-    assert second.state is State.CANCELLED
+    assert second.state is JobState.CANCELLED
     assert generator.queue.ahead(third) == 1
     gate.release(6)
     third.wait(WAIT)
@@ -131,7 +131,7 @@ def test_a_failure_harms_no_other(
     before, broken, later = ask(generator), ask(generator, prompt), ask(generator)
     with pytest.raises(error):
         broken.wait(WAIT)
-    assert (broken.state, broken.result) == (State.FAILED, None)
+    assert (broken.state, broken.result) == (JobState.FAILED, None)
     assert broken.error is not None
     assert broken.error.code == code
     assert broken.events()[-1].data["code"] == code
@@ -192,6 +192,6 @@ def test_closing_ends_what_runs_and_what_waits(generator: Generator, gate: Semap
     gate.release(50)
     generator.close()
     assert running.ended
-    assert waiting.state is State.CANCELLED
+    assert waiting.state is JobState.CANCELLED
     with pytest.raises(Cancelled):
         ask(generator)

@@ -33,7 +33,7 @@ from registry.manager import Manager
 from registry.scans.digesting import hash_model
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from registry.tables import State
+from registry.tables import InstallState
 from tests.demo.strangers import sd15_lora
 from tests.hub import Fault, LoopbackHub
 from tests.hub.civitai import LoopbackCivitai
@@ -379,10 +379,10 @@ def on_small_disk(when: str) -> None:
             print(manager.installs.get(job).state, error.code)
         manager.watch_installs()
         time.sleep(3)
-        assert manager.installs.get(job).state == State.PAUSED
+        assert manager.installs.get(job).state == InstallState.PAUSED
         ballast.unlink()
-        while (state := manager.installs.get(job).state) != State.INSTALLED:
-            assert state != State.FAILED, manager.installs.get(job).error
+        while (state := manager.installs.get(job).state) != InstallState.INSTALLED:
+            assert state != InstallState.FAILED, manager.installs.get(job).error
             time.sleep(0.1)
         print(state)
 
@@ -403,14 +403,14 @@ def cancelled(stage: Stage) -> Row:
             stage.hub.faults[FILE] = fault
             for job in jobs:
                 manager.order_install(manager.installs.command(job, "pause").id, "resume")
-                while manager.installs.get(job).state not in (State.RESOLVING, State.DOWNLOADING):
+                while manager.installs.get(job).state not in (InstallState.RESOLVING, InstallState.DOWNLOADING):
                     time.sleep(0.01)
                 time.sleep(1)
             began = time.monotonic()
             manager.order_install(jobs[-1], "cancel")
             with held(stage.root / ".downloads" / "locks" / f"{jobs[-1]}.install"):
                 seconds.append(time.monotonic() - began)
-            row.count(manager.installs.get(jobs[-1]).state == State.CANCELLED and not stage.shelved())
+            row.count(manager.installs.get(jobs[-1]).state == InstallState.CANCELLED and not stage.shelved())
             for job in jobs[:-1]:
                 manager.order_install(job, "cancel")
     row.how = f"let go within {max(seconds):.1f} s"
@@ -443,7 +443,7 @@ def fifty(stage: Stage, count: int = 50) -> Row:
         manager.resume_installs()
         manager.wait()
         row.tried = count
-        row.survived = len([i for i in manager.installs.list() if i.state == State.INSTALLED])
+        row.survived = len([i for i in manager.installs.list() if i.state == InstallState.INSTALLED])
     row.how = f"{time.monotonic() - began:.0f} s" if stage.is_whole(count) else "the shelf is not whole"
     return row
 

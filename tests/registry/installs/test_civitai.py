@@ -14,7 +14,7 @@ from registry.errors import DigestMismatch, FileMissing, TokenRefused
 from registry.installs import worker
 from registry.manager import Manager
 from registry.settings import Settings
-from registry.tables import State
+from registry.tables import InstallState
 from tests.demo.strangers import sd15_lora, write
 from tests.hub import Fault
 from tests.hub.civitai import LoopbackCivitai
@@ -85,7 +85,7 @@ def test_what_signs_an_address_is_dropped_when_it_is_of_no_use_any_more(
 ) -> None:
     manager.install(f"{civitai.url(7)}?X-Amz-Signature=1")
     failed = manager.installs.open("https://example.org/a.gguf?x=1&sig=2")
-    manager.installs.move(failed.id, State.FAILED)
+    manager.installs.move(failed.id, InstallState.FAILED)
     manager.watch_installs()
     sources = ["https://example.org/a.gguf?x=1&sig=2", civitai.url(7)]
     assert [install.source for install in manager.installs.list()] == sources  # it may be tried again

@@ -18,7 +18,7 @@ from registry.installs.worker import Progress
 from registry.manager import Manager
 from registry.scans.service import Scans
 from registry.settings import Settings
-from registry.tables import State
+from registry.tables import InstallState
 from tests.conftest import STARTER
 from tests.demo.strangers import sd15_lora, write
 
@@ -65,7 +65,7 @@ class TestMove:
 
         def cancel(progress: object) -> None:
             job = manager.installs.list()[0]
-            if job.state == State.REGISTERING:
+            if job.state == InstallState.REGISTERING:
                 manager.installs.command(job.id, "cancel")
 
         with pytest.raises(Cancelled):
@@ -80,7 +80,7 @@ class TestMove:
             """As SIGKILL, caught by nobody."""
 
         def kill(progress: Progress) -> None:
-            if progress.state == State.PROBING:
+            if progress.state == InstallState.PROBING:
                 raise Killed
 
         with pytest.raises(Killed):
@@ -119,7 +119,7 @@ class TestInPlace:
         assert (model.name, model.path, model.managed, model.blake3) == ("ink", str(mine), False, None)
         assert not (settings.root / "lora").exists()
         assert [m.name for m in manager.scans.digester.hash_all()] == ["ink"]
-        assert manager.installs.list()[0].state == State.INSTALLED
+        assert manager.installs.list()[0].state == InstallState.INSTALLED
 
     def test_a_folder_that_is_one_model(self, manager: Manager, pipeline: Path) -> None:
         (pipeline / "starter-base.safetensors").unlink()
@@ -207,4 +207,4 @@ def test_whoever_goes_on_with_an_install_does_as_was_asked(manager: Manager, set
     successor.resume_installs()
     successor.wait()
     successor.close()
-    assert (manager.installs.get(job.id).state, mine.exists()) == (State.INSTALLED, False)
+    assert (manager.installs.get(job.id).state, mine.exists()) == (InstallState.INSTALLED, False)

@@ -12,7 +12,7 @@ from api.routes.installs import ORDERS
 from registry.db import make_engine
 from registry.errors import Cancelled, InstallNotFound, WrongState
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, TRANSITIONS, InstallBook
-from registry.tables import State
+from registry.tables import InstallState
 from tests.databases import migrated_sqlite
 
 
@@ -22,27 +22,34 @@ def book(tmp_path: Path) -> InstallBook:
 
 
 def test_every_state_is_in_the_table_and_can_be_reached() -> None:
-    assert set(TRANSITIONS) == set(State)
-    assert set().union(*TRANSITIONS.values()) == set(State)
+    assert set(TRANSITIONS) == set(InstallState)
+    assert set().union(*TRANSITIONS.values()) == set(InstallState)
 
 
 def test_the_road_that_every_install_wants_to_go(book: InstallBook) -> None:
     install = book.open("hf://a/b")
-    road = [State.QUEUED, State.RESOLVING, State.DOWNLOADING, State.PROBING, State.REGISTERING, State.INSTALLED]
+    road = [
+        InstallState.QUEUED,
+        InstallState.RESOLVING,
+        InstallState.DOWNLOADING,
+        InstallState.PROBING,
+        InstallState.REGISTERING,
+        InstallState.INSTALLED,
+    ]
     for _, to in pairwise(road):
         assert book.move(install.id, to).state == to
-    assert book.get(install.id).state == State.INSTALLED
+    assert book.get(install.id).state == InstallState.INSTALLED
 
 
 @pytest.mark.parametrize("state", ACTIVE)
-def test_an_active_install_can_fail_and_be_queued_again_after_a_kill(state: State) -> None:
-    assert State.FAILED in TRANSITIONS[state]
-    assert state is State.QUEUED or State.QUEUED in TRANSITIONS[state]
+def test_an_active_install_can_fail_and_be_queued_again_after_a_kill(state: InstallState) -> None:
+    assert InstallState.FAILED in TRANSITIONS[state]
+    assert state is InstallState.QUEUED or InstallState.QUEUED in TRANSITIONS[state]
 
 
 @pytest.mark.parametrize("state", ACTIVE)
-def test_an_active_install_can_be_paused_and_cancelled(state: State) -> None:
-    assert TRANSITIONS[state] >= {State.PAUSED, State.CANCELLED}
+def test_an_active_install_can_be_paused_and_cancelled(state: InstallState) -> None:
+    assert TRANSITIONS[state] >= {InstallState.PAUSED, InstallState.CANCELLED}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -55,14 +62,14 @@ def test_what_people_may_order_is_in_the_table(name: str) -> None:
 @pytest.mark.parametrize(
     ("orders", "state"),
     [
-        (["pause"], State.PAUSED),
-        (["pause", "resume"], State.QUEUED),
-        (["pause", "cancel"], State.CANCELLED),
-        (["cancel"], State.CANCELLED),
-        (["cancel", "retry"], State.QUEUED),
+        (["pause"], InstallState.PAUSED),
+        (["pause", "resume"], InstallState.QUEUED),
+        (["pause", "cancel"], InstallState.CANCELLED),
+        (["cancel"], InstallState.CANCELLED),
+        (["cancel", "retry"], InstallState.QUEUED),
     ],
 )
-def test_orders(book: InstallBook, orders: list[str], state: State) -> None:
+def test_orders(book: InstallBook, orders: list[str], state: InstallState) -> None:
     install = book.open("hf://a/b")
     for order in orders:
         last = book.command(install.id, order)
@@ -85,7 +92,7 @@ def test_an_order_that_has_no_meaning_now(book: InstallBook, orders: list[str], 
 
 def test_a_failure_is_forgotten_when_it_is_tried_again(book: InstallBook) -> None:
     install = book.open("hf://a/b")
-    book.attempt(install.id).end(State.FAILED, {"code": "x"})
+    book.attempt(install.id).end(InstallState.FAILED, {"code": "x"})
     assert book.command(install.id, "retry").error is None
 
 
@@ -100,8 +107,8 @@ class TestAttempts:
         with pytest.raises(Cancelled):
             attempt.check()
         with pytest.raises(Cancelled):
-            attempt.move(State.DOWNLOADING)
-        attempt.end(State.FAILED, {"code": "x"})
+            attempt.move(InstallState.DOWNLOADING)
+        attempt.end(InstallState.FAILED, {"code": "x"})
         assert book.get(attempt.install.id) == after
 
     def test_only_one_works_on_an_install(self, book: InstallBook) -> None:
@@ -122,7 +129,7 @@ def test_of_two_who_move_at_once_one_wins(book: InstallBook) -> None:
 
     def cancel(_: int) -> bool:
         try:
-            book.move(install.id, State.CANCELLED)
+            book.move(install.id, InstallState.CANCELLED)
         except WrongState:
             return False
         return True
@@ -135,31 +142,31 @@ def test_of_two_who_move_at_once_one_wins(book: InstallBook) -> None:
 def test_what_was_ordered_is_not_undone_by_a_service_that_stops(book: InstallBook, order: str) -> None:
     attempt = book.attempt(book.open("hf://a/b").id)
     ordered = book.command(attempt.install.id, order)
-    attempt.end(State.QUEUED)
+    attempt.end(InstallState.QUEUED)
     assert book.get(attempt.install.id).state == ordered.state
 
 
 def test_what_is_installed_stays_so() -> None:
-    assert TRANSITIONS[State.INSTALLED] == set()
+    assert TRANSITIONS[InstallState.INSTALLED] == set()
     assert set(ENDED).isdisjoint(ACTIVE)
 
 
 def test_a_move_that_the_table_lacks_is_refused_and_changes_nothing(book: InstallBook) -> None:
     install = book.open("hf://a/b")
     with pytest.raises(WrongState, match="queued"):
-        book.move(install.id, State.INSTALLED, model_id=None, bytes_done=5)
-    assert (book.get(install.id).state, book.get(install.id).bytes_done) == (State.QUEUED, 0)
+        book.move(install.id, InstallState.INSTALLED, model_id=None, bytes_done=5)
+    assert (book.get(install.id).state, book.get(install.id).bytes_done) == (InstallState.QUEUED, 0)
 
 
 def test_an_install_that_is_not_there(book: InstallBook) -> None:
     with pytest.raises(InstallNotFound):
         book.get("nope")
     with pytest.raises(InstallNotFound):
-        book.move("nope", State.RESOLVING)
+        book.move("nope", InstallState.RESOLVING)
 
 
 def test_list_is_newest_first_and_by_state(book: InstallBook) -> None:
     first, second = book.open("hf://a/1"), book.open("hf://a/2")
-    book.move(first.id, State.FAILED, error={"code": "x"})
+    book.move(first.id, InstallState.FAILED, error={"code": "x"})
     assert [i.id for i in book.list()] == [second.id, first.id]
     assert [i.id for i in book.list(states=ACTIVE)] == [second.id]

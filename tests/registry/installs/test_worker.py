@@ -32,7 +32,7 @@ from registry.installs.worker import Progress
 from registry.manager import Manager
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from registry.tables import State
+from registry.tables import InstallState
 from tests.bad_sources import BAD_SOURCES, GATED, add_bad_sources, files_below
 from tests.conftest import STARTER
 from tests.demo.strangers import safetensors, sd15_lora, write
@@ -79,11 +79,17 @@ def test_an_install_from_a_web_url(manager: Manager, hub: LoopbackHub, settings:
     assert hash_file(manager.catalog.path(model)) == original
 
     states = list(dict.fromkeys(p.state for p in seen))
-    assert states == [State.RESOLVING, State.DOWNLOADING, State.PROBING, State.REGISTERING, State.INSTALLED]
+    assert states == [
+        InstallState.RESOLVING,
+        InstallState.DOWNLOADING,
+        InstallState.PROBING,
+        InstallState.REGISTERING,
+        InstallState.INSTALLED,
+    ]
     assert max(p.bytes_done for p in seen) == original.size
     job = manager.installs.list()[0]
     assert (job.state, job.model_id, job.bytes_done, job.bytes_total) == (
-        State.INSTALLED,
+        InstallState.INSTALLED,
         model.id,
         original.size,
         original.size,
@@ -341,7 +347,7 @@ def test_the_same_source_asked_for_many_times_at_once_is_one_model(
         models = list(threads.map(manager.install, [str(path) if source == "path" else source] * 4))
     assert len({m.id for m in models}) == 1
     assert len(manager.catalog.list()) == 1
-    assert {i.state for i in manager.installs.list()} == {State.INSTALLED}
+    assert {i.state for i in manager.installs.list()} == {InstallState.INSTALLED}
     assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) + 5 * 2**19  # once, and headers
 
 
@@ -353,12 +359,12 @@ def test_a_service_that_starts_leaves_alone_what_another_process_installs(
     other = Manager(settings)
 
     def start_the_other(progress: Progress) -> None:
-        if progress.state == State.DOWNLOADING and progress.bytes_done:
+        if progress.state == InstallState.DOWNLOADING and progress.bytes_done:
             other.resume_installs()
 
     assert manager.install("somebody/big", start_the_other).blake3 == blake3(whole).hexdigest()
     other.close()
-    assert [i.state for i in manager.installs.list()] == [State.INSTALLED]
+    assert [i.state for i in manager.installs.list()] == [InstallState.INSTALLED]
 
 
 def test_a_service_that_is_stopped_leaves_its_installs_to_the_next(
@@ -373,21 +379,21 @@ def test_a_service_that_is_stopped_leaves_its_installs_to_the_next(
     manager.close()
     hub.faults.clear()
     successor = Manager(settings)
-    assert successor.installs.get(job.id).state == State.QUEUED
+    assert successor.installs.get(job.id).state == InstallState.QUEUED
     successor.resume_installs()
     successor.wait()
-    assert successor.installs.get(job.id).state == State.INSTALLED
+    assert successor.installs.get(job.id).state == InstallState.INSTALLED
     successor.close()
 
 
 def test_ctrl_c_cancels(manager: Manager, shelf: Path) -> None:
     def interrupt(progress: Progress) -> None:
-        if progress.state == State.DOWNLOADING:
+        if progress.state == InstallState.DOWNLOADING:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         manager.install(OUTLINE, interrupt)
-    assert manager.installs.list()[0].state == State.CANCELLED
+    assert manager.installs.list()[0].state == InstallState.CANCELLED
 
 
 def test_a_wrong_file_is_refused_before_it_is_downloaded(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
@@ -412,7 +418,7 @@ def test_what_cannot_be_installed_is_told_and_leaves_nothing(
     assert files_below(settings.root) == kept
     if code != "invalid_source":  # what is no source never becomes a job
         job = manager.installs.list()[0]
-        assert (job.state, job.model_id) == (State.FAILED, None)
+        assert (job.state, job.model_id) == (InstallState.FAILED, None)
         assert job.error is not None
         assert (job.error["code"], job.error["message"]) == (code, caught.value.message)
     else:
@@ -435,13 +441,13 @@ def test_an_install_that_was_killed_goes_on_where_it_was(
 
     killed_halfway(manager, "somebody/big", len(whole))
     job = manager.installs.list()[0]
-    assert job.state == State.DOWNLOADING
+    assert job.state == InstallState.DOWNLOADING
     hub.seen.clear()
 
     successor = Manager(settings)
     successor.resume_installs()
     successor.wait()
-    assert successor.installs.get(job.id).state == State.INSTALLED
+    assert successor.installs.get(job.id).state == InstallState.INSTALLED
     assert successor.catalog.list()[0].blake3 == blake3(whole).hexdigest()
     (rest,) = [s for s in hub.seen if s.server == "storage" and s.range and not s.range.startswith("bytes=0-")]
     assert rest.sent < len(whole) // 2
@@ -479,7 +485,7 @@ def test_a_connection_that_is_away_for_a_while_is_waited_for_and_shown(
 def messages(manager: Manager) -> list[str]:
     """What a running install tells of its troubles, until it ends."""
     told: list[str] = []
-    while not (rows := manager.installs.list()) or rows[0].state != State.INSTALLED:
+    while not (rows := manager.installs.list()) or rows[0].state != InstallState.INSTALLED:
         told += [row.error["message"] for row in rows if row.error and row.error["message"] not in told]
         time.sleep(0.02)
     return told
@@ -493,14 +499,14 @@ def test_an_install_that_is_cancelled_stops_and_keeps_its_bytes(
     hub.faults["somebody/big/big.safetensors"] = Fault(bytes_per_second=len(whole) // 2)
 
     def cancel(progress: Progress) -> None:
-        if progress.state == State.DOWNLOADING and progress.bytes_done:
+        if progress.state == InstallState.DOWNLOADING and progress.bytes_done:
             job = manager.installs.list()[0]
-            if job.state == State.DOWNLOADING:
-                manager.installs.move(job.id, State.CANCELLED)
+            if job.state == InstallState.DOWNLOADING:
+                manager.installs.move(job.id, InstallState.CANCELLED)
 
     with pytest.raises(Cancelled):
         manager.install("somebody/big", cancel)
-    assert manager.installs.list()[0].state == State.CANCELLED
+    assert manager.installs.list()[0].state == InstallState.CANCELLED
     assert manager.catalog.list() == []
     assert [p for p in files_below(settings.root) if p.endswith(".part")]
 
@@ -516,7 +522,7 @@ def test_a_pause_in_the_middle_and_going_on(manager: Manager, hub: LoopbackHub, 
     with pytest.raises((Cancelled, WrongState)):
         manager.install("somebody/big", pause)
     job = manager.installs.list()[0]
-    assert (job.state, job.error) == (State.PAUSED, None)
+    assert (job.state, job.error) == (InstallState.PAUSED, None)
     hub.seen.clear()
     manager.installs.command(job.id, "resume")
     assert manager.run_install(job.id).blake3 == blake3(whole).hexdigest()
@@ -526,7 +532,7 @@ def test_a_pause_in_the_middle_and_going_on(manager: Manager, hub: LoopbackHub, 
 @pytest.mark.parametrize("order", ["pause", "cancel"])
 def test_even_while_it_registers(manager: Manager, settings: Settings, order: str) -> None:
     def stop(progress: Progress) -> None:
-        if progress.state == State.REGISTERING:
+        if progress.state == InstallState.REGISTERING:
             manager.installs.command(manager.installs.list()[0].id, order)
 
     with pytest.raises(Cancelled):
@@ -551,12 +557,12 @@ def test_installs_run_side_by_side_and_no_more_than_the_setting_says(
     def states() -> list[str]:
         return sorted(bounded.installs.get(job).state for job in jobs)
 
-    while states() != [State.DOWNLOADING] * 2 + [State.QUEUED] * 2:
+    while states() != [InstallState.DOWNLOADING] * 2 + [InstallState.QUEUED] * 2:
         time.sleep(0.02)
     hub.faults.clear()
     most = 2
-    while states() != [State.INSTALLED] * 4:
-        most = max(most, sum(state not in (State.QUEUED, State.INSTALLED) for state in states()))
+    while states() != [InstallState.INSTALLED] * 4:
+        most = max(most, sum(state not in (InstallState.QUEUED, InstallState.INSTALLED) for state in states()))
         time.sleep(0.02)
     assert most <= 3  # one may end and the next begin while the states are read
     bounded.close()
@@ -632,6 +638,8 @@ def test_the_starter_installs_without_a_network(tmp_path: Path) -> None:
     for repository, model in zip(starter_repositories(), models, strict=True):
         assert "weight" in model.recipe or model.kind == "checkpoint", repository
         assert alone.catalog.path(model).exists()
+        assert model.source == f"starter://{repository.name}", "not where this installation happens to be"
+    assert alone.install("starter://starter-heart-lora").id == models[2].id
     alone.close()
 
 
