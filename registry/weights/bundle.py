@@ -20,13 +20,15 @@ from registry.compatibility import checkpoint_tensors
 from registry.errors import NotGenerable, UnusableFile
 from registry.weights.files import WeightFile, weight_files
 from registry.weights.names import Source, canonical_sources
+from registry.weights.narrow import resident_dtype, widen
 from registry.weights.reading import Move, read
 from registry.weights.stored import DTYPES, entries
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Canonical name -> tensor, all on `device` with `dtype`. Whoever works with them must not write to them.
+    """Canonical name -> tensor, all on `device`, of `dtype`, or as narrow as stored (see `narrow`). Whoever works with them must not write
+    to them.
 
     torch has no read-only tensors: `fingerprint` proves afterwards that nobody did.
     """
@@ -39,8 +41,10 @@ class Bundle:
     @cached_property
     def specs(self) -> Mapping[str, TensorSpec]:
         """Names and shapes, as `registry.compatibility` takes them."""
-        dtype = _DTYPE_NAMES.get(self.dtype, str(self.dtype))
-        return {name: TensorSpec(dtype, tuple(tensor.shape)) for name, tensor in self.tensors.items()}
+        return {
+            name: TensorSpec(_DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
+            for name, tensor in self.tensors.items()
+        }
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -51,18 +55,25 @@ class Bundle:
         """Canonical name -> place: tensors of one shape and kind of layer follow each other as they do in the allocation."""
         return {name: place for place, name in enumerate(self.tensors)}
 
+    def wide(self, name: str) -> Tensor:
+        """The tensor in `dtype`, in which it is worked with."""
+        return widen(self.tensors[name], self.dtype)
+
     @property
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def to(self, device: torch.device, *, pinned: bool = False) -> Bundle:
-        """A copy on another device, in one allocation there. `pinned`: in page-locked host memory, from which a GPU reads at full speed."""
-        room = _Room({name: tuple(tensor.shape) for name, tensor in self.tensors.items()}, device, self.dtype, pinned)
+        """A copy on another device, there in one allocation a dtype.
+
+        `pinned`: in page-locked host memory, from which a GPU reads at full speed.
+        """
+        room = _room({name: (tuple(t.shape), t.dtype) for name, t in self.tensors.items()}, device, pinned)
         for name, tensor in self.tensors.items():
-            room.views[name].copy_(tensor, non_blocking=pinned)
+            room[name].copy_(tensor, non_blocking=pinned)
         if self.device.type == "cuda" or device.type == "cuda":
             torch.cuda.synchronize()
-        return Bundle(self.digest, device, self.dtype, MappingProxyType(room.views))
+        return Bundle(self.digest, device, self.dtype, MappingProxyType(room))
 
     @cached_property
     def structure(self) -> str:
@@ -83,16 +94,20 @@ _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 def bundle_bytes(checkpoint: Path, dtype: torch.dtype) -> int:
     """What the checkpoint's bundle will occupy, from its headers."""
-    return sum(prod(spec.shape) for spec in checkpoint_tensors(checkpoint).values()) * dtype.itemsize
+    return sum(
+        prod(spec.shape) * resident_dtype(name, spec.shape, DTYPES.get(spec.dtype, dtype), dtype).itemsize
+        for name, spec in checkpoint_tensors(checkpoint).items()
+    )
 
 
-class _Room:
-    """One allocation with a view for each tensor: those of one shape and one kind of layer are neighbours, so that they can be patched in
-    one launch without being gathered."""
-
-    def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], device: torch.device, dtype: torch.dtype, pinned: bool = False
-    ) -> None:
+def _room(
+    wanted: Mapping[str, tuple[tuple[int, ...], torch.dtype]], device: torch.device, pinned: bool = False
+) -> dict[str, Tensor]:
+    """Views for tensors of these shapes and dtypes, of one allocation a dtype: those of one shape and one kind of layer are neighbours, so
+    that they can be patched in one launch without being gathered."""
+    views: dict[str, Tensor] = {}
+    for dtype in {dtype for _, dtype in wanted.values()}:
+        shapes = {name: shape for name, (shape, own) in wanted.items() if own == dtype}
         align = ALIGNMENT // dtype.itemsize
         offsets: dict[str, int] = {}
         end = 0
@@ -100,7 +115,8 @@ class _Room:
             offsets[name] = end
             end += -(-prod(shapes[name]) // align) * align
         whole = torch.empty(end, dtype=dtype, device=device, pin_memory=pinned)
-        self.views = {name: whole[at : at + prod(shapes[name])].view(shapes[name]) for name, at in offsets.items()}
+        views |= {name: whole[at : at + prod(shapes[name])].view(shapes[name]) for name, at in offsets.items()}
+    return views
 
 
 ALIGNMENT = 256
@@ -112,9 +128,9 @@ def load_bundle(
 ) -> Bundle:
     """Reads a diffusers folder or a single safetensors file.
 
-    On a CPU a tensor that has `dtype` already stays in the mapped file, and takes no memory of its own; everything else is read into one
-    allocation and converted there. `mapped` False: all of it is. Whoever writes to a mapped file changes the bundle, and whoever shortens
-    it ends the process (SIGBUS).
+    On a CPU a tensor that need not be converted stays in the mapped file, and takes no memory of its own; everything else is read into
+    one allocation a dtype and converted there. `mapped` False: all of it is. Whoever writes to a mapped file changes the bundle, and
+    whoever shortens it ends the process (SIGBUS).
 
     Raises FileMissing, UnusableFile (damaged), NotGenerable (not safetensors, or names of no known layout).
     """
@@ -133,9 +149,9 @@ def load_bundle(
             f"The tensor names in {checkpoint.name} belong to no layout that is known here.", path=str(checkpoint)
         )
     if found:
-        room = _Room({name: stored.shape for name, stored in found.items()}, device, dtype)
-        read((stored.move(room.views[name]) for name, stored in found.items()), device)
-        tensors |= room.views
+        room = _room({name: (stored.shape, stored.becomes) for name, stored in found.items()}, device)
+        read((stored.move(room[name]) for name, stored in found.items()), device)
+        tensors |= room
     return Bundle(digest, device, dtype, MappingProxyType(tensors))
 
 
@@ -146,6 +162,7 @@ class _Stored:
     path: Path
     offset: int
     dtype: torch.dtype
+    becomes: torch.dtype
     source: Source
     stored: tuple[int, ...]
 
@@ -174,11 +191,13 @@ def _examine(file: WeightFile, dtype: torch.dtype, *, mapped: bool) -> tuple[dic
                     raise NotGenerable(
                         f"{file.path.name} has tensors of {entry['dtype']}, which cannot be run.", path=str(file.path)
                     )
-                if mapped and kept == dtype and not source.transposed:
+                shape = tuple(entry["shape"])
+                becomes = resident_dtype(name, source.shape(shape), kept, dtype)
+                if mapped and kept == becomes and not source.transposed:
                     there[name] = _canonical(stored.get_tensor(source.name), source)
                 else:
                     offset = start + entry["data_offsets"][0]
-                    rest[name] = _Stored(file.path, offset, kept, source, tuple(entry["shape"]))
+                    rest[name] = _Stored(file.path, offset, kept, becomes, source, shape)
     except SafetensorError as error:
         raise UnusableFile(f"{file.path.name} cannot be read: {error}", path=str(file.path)) from error
     return there, rest

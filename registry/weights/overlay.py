@@ -19,6 +19,7 @@ from registry.weights.adapters import Factors, Layer, Strength
 from registry.weights.algorithms import Shape
 from registry.weights.bundle import Bundle
 from registry.weights.fused import fused, takes
+from registry.weights.narrow import NARROW
 from registry.weights.neighbours import adjacent, neighbours
 from registry.weights.sidecar import attach, can_attach
 from registry.weights.work import Work, change_of, factors_of, work_on
@@ -48,7 +49,7 @@ def overlay(
         patched = _batched(bundle, plain, memory)
     else:
         for name, layers in plain.items():
-            patched[name] = _low_rank(bundle.tensors[name], layers, _room(bundle, name, memory))
+            patched[name] = _low_rank(bundle.wide(name), layers, _room(bundle, name, memory))
     for name, todo in work.items():
         if todo.others:
             patched[name] = _any(bundle, name, todo, _room(bundle, name, memory))
@@ -57,7 +58,9 @@ def overlay(
 
 def _room(bundle: Bundle, name: str, memory: Mapping[str, Tensor]) -> Tensor:
     kept = memory.get(name)
-    return torch.empty_like(bundle.tensors[name], memory_format=torch.contiguous_format) if kept is None else kept
+    if kept is not None:
+        return kept
+    return torch.empty_like(bundle.tensors[name], dtype=bundle.dtype, memory_format=torch.contiguous_format)
 
 
 def _low_rank(base: Tensor, layers: Sequence[tuple[Layer, float]], out: Tensor) -> Tensor:
@@ -106,7 +109,7 @@ def _batched(
     patched: dict[str, Tensor] = {}
     for names in _batches(bundle, work):
         up, down, weight = _factors_of_many([work[name] for name in names], bundle.dtype)
-        base = neighbours([bundle.tensors[name].flatten(1) for name in names])
+        base = neighbours([bundle.wide(name).flatten(1) for name in names])
         kept = {name: memory[name] for name in names if name in memory}
         to = adjacent([tensor.flatten(1) for tensor in kept.values()]) if len(kept) == len(names) else None
         # tensor cores accumulate half precision in float32
@@ -191,22 +194,24 @@ class Wearer:
         worn = _worn(adapters)
         if _wanted(worn) == self._worn:
             return self.nbytes
-        names = work_on(list(worn.values())).keys() | self._kept.keys()
+        work = work_on(list(worn.values()))
+        names = (work.keys() - self._beside(work)) | self._kept.keys()
         if self._keeps or self._stable:
             names |= self._patched.keys()
-        return sum(self._bundle.tensors[name].nbytes for name in names)
+        return sum(prod(self._bundle.shapes[name]) for name in names) * self._bundle.dtype.itemsize
 
     def wear(self, adapters: Adapters, *, merged: bool = True) -> None:
         """Exactly these adapters (by key) from now on; the same as before: nothing to do.
 
-        Not merged: matrices and convolutions stay the base's, and a sidecar beside each adds what the adapters change.
+        Not merged: matrices and convolutions stay the base's, and a sidecar beside each adds what the adapters change. So do narrow ones
+        always: patched they would be as large as if they had been widened.
         """
         worn = _worn(adapters)
         wanted = _wanted(worn, merged)
         if wanted == self._worn:
             return
         work = work_on(list(worn.values()))
-        beside = set() if merged else {name for name in work if can_attach(self._slots[name].module, name)}
+        beside = self._beside(work, merged=merged)
         patch = {name: todo for name, todo in work.items() if name not in beside}
         self._take_off(patch.keys())
         if not merged:  # memory is short
@@ -219,6 +224,10 @@ class Wearer:
             self.take_off()
             raise
         self._worn = wanted
+
+    def _beside(self, work: Mapping[str, Work], *, merged: bool = True) -> set[str]:
+        stay = {name for name in work if self._bundle.tensors[name].dtype in NARROW} if merged else work
+        return {name for name in stay if can_attach(self._slots[name].module, name)}
 
     def _put_on(self, work: Mapping[str, Work]) -> None:
         if not work:

@@ -1,4 +1,4 @@
-"""Adapters that run beside a layer, unmerged: for bases that cannot be patched, and where an overlay has no room."""
+"""Adapters that run beside a layer, unmerged: for bases that are kept narrow, and where an overlay has no room."""
 
 from __future__ import annotations
 

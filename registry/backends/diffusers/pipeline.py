@@ -19,6 +19,7 @@ from registry.errors import NotGenerable
 from registry.pipeline_config import PipelineConfig, TokenizerRef
 from registry.weights.bundle import Bundle
 from registry.weights.names import canonical_sources
+from registry.weights.narrow import widen_when_read
 from registry.weights.overlay import Slot, Wearer
 
 
@@ -101,7 +102,7 @@ class Pipeline:
 
     @cached_property
     def _rgb(self) -> Tensor:
-        like = next(iter(self.bundle.tensors.values()))
+        like = next(self.modules["vae"].parameters())
         return fit_rgb(self.decode, self.config.vae["latent_channels"], like)
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,10 +159,13 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle, unused: Colle
             owner.register_buffer(
                 "position_ids", torch.arange(count, device=bundle.device).expand(1, -1), persistent=False
             )
-    return {
+    slots = {
         own[name]: Slot(module.get_submodule(name.rpartition(".")[0]), parameter)
         for name, parameter in module.named_parameters()
     }
+    for owner in module.modules():
+        widen_when_read(owner, bundle.dtype)
+    return slots
 
 
 def _tied(module: torch.nn.Module) -> dict[str, str]:

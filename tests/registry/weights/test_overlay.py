@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from registry.weights import overlay as overlays
 from registry.weights.adapters import Factors, Strength, load_factors
 from registry.weights.bundle import Bundle
+from registry.weights.narrow import widen_when_read
 from registry.weights.overlay import Slot, Wearer
 from registry.weights.work import work_on
 
@@ -79,17 +80,24 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 class Rig:
-    """A net bound to a bundle, with every adapter loaded."""
+    """A net bound to a bundle, with every adapter loaded. `stored`: in what it has its matrices; its values are always float8's."""
 
-    def __init__(self, files: Mapping[str, Path], dtype: torch.dtype, stable: bool) -> None:
+    def __init__(
+        self, files: Mapping[str, Path], dtype: torch.dtype, stable: bool, stored: torch.dtype | None = None
+    ) -> None:
         torch.manual_seed(1)
         self.net = Net().to(dtype).requires_grad_(False)
-        tensors = {f"unet.{name}": p.detach().clone() for name, p in self.net.named_parameters()}
+        tensors = {
+            f"unet.{name}": p.detach().to(torch.float8_e4m3fn).to(dtype) for name, p in self.net.named_parameters()
+        }
+        tensors = {name: t.to(stored) if stored and t.dim() > 1 else t for name, t in tensors.items()}
         self.bundle = Bundle("net", CPU, dtype, tensors)
         self.slots = {}
         for name, parameter in self.net.named_parameters():
             parameter.data = tensors[f"unet.{name}"]
             self.slots[f"unet.{name}"] = Slot(self.net.get_submodule(name.rpartition(".")[0]), parameter)
+        for module in self.net.modules():
+            widen_when_read(module, dtype)
         self.wearer = Wearer(self.bundle, self.slots, stable=stable)
         self.factors: dict[str, Factors] = {
             name: load_factors(path, self.bundle.shapes, CPU) for name, path in files.items()
@@ -142,6 +150,25 @@ def test_beside_the_model_as_merged_into_it(files, worn):
     rig.wear(worn, merged=False)
     torch.testing.assert_close(rig.runs(), merged, rtol=1e-4, atol=1e-5)
     assert rig.slots["unet.to_q.weight"].parameter.data_ptr() == rig.bundle.tensors["unet.to_q.weight"].data_ptr()
+
+
+@given(worn=SETS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_on_a_narrow_base_as_on_the_widened_one(files, worn):
+    """What is narrow stays so, at its address, whatever is worn; the rest is patched."""
+    wide = Rig(files, torch.float32, stable=False)
+    rig = Rig(files, torch.float32, stable=False, stored=torch.float8_e4m3fn)
+    before = rig.bundle.fingerprint()
+    assert torch.equal(rig.runs(), wide.runs())
+    wide.wear(worn)
+    needed = rig.wearer.needs({name: (rig.factors[name], Strength(w, w)) for name, w in worn.items()})
+    rig.wear(worn)
+    torch.testing.assert_close(rig.runs(), wide.runs(), rtol=1e-4, atol=1e-5)
+    assert rig.wearer.nbytes == needed
+    for name, slot in rig.slots.items():
+        if name.endswith("weight") and "norm" not in name:
+            assert slot.parameter.data_ptr() == rig.bundle.tensors[name].data_ptr()
+    assert rig.bundle.fingerprint() == before
 
 
 @pytest.mark.parametrize("order", [["lora", "lokr"], ["lokr", "lora"]])
