@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    RowMapping,
+    Row,
     Select,
     Text,
     bindparam,
@@ -108,7 +108,7 @@ EVERYTHING = Query()
 class Rows(NamedTuple):
     """Rows of `model` in order; `cursor` of the next page, None after the last."""
 
-    rows: Sequence[RowMapping]
+    rows: Sequence[Row[Any]]
     cursor: str | None
 
 
@@ -124,11 +124,11 @@ def find(connection: Connection, query: Query) -> Rows:
     statement = _page(connection, query, order, descending)
     if statement is None:
         return Rows((), None)
-    rows = connection.execute(statement).mappings().all()
+    rows = connection.execute(statement).all()
     if len(rows) <= query.limit:
         return Rows(rows, None)
     last = rows[query.limit - 1]
-    return Rows(rows[: query.limit], _cursor(query, [last[order.name], last["id"]]))
+    return Rows(rows[: query.limit], _cursor(query, [last._mapping[order.name], last._mapping["id"]]))
 
 
 def _page(connection: Connection, query: Query, order: Column[Any], descending: bool) -> Select[Any] | None:
@@ -264,7 +264,10 @@ def _after(query: Query, order: Column[Any]) -> list[Any]:
     return [value, model_id]
 
 
+_MARKED = sorted(set(Query.__slots__) - {"cursor", "limit"})
+
+
 def _mark(query: Query) -> str:
     """Of everything but the page's place and length."""
-    facts = json.dumps({k: v for k, v in asdict(query).items() if k not in ("cursor", "limit")}, sort_keys=True)
+    facts = json.dumps({name: getattr(query, name) for name in _MARKED})
     return blake2b(facts.encode(), digest_size=6).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Service(httpx.Client):
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """With a folder of LoRAs that it may scan, scanned."""
+    """With a folder of LoRAs that it may scan, scanned and hashed."""
     folder = tmp_path_factory.mktemp("catalogue")
     (folder / "library/ink").mkdir(parents=True)
     for n in range(COUNT):
@@ -40,6 +41,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     ):
         client.folder = folder / "library"
         assert scan(client, client.folder)[-1]["state"] == "done"
+        until = time.monotonic() + 60  # each model that is hashed meanwhile would be a change of the catalogue
+        while None in [model["blake3"] for model in client.get("/v1/models").json()["models"]]:
+            assert time.monotonic() < until, "the service does not hash what it scanned"
+            time.sleep(0.2)
         yield client
 
 
@@ -119,12 +124,6 @@ def test_filters(service: Service) -> None:
 
 
 def test_what_is_scanned_is_hashed_by_and_by_and_found_by_any_digest(service: Service) -> None:
-    import time
-
-    until = time.monotonic() + 60
-    while service.get("/v1/models/ink-3").json()["blake3"] is None:
-        assert time.monotonic() < until, "the service does not hash what it scanned"
-        time.sleep(0.2)
     model = service.get("/v1/models/ink-3").json()
     for digest in (model["sha256"], model["blake3"][:10], f"sha256:{model['sha256'].upper()}"):
         assert names(service, digest=digest) == ["ink-3"]
