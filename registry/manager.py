@@ -100,7 +100,14 @@ class Manager:
         self._backend = Once(self._load_backend)
         limits = Limits(settings.max_pictures, settings.max_side, settings.max_prompt)
         self.tasks = Tasks(works(self))
-        self.generator = Generator(self.catalog, self._backend, settings.queue, limits=limits, measures=self.measures)
+        self.generator = Generator(
+            self.catalog,
+            self._backend,
+            settings.queue,
+            limits=limits,
+            current=self.scans.current,
+            measures=self.measures,
+        )
 
     def _load_backend(self) -> Backend:
         settings = self.settings
@@ -137,6 +144,7 @@ class Manager:
             raise InvalidRequest(
                 f"{model.name} is a {model.kind}; it is loaded with the checkpoint that wears it.", model=model.id
             )
+        model = self.scans.current(model)
         self._keeper().load(self.generator.reference(model))
         return model
 
