@@ -186,6 +186,15 @@ class Install:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """Files that a scan has passed over for the same `reason`; `examples`: paths of some."""
+
+    reason: str
+    count: int
+    examples: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """`state`: queued, running; done, failed or cancelled, which are its ends. `counts` of models, and of files `skipped`."""
 
@@ -193,6 +202,7 @@ class Scan:
     folder: str
     state: str
     counts: dict[str, int]
+    skips: list[Skip]
     error: Problem | None
     created_at: datetime
     updated_at: datetime

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from api import records
 from api.cli.shelf import OnProgress
 from api.reading import read
-from api.records import Event, Filters, Fit, Generation, Install, Problem, Scan, Task
+from api.records import Event, Filters, Fit, Generation, Install, Problem, Scan, Skip, Task
 from registry.catalog import Catalog
 from registry.installs.options import AS_USUAL, Options
 from registry.models import Model
@@ -131,7 +131,8 @@ class LocalShelf:
     def scan(self, folder: str, *, afresh: bool = False) -> Scan:
         began = now()
         counts = self._manager.scans.scan(Path(folder), afresh=afresh)
-        return Scan("", folder, "done", counts.as_dict(), None, began, now())
+        skips = [Skip(skip.reason, skip.count, [*skip.examples]) for skip in counts.skips.values()]
+        return Scan("", folder, "done", counts.as_dict(), skips, None, began, now())
 
     def hash_all(self) -> Iterator[str]:
         """The digests that are missing, computed now; the names of the models that have them then."""

@@ -103,6 +103,14 @@ class ScanIn(Body):
     )
 
 
+class SkipOut(BaseModel):
+    reason: str = Field(
+        description="What is the matter with the files, or the kind that they are of.", examples=["pickle"]
+    )
+    count: int = Field(examples=[2])
+    examples: list[str] = Field(description="Some of their paths.", examples=[["/models/loras/old.ckpt"]])
+
+
 class ScanOut(BaseModel):
     id: str = Field(examples=["0f3a5c7e9b1d"])
     folder: str = Field(examples=["/models/loras"])
@@ -111,6 +119,7 @@ class ScanOut(BaseModel):
         description="Models: unchanged, added, changed, moved, missing; files skipped.",
         examples=[{"added": 2, "unchanged": 40, "skipped": 1}],
     )
+    skips: list[SkipOut] = Field(description="The skipped files, by reason.")
     error: Problem | None
     created_at: datetime
     updated_at: datetime

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from registry.scans.record import (
     remember,
     seen_below,
 )
+from registry.scans.skips import BAD_NAME, Skip, Skips, reason_of
 from registry.tables import now
 from registry.weights.files import adapter_file
 
@@ -54,22 +55,31 @@ _REMEMBERED = Report(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of one scan, in models; `skipped`: weight files that are no model to take (`seen.reason` tells each one's)."""
+    """Of one scan, in models; `skips`: weight files that are no model to take, by reason (`seen.reason` tells each one's)."""
 
     unchanged: int = 0
     added: int = 0
     changed: int = 0
     moved: int = 0
     missing: int = 0
-    skipped: int = 0
+    skips: Skips = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> int:
+        return sum(skip.count for skip in self.skips.values())
 
     def plus(self, **more: int) -> Counts:
         return replace(self, **{name: getattr(self, name) + n for name, n in more.items()})
 
+    def without(self, reason: str, path: str) -> Counts:
+        """With one more that was passed over."""
+        return replace(self, skips={**self.skips, reason: self.skips.get(reason, Skip(reason)).and_(path)})
+
     def as_dict(self) -> dict[str, int]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in _NUMBERS}
 
 
+_NUMBERS = ("unchanged", "added", "changed", "moved", "missing", "skipped")
 OnProgress = Callable[[Counts], None]
 
 
@@ -105,13 +115,15 @@ class Scanner:
             visited.add(found.path)
             if not storable(found.path):  # nothing can be on record under a name that is no text
                 logger.warning("%r is passed over: its name is not UTF-8", found.path)
-                counts = counts.plus(skipped=1)
+                counts = counts.without(BAD_NAME, found.path.encode("utf-8", "replace").decode())
             elif found.fresh:
                 waiting.append(found)
                 if found.stamp is None:
                     unreadable.append(found.path)
+            elif (seen := before[found.path]).model_id:
+                counts = counts.plus(unchanged=1)
             else:
-                counts = counts.plus(**{"unchanged" if before[found.path].model_id else "skipped": 1})
+                counts = counts.without(seen.code, found.path)
             if len(waiting) >= BATCH:
                 counts = self._settle(waiting, counts, lost)
                 waiting = []
@@ -201,8 +213,10 @@ class Scanner:
                 seen.append(Seen(found.path, stamp, model.id))
             write(connection, added)
             remember(connection, [*seen, *self._not_taken(connection, batch)])
-        told = {"added": len(added), "moved": len(moved), "changed": len(taken) - len(added) - len(moved)}
-        return counts.plus(**told, skipped=len(batch) - len(taken))
+        for found in batch:
+            if not found.stamp or not is_taken(found.report):
+                counts = counts.without(reason_of(found.report), found.path)
+        return counts.plus(added=len(added), moved=len(moved), changed=len(taken) - len(added) - len(moved))
 
     def _kept(self, connection: Connection, model: Model, known: str, stamp: Stamp) -> tuple[Model, bool]:
         """With what stays of the model that is recorded there, and whether its bytes are the same.
@@ -222,7 +236,7 @@ class Scanner:
         replaced = models_at(connection, [self._relative(found.path) for found in others])
         for model_id in replaced.values():
             connection.execute(update(MODEL).where(MODEL.c.id == model_id).values(missing_since=now()))
-        return [Seen(f.path, f.stamp, None, f.report.reason) for f in others if f.stamp]
+        return [Seen(f.path, f.stamp, None, f.report.reason, reason_of(f.report)) for f in others if f.stamp]
 
     def _describe(self, found: Found) -> Model:
         path, report = Path(found.path), found.report

@@ -118,7 +118,7 @@ class Scans:
             return  # cancelled before it began
 
         def tell(counts: Counts) -> None:
-            if self.book.progress(scan_id, counts.as_dict()) != ScanState.RUNNING:
+            if self.book.progress(scan_id, counts.as_dict(), counts.skips.values()) != ScanState.RUNNING:
                 raise Cancelled("The scan was cancelled; what it found stays.")
 
         error: ModelshelfError | None = None

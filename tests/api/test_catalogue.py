@@ -71,11 +71,24 @@ def test_a_scan_tells_its_counts_and_its_folders(service: Service) -> None:
         "missing": 0,
         "skipped": 0,
     }
+    assert events[-1]["skips"] == []
     listed = service.get("/v1/scans").json()
     assert listed["folders"] == [str(service.folder)]
     assert listed["scans"][0]["id"] == events[-1]["id"]
     assert service.get(f"/v1/scans/{events[-1]['id']}").json()["state"] == "done"
     assert service.delete(f"/v1/scans/{events[-1]['id']}").status_code == 409
+
+
+def test_a_scan_tells_what_it_passed_over_and_why(service: Service) -> None:
+    old = service.folder / "old.ckpt"
+    old.write_bytes(b"\x80\x02" + bytes(64))
+    try:
+        done = scan(service, service.folder)[-1]
+        assert done["counts"]["skipped"] == 1
+        assert done["skips"] == [{"reason": "pickle", "count": 1, "examples": [str(old)]}]
+        assert service.get(f"/v1/scans/{done['id']}").json()["skips"] == done["skips"]
+    finally:
+        old.unlink()
 
 
 @pytest.mark.parametrize(
