@@ -12,7 +12,6 @@ an array on PostgreSQL (alembic/versions/0002). Words of one or two characters h
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -39,6 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from probes import Kind
+from registry.cursors import pack, unpacked
 from registry.errors import InvalidRequest
 from registry.models import folded
 from registry.rows import DIGEST, FIT, MODEL, TAG, TEXT
@@ -232,22 +232,16 @@ def _checked_digest(text: str) -> str:
 
 # -- cursors: where a page ended, and a mark of the list that it belongs to
 
-_MAX_CURSOR = 4096  # characters; the longest name makes a third of it
-
 
 def _cursor(query: Query, last: Sequence[Any]) -> str:
     value, model_id = last
-    place = [_mark(query), value.isoformat() if isinstance(value, datetime) else value, model_id]
-    return urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    return pack([_mark(query), value.isoformat() if isinstance(value, datetime) else value, model_id])
 
 
 def _after(query: Query, order: Column[Any]) -> list[Any]:
     """Value and id of the last row of the page before, from the cursor; raises InvalidRequest."""
-    text = query.cursor or ""
-    try:
-        if len(text) > _MAX_CURSOR:
-            raise ValueError("too long")
-        mark, value, model_id = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    with unpacked(query.cursor or "") as place:
+        mark, value, model_id = place
         if order is MODEL.c.created_at:
             value = datetime.fromisoformat(value)
         wanted = {"size": int, "created_at": datetime}.get(order.name, str)
@@ -257,10 +251,6 @@ def _after(query: Query, order: Column[Any]) -> list[Any]:
             raise ValueError("no number that a database holds")
         if isinstance(value, str) and not storable(value + model_id):
             raise ValueError("no text")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRequest(
-            "cursor belongs to no page of this list; leave it out to begin at the first.", field="cursor"
-        ) from error
     return [value, model_id]
 
 

@@ -112,8 +112,8 @@ class LocalShelf:
     def finish_install(self, install_id: str, on_progress: OnProgress) -> records.Model:
         return _model(self._manager.run_install(install_id, on_progress))
 
-    def installs(self) -> list[Install]:
-        return [_install(row) for row in self._manager.installs.list()]
+    def installs(self) -> Iterator[Install]:
+        return map(_install, self._manager.installs.list(limit=None))
 
     def order_install(self, install_id: str, command: str) -> Install:
         return _install(self._manager.installs.command(install_id, command))

@@ -12,6 +12,7 @@ from api.schemas.common import Body
 from api.schemas.models import FitOut, ModelOut
 from registry.installs.inquiry import Inquiry
 from registry.installs.options import Place
+from registry.installs.states import InstallPage
 from registry.sources import without_signature
 from registry.tables import Install, ScanRow
 
@@ -92,6 +93,11 @@ class InstallOut(BaseModel):
 
 class InstallList(BaseModel):
     installs: list[InstallOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, page: InstallPage) -> Self:
+        return cls(installs=[InstallOut.of(install) for install in page.installs], next=page.cursor)
 
 
 class ScanIn(Body):
