@@ -156,6 +156,7 @@ class Probe:
     kind: str | None
     family: str | None
     variant: str | None
+    variants: list[str]
     report: dict[str, Any]
     refusal: Problem | None
     installed: Model | None

@@ -31,6 +31,9 @@ class ProbeOut(BaseModel):
     kind: str | None = Field(examples=["lcm_lora"])
     family: str | None = Field(examples=["sd-1"])
     variant: str | None
+    variants: list[str] = Field(
+        description="Of a pipeline's weights: what `variant` of an install may be.", examples=[["fp16"]]
+    )
     report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.")
     refusal: Problem | None = Field(description="Why it would not be installed.")
     installed: ModelOut | None = Field(description="The same model, if it is installed already.")
@@ -46,6 +49,7 @@ class ProbeOut(BaseModel):
             kind=report.kind,
             family=report.family,
             variant=report.variant,
+            variants=[*candidate.selection.variants],
             report=report.as_dict(),
             refusal=found.refusal and told(found.refusal),
             installed=found.installed and ModelOut.of(found.installed),
