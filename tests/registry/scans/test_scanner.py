@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -421,3 +422,13 @@ def test_every_reason_has_words(reason: str) -> None:
     one, two = skips.words(reason, 1), skips.words(reason, 2)
     assert (one[:2], two[:2]) == ("1 ", "2 ")
     assert "_" not in one + two
+
+
+def test_a_model_is_found_by_the_digest_that_old_metadata_names_it_by(library: Library) -> None:
+    path = library.put("large.safetensors", lora("large", rank=600))
+    library.put("small.safetensors")
+    library.scan()
+    library.hash()
+    autov1 = sha256(path.read_bytes()[0x100000:0x110000]).hexdigest()[:8]
+    assert [model.name for model in library.manager.catalog.every(Query(digest=autov1))] == ["large"]
+    assert (library.model("large").digest("autov1"), library.model("small").digest("autov1")) == (autov1, None)
