@@ -208,6 +208,7 @@ class Manager:
 
     def resume_installs(self) -> None:
         """Go on with what a killed or stopped service left unfinished, and with what waited for room on the disk."""
+        self._worker.sweep()
         self._worker.make_room()
         for install_id in self._worker.abandoned():
             self._submit(install_id)

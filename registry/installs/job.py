@@ -110,7 +110,11 @@ class Job:
             if (there := known(self._catalog, listing, selection)) is not None:
                 source = provenance(listing, selection)
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
-                return self._installed(self._catalog.add_source(there, source))
+                model = self._installed(self._catalog.add_source(there, source))
+                shutil.rmtree(
+                    staging, ignore_errors=True
+                )  # there after a kill between the model's record and the install's
+                return model
             self._move(State.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
             digests = self._download(origin, listing, selection, key)
             self._move(State.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
