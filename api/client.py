@@ -160,9 +160,9 @@ class Client:
             raise last.error.error if last and last.error else Cancelled(f"The install {install_id} was cancelled.")
         return self.model(last.model_id)
 
-    def installs(self) -> list[Install]:
-        """The newest hundred."""
-        return [read(Install, each) for each in self._json("GET", "/v1/installs")["installs"]]
+    def installs(self, *, page: int = PAGE) -> Iterator[Install]:
+        """All, the newest first, fetched a page at a time while they are read."""
+        return (read(Install, each) for each in self._pages("/v1/installs", "installs", {"limit": page}))
 
     def get_install(self, install_id: str) -> Install:
         return self._ask(Install, "GET", _path("installs", install_id))

@@ -156,6 +156,7 @@ class Probe:
     kind: str | None
     family: str | None
     variant: str | None
+    variants: list[str]
     report: dict[str, Any]
     refusal: Problem | None
     installed: Model | None
@@ -186,6 +187,15 @@ class Install:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """Files that a scan has passed over for the same `reason`; `examples`: paths of some."""
+
+    reason: str
+    count: int
+    examples: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """`state`: queued, running; done, failed or cancelled, which are its ends. `counts` of models, and of files `skipped`."""
 
@@ -193,6 +203,7 @@ class Scan:
     folder: str
     state: str
     counts: dict[str, int]
+    skips: list[Skip]
     error: Problem | None
     created_at: datetime
     updated_at: datetime

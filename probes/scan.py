@@ -82,9 +82,12 @@ def scan_folder(
 
 def look_at(path: str, hints: Callable[[str], Hints] = by_name) -> Found:
     """One file, or a folder that is one model, as a scan of the folder that it is in finds it."""
-    if Path(path).is_dir():
-        return _look(Place(path, lambda: _folder_stamp(_entries(path)), True), {}, hints)
-    return _look(Place(path, lambda: _file_stamp(Path(path)), False), {}, hints)
+    return _look(Place(path, lambda: stamp_of(path), Path(path).is_dir()), {}, hints)
+
+
+def stamp_of(path: str) -> Stamp:
+    """Of one file, or of a folder that is one model. Raises OSError."""
+    return _folder_stamp(_entries(path)) if Path(path).is_dir() else _file_stamp(Path(path))
 
 
 def models_below(root: str | Path) -> Iterator[Place]:

@@ -94,6 +94,8 @@ def acceleration(model: Model) -> Accelerated | None:
     What the probe decided counts, and for checkpoints, which it does not weigh, the name.
     """
     trait = _trait(model)
+    if trait is None:
+        return None
     names = tuple(_file_names(model))
     for recipe in RECIPES:
         if recipe.trait == trait and model.kind in recipe.kinds and model.family in recipe.families:
@@ -114,8 +116,8 @@ def decided(report: Report) -> tuple[Statement, ...]:
 def _trait(model: Model) -> str | None:
     if model.kind == Kind.LCM_LORA:
         return "lcm"
-    if stated := model.facts.get(ACCELERATION):
-        return str(stated["value"])
+    if stated := model.stated(ACCELERATION):
+        return str(stated.value)
     if model.kind != Kind.CHECKPOINT:
         return None
     said = " ".join(filter(None, (model.repo_id, model.name)))

@@ -83,10 +83,10 @@ class Catalog:
         elif len(reference) >= 4:
             criteria.append(MODEL.c.id.startswith(reference, autoescape=True))
         with self._engine.connect() as connection:
-            found = (connection.execute(select(MODEL).where(c)).mappings().all() for c in criteria)
+            found = (connection.execute(select(MODEL).where(c)).all() for c in criteria)
             rows = next((rows for rows in found if rows), ())
             if len(rows) > 1:
-                ids = [row["id"] for row in rows]
+                ids = [row.id for row in rows]
                 raise InvalidRequest(f"“{reference}” begins the ids of {len(ids)} models: {', '.join(ids)}.", ids=ids)
             if not rows:
                 raise ModelNotFound(
@@ -107,7 +107,7 @@ class Catalog:
             named = MODEL.c.id.in_(select(statement.c.model_id).where(*trained))
             query = select(MODEL).where(or_(stem, named)).order_by(MODEL.c.name_key).limit(2)
             with self._engine.connect() as connection:
-                found = read(connection, connection.execute(query).mappings().all())
+                found = read(connection, connection.execute(query).all())
         if len(found) > 1:
             names = [model.name for model in found]
             raise InvalidRequest(f"“{name}” is the file of several models: {', '.join(names)}.", names=names)
@@ -130,7 +130,7 @@ class Catalog:
         ]
         with self._engine.connect() as connection:
             for query in queries:
-                rows = connection.execute(select(MODEL).where(MODEL.c.id.in_(query.limit(1)))).mappings().all()
+                rows = connection.execute(select(MODEL).where(MODEL.c.id.in_(query.limit(1)))).all()
                 if rows:
                     return read(connection, rows)[0]
         return None
@@ -257,7 +257,7 @@ class Catalog:
     @staticmethod
     def _index_text(connection: Connection, model: Model) -> None:
         """What a search looks through, from the rows as they are now."""
-        [changed] = read(connection, connection.execute(select(MODEL).where(MODEL.c.id == model.id)).mappings().all())
+        [changed] = read(connection, connection.execute(select(MODEL).where(MODEL.c.id == model.id)).all())
         connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=search_text(changed)))
 
     @staticmethod

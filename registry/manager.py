@@ -101,7 +101,14 @@ class Manager:
         self._backend = Once(self._load_backend)
         limits = Limits(settings.max_pictures, settings.max_side, settings.max_prompt)
         self.tasks = Tasks(works(self))
-        self.generator = Generator(self.catalog, self._backend, settings.queue, limits=limits, measures=self.measures)
+        self.generator = Generator(
+            self.catalog,
+            self._backend,
+            settings.queue,
+            limits=limits,
+            current=self.scans.current,
+            measures=self.measures,
+        )
 
     def _load_backend(self) -> Backend:
         settings = self.settings
@@ -138,6 +145,7 @@ class Manager:
             raise InvalidRequest(
                 f"{model.name} is a {model.kind}; it is loaded with the checkpoint that wears it.", model=model.id
             )
+        model = self.scans.current(model)
         self._keeper().load(self.generator.reference(model))
         return model
 
@@ -205,6 +213,7 @@ class Manager:
 
     def resume_installs(self) -> None:
         """Go on with what a killed or stopped service left unfinished, and with what waited for room on the disk."""
+        self._worker.sweep()
         self._worker.make_room()
         for install_id in self._worker.abandoned():
             self._submit(install_id)

@@ -161,6 +161,13 @@ class Model:
         """What else is said of it, by name."""
         return {s.name: s.as_dict() for s in reversed(self.statements) if s.name not in RECIPE}
 
+    def stated(self, name: str) -> Statement | None:
+        """The one of this name that counts."""
+        for statement in self.statements:
+            if statement.name == name:
+                return statement
+        return None
+
     @property
     def preview(self) -> str | None:
         """What tells its picture from others: the user's choice, else what came with it. None: it has none."""
@@ -171,8 +178,8 @@ class Model:
     @property
     def base_model(self) -> str | None:
         """What it was made from, as its provider says."""
-        stated = self.facts.get("base_model")
-        return str(stated["value"]) if stated else None
+        stated = self.stated("base_model")
+        return str(stated.value) if stated else None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, the fields in the order in which people read them."""
@@ -191,7 +198,10 @@ class Model:
 
     def digest(self, algorithm: str) -> str | None:
         """The computed one."""
-        return next((d.value for d in self.digests if d.algorithm == algorithm and not d.by), None)
+        for digest in self.digests:
+            if digest.algorithm == algorithm and not digest.by:
+                return digest.value
+        return None
 
 
 def computed(**values: str | None) -> tuple[Digest, ...]:

@@ -12,9 +12,8 @@ an array on PostgreSQL (alembic/versions/0002). Words of one or two characters h
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    RowMapping,
+    Row,
     Select,
     Text,
     bindparam,
@@ -39,6 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from probes import Kind
+from registry.cursors import pack, unpacked
 from registry.errors import InvalidRequest
 from registry.models import folded
 from registry.rows import DIGEST, FIT, MODEL, TAG, TEXT
@@ -108,7 +108,7 @@ EVERYTHING = Query()
 class Rows(NamedTuple):
     """Rows of `model` in order; `cursor` of the next page, None after the last."""
 
-    rows: Sequence[RowMapping]
+    rows: Sequence[Row[Any]]
     cursor: str | None
 
 
@@ -124,11 +124,11 @@ def find(connection: Connection, query: Query) -> Rows:
     statement = _page(connection, query, order, descending)
     if statement is None:
         return Rows((), None)
-    rows = connection.execute(statement).mappings().all()
+    rows = connection.execute(statement).all()
     if len(rows) <= query.limit:
         return Rows(rows, None)
     last = rows[query.limit - 1]
-    return Rows(rows[: query.limit], _cursor(query, [last[order.name], last["id"]]))
+    return Rows(rows[: query.limit], _cursor(query, [last._mapping[order.name], last._mapping["id"]]))
 
 
 def _page(connection: Connection, query: Query, order: Column[Any], descending: bool) -> Select[Any] | None:
@@ -232,22 +232,16 @@ def _checked_digest(text: str) -> str:
 
 # -- cursors: where a page ended, and a mark of the list that it belongs to
 
-_MAX_CURSOR = 4096  # characters; the longest name makes a third of it
-
 
 def _cursor(query: Query, last: Sequence[Any]) -> str:
     value, model_id = last
-    place = [_mark(query), value.isoformat() if isinstance(value, datetime) else value, model_id]
-    return urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    return pack([_mark(query), value.isoformat() if isinstance(value, datetime) else value, model_id])
 
 
 def _after(query: Query, order: Column[Any]) -> list[Any]:
     """Value and id of the last row of the page before, from the cursor; raises InvalidRequest."""
-    text = query.cursor or ""
-    try:
-        if len(text) > _MAX_CURSOR:
-            raise ValueError("too long")
-        mark, value, model_id = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    with unpacked(query.cursor or "") as place:
+        mark, value, model_id = place
         if order is MODEL.c.created_at:
             value = datetime.fromisoformat(value)
         wanted = {"size": int, "created_at": datetime}.get(order.name, str)
@@ -257,14 +251,13 @@ def _after(query: Query, order: Column[Any]) -> list[Any]:
             raise ValueError("no number that a database holds")
         if isinstance(value, str) and not storable(value + model_id):
             raise ValueError("no text")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRequest(
-            "cursor belongs to no page of this list; leave it out to begin at the first.", field="cursor"
-        ) from error
     return [value, model_id]
+
+
+_MARKED = sorted(set(Query.__slots__) - {"cursor", "limit"})
 
 
 def _mark(query: Query) -> str:
     """Of everything but the page's place and length."""
-    facts = json.dumps({k: v for k, v in asdict(query).items() if k not in ("cursor", "limit")}, sort_keys=True)
+    facts = json.dumps({name: getattr(query, name) for name in _MARKED})
     return blake2b(facts.encode(), digest_size=6).hexdigest()

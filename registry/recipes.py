@@ -169,10 +169,10 @@ def weight_range(model: Model) -> Sourced[tuple[float, float]] | None:
     low, high = model.overrides.get("weight_min"), model.overrides.get("weight_max")
     if low is not None and high is not None:
         return Sourced((low, high), Origin.USER, f"your setting for {model.name}")
-    stated = model.recipe.get("weight", {})
-    if stated.get("min") is None or stated.get("max") is None:
+    stated = model.stated("weight")
+    if stated is None or stated.minimum is None or stated.maximum is None:
         return None
-    return Sourced((stated["min"], stated["max"]), Origin.RECOMMENDED, f"{stated['by']} of {model.name}")
+    return Sourced((stated.minimum, stated.maximum), Origin.RECOMMENDED, f"{stated.by} of {model.name}")
 
 
 def _plan_adapter(
@@ -198,9 +198,9 @@ def _choose(
         return Sourced(requested, Origin.REQUESTED, "request")
     if (own := model.overrides.get(name)) is not None:
         return Sourced(own, Origin.USER, f"your setting for {model.name}")
-    if stated := model.recipe.get(name):
-        quote = f": “{stated['quote']}”" if stated.get("quote") else ""
-        return Sourced(stated["value"], Origin.RECOMMENDED, f"{stated['by']} of {model.name}{quote}")
+    if stated := model.stated(name):
+        quote = f": “{stated.quote}”" if stated.quote else ""
+        return Sourced(stated.value, Origin.RECOMMENDED, f"{stated.by} of {model.name}{quote}")
     return Sourced(default, origin, by)
 
 

@@ -6,9 +6,31 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, insert, select
+from orjson import dumps, loads
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Float,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel
 
@@ -28,7 +50,6 @@ from registry.tables import (
     now,
 )
 
-T = TypeVar("T", Digest, Provenance, Statement, Trigger)
 Rows = dict[type[SQLModel], list[dict[str, Any]]]
 
 
@@ -95,52 +116,99 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
         connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
-def read(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
-    """The models of these rows of `model`, in their order: one query for each of the tables, not for each of the models."""
-    ids = [row["id"] for row in rows]
-    digests = _values(connection, DigestRow, Digest, ids, ("by", "algorithm"))
-    sources = _values(connection, SourceRow, Provenance, ids, ("id",))
-    triggers = _values(connection, TriggerRow, Trigger, ids, ("position",))
-    statements = _values(connection, StatementRow, Statement, ids, ("name", "rank"))
-    tags = _grouped(connection, TagRow, ("name",), ids, ("name",))
-    overrides = _grouped(connection, OverrideRow, ("name", "value"), ids, ("name",))
-    return [
-        Model(
-            **{name: value for name, value in row.items() if name != "name_key"},
-            digests=digests(row["id"]),
-            sources=sources(row["id"]),
-            trigger_words=triggers(row["id"]),
-            statements=statements(row["id"]),
-            tags=tuple(dict.fromkeys(tag[1] for tag in tags.get(row["id"], ()))),
-            overrides={own[1]: own[2] for own in overrides.get(row["id"], ())},
+def read(connection: Connection, rows: Sequence[Row[Any]]) -> list[Model]:
+    """The models of these rows of `model`, in their order: one query for all that is said of all of them."""
+    said = _said(connection, [row[0] for row in rows])
+    names = [column.name for column in MODEL.columns]
+    models = []
+    for row in rows:
+        facts = dict(zip(names, row, strict=True))
+        del facts["name_key"]
+        digests, sources, triggers, statements, tags, overrides = said.get(facts["id"], _NOTHING)
+        models.append(
+            Model(
+                **facts,
+                digests=tuple(digests),
+                sources=tuple(sources),
+                trigger_words=tuple(triggers),
+                statements=tuple(statements),
+                tags=tuple(dict.fromkeys(tags)),
+                overrides=dict(overrides),
+            )
         )
-        for row in rows
-    ]
+    return models
 
 
-def _grouped(
-    connection: Connection, kind: type[SQLModel], names: Sequence[str], ids: Sequence[str], order: Sequence[str]
-) -> dict[str, list[Sequence[Any]]]:
-    """Rows of (model_id, *names) by model, each model's in order."""
-    found: dict[str, list[Sequence[Any]]] = {}
-    for row in connection.execute(_of_models(kind, tuple(names), tuple(order)), {"ids": ids}).all():
-        found.setdefault(row[0], []).append(row)
+_TEXT = 3  # where the texts begin in a row of the query below, behind part, model and place
+
+
+class _Part(NamedTuple):
+    """A table of what is said of models, as a part of the one query for all of it.
+
+    `texts` and `numbers`: columns to read, JSON as it is written. A model's rows are ordered by the column `place` (None: they have none),
+    then by the first two texts. `value`: what a row becomes, whose texts begin at _TEXT and whose numbers come last.
+    """
+
+    table: Table
+    place: str | None
+    texts: tuple[str, ...]
+    value: Callable[[Sequence[Any]], Any]
+    numbers: tuple[str, ...] = ()
+
+
+_PARTS = (
+    _Part(DIGEST, None, ("by", "algorithm", "value"), lambda row: Digest(row[4], row[5], row[3])),
+    _Part(SOURCE, "id", Provenance._fields, lambda row: Provenance(*row[3:9])),
+    _Part(table_of(TriggerRow), "position", Trigger._fields, lambda row: Trigger(*row[3:5])),
+    _Part(
+        table_of(StatementRow),
+        "rank",
+        ("name", "value", "by", "quote"),
+        lambda row: Statement(row[3], loads(row[4]), row[5], row[6], *row[-2:]),
+        ("minimum", "maximum"),
+    ),
+    _Part(TAG, None, ("name",), itemgetter(_TEXT)),
+    _Part(table_of(OverrideRow), None, ("name", "value"), lambda row: (row[3], loads(row[4]))),
+)
+_NOTHING: tuple[list[Any], ...] = tuple([] for _ in _PARTS)
+_TEXTS = max(len(part.texts) for part in _PARTS)
+_NUMBERS = max(len(part.numbers) for part in _PARTS)
+_ORDER = itemgetter(0, 2, _TEXT, _TEXT + 1)  # by code point, which is not every database's
+
+
+def _said(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[list[Any], ...]]:
+    """Values by model, those of each of _PARTS in order; models of which nothing is said are left out."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    parameter = dumps(ids).decode() if is_sqlite else ids
+    found: dict[str, tuple[list[Any], ...]] = {}
+    for row in sorted(connection.execute(_of_models(is_sqlite), {"ids": parameter}).all(), key=_ORDER):
+        number, model_id = row[0], row[1]
+        if model_id not in found:
+            found[model_id] = tuple([] for _ in _PARTS)
+        found[model_id][number].append(_PARTS[number].value(row))
     return found
 
 
 @cache
-def _of_models(kind: type[SQLModel], names: Sequence[str], order: Sequence[str]) -> Select[Any]:
-    """Made once: to build a statement takes longer than to run it."""
-    table = table_of(kind)
-    columns = (table.c.model_id, *(table.c[name] for name in names))
-    these = table.c.model_id.in_(bindparam("ids", expanding=True))
-    return select(*columns).where(these).order_by(table.c.model_id, *(table.c[n] for n in order))
+def _of_models(is_sqlite: bool) -> CompoundSelect[Any]:
+    """Made once: to build a statement takes longer than to run it. The ids are one parameter, so its text is always the same."""
+    return union_all(*(_of_part(number, part, is_sqlite) for number, part in enumerate(_PARTS)))
 
 
-def _values(
-    connection: Connection, kind: type[SQLModel], value: type[T], ids: Sequence[str], order: Sequence[str]
-) -> Callable[[str], tuple[T, ...]]:
-    """Rows as the values whose fields they keep, by model; () for one without any."""
-    names = value._fields
-    found = _grouped(connection, kind, names, ids, order)
-    return lambda model_id: tuple(value._make(row[1:]) for row in found.get(model_id, ()))
+def _of_part(number: int, part: _Part, is_sqlite: bool) -> Select[Any]:
+    columns = part.table.c
+    texts: list[ColumnElement[Any]] = [
+        cast(c, Text) if isinstance(c.type, JSON) else c for c in (columns[name] for name in part.texts)
+    ]
+    texts += [cast(null(), Text)] * (_TEXTS - len(texts))
+    numbers: list[ColumnElement[Any]] = [columns[name] for name in part.numbers]
+    numbers += [cast(null(), Float)] * (_NUMBERS - len(numbers))
+    place = columns[part.place] if part.place else literal_column("0")
+    ids: ColumnElement[bool]
+    if is_sqlite:
+        each = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
+        ids = columns.model_id.in_(select(each.c.value))
+    else:
+        ids = columns.model_id == any_(bindparam("ids", type_=postgresql.ARRAY(String)))
+    chosen = [literal_column(str(number)), columns.model_id, place, *texts, *numbers]
+    return select(*(column.label(f"c{n}") for n, column in enumerate(chosen))).where(ids)

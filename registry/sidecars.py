@@ -201,7 +201,7 @@ def _words(value: object, by: str) -> tuple[Trigger, ...]:
     return tuple(Trigger(word, by) for word in dict.fromkeys(words) if word)
 
 
-_ALGORITHMS = {"SHA256": "sha256", "BLAKE3": "blake3", "AutoV3": "autov3", "CRC32": "crc32"}
+_ALGORITHMS = {"SHA256": "sha256", "BLAKE3": "blake3", "AutoV3": "autov3", "AutoV1": "autov1", "CRC32": "crc32"}
 
 
 def _claims(hashes: Mapping[str, Any], by: str) -> tuple[Digest, ...]:

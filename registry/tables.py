@@ -254,6 +254,7 @@ class SeenRow(SQLModel, table=True):
         default=None, sa_column=Column(String(12), ForeignKey("model.id", ondelete="CASCADE"), index=True)
     )
     reason: str = ""  # why it is no model here
+    code: str = ""  # what kind of reason that is, see registry/scans/skips.py
 
 
 class ScanRow(SQLModel, table=True):
@@ -265,6 +266,9 @@ class ScanRow(SQLModel, table=True):
     folder: str
     state: str = Field(index=True)
     counts: dict[str, int] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    skips: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )  # reason, count, examples
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))  # code, message, detail
     created_at: datetime = Field(default_factory=now, sa_column=_time())
     updated_at: datetime = Field(default_factory=now, sa_column=_time())

@@ -191,7 +191,7 @@ def _sharing(connection: Connection, algorithm: str) -> Iterator[tuple[str, list
     models: dict[str, Model] = {}
     for at in range(0, len(pairs), _AT_ONCE):
         some = select(MODEL).where(MODEL.c.id.in_([model_id for _, model_id in pairs[at : at + _AT_ONCE]]))
-        models |= {model.id: model for model in read(connection, connection.execute(some).mappings().all())}
+        models |= {model.id: model for model in read(connection, connection.execute(some).all())}
     for value, group in groupby(pairs, key=lambda pair: str(pair[0])):
         yield value, [models[model_id] for _, model_id in group]
 

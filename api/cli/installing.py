@@ -128,9 +128,9 @@ InstallId = Annotated[
 
 @installs.command("list")
 def list_installs(as_json: Json = False) -> None:
-    """The newest hundred, and how far they are."""
+    """All, the newest first, and how far they are."""
     with opened_shelf() as shelf:
-        found = shelf.installs()
+        found = [*shelf.installs()]
     if as_json:
         print_json(found)
     elif found:

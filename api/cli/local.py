@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from api import records
 from api.cli.shelf import OnProgress
 from api.reading import read
-from api.records import Event, Filters, Fit, Generation, Install, Problem, Scan, Task
+from api.records import Event, Filters, Fit, Generation, Install, Problem, Scan, Skip, Task
 from registry.catalog import Catalog
 from registry.installs.options import AS_USUAL, Options
 from registry.models import Model
@@ -113,8 +113,8 @@ class LocalShelf:
     def finish_install(self, install_id: str, on_progress: OnProgress) -> records.Model:
         return _model(self._manager.run_install(install_id, on_progress))
 
-    def installs(self) -> list[Install]:
-        return [_install(row) for row in self._manager.installs.list()]
+    def installs(self) -> Iterator[Install]:
+        return map(_install, self._manager.installs.list(limit=None))
 
     def order_install(self, install_id: str, command: str) -> Install:
         return _install(self._manager.installs.command(install_id, command))
@@ -135,7 +135,8 @@ class LocalShelf:
     def scan(self, folder: str, *, afresh: bool = False) -> Scan:
         began = now()
         counts = self._manager.scans.scan(Path(folder), afresh=afresh)
-        return Scan("", folder, "done", counts.as_dict(), None, began, now())
+        skips = [Skip(skip.reason, skip.count, [*skip.examples]) for skip in counts.skips.values()]
+        return Scan("", folder, "done", counts.as_dict(), skips, None, began, now())
 
     # -- upkeep
     def run_task(self, kind: str, models: Sequence[str], on_progress: Callable[[Task], None]) -> Task:

@@ -14,7 +14,7 @@ from api.cli.output import counting_bar, print_json, print_table, say, size_text
 from api.cli.shelf import opened_shelf
 
 if TYPE_CHECKING:
-    from api.records import Removed, Task, Waste
+    from api.records import Removed, Scan, Task, Waste
 
 app = typer.Typer()
 
@@ -37,19 +37,31 @@ def scan(
     Example: `modelshelf scan ~/ComfyUI/models --hash`
     """
     with opened_shelf() as shelf:
-        told = {path: shelf.scan(path, afresh=afresh).counts for path in map(str, folder or shelf.scan_folders())}
+        told = {path: shelf.scan(path, afresh=afresh) for path in map(str, folder or shelf.scan_folders())}
     hashed = _upkeep("hash", None).findings if hash_now else []
     if as_json:
-        print_json(told)
+        print_json({path: {**scan.counts, "skips": scan.skips} for path, scan in told.items()})
         return
-    for scanned, counts in told.items():
-        say(f"{scanned}: {_describe(counts)}")
+    for path, scan in told.items():
+        say(f"{path}: {_counted(scan.counts) or 'nothing there'}{_skipped(scan)}")
     for found in hashed:
         say(f"{found.outcome} {found.name}")
 
 
-def _describe(counts: Mapping[str, int]) -> str:
-    return _counted(counts) or "nothing there"
+def _skipped(scan: Scan) -> str:
+    """`: 2 pickles (a.ckpt, old/b.ckpt), 1 truncated (c.safetensors)`, paths as they are in the folder."""
+    from registry.scans.skips import words
+
+    root = Path(scan.folder).resolve()
+    told = []
+    for skip in scan.skips:
+        names = [
+            str(path.relative_to(root)) if path.is_relative_to(root) else str(path) for path in map(Path, skip.examples)
+        ]
+        told.append(
+            f"{words(skip.reason, skip.count)} ({', '.join(names)}{', ...' if skip.count > len(names) else ''})"
+        )
+    return f": {', '.join(told)}" if told else ""
 
 
 def _counted(counts: Mapping[str, int]) -> str:

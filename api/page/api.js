@@ -76,7 +76,8 @@ export const removePreview = (id) => json("DELETE", at("models", id, "preview"))
 
 // -- installs
 export const probe = (source, signal) => json("POST", "probe", { body: { source }, signal });
-export const install = (source) => json("POST", "installs", { body: { source } });
+// `options`: place, of a file or folder on the server; variant, of a pipeline in several precisions.
+export const install = (source, options = {}) => json("POST", "installs", { body: { source, ...options } });
 export const installStarter = async () => (await json("POST", "starter")).installs;
 export const installs = async () => (await json("GET", "installs")).installs;
 export const orderInstall = (id, order) => json("POST", at("installs", id, order));

@@ -15,6 +15,7 @@ const STATES = {
   queued: "waiting", resolving: "looking at the source", downloading: "downloading", probing: "checking what arrived", registering: "registering",
   installed: "installed", paused: "paused", failed: "failed", cancelled: "cancelled",
 };
+const PLACES = { copy: "is copied", move: "is moved to the shelf", in_place: "stays where it is" };
 const RETRY_AFTER = 2000; // milliseconds after a stream that broke
 const MOST_CHOICES = 50; // of a repository with many models
 const MOST_FOLLOWED = 3; // a browser opens six connections to a server in all, and a stream holds one
@@ -82,14 +83,15 @@ function described(source, found) {
   const fits = found.checkpoints.filter((v) => v.fits);
   const others = found.checkpoints.filter((v) => !v.fits);
   const isLora = found.kind === "lora" || found.kind === "lcm_lora";
-  const go = el("button", { type: "button", class: "primary", click: () => start(source, go) }, "Install");
+  const wanted = options(found);
+  const go = el("button", { type: "button", class: "primary", click: () => start(source, go, wanted) }, "Install");
   return el("article", { class: "panel found" },
     el("div", { class: "found-head" },
       el("div", {},
         el("h2", {}, found.name),
         el("p", { class: "model-kind" }, kindBadge(found.kind), found.family ? el("span", { class: "family" }, found.family) : null,
           found.variant && found.variant !== "normal" ? el("span", {}, found.variant) : null, el("span", { class: "muted" }, bytes(found.size)))),
-      found.refusal || found.installed ? null : go),
+      found.refusal || found.installed ? null : el("div", { class: "how" }, wanted.map(({ field }) => field), go)),
     found.refusal ? problemBox({ message: found.refusal.detail }) : null,
     found.installed ? el("p", { class: "good" }, "Installed already: ", el("a", { href: modelHref(found.installed.id) }, found.installed.name)) : null,
     isLora && !found.refusal ? el("div", {},
@@ -105,10 +107,21 @@ function described(source, found) {
         el("li", {}, `${e.ok ? "✓" : "✗"} ${e.rule}${e.key ? ` (${e.key})` : ""}: ${e.seen ?? "nothing found"}`)))));
 }
 
-async function start(source, button) {
+// What may be chosen of this install, each with its field; nothing where there is no choice.
+function options(found) {
+  const choices = [];
+  if (found.source.startsWith("/")) choices.push(["place", "The file on the server", Object.entries(PLACES)]);
+  if (found.variants.length) choices.push(["variant", "Precision", [["", "as published"], ...found.variants.map((v) => [v, v])]]);
+  return choices.map(([name, label, values]) => {
+    const select = el("select", { id: `install-${name}` }, values.map(([value, text]) => el("option", { value }, text)));
+    return { name, select, field: el("div", { class: "choice" }, el("label", { for: select.id }, label), select) };
+  });
+}
+
+async function start(source, button, wanted) {
   button.disabled = true;
   try {
-    const job = await api.install(source);
+    const job = await api.install(source, Object.fromEntries(wanted.filter(({ select }) => select.value).map(({ name, select }) => [name, select.value])));
     fill(answer);
     input.value = "";
     say(`Install of ${source} started.`);

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.access import MANAGE, READ
-from api.deps import InstallId, ManagerDep
+from api.deps import Cursor, InstallId, Limit, ManagerDep
 from api.examples import states
 from api.following import LastEventId, follow_row
 from api.problems import SOURCE_ERRORS, raises
@@ -30,9 +30,9 @@ def start_install(manager: ManagerDep, body: InstallIn, response: Response) -> I
 
 
 @router.get("", dependencies=[READ])
-def list_installs(manager: ManagerDep) -> InstallList:
-    """The newest hundred."""
-    return InstallList(installs=[InstallOut.of(i) for i in manager.installs.list()])
+def list_installs(manager: ManagerDep, limit: Limit = 100, cursor: Cursor = None) -> InstallList:
+    """The newest first, a page at a time: pass `next` as `cursor` for the next one."""
+    return InstallList.of(manager.installs.page(limit, cursor))
 
 
 @router.get("/{install_id}", dependencies=[READ], responses=raises(errors.InstallNotFound))

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from api.access import MANAGE, SHELF
 from api.conditional import UNCHANGED, ConditionalDep
-from api.deps import ManagerDep, ModelId
+from api.deps import Cursor, Limit, ManagerDep, ModelId
 from api.problems import raises
 from api.schemas.models import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
@@ -22,9 +22,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 ANSWERS = {**UNCHANGED, **raises(errors.ModelNotFound)}
 Sort = Literal["name", "-name", "created", "-created", "size", "-size"]
-Limit = Annotated[int, Query(ge=1, le=queries.MAX_LIMIT, description="How many at most.")]
 All = Annotated[bool, Query(description="Also those that do not fit.")]
-Cursor = Annotated[str | None, Query(description="`next` of the page before.", max_length=4000)]
 
 
 @router.get("", response_model=ModelList, responses=ANSWERS, dependencies=[SHELF])

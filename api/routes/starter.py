@@ -6,7 +6,8 @@ from fastapi import APIRouter
 
 from api.access import MANAGE
 from api.deps import ManagerDep
-from api.schemas.installs import InstallList, InstallOut
+from api.schemas.installs import InstallList
+from registry.installs.states import InstallPage
 
 router = APIRouter(prefix="/v1/starter", tags=["installs"])
 
@@ -14,4 +15,4 @@ router = APIRouter(prefix="/v1/starter", tags=["installs"])
 @router.post("", status_code=202, dependencies=[MANAGE])
 def install_starter(manager: ManagerDep) -> InstallList:
     """Install them, the base first; needs no network. Each is a job like any other install."""
-    return InstallList(installs=[InstallOut.of(install) for install in manager.submit_starter()])
+    return InstallList.of(InstallPage(manager.submit_starter(), None))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.access import MANAGE, READ
-from api.deps import ManagerDep
-from api.routes.models import Cursor, Limit
+from api.deps import Cursor, Limit, ManagerDep
 from api.schemas.upkeep import Duplicates, RemovedOut, WasteOut
 
 router = APIRouter(prefix="/v1", tags=["upkeep"])

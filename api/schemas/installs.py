@@ -12,6 +12,7 @@ from api.schemas.common import REPORT, Body
 from api.schemas.models import FitOut, ModelOut
 from registry.installs.inquiry import Inquiry
 from registry.installs.options import Place
+from registry.installs.states import InstallPage
 from registry.sources import without_signature
 from registry.tables import Install, ScanRow
 
@@ -30,6 +31,9 @@ class ProbeOut(BaseModel):
     kind: str | None = Field(examples=["lcm_lora"])
     family: str | None = Field(examples=["sd-1"])
     variant: str | None
+    variants: list[str] = Field(
+        description="Of a pipeline's weights: what `variant` of an install may be.", examples=[["fp16"]]
+    )
     report: dict[str, Any] = Field(description="The probe's whole answer, with its evidence.", examples=[REPORT])
     refusal: Problem | None = Field(description="Why it would not be installed.")
     installed: ModelOut | None = Field(description="The same model, if it is installed already.")
@@ -45,6 +49,7 @@ class ProbeOut(BaseModel):
             kind=report.kind,
             family=report.family,
             variant=report.variant,
+            variants=[*candidate.selection.variants],
             report=report.as_dict(),
             refusal=found.refusal and told(found.refusal),
             installed=found.installed and ModelOut.of(found.installed),
@@ -93,6 +98,11 @@ class InstallOut(BaseModel):
 
 class InstallList(BaseModel):
     installs: list[InstallOut]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
+
+    @classmethod
+    def of(cls, page: InstallPage) -> Self:
+        return cls(installs=[InstallOut.of(install) for install in page.installs], next=page.cursor)
 
 
 class ScanIn(Body):
@@ -105,6 +115,14 @@ class ScanIn(Body):
     afresh: bool = Field(default=False, description="Look at unchanged files again, too.")
 
 
+class SkipOut(BaseModel):
+    reason: str = Field(
+        description="What is the matter with the files, or the kind that they are of.", examples=["pickle"]
+    )
+    count: int = Field(examples=[2])
+    examples: list[str] = Field(description="Some of their paths.", examples=[["/models/loras/old.ckpt"]])
+
+
 class ScanOut(BaseModel):
     id: str = Field(examples=["0f3a5c7e9b1d"])
     folder: str = Field(examples=["/models/loras"])
@@ -113,6 +131,7 @@ class ScanOut(BaseModel):
         description="Models: unchanged, added, changed, moved, missing; files skipped.",
         examples=[{"added": 2, "unchanged": 40, "skipped": 1}],
     )
+    skips: list[SkipOut] = Field(description="The skipped files, by reason.")
     error: Problem | None
     created_at: datetime
     updated_at: datetime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -68,7 +69,11 @@ class ModelOut(BaseModel):
     @staticmethod
     def facts_of(model: Model) -> dict[str, Any]:
         weight = None if model.kind == "checkpoint" else Value.of(adapter_weight(model))
-        return {"weight": weight} | {name: getattr(model, name) for name in ModelOut.model_fields if name != "weight"}
+        return {"weight": weight} | dict(zip(_OF_MODEL, _of_model(model), strict=True))
+
+
+_OF_MODEL = [name for name in ModelOut.model_fields if name != "weight"]
+_of_model = attrgetter(*_OF_MODEL)
 
 
 class DigestOut(BaseModel):

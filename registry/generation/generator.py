@@ -18,7 +18,8 @@ from registry.plans import DEFAULT_LIMITS, GenerationRequest, Limits, Plan
 
 
 class Generator:
-    """`backend` is called for when the first picture is asked for: importing torch takes seconds. `capacity`: how many may wait."""
+    """`backend` is called for when the first picture is asked for: importing torch takes seconds. `capacity`: how many may wait.
+    `current`: see Planner."""
 
     def __init__(
         self,
@@ -27,9 +28,10 @@ class Generator:
         capacity: int,
         *,
         limits: Limits = DEFAULT_LIMITS,
+        current: Callable[[Model], Model] = lambda model: model,
         measures: Measures | None = None,
     ) -> None:
-        self._planner = Planner(catalog, limits)
+        self._planner = Planner(catalog, limits, current)
         self._backend = backend
         self.queue = GenerationQueue(self._run, capacity, measures=measures)
 

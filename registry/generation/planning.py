@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -51,9 +51,14 @@ def _fit(adapter: Path, checkpoint: Path, family: str, _identities: tuple[str, s
 
 
 class Planner:
-    def __init__(self, catalog: Catalog, limits: Limits = DEFAULT_LIMITS) -> None:
+    """`current`: a model as its file is now; asked before any of it is read."""
+
+    def __init__(
+        self, catalog: Catalog, limits: Limits = DEFAULT_LIMITS, current: Callable[[Model], Model] = lambda model: model
+    ) -> None:
         self._catalog = catalog
         self._limits = limits
+        self._current = current
 
     def preview(self, request: GenerationRequest) -> Preview:
         """Raises what `resolve` raises."""
@@ -77,7 +82,7 @@ class Planner:
             return Fit.refused(str(error))
 
     def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
-        """Raises NotGenerable, FileMissing, UnusableFile."""
+        """Of a model that is `current`. Raises NotGenerable, FileMissing, UnusableFile."""
         config = self._pipeline_config(checkpoint, prediction_type or checkpoint.prediction_type)
         path, digest = self._catalog.path(checkpoint), self.identity(checkpoint)
         return CheckpointRef(path, digest, config, checkpoint.name, checkpoint.managed)
@@ -89,7 +94,7 @@ class Planner:
         anything is loaded.
         """
         request = with_tags_read(request)
-        checkpoint = self._catalog.get(request.checkpoint)
+        checkpoint = self._current(self._catalog.get(request.checkpoint))
         if checkpoint.kind != Kind.CHECKPOINT:
             raise InvalidRequest(
                 f"{checkpoint.name} is a {checkpoint.kind}; `checkpoint` must name a checkpoint.", field="checkpoint"
@@ -101,7 +106,7 @@ class Planner:
                 model=checkpoint.id,
                 variant=checkpoint.variant,
             )
-        adapters = [(self._catalog.called(a.model), a.weight) for a in request.loras]
+        adapters = [(self._current(self._catalog.called(a.model)), a.weight) for a in request.loras]
         for model, _ in adapters:
             if model.kind == Kind.CHECKPOINT:
                 raise InvalidRequest(f"{model.name} is a checkpoint; `loras` takes LoRAs.", field="loras")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from registry.db import is_full
 from registry.errors import DigestMismatch, DownloadIncomplete, StorageFull
-from registry.installs import split
+from registry.installs import partial, split
 from registry.installs.hashing import BLOCK, Digests, Hasher
 from registry.installs.origins import Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, Stream
 
@@ -43,9 +43,9 @@ def download(
 ) -> Digests:
     """Bring `file` into `part`, whole, verified and synced to disk, and return its digests.
 
-    Bytes that `part` holds already, from an earlier call or process, are hashed, and only the missing ones are asked
-    for, of the version `etag` when one is given. The caller names `part` so that it can belong to one version of one file only, and
-    renames it afterwards. `connections`: the most that a large file is split over.
+    Bytes that `part` and the blocks beside it (registry/installs/partial.py) hold already, from an earlier call or process, are hashed, and
+    only the missing ones are asked for, of the version `etag` when one is given. The caller names `part` so that it can belong to one
+    version of one file only, and renames it afterwards. `connections`: the most that a large file is split over.
 
     Raises DownloadIncomplete, HubUnreachable and StorageFull, which keep `part` for the next call;
     DigestMismatch, which deletes it; and what `origin` raises.
@@ -58,8 +58,9 @@ def download(
         digests = attempt.hasher.digests()
         verify(file, digests)
     except DigestMismatch:
-        part.unlink()
+        partial.drop(part)
         raise
+    partial.drop_blocks(part)  # of which all is in the part: a kill may have kept it from saying so
     return digests
 
 
@@ -137,8 +138,10 @@ class _Download:
     @contextmanager
     def _chunks(self) -> Iterator[Iterable[bytes]]:
         start, end = self.hasher.size, self._file.size
-        if self._connections > 1 and end is not None and end - start >= split.SPLIT_FROM:
-            chunks = split.split(self._open, start, end, most=self._connections, check=self._watch.check)
+        is_large = end is not None and self._connections > 1 and end - start >= split.SPLIT_FROM
+        if end is not None and (is_large or partial.blocks(self._part)):
+            most, check = self._connections, self._watch.check
+            chunks = split.split(self._open, start, end, self._part, most=most, check=check)
             try:
                 yield chunks
             finally:
@@ -169,7 +172,7 @@ class _Download:
 
     def _check_room(self) -> None:
         self._looked = self.hasher.size
-        check_room(self._part.parent, (self._file.size or 0) - self.hasher.size, self._file.path)
+        check_room(self._part.parent, (self._file.size or 0) - partial.arrived(self._part), self._file.path)
 
     def _add(self, chunk: bytes) -> None:
         self._watch.check()
@@ -185,6 +188,7 @@ class _Download:
 
     def _begin_anew(self) -> None:
         self._handle.truncate(0)
+        partial.drop_blocks(self._part)
         self._etag = None
         self._watch.on_etag(None)
         self._new_hasher()
@@ -232,8 +236,8 @@ def _full_disk(file: RemoteFile, part: Path) -> Iterator[None]:
         if not is_full(error):
             raise
         # Where not one byte is free, the database could not even say so: the last bytes that came make room for it.
-        size = max(0, part.stat().st_size - YIELDED)
-        os.truncate(part, size)
+        os.truncate(part, max(0, part.stat().st_size - YIELDED))
+        size = partial.arrived(part)
         raise StorageFull(
             f"The disk of {part.parent} is full; what came of {file.path} is kept. Make room, then try again.",
             needed=(file.size or size) - size,

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from threading import Event
@@ -19,6 +18,7 @@ from sqlalchemy import Engine
 from probes import probe
 from registry.catalog import Catalog
 from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, FileMissing, HubUnreachable, InvalidSource
+from registry.installs import partial
 from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download, verify
 from registry.installs.examine import accept, examine, hints_for
@@ -110,7 +110,11 @@ class Job:
             if (there := known(self._catalog, listing, selection)) is not None:
                 source = provenance(listing, selection)
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
-                return self._installed(self._catalog.add_source(there, source))
+                model = self._installed(self._catalog.add_source(there, source))
+                shutil.rmtree(
+                    staging, ignore_errors=True
+                )  # there after a kill between the model's record and the install's
+                return model
             self._move(InstallState.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
             digests = self._download(origin, listing, selection, key)
             self._move(InstallState.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
@@ -163,13 +167,16 @@ class Job:
                 digests[name] = here
                 on_bytes(here.size)
                 continue
-            count = _Count(self._measures, goal.here)
+            count = _Count(self._measures, goal.begun)
 
             def on_arrival(of_file: int, count: _Count = count, on_bytes: Callable[[int], None] = on_bytes) -> None:
                 count.to(of_file)
                 on_bytes(of_file)
 
-            watch = Watch(on_arrival, partial(transfers.set_etag, goal.file.path), self.check)
+            def on_etag(etag: str | None, path: str = goal.file.path) -> None:
+                transfers.set_etag(path, etag)
+
+            watch = Watch(on_arrival, on_etag, self.check)
             digests[name] = self._fetch(origin, goal, watch)
             count.to(digests[name].size)
             goal.part.replace(goal.target)
@@ -227,7 +234,7 @@ class Job:
         if shelf is None or shelf.path.stat().st_size != goal.file.size:
             return None
         if shelf.managed and _link(shelf.path, goal.target):
-            goal.part.unlink(missing_ok=True)
+            partial.drop(goal.part)
             digests = self._kept(goal)
         else:
             digests = self._copied(shelf.path, goal)
@@ -240,7 +247,7 @@ class Job:
             file = replace(goal.file, path=path.name)
             digests = download(FolderOrigin(PathSource(path)), file, goal.part, Watch(check=self.check))
         except (DigestMismatch, DownloadIncomplete, InvalidSource, FileMissing):
-            goal.part.unlink(missing_ok=True)  # it is being written to
+            partial.drop(goal.part)  # it is being written to
             return None
         goal.part.replace(goal.target)
         return digests
@@ -289,7 +296,7 @@ def _staged(selection: Selection) -> str:
 @dataclass(slots=True)
 class _Goal:
     """A file to fetch, and where: `target` has its name only when the file is whole, and may be a name of somebody's file; `part`
-    is its beginning, and the only file that is written to."""
+    is its beginning, which alone is written to, with the blocks beside it."""
 
     file: RemoteFile
     target: Path
@@ -302,14 +309,19 @@ class _Goal:
     @property
     def here(self) -> int:
         """Bytes that need not be fetched."""
-        return sum(path.stat().st_size for path in (self.part, self.target) if path.exists())
+        return partial.arrived(self.part) + (self.target.stat().st_size if self.target.exists() else 0)
+
+    @property
+    def begun(self) -> int:
+        """Bytes of its beginning that are there."""
+        return self.part.stat().st_size if self.part.exists() else 0
 
     def prepare(self, *, is_same_version: bool) -> None:
         """Make ready for what comes, beside what an earlier run left; of another version, nothing of that is of use."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
         if not is_same_version:
-            for path in (self.part, self.target):
-                path.unlink(missing_ok=True)
+            partial.drop(self.part)
+            self.target.unlink(missing_ok=True)
 
 
 class _Count:

@@ -168,7 +168,7 @@ def _record(
         size=whole.size,
         hashed_at=now(),
         digests=(
-            *computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3),
+            *computed(**whole.by_algorithm()),
             *claims(metadata, sidecars),
         ),
         sources=(provenance(listing, selection),),

@@ -30,12 +30,16 @@ GENERIC_STEMS = frozenset({"pytorch_lora_weights", "adapter_model", "model", "di
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The files to fetch. `prefix` ("" or "x/") is the folder of the repository that they are in; a folder model keeps its layout."""
+    """The files to fetch. `prefix` ("" or "x/") is the folder of the repository that they are in; a folder model keeps its layout.
+
+    `variants`: of a pipeline, those that its weights are there in beside the unmarked one, by name.
+    """
 
     files: tuple[RemoteFile, ...]
     is_folder: bool
     name: str
     prefix: str = ""
+    variants: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -65,8 +69,9 @@ def options(
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = [f for f in listing.files if f.path.startswith(prefix)]
     if index := by_path.get(prefix + INDEX):
-        files = _pipeline_files(inside, prefix, read(index), variant)
-        return [[Selection(files, True, PurePosixPath(prefix).name or _repository_name(listing), prefix)]]
+        files, variants = _pipeline_files(inside, prefix, read(index), variant)
+        name = PurePosixPath(prefix).name or _repository_name(listing)
+        return [[Selection(files, True, name, prefix, variants)]]
     weights = [f for f in inside if f.path.endswith(WEIGHTS)]
     here = [_single(f, listing, by_path) for f in weights if "/" not in f.path[len(prefix) :]]
     below = [_single(f, listing, by_path) for f in weights if "/" in f.path[len(prefix) :]]
@@ -92,8 +97,9 @@ def _single(file: RemoteFile, listing: Listing, by_path: Mapping[str, RemoteFile
 
 def _pipeline_files(
     files: Iterable[RemoteFile], prefix: str, index: Mapping[str, Any], variant: str | None
-) -> tuple[RemoteFile, ...]:
-    """model_index.json, and of each component that it names the JSON and text files and one set of safetensors weights.
+) -> tuple[tuple[RemoteFile, ...], tuple[str, ...]]:
+    """model_index.json, and of each component that it names the JSON and text files and one set of safetensors weights; and the variants
+    that there are.
 
     A repository often holds the same weights several times (fp16 variant, .bin, .ckpt, ONNX), and other folders beside (training
     states): the plain safetensors are taken, else a variant, never a pickle. With `variant`, that of each component which has it.
@@ -118,12 +124,13 @@ def _pipeline_files(
             kept += [n for n in by_name if SHARD_INDEX in n and variant_of(n) == variant_of(kept[0])]
         chosen += [by_name[name] for name in kept]
         variants |= {found for name in by_name if (found := variant_of(name))}
+    there = sorted(variants)
     if variant and variant not in variants:
-        there = ", ".join(sorted(variants)) or "none"
         raise NoWeights(
-            f"Its weights have no variant {variant} (there: {there}). Leave it out.", variants=sorted(variants)
+            f"Its weights have no variant {variant} (there: {', '.join(there) or 'none'}). Leave it out.",
+            variants=there,
         )
-    return tuple(chosen)
+    return tuple(chosen), tuple(there)
 
 
 _VARIANT = re.compile(

@@ -1,24 +1,27 @@
 """One file over several connections, its bytes in order.
 
-The file is cut into blocks. Each connection fetches the next one that nobody has, into memory; the caller takes them in order, so what is
-on disk stays the beginning of the file, hashed as it grows, and a kill loses the blocks in memory at most. Connections are added as long as
-each doubling makes it faster: many servers limit every connection, and a narrow line gains nothing.
+The file is cut into blocks. Each connection fetches the next one that nobody has, into a file of its own (registry/installs/partial.py);
+the caller takes them in order, so the part stays the beginning of the file, hashed as it grows. A kill loses what each connection has read
+and not yet written, a chunk of its stream. Connections are added as long as each doubling makes it faster: many servers limit every
+connection, and a narrow line gains nothing.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from io import FileIO
+from pathlib import Path
 from threading import Condition, Thread
 
 from registry.errors import DownloadIncomplete
+from registry.installs import partial
 from registry.installs.origins import Stream
+from registry.installs.origins.base import CHUNK
 
-BLOCK = (
-    8 << 20
-)  # bytes: a request's round trip is a small part of its time; with one block waiting, five at most are in memory
+BLOCK = 8 << 20  # bytes: a request's round trip is a small part of its time
 SPLIT_FROM = (
     64 << 20
 )  # bytes that are missing: below, a transfer is over before a second connection pays for its handshake
@@ -30,12 +33,15 @@ OpenRange = Callable[[int, int], AbstractContextManager[Stream]]
 """The bytes from an offset up to another one."""
 
 
-def split(open_range: OpenRange, start: int, end: int, *, most: int, check: Callable[[], None]) -> Iterator[bytes]:
-    """The bytes from `start` to `end` in order, over 1 to `most` connections.
+def split(
+    open_range: OpenRange, start: int, end: int, part: Path, *, most: int, check: Callable[[], None]
+) -> Iterator[bytes]:
+    """The bytes from `start` to `end` in order, over 1 to `most` connections; those in blocks beside `part` are not fetched again.
 
-    `check` is called while waiting; what it raises ends the transfer. Raises what `open_range` raises, and DownloadIncomplete.
+    A block is removed when all of it was taken, so a chunk must be in the part before the next one is asked for. `check` is called while
+    waiting; what it raises ends the transfer, which keeps the blocks. Raises what `open_range` raises, OSError, and DownloadIncomplete.
     """
-    transfer = _Split(open_range, start, end, most)
+    transfer = _Split(open_range, start, end, part, most)
     try:
         yield from transfer.chunks(check)
     finally:
@@ -43,44 +49,75 @@ def split(open_range: OpenRange, start: int, end: int, *, most: int, check: Call
 
 
 class _Block:
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
-        self.chunks: deque[bytes] = deque()
-        self.whole = False
+    """The bytes from `start` to `end` of the file, which begin at `start - offset` in the block's own."""
+
+    def __init__(self, path: Path, offset: int, start: int, end: int) -> None:
+        self.path, self.start, self.end = path, start, end
+        self._offset = offset
+        size = path.stat().st_size if path.exists() else 0
+        if size > end - offset:  # no block of this file
+            path.unlink()
+            size = 0
+        self.arrived = max(start, offset + size)  # up to which the bytes are there
+
+    @property
+    def whole(self) -> bool:
+        return self.arrived == self.end
+
+    def open(self) -> FileIO:
+        return FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+
+    def write(self, file: FileIO, chunk: bytes) -> None:
+        """By place, not at the end: a connection of a transfer that was ended may still be writing the same bytes there."""
+        file.seek(self.arrived - self._offset)
+        rest = memoryview(chunk)
+        while rest:  # an unbuffered write may take a part only
+            rest = rest[file.write(rest) :]
+
+    def read(self, start: int, end: int) -> Iterator[bytes]:
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(start - self._offset)
+            while start < end and (chunk := file.read(min(CHUNK, end - start))):
+                start += len(chunk)
+                yield chunk
 
 
 class _Split:
-    def __init__(self, open_range: OpenRange, start: int, end: int, most: int) -> None:
+    def __init__(self, open_range: OpenRange, start: int, end: int, part: Path, most: int) -> None:
         self._open = open_range
-        self._blocks = [_Block(at, min(at + BLOCK, end)) for at in range(start, end, BLOCK)]
+        grid = range(start - start % BLOCK, end, BLOCK)  # the same for every transfer of the file, wherever it begins
+        for offset, path in partial.blocks(part).items():
+            if offset not in grid:
+                path.unlink()
+        self._blocks = [_Block(partial.block(part, at), at, max(at, start), min(at + BLOCK, end)) for at in grid]
         self._most = most
         self._changed = Condition()
         self._next = 0  # the first block that no connection has
         self._taken = 0  # the block that the caller is at
         self._running = 0  # connections
         self._allowed = 1
-        self._arrived = 0  # bytes
+        self._came = 0  # bytes
         self._failure: BaseException | None = None
         self._over = False
 
     def chunks(self, check: Callable[[], None]) -> Iterator[bytes]:
         pace = _Pace(self._most)
         for number, block in enumerate(self._blocks):
-            self._taken = number
-            while True:
+            self._taken, at = number, block.start
+            while at < block.end:
                 check()
                 with self._changed:
-                    self._allowed = pace.connections(self._arrived)
+                    self._allowed = pace.connections(self._came)
                     self._start_connections()
-                    if not block.chunks and not block.whole:
+                    if block.arrived == at:
                         self._changed.wait(0.1)
-                    if self._failure is not None and not block.chunks and not block.whole:
+                    if self._failure is not None and block.arrived == at:
                         raise self._failure
-                    arrived, whole = list(block.chunks), block.whole
-                    block.chunks.clear()
-                yield from arrived
-                if whole:
-                    break
+                    arrived = block.arrived
+                if arrived > at:
+                    yield from block.read(at, arrived)
+                    at = arrived
+            block.path.unlink()
 
     def end(self) -> None:
         with self._changed:
@@ -94,8 +131,10 @@ class _Split:
 
     def _connection(self) -> None:
         try:
-            while (block := self._claim()) is not None:
-                self._fetch(block)
+            while (claimed := self._claim()) is not None:
+                block, file = claimed
+                with file:
+                    self._fetch(block, file)
         except BaseException as error:  # whatever it is, the caller is told
             with self._changed:
                 self._failure = self._failure or error
@@ -104,42 +143,42 @@ class _Split:
             with self._changed:
                 self._running -= 1
 
-    def _claim(self) -> _Block | None:
+    def _claim(self) -> tuple[_Block, FileIO] | None:
         """The next block, when it is not too far ahead of the caller and this connection is still wanted."""
         with self._changed:
+            while self._next < len(self._blocks) and self._blocks[self._next].whole:
+                self._next += 1
             ahead = self._next - self._taken
             if self._over or self._running > self._allowed or self._next == len(self._blocks) or ahead > self._allowed:
                 return None
             self._next += 1
-            return self._blocks[self._next - 1]
+            block = self._blocks[self._next - 1]
+            return block, block.open()  # here: once the transfer is over, no block comes into being
 
-    def _fetch(self, block: _Block) -> None:
-        at, tries = block.start, TRIES
-        while at < block.end:
-            before = at
+    def _fetch(self, block: _Block, file: FileIO) -> None:
+        tries = TRIES
+        while not block.whole:
+            before = block.arrived
             try:
-                with self._open(at, block.end) as stream:
+                with self._open(before, block.end) as stream:
                     for chunk in stream:
-                        if at + len(chunk) > block.end:
+                        if block.arrived + len(chunk) > block.end:
                             raise DownloadIncomplete("The server sends more than the range that it was asked for.")
-                        at += len(chunk)
-                        self._hand_over(block, chunk)
+                        self._take(block, file, chunk)
             except DownloadIncomplete:
-                if at == before and (tries := tries - 1) == 0:
+                if block.arrived == before and (tries := tries - 1) == 0:
                     raise
                 continue
-            if at < block.end and at == before and (tries := tries - 1) == 0:
+            if block.arrived == before and (tries := tries - 1) == 0:
                 raise DownloadIncomplete("The server ended a range early.")
-        with self._changed:
-            block.whole = True
-            self._changed.notify_all()
 
-    def _hand_over(self, block: _Block, chunk: bytes) -> None:
+    def _take(self, block: _Block, file: FileIO, chunk: bytes) -> None:
+        if self._over:
+            raise DownloadIncomplete("The transfer was ended.")
+        block.write(file, chunk)
         with self._changed:
-            if self._over:
-                raise DownloadIncomplete("The transfer was ended.")
-            block.chunks.append(chunk)
-            self._arrived += len(chunk)
+            block.arrived += len(chunk)
+            self._came += len(chunk)
             self._changed.notify_all()
 
 

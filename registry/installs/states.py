@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from datetime import datetime
+from typing import Any, NamedTuple, NoReturn
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, delete, literal, tuple_
 from sqlmodel import Session, col, select
 
+from registry.cursors import pack, unpacked
 from registry.db import unit_of_work
 from registry.errors import Cancelled, InstallNotFound, WrongState
 from registry.measures import Measures, What
+from registry.queries import storable
+from registry.rows import table_of
 from registry.tables import Install, InstallState, now
 from registry.transitions import move
 
@@ -65,6 +69,17 @@ POLL_SECONDS = 0.2
 """Between two looks at the row: an order given by another process is obeyed within it, and people see no difference below it."""
 
 
+_TABLE = table_of(Install)
+_LIST = "installs"  # marks the cursors of their list
+
+
+class InstallPage(NamedTuple):
+    """`cursor` asks for the next page; None: this is the last."""
+
+    installs: Sequence[Install]
+    cursor: str | None
+
+
 class InstallBook:
     """The install rows of one database."""
 
@@ -92,6 +107,25 @@ class InstallBook:
         )
         with Session(self._engine) as session:
             return list(session.exec(query))
+
+    def page(self, limit: int, cursor: str | None = None) -> InstallPage:
+        """Newest first, those after the page that gave `cursor`. Raises InvalidRequest."""
+        keys = _TABLE.c.created_at, _TABLE.c.id
+        query = select(Install).order_by(*(key.desc() for key in keys)).limit(limit + 1)
+        if cursor is not None:
+            with unpacked(cursor) as place:
+                mark, created, install_id = place
+                after = (datetime.fromisoformat(created), install_id)
+                if mark != _LIST or not isinstance(install_id, str) or not storable(install_id):
+                    raise ValueError("of another list")
+            there = (literal(value, key.type) for value, key in zip(after, keys, strict=True))
+            query = query.where(tuple_(*keys) < tuple_(*there))
+        with Session(self._engine) as session:
+            found = session.exec(query).all()
+        if len(found) <= limit:
+            return InstallPage(found, None)
+        last = found[limit - 1]
+        return InstallPage(found[:limit], pack([_LIST, last.created_at.isoformat(), last.id]))
 
     def move(
         self,

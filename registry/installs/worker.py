@@ -106,6 +106,15 @@ class Worker:
                     self._book.move(install.id, InstallState.QUEUED)
             yield install.id
 
+    def sweep(self) -> None:
+        """Remove partial files of installs that ended well: a kill may have come between such an end and their removal."""
+        there = {path.name for path in self._settings.downloads.glob("*")} - {self._locks.name}
+        ended = self._book.list(states=(InstallState.INSTALLED,), limit=None) if there else []
+        for name in there & {install.staging for install in ended}:
+            with held_if_free(self._locks / f"{name}.files") as free:
+                if free:
+                    self._remove_staging({name})
+
     def make_room(self) -> None:
         """Queue again what a full disk has paused, once there is room for it."""
         free = shutil.disk_usage(self._settings.root).free
@@ -193,7 +202,7 @@ class Worker:
 
     def _remove_staging(self, names: Collection[str | None]) -> None:
         """Remove folders of partial files that no install that may go on needs."""
-        needed = {i.staging for i in self._book.list(limit=None)}
+        needed = {i.staging for i in self._book.list(limit=None) if i.state != InstallState.INSTALLED}
         unneeded = {name for name in names if name is not None and name not in needed}
         for name in unneeded:
             shutil.rmtree(self._settings.downloads / name, ignore_errors=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
 from registry.errors import ScanNotFound, WrongState
+from registry.scans.skips import Skip
 from registry.tables import ScanRow, now
 from registry.transitions import move
 
@@ -67,11 +69,12 @@ class ScanBook:
             raise WrongState(f"Scan {scan_id} is {scan.state}; it cannot become {to}.", scan=scan_id)
         return scan
 
-    def progress(self, scan_id: str, counts: dict[str, int]) -> str:
-        """Write the counts; returns the state, which somebody may have changed."""
+    def progress(self, scan_id: str, counts: dict[str, int], skips: Iterable[Skip]) -> str:
+        """Write what was found until now; returns the state, which somebody may have changed."""
         with unit_of_work(self._engine) as session:
             scan = session.get_one(ScanRow, scan_id)
-            scan.sqlmodel_update({"counts": counts, "updated_at": now()})
+            told = {"counts": counts, "skips": [asdict(skip) for skip in skips]}
+            scan.sqlmodel_update({**told, "updated_at": now()})
         return scan.state
 
     def left_behind(self) -> Sequence[str]:

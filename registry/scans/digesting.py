@@ -110,7 +110,7 @@ class Digester:
             {"model_id": model.id, "path": name, "size": d.size, "sha256": d.sha256, "blake3": d.blake3}
             for name, d in hashed.files.items()
         ]
-        digests = computed(blake3=whole.blake3, sha256=whole.sha256, autov3=whole.autov3)
+        digests = computed(**whole.by_algorithm())
         with self._catalog.writing() as connection:
             self._catalog.add_digests_in(connection, model, digests)
             connection.execute(delete(FILE).where(FILE.c.model_id == model.id))

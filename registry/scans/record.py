@@ -18,12 +18,13 @@ _AT_ONCE = 500  # parameters of one IN: SQLite's default limit of 32766 is far, 
 
 
 class Seen(NamedTuple):
-    """`model_id` None: it is no model here, and `reason` says why."""
+    """`model_id` None: it is no model here, and `reason` says why, `code` what kind of reason that is (registry/scans/skips.py)."""
 
     path: str
     stamp: Stamp
     model_id: str | None
     reason: str = ""
+    code: str = ""
 
 
 @cache
@@ -42,12 +43,12 @@ def below(folder: str) -> ColumnElement[bool]:
 
 def seen_below(engine: Engine, folder: str, *, current: bool = False) -> dict[str, Seen]:
     """What was looked at in a folder, by path. `current`: by this release."""
-    columns = (SEEN.c.path, SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode, SEEN.c.model_id)
+    columns = (SEEN.c.path, SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode, SEEN.c.model_id, SEEN.c.code)
     query = select(*columns).where(below(folder))
     if current:
         query = query.where(SEEN.c.prober == prober())
     with engine.connect() as connection:
-        return {row[0]: Seen(row[0], Stamp(row[1], row[2], row[3]), row[4]) for row in connection.execute(query)}
+        return {row[0]: Seen(row[0], Stamp(*row[1:4]), row[4], code=row[5]) for row in connection.execute(query)}
 
 
 def outdate(engine: Engine, folder: str) -> None:
@@ -60,7 +61,14 @@ def remember(connection: Connection, seen: Sequence[Seen]) -> None:
     """In place of what was known of these paths."""
     forget(connection, [s.path for s in seen])
     rows = [
-        {"path": s.path, **s.stamp._asdict(), "model_id": s.model_id, "reason": s.reason, "prober": prober()}
+        {
+            "path": s.path,
+            **s.stamp._asdict(),
+            "model_id": s.model_id,
+            "reason": s.reason,
+            "code": s.code,
+            "prober": prober(),
+        }
         for s in seen
     ]
     if rows:

@@ -10,14 +10,14 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, RowMapping, delete, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
-from probes.scan import Found, Stamp, look_at, scan_folder
+from probes.scan import Found, Stamp, look_at, scan_folder, stamp_of
 from registry.accelerations import decided
 from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
@@ -41,6 +41,7 @@ from registry.scans.record import (
     remember,
     seen_below,
 )
+from registry.scans.skips import BAD_NAME, Skip, Skips, reason_of
 from registry.tables import now
 from registry.weights.files import adapter_file
 
@@ -54,22 +55,31 @@ _REMEMBERED = Report(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of one scan, in models; `skipped`: weight files that are no model to take (`seen.reason` tells each one's)."""
+    """Of one scan, in models; `skips`: weight files that are no model to take, by reason (`seen.reason` tells each one's)."""
 
     unchanged: int = 0
     added: int = 0
     changed: int = 0
     moved: int = 0
     missing: int = 0
-    skipped: int = 0
+    skips: Skips = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> int:
+        return sum(skip.count for skip in self.skips.values())
 
     def plus(self, **more: int) -> Counts:
         return replace(self, **{name: getattr(self, name) + n for name, n in more.items()})
 
+    def without(self, reason: str, path: str) -> Counts:
+        """With one more that was passed over."""
+        return replace(self, skips={**self.skips, reason: self.skips.get(reason, Skip(reason)).and_(path)})
+
     def as_dict(self) -> dict[str, int]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in _NUMBERS}
 
 
+_NUMBERS = ("unchanged", "added", "changed", "moved", "missing", "skipped")
 OnProgress = Callable[[Counts], None]
 
 
@@ -103,13 +113,15 @@ class Scanner:
             visited.add(found.path)
             if not storable(found.path):  # nothing can be on record under a name that is no text
                 logger.warning("%r is passed over: its name is not UTF-8", found.path)
-                counts = counts.plus(skipped=1)
+                counts = counts.without(BAD_NAME, found.path.encode("utf-8", "replace").decode())
             elif found.fresh:
                 waiting.append(found)
                 if found.stamp is None:
                     unreadable.append(found.path)
+            elif (seen := before[found.path]).model_id:
+                counts = counts.plus(unchanged=1)
             else:
-                counts = counts.plus(**{"unchanged" if before[found.path].model_id else "skipped": 1})
+                counts = counts.without(seen.code, found.path)
             if len(waiting) >= BATCH:
                 counts = self._settle(waiting, counts, lost)
                 waiting = []
@@ -134,6 +146,29 @@ class Scanner:
         with self._engine.connect() as connection:
             [model_id] = models_at(connection, [self._relative(real)]).values()
         return self._catalog.get(model_id)
+
+    def is_as_seen(self, model: Model) -> bool:
+        """Whether its file is the one that was last looked at, by its stamp. One that is gone, whoever opens it tells."""
+        try:
+            stamp = stamp_of(os.path.realpath(self._catalog.path(model)))
+        except OSError:
+            return True
+        query = select(SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode).where(SEEN.c.model_id == model.id)
+        with self._engine.connect() as connection:
+            return stamp in [Stamp(*row) for row in connection.execute(query)]
+
+    def look_again(self, model: Model) -> None:
+        """What a scan of its file alone would do. Raises FileMissing; UnusableFile for what is no model any more, and counts as gone."""
+        found = look_at(os.path.realpath(self._catalog.path(model)), self._hints)
+        self._settle([found], Counts(), _Lost(self._engine, self._catalog))
+        if found.stamp is None:
+            raise FileMissing(found.report.reason, path=found.path)
+        if not is_taken(found.report):
+            raise UnusableFile(
+                f"{model.name} has changed since it was scanned, and is no model to use any more: {found.report.reason} Put the file back, "
+                "or remove the model.",
+                model=model.id,
+            )
 
     def _hints(self, path: str) -> Hints:
         return self._look(Path(path), {}).hints
@@ -176,8 +211,10 @@ class Scanner:
                 seen.append(Seen(found.path, stamp, model.id))
             write(connection, added)
             remember(connection, [*seen, *self._not_taken(connection, batch)])
-        told = {"added": len(added), "moved": len(moved), "changed": len(taken) - len(added) - len(moved)}
-        return counts.plus(**told, skipped=len(batch) - len(taken))
+        for found in batch:
+            if not found.stamp or not is_taken(found.report):
+                counts = counts.without(reason_of(found.report), found.path)
+        return counts.plus(added=len(added), moved=len(moved), changed=len(taken) - len(added) - len(moved))
 
     def _kept(self, connection: Connection, model: Model, known: str, stamp: Stamp) -> tuple[Model, bool]:
         """With what stays of the model that is recorded there, and whether its bytes are the same.
@@ -197,7 +234,7 @@ class Scanner:
         replaced = models_at(connection, [self._relative(found.path) for found in others])
         for model_id in replaced.values():
             connection.execute(update(MODEL).where(MODEL.c.id == model_id).values(missing_since=now()))
-        return [Seen(f.path, f.stamp, None, f.report.reason) for f in others if f.stamp]
+        return [Seen(f.path, f.stamp, None, f.report.reason, reason_of(f.report)) for f in others if f.stamp]
 
     def _describe(self, found: Found) -> Model:
         path, report = Path(found.path), found.report

@@ -32,6 +32,7 @@ class Scans:
     def __init__(self, settings: Settings, engine: Engine, catalog: Catalog, fits: Fits) -> None:
         self._settings = settings
         self._engine = engine
+        self._catalog = catalog
         self._fits = fits
         self._stop = Event()
         self.book = ScanBook(engine)
@@ -57,6 +58,16 @@ class Scans:
         model = self.scanner.register(path)
         self.digester.wake()
         return model
+
+    def current(self, model: Model) -> Model:
+        """The model as its file is now: other programs may have written to one of theirs since it was last looked at; then it is looked at
+        again, and known by its new bytes. Raises FileMissing, UnusableFile."""
+        if model.managed or self.scanner.is_as_seen(model):
+            return model
+        self.scanner.look_again(model)
+        self._fits.catch_up()
+        self.digester.wake()
+        return self._catalog.get(model.id)
 
     def submit(self, folder: str, *, afresh: bool = False) -> ScanRow:
         """Queue a scan for the background, `afresh` as above.
@@ -115,7 +126,7 @@ class Scans:
             return  # cancelled before it began
 
         def tell(counts: Counts) -> None:
-            if self.book.progress(scan_id, counts.as_dict()) != ScanState.RUNNING:
+            if self.book.progress(scan_id, counts.as_dict(), counts.skips.values()) != ScanState.RUNNING:
                 raise Cancelled("The scan was cancelled; what it found stays.")
 
         error: ModelshelfError | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Service(httpx.Client):
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """With a folder of LoRAs that it may scan, scanned."""
+    """With a folder of LoRAs that it may scan, scanned and hashed."""
     folder = tmp_path_factory.mktemp("catalogue")
     (folder / "library/ink").mkdir(parents=True)
     for n in range(COUNT):
@@ -40,6 +41,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     ):
         client.folder = folder / "library"
         assert scan(client, client.folder)[-1]["state"] == "done"
+        until = time.monotonic() + 60  # each model that is hashed meanwhile would be a change of the catalogue
+        while None in [model["blake3"] for model in client.get("/v1/models").json()["models"]]:
+            assert time.monotonic() < until, "the service does not hash what it scanned"
+            time.sleep(0.2)
         yield client
 
 
@@ -66,11 +71,24 @@ def test_a_scan_tells_its_counts_and_its_folders(service: Service) -> None:
         "missing": 0,
         "skipped": 0,
     }
+    assert events[-1]["skips"] == []
     listed = service.get("/v1/scans").json()
     assert listed["folders"] == [str(service.folder)]
     assert listed["scans"][0]["id"] == events[-1]["id"]
     assert service.get(f"/v1/scans/{events[-1]['id']}").json()["state"] == "done"
     assert service.delete(f"/v1/scans/{events[-1]['id']}").status_code == 409
+
+
+def test_a_scan_tells_what_it_passed_over_and_why(service: Service) -> None:
+    old = service.folder / "old.ckpt"
+    old.write_bytes(b"\x80\x02" + bytes(64))
+    try:
+        done = scan(service, service.folder)[-1]
+        assert done["counts"]["skipped"] == 1
+        assert done["skips"] == [{"reason": "pickle", "count": 1, "examples": [str(old)]}]
+        assert service.get(f"/v1/scans/{done['id']}").json()["skips"] == done["skips"]
+    finally:
+        old.unlink()
 
 
 @pytest.mark.parametrize(
@@ -119,12 +137,6 @@ def test_filters(service: Service) -> None:
 
 
 def test_what_is_scanned_is_hashed_by_and_by_and_found_by_any_digest(service: Service) -> None:
-    import time
-
-    until = time.monotonic() + 60
-    while service.get("/v1/models/ink-3").json()["blake3"] is None:
-        assert time.monotonic() < until, "the service does not hash what it scanned"
-        time.sleep(0.2)
     model = service.get("/v1/models/ink-3").json()
     for digest in (model["sha256"], model["blake3"][:10], f"sha256:{model['sha256'].upper()}"):
         assert names(service, digest=digest) == ["ink-3"]

@@ -162,6 +162,12 @@ def test_an_install_is_followed_paused_and_cancelled(shelf: Shelf) -> None:
     assert install.id not in {i.id for i in client.installs()}
 
 
+def test_all_installs_are_read_however_long_a_page_is(shelf: Shelf) -> None:
+    whole = [install.id for install in shelf.client.installs()]
+    assert len(whole) > 2
+    assert [install.id for install in shelf.client.installs(page=2)] == whole
+
+
 def test_a_generation_is_planned_followed_and_comes_with_its_pictures(shelf: Shelf) -> None:
     client = shelf.client
     request = GenerationRequest(

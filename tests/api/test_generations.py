@@ -23,8 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CAPACITY = 4
 
 
+class Service(httpx.Client):
+    own: Path
+    """A folder of the user's that may be scanned."""
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """With the starter checkpoint and its LCM-LoRA."""
     settings = {
         "MODELSHELF_ALLOWED_FOLDERS": str(STARTER),
@@ -32,7 +37,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "MODELSHELF_QUEUE": str(CAPACITY),
         "PYTHONPATH": str(ROOT),
     }
-    with running_service(tmp_path_factory.mktemp("root"), "http://127.0.0.1:1", **settings) as client:
+    own = tmp_path_factory.mktemp("own")
+    settings["MODELSHELF_ALLOWED_FOLDERS"] += f",{own}"
+    with running_service(tmp_path_factory.mktemp("root"), "http://127.0.0.1:1", Service, **settings) as client:
+        client.own = own
         for name in ("starter-base", "starter-lcm-lora"):
             answer = client.post("/v1/installs", json={"source": str(STARTER / "modelshelf" / name)})
             assert answer.status_code == 202, answer.text
@@ -246,3 +254,24 @@ def test_a_start_picture_that_cannot_be(service: httpx.Client, body: dict[str, A
 def test_a_generation_that_is_not_there(service: httpx.Client, path: str) -> None:
     answer = service.get(f"/v1/generations/nothing{path}")
     assert (answer.status_code, answer.json()["code"]) == (404, "generation_not_found")
+
+
+def test_a_scanned_lora_that_has_changed_is_looked_at_again_and_one_that_is_none_any_more_refused(
+    service: Service,
+) -> None:
+    path = service.own / "mine.safetensors"
+    path.write_bytes((STARTER / "modelshelf/starter-outline-lora/pytorch_lora_weights.safetensors").read_bytes())
+    scan = service.post("/v1/scans", json={"folder": str(service.own)}).headers["location"]
+    service.get(f"{scan}/events")  # until it has ended
+    loras = [{"model": "mine"}]
+    assert ask(service, loras=loras).status_code == 200
+    before = service.get("/v1/models/mine").json()
+    path.write_bytes((STARTER / "modelshelf/starter-heart-lora/starter-heart.safetensors").read_bytes())
+    assert ask(service, loras=loras).status_code == 200
+    after = service.get("/v1/models/mine").json()
+    assert (after["id"], after["size"]) == (before["id"], path.stat().st_size)
+    assert after["size"] != before["size"]
+    path.write_bytes(b"<!DOCTYPE html>")
+    refused = ask(service, loras=loras)
+    assert (refused.status_code, refused.json()["code"]) == (415, "unusable_file")
+    assert "changed since it was scanned" in refused.json()["detail"]

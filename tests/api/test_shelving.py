@@ -22,8 +22,11 @@ def test_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:  # noqa: F811
     (library / "page.safetensors").write_bytes(b"<html>")
     done = run("scan", str(library), "--hash")
     assert done.returncode == 0, done.stderr
-    assert "2 added, 1 skipped" in done.stdout
-    assert json.loads(run("scan", "--json").stdout)[str(library)]["unchanged"] == 2
+    assert "2 added, 1 skipped: 1 web page (page.safetensors)" in done.stdout
+    told = json.loads(run("scan", "--json").stdout)[str(library)]
+    assert told["unchanged"] == 2
+    page = {"reason": "html_page", "count": 1, "examples": [str(library / "page.safetensors")]}
+    assert told["skips"] == [page]
 
     [group] = json.loads(run("duplicates", "--json").stdout)
     assert {model["name"] for model in group["models"]} == {"a", "b"}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.conftest import STARTER
 from tests.demo.strangers import sd15_lora, write
 from tests.hub import Fault
 from tests.page.conftest import Console
@@ -100,3 +102,42 @@ def test_what_goes_wrong_is_told_in_words(page: Page, stand: Stand, console: lis
     row = job(page, "somebody/wrong")
     expect(row.locator(".state")).to_have_text("failed")
     expect(row.locator(".problem")).to_contain_text(stand.get("/v1/installs").json()["installs"][0]["error"]["detail"])
+
+
+def test_how_a_file_on_the_server_is_installed_may_be_chosen(page: Page, stand: Stand) -> None:
+    mine = stand.root / "incoming/mine.safetensors"
+    write(mine, sd15_lora(rank=7))
+    page.goto("/#/install")
+    paste(page, str(mine))
+    place = page.get_by_label("The file on the server")
+    expect(place).to_have_value("copy")
+    expect(page.get_by_label("Precision")).to_have_count(0)
+    place.press("End")  # by keyboard: the last of them
+    expect(place).to_have_value("in_place")
+    page.get_by_role("button", name="Install", exact=True).click()
+    row = page.locator(".job").filter(has=page.get_by_text(str(mine), exact=True))
+    expect(row.locator(".state")).to_have_text("installed")
+    model = stand.get("/v1/models/mine").json()
+    assert (model["managed"], stand.root / model["path"]) == (False, mine)
+
+
+def test_of_a_pipeline_in_several_precisions_one_is_chosen(page: Page, stand: Stand) -> None:
+    shutil.copytree(STARTER / "modelshelf/starter-base", stand.hub.root / "somebody/precise")
+    unet = stand.hub.root / "somebody/precise/unet/diffusion_pytorch_model.safetensors"
+    data = unet.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    half = (length + 8).to_bytes(8, "little") + data[8 : 8 + length] + b" " * 8 + data[8 + length :]
+    write(unet.with_suffix(".fp16.safetensors"), half)  # other bytes than the starter's
+    (stand.hub.root / "somebody/precise/starter-base.safetensors").unlink()
+    unet.write_bytes((length + 16).to_bytes(8, "little") + data[8 : 8 + length] + b" " * 16 + data[8 + length :])
+    page.goto("/#/install")
+    paste(page, "somebody/precise")
+    precision = page.get_by_label("Precision")
+    expect(precision.get_by_role("option")).to_have_text(["as published", "fp16"])
+    expect(page.get_by_label("The file on the server")).to_have_count(0)
+    precision.select_option("fp16")
+    page.get_by_role("button", name="Install", exact=True).click()
+    expect(job(page, "somebody/precise").locator(".state")).to_have_text("installed")
+    files = [file["path"] for file in stand.get("/v1/models/precise").json()["files"]]
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" in files
+    assert "unet/diffusion_pytorch_model.safetensors" not in files

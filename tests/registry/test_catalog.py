@@ -153,6 +153,23 @@ def test_everything_that_is_added_comes_back(catalog: Catalog) -> None:
     assert catalog.files(kept) == files
 
 
+def test_what_is_said_of_several_models_is_told_apart(catalog: Catalog) -> None:
+    """It is read by one query, whatever the tables: the same words in several of them, and values of every kind of JSON."""
+    values: list[Any] = ["notes", 0.1, 1, True, None, ["a", {"b": "é"}], "0.5"]
+    said = tuple(Statement(f"fact{n}", value, "header", minimum=0.1 + n) for n, value in enumerate(values))
+    catalog.add(row("one", "lora", "sd-1", tags=("notes", "Éa", "a"), statements=said), REPORT)
+    words = tuple(Trigger(word, "header") for word in ("notes", "b", "a"))
+    catalog.add(row("two", "lora", "sd-1", tags=("notes",), trigger_words=words), REPORT)
+    for name in ("one", "two"):
+        catalog.override(name, {"notes": f"of {name}", "weight": 0.3, "triggers": ["b", "a"]})
+    one, two, plain = (catalog.get(name) for name in ("one", "two", "Base"))
+    assert (one.statements, one.tags) == (said, ("a", "notes", "éa"))
+    assert (two.trigger_words, two.tags, two.statements) == (words, ("notes",), ())
+    assert [model.overrides["notes"] for model in (one, two)] == ["of one", "of two"]
+    assert (two.overrides["weight"], two.triggers) == (0.3, ["b", "a"])
+    assert (plain.tags, plain.statements, plain.overrides) == ((), (), {})
+
+
 def test_the_users_settings_and_the_sources_survive_a_new_probe(catalog: Catalog) -> None:
     catalog.override("outline", {"weight": 0.6})
     before = catalog.get("outline")

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +35,18 @@ from registry.settings import Settings
 from registry.starter import starter_repositories
 from registry.tables import InstallState
 from tests.demo.strangers import sd15_lora
-from tests.hub import Fault, LoopbackHub
+from tests.hub import Fault, LoopbackHub, Seen
 from tests.hub.civitai import LoopbackCivitai
 from tests.loopback import NETWORK
 
 BIG, FILE = "somebody/big", "somebody/big/big.safetensors"
+LARGE, LARGE_FILE = "somebody/large", "somebody/large/large.safetensors"
 PIPELINE = "somebody/base"
+CONNECTIONS = 4
+BUFFER = (
+    1 << 20
+)  # bytes that a kill may lose of each: a chunk of 64 KiB in its hand, the rest on the way through two sockets
+PROBED = 1 << 19  # bytes in front, read before the download
 SMALL_DISK = 64 << 20  # bytes
 processes = multiprocessing.get_context("forkserver")
 
@@ -85,10 +91,20 @@ class Stage:
             "hub_endpoint": self.hub.endpoint,
             "allowed_networks": NETWORK,
             "download_timeout": 5,
+            "download_connections": CONNECTIONS,
         }
 
     def manager(self, **more: Any) -> Manager:
         return Manager(Settings(**self.facts | more))
+
+    def add_large(self) -> Path:
+        """Enough to be split, and no two blocks of it alike."""
+        path = self.folder / "hub" / LARGE_FILE
+        path.parent.mkdir(exist_ok=True)
+        zeros = sd15_lora(rank=3000)
+        end = 8 + int.from_bytes(zeros[:8], "little")
+        path.write_bytes(zeros[:end] + random.Random(1).randbytes(len(zeros) - end))
+        return path
 
     def sent(self) -> int:
         return sum(s.sent for s in self.hub.seen if s.server == "storage")
@@ -197,10 +213,51 @@ def killed(stage: Stage, kills: int, seed: int = 1) -> Row:
         last.join()
         fetched = stage.sent() - before
         if here:  # the rest, and the header that is probed before
-            lost.append(max(0, fetched - (len(stage.whole) - here) - (1 << 19)))
+            lost.append(max(0, fetched - (len(stage.whole) - here) - PROBED))
         row.count(last.exitcode == 0 and not half_made and stage.is_whole())
     row.how = f"seen in {', '.join(sorted(at))}; at most {max(lost):,} bytes fetched twice"
     return row
+
+
+def killed_while_split(stage: Stage, kills: int, seed: int = 1) -> Row:
+    """While several connections bring one file. What is fetched twice then, the hub's log tells."""
+    row, dice, lost = Row(f"SIGKILL while {CONNECTIONS} connections bring a file"), random.Random(seed), []
+    path = stage.add_large()
+    digests = hash_file(path)
+    for _ in range(kills):
+        stage.fresh()
+        stage.hub.faults[LARGE_FILE] = Fault(bytes_per_second=3_000_000)  # of each connection: so more are opened
+        process = in_process(stage, LARGE)
+        while sum(p.stat().st_size > 0 for p in leftovers(stage.root) if p.suffix[1:].isdecimal()) < CONNECTIONS:
+            if not process.is_alive():
+                raise RuntimeError(
+                    f"the install ended with {process.exitcode} before {CONNECTIONS} connections were open"
+                )
+            time.sleep(0.01)
+        time.sleep(dice.random())
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        half_made, before = bool(stage.shelved()), len(stage.hub.seen)
+        stage.hub.faults.clear()
+        last = in_process(stage, LARGE)
+        last.join()
+        lost.append(twice(stage.hub.seen[:before], stage.hub.seen[before:]))
+        whole = stage.is_whole() and stage.nothing_half_made(digests.blake3)
+        row.count(last.exitcode == 0 and not half_made and whole and lost[-1] <= CONNECTIONS * BUFFER)
+    row.how = f"at most {max(lost):,} bytes fetched twice"
+    return row
+
+
+def twice(first: Sequence[Seen], then: Sequence[Seen]) -> int:
+    """Bytes of a file that the storage has sent at first and then again, but for those in front, which every install probes."""
+
+    def ranges(requests: Sequence[Seen]) -> Iterator[tuple[int, int]]:
+        for seen in requests:
+            if seen.server == "storage" and seen.range is not None:
+                start = int(seen.range.removeprefix("bytes=").partition("-")[0])
+                yield max(start, PROBED), start + seen.sent
+
+    return sum(max(0, min(end, b) - max(start, a)) for start, end in ranges(first) for a, b in ranges(then))
 
 
 def killed_at_every_step(stage: Stage, source: str, every: int = 1) -> Row:
@@ -453,6 +510,7 @@ def rows(folder: Path, kills: int, many: int = 50) -> Iterator[Row]:
     with stage.hub:
         scenarios: tuple[Callable[[Stage], Row], ...] = (
             lambda s: killed(s, kills),
+            lambda s: killed_while_split(s, max(1, kills // 4)),
             lambda s: killed_at_every_step(s, BIG),
             lambda s: killed_at_every_step(s, PIPELINE, every=3),
             cut,

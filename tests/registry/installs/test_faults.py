@@ -30,6 +30,7 @@ def can_mount() -> bool:
     "scenario",
     [
         lambda stage: faults.killed(stage, 3),
+        lambda stage: faults.killed_while_split(stage, 1),
         lambda stage: faults.killed_at_every_step(stage, faults.BIG, every=12),
         lambda stage: faults.killed_at_every_step(stage, faults.PIPELINE, every=40),
         faults.cut,
@@ -49,6 +50,7 @@ def can_mount() -> bool:
     ],
     ids=[
         "killed",
+        "killed while split",
         "killed at a step",
         "killed at a step, folder",
         "cut",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +45,16 @@ def test_autov3_tells_the_same_weights_from_the_same_file() -> None:
     one, other = (digests(safetensors(header, b"weights")) for header in (b"{}", b'{"__metadata__":{}}'))
     assert one.autov3 == other.autov3
     assert one.sha256 != other.sha256
+
+
+@pytest.mark.parametrize("size", [0x100000, 0x100001, 0x108000, 0x110000, 0x110001, 0x200000])
+@pytest.mark.parametrize("step", [1 << 16, 999_983, 1 << 22])
+def test_autov1_is_of_the_64_kib_at_1_mib(size: int, step: int) -> None:
+    file = random.Random(size).randbytes(size)
+    expected = hashlib.sha256(file[0x100000:0x110000]).hexdigest()[:8]
+    found = digests(file, *range(step, size, step))
+    assert found.autov1 == (expected if size > 0x100000 else None)
+    assert found.by_algorithm()["autov1"] == found.autov1
 
 
 @unhurried

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import Cancelled, DownloadIncomplete
+from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, StorageFull
 from registry.installs import split as splitting
 from registry.installs.download import Watch, download
 from registry.installs.hashing import hash_file
 from registry.installs.origins import Origin, Stream, open_origin
-from registry.installs.split import _Pace, split
+from registry.installs.partial import arrived, block, blocks
+from registry.installs.split import _Block, _Pace, split
 from registry.sources import HubSource
 from tests.hub import Fault, LoopbackHub
 from tests.hub.fixtures import OPEN, WEIGHTS, noise, safetensors
@@ -62,32 +64,42 @@ class Server:
 def nothing() -> None: ...
 
 
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    return tmp_path / "whole.safetensors.part"
+
+
+def taken(chunks: Iterator[bytes]) -> bytes:
+    return b"".join(chunks)
+
+
 @pytest.mark.parametrize("most", [1, 2, 4])
 @pytest.mark.parametrize(("start", "end"), [(0, len(BODY)), (5, 64 << 10), (123_456, 999_999)])
-def test_the_bytes_come_in_order(start: int, end: int, most: int) -> None:
+def test_the_bytes_come_in_order(part: Path, start: int, end: int, most: int) -> None:
     server = Server(seconds=0.0005)
-    assert b"".join(split(server.open, start, end, most=most, check=nothing)) == BODY[start:end]
+    assert taken(split(server.open, start, end, part, most=most, check=nothing)) == BODY[start:end]
     assert server.most <= most
+    assert not blocks(part)
 
 
-def test_a_server_that_limits_each_connection_gets_more_of_them() -> None:
+def test_a_server_that_limits_each_connection_gets_more_of_them(part: Path) -> None:
     server = Server(seconds=0.005)
-    assert b"".join(split(server.open, 0, len(BODY), most=4, check=nothing)) == BODY
+    assert taken(split(server.open, 0, len(BODY), part, most=4, check=nothing)) == BODY
     assert 2 <= server.most <= 4
 
 
-def test_ranges_that_are_cut_are_picked_up_where_they_were() -> None:
+def test_ranges_that_are_cut_are_picked_up_where_they_were(part: Path) -> None:
     server = Server(cut=0.2)
-    assert b"".join(split(server.open, 0, len(BODY), most=4, check=nothing)) == BODY
+    assert taken(split(server.open, 0, len(BODY), part, most=4, check=nothing)) == BODY
     assert any(start % splitting.BLOCK for start, _ in server.asked)
 
 
-def test_a_server_that_gives_nothing_ends_it_after_what_came() -> None:
+def test_a_server_that_gives_nothing_ends_it_after_what_came(part: Path) -> None:
     server = Server()
     came = bytearray()
 
     def take() -> None:
-        for chunk in split(server.open, 0, len(BODY), most=2, check=nothing):
+        for chunk in split(server.open, 0, len(BODY), part, most=2, check=nothing):
             came.extend(chunk)
             if len(came) > 300_000:
                 server.cut = 1.0
@@ -98,7 +110,7 @@ def test_a_server_that_gives_nothing_ends_it_after_what_came() -> None:
     assert len(came) > 300_000
 
 
-def test_it_stops_when_it_is_no_longer_wanted() -> None:
+def test_it_stops_when_it_is_no_longer_wanted(part: Path) -> None:
     server = Server(seconds=0.01)
     began = time.monotonic()
 
@@ -107,12 +119,66 @@ def test_it_stops_when_it_is_no_longer_wanted() -> None:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        list(split(server.open, 0, len(BODY), most=4, check=check))
+        list(split(server.open, 0, len(BODY), part, most=4, check=check))
     deadline = time.monotonic() + 60
     while server.running:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert max(end for _, end in server.asked) < len(BODY) // 1.5
+
+
+class TestWhatAnEarlierTransferLeft:
+    """`until`: where its part ended; beside it are blocks, each up to its own length."""
+
+    def goes_on(self, part: Path, until: int, most: int = 4) -> list[tuple[int, int]]:
+        """The ranges that are asked for then."""
+        server = Server()
+        part.write_bytes(BODY[:until])
+        assert BODY[:until] + taken(split(server.open, until, len(BODY), part, most=most, check=nothing)) == BODY
+        assert not blocks(part)
+        return server.asked
+
+    def asked(self, part: Path, until: int, **options: int) -> int:
+        return sum(end - start for start, end in self.goes_on(part, until, **options))
+
+    @pytest.mark.parametrize("most", [1, 4])
+    def test_is_not_fetched_again(self, part: Path, most: int) -> None:
+        kept = {2: splitting.BLOCK, 3: 10_000, 5: splitting.BLOCK - 1}
+        for number, size in kept.items():
+            at = number * splitting.BLOCK
+            block(part, at).write_bytes(BODY[at : at + size])
+        assert self.asked(part, 70_000, most=most) == len(BODY) - 70_000 - sum(kept.values())
+
+    def test_is_what_the_part_has_not(self, part: Path) -> None:
+        """A kill came between the part and the block's removal, or while the block was being taken."""
+        block(part, 0).write_bytes(BODY[: splitting.BLOCK])
+        block(part, splitting.BLOCK).write_bytes(BODY[splitting.BLOCK : splitting.BLOCK + 30_000])
+        until = splitting.BLOCK + 20_000
+        part.write_bytes(BODY[:until])
+        assert arrived(part) == until + 10_000
+        assert self.asked(part, until) == len(BODY) - until - 10_000
+
+    def test_begins_in_the_middle_of_a_block(self, part: Path) -> None:
+        """What is before, the part has: the block has nothing there, and nobody asks it."""
+        until = 100_000
+        part.write_bytes(BODY[:until])
+        transfer = split(Server().open, until, len(BODY), part, most=1, check=nothing)
+        next(transfer)
+        transfer.close()
+        have = arrived(part)
+        assert have > until
+        assert self.asked(part, until) == len(BODY) - have
+
+    @pytest.mark.parametrize(
+        "offset", [1, splitting.BLOCK + 1, 2_000_000], ids=["odd", "off the grid", "behind the end"]
+    )
+    def test_is_no_block_of_this_file(self, part: Path, offset: int) -> None:
+        block(part, offset).write_bytes(b"other")
+        assert self.asked(part, 0) == len(BODY)
+
+    def test_is_longer_than_a_block_can_be(self, part: Path) -> None:
+        block(part, 0).write_bytes(bytes(splitting.BLOCK + 1))
+        assert self.asked(part, 0) == len(BODY)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +226,31 @@ class TestOfADownload:
         self, hub: LoopbackHub, origin: Origin, tmp_path: Path
     ) -> None:
         hub.faults[NAME] = Fault(ignores_range=True)
+        block(tmp_path / "part", splitting.BLOCK).write_bytes(b"of an earlier transfer")
         self.bring(origin, tmp_path / "part")
+        assert not blocks(tmp_path / "part")
+
+    def test_blocks_with_other_bytes_are_told_by_the_digest(
+        self, hub: LoopbackHub, origin: Origin, tmp_path: Path
+    ) -> None:
+        block(tmp_path / "part", splitting.BLOCK).write_bytes(bytes(splitting.BLOCK))
+        with pytest.raises(DigestMismatch):
+            self.bring(origin, tmp_path / "part")
+        assert not list(tmp_path.glob("part*"))
+        self.bring(origin, tmp_path / "part")
+
+    def test_a_full_disk_keeps_the_blocks(
+        self, origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        block(tmp_path / "part", splitting.BLOCK).write_bytes(b"1234")
+        monkeypatch.setattr(_Block, "write", full)
+        file = next(f for f in origin.listing().files if f.path == WEIGHTS)
+        with pytest.raises(StorageFull) as refusal:
+            self.bring(origin, tmp_path / "part")
+        assert refusal.value.detail["needed"] == file.size - 4
 
     def test_an_address_that_expires_meanwhile_is_asked_for_anew(
         self, hub: LoopbackHub, origin: Origin, monkeypatch: pytest.MonkeyPatch

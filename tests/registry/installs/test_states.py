@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from api.routes.installs import ORDERS
+from registry.cursors import pack
 from registry.db import make_engine
-from registry.errors import Cancelled, InstallNotFound, WrongState
+from registry.errors import Cancelled, InstallNotFound, InvalidRequest, WrongState
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, TRANSITIONS, InstallBook
-from registry.tables import InstallState
+from registry.tables import InstallState, now
 from tests.databases import migrated_sqlite
 
 
@@ -170,3 +172,34 @@ def test_list_is_newest_first_and_by_state(book: InstallBook) -> None:
     book.move(first.id, InstallState.FAILED, error={"code": "x"})
     assert [i.id for i in book.list()] == [second.id, first.id]
     assert [i.id for i in book.list(states=ACTIVE)] == [second.id]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+def test_the_list_is_read_page_by_page_newest_first(book: InstallBook, limit: int) -> None:
+    same = now()  # of equal times the id settles
+    made = [book.open(f"o/{n}", created_at=same if n < 4 else same + timedelta(seconds=n)) for n in range(7)]
+    seen, cursor = [], None
+    for _ in made:
+        page = book.page(limit, cursor)
+        seen += [install.id for install in page.installs]
+        book.open("o/newer", created_at=same + timedelta(days=1))  # what comes meanwhile moves no page
+        if (cursor := page.cursor) is None:
+            break
+    assert seen == [i.id for i in sorted(made, key=lambda i: (i.created_at, i.id), reverse=True)]
+    assert cursor is None
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x",
+        "e30",
+        "x" * 5000,
+        pack(["models", "2026-01-01T00:00:00+00:00", "a"]),
+        pack(["installs", 7, "a"]),
+        pack(["installs", "x", "a"]),
+    ],
+)
+def test_a_cursor_of_no_page_is_refused(book: InstallBook, cursor: str) -> None:
+    with pytest.raises(InvalidRequest, match="cursor"):
+        book.page(10, cursor)

@@ -658,3 +658,17 @@ def test_what_other_programs_left_beside_the_file_is_recorded(manager: Manager, 
         assert model.sha256 is not None
         [note] = manager.installs.list()[0].notes
         assert note == f"The LoRA Manager sidecar claims sha256 cdcdcdcdcdcd; the bytes have {model.sha256[:12]}."
+
+
+def test_a_kill_between_the_end_of_an_install_and_the_removal_of_its_partial_files_leaves_none(
+    manager: Manager,
+) -> None:
+    manager.install(OUTLINE)
+    [install] = manager.installs.list()
+    left = manager.settings.downloads / str(install.staging)
+    others = manager.settings.downloads / "of another"
+    for folder in (left, others):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"12345")
+    manager.resume_installs()
+    assert (left.exists(), others.exists()) == (False, True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from probes import Kind, Outcome
 from registry.accelerations import ACCELERATION
 from registry.errors import FileMissing
 from registry.manager import Manager
 from registry.queries import Query
-from registry.scans import record, scanner
+from registry.scans import record, scanner, skips
 from registry.settings import Settings
 from tests.conftest import STARTER
 from tests.registry.scans.library import Library, lora, touch_later
@@ -376,3 +378,57 @@ def test_a_second_database_does_not_hinder_the_first(library: Library, tmp_path:
     other = Manager(Settings(root=tmp_path / "second"))
     assert other.scans.scan(library.folder).added == 1
     other.close()
+
+
+# -- what is passed over
+
+
+def test_what_is_passed_over_is_told_by_reason_with_some_of_it_by_name(library: Library) -> None:
+    whole = lora("ink")
+    for name, data in {
+        "ink.safetensors": whole,
+        "a.ckpt": b"\x80\x02" + bytes(64),
+        "old/b.pt": b"\x80\x02" + bytes(64),
+        "old/c.pt": b"\x80\x02" + bytes(64),
+        "old/d.pt": b"\x80\x02" + bytes(64),
+        "torn.safetensors": whole[:-100],
+        "page.safetensors": b"<!DOCTYPE html><html>",
+        "vae.safetensors": (STARTER / "modelshelf/starter-base/vae/diffusion_pytorch_model.safetensors").read_bytes(),
+    }.items():
+        library.put(name, data)
+    first = library.manager.scans.scan(library.folder)
+    again = library.manager.scans.scan(library.folder)
+    assert (first.added, first.skipped, again.unchanged, again.skipped) == (1, 7, 1, 7)
+    for counts in (first, again):
+        told = {reason: (skip.count, [Path(e).name for e in skip.examples]) for reason, skip in counts.skips.items()}
+        assert told == {
+            "pickle": (4, ["a.ckpt", "b.pt", "c.pt"]),
+            "truncated": (1, ["torn.safetensors"]),
+            "html_page": (1, ["page.safetensors"]),
+            "vae": (1, ["vae.safetensors"]),
+        }
+
+
+def test_what_is_put_right_is_passed_over_no_more(library: Library) -> None:
+    path = library.put("a.safetensors", b"<html>")
+    assert library.scan() == {"skipped": 1}
+    path.write_bytes(lora("a"))
+    assert library.scan() == {"added": 1}
+    assert library.manager.scans.scan(library.folder).skips == {}
+
+
+@pytest.mark.parametrize("reason", [*Kind, *Outcome, "pickle", "bad_offsets", "not_readable", skips.BAD_NAME])
+def test_every_reason_has_words(reason: str) -> None:
+    one, two = skips.words(reason, 1), skips.words(reason, 2)
+    assert (one[:2], two[:2]) == ("1 ", "2 ")
+    assert "_" not in one + two
+
+
+def test_a_model_is_found_by_the_digest_that_old_metadata_names_it_by(library: Library) -> None:
+    path = library.put("large.safetensors", lora("large", rank=600))
+    library.put("small.safetensors")
+    library.scan()
+    library.hash()
+    autov1 = sha256(path.read_bytes()[0x100000:0x110000]).hexdigest()[:8]
+    assert [model.name for model in library.manager.catalog.every(Query(digest=autov1))] == ["large"]
+    assert (library.model("large").digest("autov1"), library.model("small").digest("autov1")) == (autov1, None)
