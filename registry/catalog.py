@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, String, cast, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, String, bindparam, cast, delete, func, insert, or_, select, update
 
 from registry.accelerations import ACCELERATION
 from registry.errors import InvalidRequest, ModelNotFound
@@ -40,6 +40,12 @@ class Page(NamedTuple):
 
     models: list[Model]
     cursor: str | None
+
+
+_BY_ID_OR_NAME = select(MODEL).where(
+    or_(MODEL.c.id.in_(bindparam("ids", expanding=True)), MODEL.c.name_key.in_(bindparam("keys", expanding=True)))
+)
+"""Made once: to build a statement takes longer than to run it."""
 
 
 class Catalog:
@@ -77,22 +83,33 @@ class Catalog:
 
     def get(self, reference: str) -> Model:
         """By id, else by name, else by the beginning of an id (4 digits at least). Raises ModelNotFound, InvalidRequest."""
-        criteria = [MODEL.c.id == reference, MODEL.c.name_key == folded(reference)]
-        if not storable(reference):
-            criteria = []
-        elif len(reference) >= 4:
-            criteria.append(MODEL.c.id.startswith(reference, autoescape=True))
+        if known := self.known([reference]):
+            return known[reference]
+        found: Sequence[Model] = ()
+        if storable(reference) and len(reference) >= 4:
+            begun = select(MODEL).where(MODEL.c.id.startswith(reference, autoescape=True))
+            with self._engine.connect() as connection:
+                found = read(connection, connection.execute(begun).all())
+        if len(found) > 1:
+            ids = [model.id for model in found]
+            raise InvalidRequest(f"“{reference}” begins the ids of {len(ids)} models: {', '.join(ids)}.", ids=ids)
+        if not found:
+            raise ModelNotFound(
+                f"There is no model “{reference}”. `modelshelf list` shows what is installed.", model=reference
+            )
+        return found[0]
+
+    def known(self, references: Iterable[str]) -> dict[str, Model]:
+        """Those that are an id, else a name, with their models; read together, in two queries however many they are."""
+        asked = [reference for reference in references if storable(reference)]
+        keys = [folded(reference) for reference in asked]
         with self._engine.connect() as connection:
-            found = (connection.execute(select(MODEL).where(c)).all() for c in criteria)
-            rows = next((rows for rows in found if rows), ())
-            if len(rows) > 1:
-                ids = [row.id for row in rows]
-                raise InvalidRequest(f"“{reference}” begins the ids of {len(ids)} models: {', '.join(ids)}.", ids=ids)
-            if not rows:
-                raise ModelNotFound(
-                    f"There is no model “{reference}”. `modelshelf list` shows what is installed.", model=reference
-                )
-            return read(connection, rows)[0]
+            rows = connection.execute(_BY_ID_OR_NAME, {"ids": asked, "keys": keys}).all()
+            found = read(connection, rows)
+        by_id = {model.id: model for model in found}
+        by_key = {folded(model.name): model for model in found}
+        either = ((r, by_id.get(r) or by_key.get(key)) for r, key in zip(asked, keys, strict=True))
+        return {reference: model for reference, model in either if model}
 
     def called(self, name: str) -> Model:
         """By what `get` takes, else by the name of its file or the one that it was trained under. Raises ModelNotFound, InvalidRequest."""

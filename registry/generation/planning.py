@@ -94,7 +94,8 @@ class Planner:
         anything is loaded.
         """
         request = with_tags_read(request)
-        checkpoint = self._current(self._catalog.get(request.checkpoint))
+        known = self._catalog.known([request.checkpoint, *(a.model for a in request.loras)])
+        checkpoint = self._current(known.get(request.checkpoint) or self._catalog.get(request.checkpoint))
         if checkpoint.kind != Kind.CHECKPOINT:
             raise InvalidRequest(
                 f"{checkpoint.name} is a {checkpoint.kind}; `checkpoint` must name a checkpoint.", field="checkpoint"
@@ -106,7 +107,9 @@ class Planner:
                 model=checkpoint.id,
                 variant=checkpoint.variant,
             )
-        adapters = [(self._current(self._catalog.called(a.model)), a.weight) for a in request.loras]
+        adapters = [
+            (self._current(known.get(a.model) or self._catalog.called(a.model)), a.weight) for a in request.loras
+        ]
         for model, _ in adapters:
             if model.kind == Kind.CHECKPOINT:
                 raise InvalidRequest(f"{model.name} is a checkpoint; `loras` takes LoRAs.", field="loras")

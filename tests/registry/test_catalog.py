@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import IntegrityError
 
 from registry.catalog import Catalog, Entry
@@ -90,6 +90,34 @@ def test_filters(catalog: Catalog, criteria: dict[str, str], expected: list[str]
 @pytest.mark.parametrize("reference", ["base-id", "Base", "bASE", "Ｂａｓｅ", "base-"])
 def test_a_model_is_found_by_id_by_name_and_by_the_beginning_of_its_id(catalog: Catalog, reference: str) -> None:
     assert catalog.get(reference).name == "Base"
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["nobody"], ["fast"], ["Base", "OUTLINE", "fast-id", "nobody", "fast", "base-", "nul\0"]]
+)
+def test_several_are_read_together_by_id_or_by_name(catalog: Catalog, engine: Engine, names: list[str]) -> None:
+    expected = {"fast": "fast", "Base": "Base", "OUTLINE": "outline", "fast-id": "fast"}
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        found = catalog.known(names)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert {reference: model.name for reference, model in found.items()} == {
+        name: expected[name] for name in names if name in expected
+    }
+    assert all(model == catalog.get(model.id) for model in found.values())
+    assert len([statement for statement in asked if statement.startswith(("SELECT", "WITH"))]) <= 2
+
+
+def test_an_id_goes_before_a_name_that_is_spelled_like_it(catalog: Catalog) -> None:
+    catalog.add(row("outline-id", "lora", "sd-1", id="another-one"), REPORT)
+    assert catalog.known(["outline-id", "another-one"])["outline-id"].name == "outline"
+    assert catalog.get("outline-id").name == "outline"
 
 
 @pytest.mark.parametrize(
