@@ -59,7 +59,7 @@ class Bundle:
         """The tensor in `dtype`, in which it is worked with."""
         return widen(self.tensors[name], self.dtype)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
