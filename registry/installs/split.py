@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from threading import Condition, Thread
 
@@ -49,16 +50,11 @@ def split(
 
 
 class _Block:
-    """The bytes from `start` to `end` of the file, which begin at `start - offset` in the block's own."""
+    """The bytes from `start` to `end` of the file. Its own file begins at `offset`, and has all from there up to `arrived`."""
 
-    def __init__(self, path: Path, offset: int, start: int, end: int) -> None:
-        self.path, self.start, self.end = path, start, end
+    def __init__(self, path: Path, offset: int, start: int, end: int, arrived: int) -> None:
+        self.path, self.start, self.end, self.arrived = path, start, end, arrived
         self._offset = offset
-        size = path.stat().st_size if path.exists() else 0
-        if size > end - offset:  # no block of this file
-            path.unlink()
-            size = 0
-        self.arrived = max(start, offset + size)  # up to which the bytes are there
 
     @property
     def whole(self) -> bool:
@@ -82,14 +78,33 @@ class _Block:
                 yield chunk
 
 
+def _blocks(start: int, end: int, part: Path) -> list[_Block]:
+    """What is missing, cut at every multiple of BLOCK and where a block that is there begins. Those of no use are removed.
+
+    One that is there goes on at its end, and a new one begins with its first byte, wherever that is: no file ever has a hole, whatever
+    becomes of the part.
+    """
+    there = partial.blocks(part)
+    cuts = sorted({*range(start - start % BLOCK, end, BLOCK), *there, end})
+    until = dict(pairwise(cuts))
+    arrived: dict[int, int] = {}
+    for at, path in there.items():
+        come = at + path.stat().st_size
+        if at < end and start < come <= until[at]:
+            arrived[at] = come
+        else:  # the part has all of it, or it is no block of this file
+            path.unlink()
+    first = min((start, *arrived))  # of a block that is there the beginning may be in the part already
+    return [
+        _Block(partial.block(part, at), at, max(at, start), to, arrived.get(at, at))
+        for at, to in pairwise([first, *(cut for cut in cuts if start < cut <= end)])
+    ]
+
+
 class _Split:
     def __init__(self, open_range: OpenRange, start: int, end: int, part: Path, most: int) -> None:
         self._open = open_range
-        grid = range(start - start % BLOCK, end, BLOCK)  # the same for every transfer of the file, wherever it begins
-        for offset, path in partial.blocks(part).items():
-            if offset not in grid:
-                path.unlink()
-        self._blocks = [_Block(partial.block(part, at), at, max(at, start), min(at + BLOCK, end)) for at in grid]
+        self._blocks = _blocks(start, end, part)
         self._most = most
         self._changed = Condition()
         self._next = 0  # the first block that no connection has

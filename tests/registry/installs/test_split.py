@@ -7,6 +7,8 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -158,22 +160,40 @@ class TestWhatAnEarlierTransferLeft:
         assert arrived(part) == until + 10_000
         assert self.asked(part, until) == len(BODY) - until - 10_000
 
-    def test_begins_in_the_middle_of_a_block(self, part: Path) -> None:
-        """What is before, the part has: the block has nothing there, and nobody asks it."""
-        until = 100_000
+    def ended_early(self, part: Path, until: int) -> int:
+        """A transfer of which the part has nothing yet; returns the bytes that have arrived."""
         part.write_bytes(BODY[:until])
         transfer = split(Server().open, until, len(BODY), part, most=1, check=nothing)
         next(transfer)
         transfer.close()
-        have = arrived(part)
+        return arrived(part)
+
+    def test_begins_where_the_part_ended(self, part: Path) -> None:
+        """In the middle of a block's bytes: what is before them, nobody asks for."""
+        until = 100_000
+        have = self.ended_early(part, until)
         assert have > until
+        assert block(part, until).read_bytes().startswith(BODY[until:have])
         assert self.asked(part, until) == len(BODY) - have
 
-    @pytest.mark.parametrize(
-        "offset", [1, splitting.BLOCK + 1, 2_000_000], ids=["odd", "off the grid", "behind the end"]
-    )
-    def test_is_no_block_of_this_file(self, part: Path, offset: int) -> None:
-        block(part, offset).write_bytes(b"other")
+    @pytest.mark.parametrize("until", [99_999, 70_000, 64 << 10, 30_000, 0])
+    def test_stays_when_the_part_loses_its_end(self, part: Path, until: int) -> None:
+        """By a power cut, or to make room on a full disk: what it lost is fetched again, and nothing else is."""
+        had = 100_000
+        come = self.ended_early(part, had) - had
+        part.write_bytes(BODY[:until])
+        assert arrived(part) == until + come
+        assert self.asked(part, until) == len(BODY) - until - come
+
+    def test_is_shorter_than_what_the_part_has_of_it(self, part: Path) -> None:
+        """By a power cut: to go on behind the part's end would leave a hole in it."""
+        block(part, 0).write_bytes(BODY[:10_000])
+        self.ended_early(part, 50_000)
+        assert not block(part, 0).exists()
+        self.goes_on(part, 20_000)
+
+    def test_that_begins_behind_the_end_is_no_block_of_this_file(self, part: Path) -> None:
+        block(part, 2_000_000).write_bytes(b"other")
         assert self.asked(part, 0) == len(BODY)
 
     def test_is_longer_than_a_block_can_be(self, part: Path) -> None:
@@ -239,18 +259,31 @@ class TestOfADownload:
         assert not list(tmp_path.glob("part*"))
         self.bring(origin, tmp_path / "part")
 
+    @pytest.mark.parametrize("had", [0, 100_000, 600_000])
     def test_a_full_disk_keeps_the_blocks(
-        self, origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: int
     ) -> None:
-        def full(*_: object) -> None:
+        """The part gives up its end; what then goes on has the bytes of the source, though no digest tells."""
+        [listed] = (f for f in origin.listing().files if f.path == WEIGHTS)
+        file, whole, part = replace(listed, sha256=None), safetensors(BODY), tmp_path / "part"
+        write = _Block.write
+
+        def full(block: _Block, handle: FileIO, chunk: bytes) -> None:
+            """As a disk does it: of what does not fit, some is written."""
+            write(block, handle, chunk[:5_000])
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        block(tmp_path / "part", splitting.BLOCK).write_bytes(b"1234")
-        monkeypatch.setattr(_Block, "write", full)
-        file = next(f for f in origin.listing().files if f.path == WEIGHTS)
-        with pytest.raises(StorageFull) as refusal:
-            self.bring(origin, tmp_path / "part")
-        assert refusal.value.detail["needed"] == file.size - 4
+        part.write_bytes(whole[:had])
+        for _ in range(3):
+            with monkeypatch.context() as patch:
+                patch.setattr(_Block, "write", full)
+                with pytest.raises(StorageFull) as refusal:
+                    download(origin, file, part, Watch(), connections=4)
+            kept = arrived(part)
+            assert refusal.value.detail["needed"] == len(whole) - kept
+            assert blocks(part)
+        download(origin, file, part, Watch(), connections=4)
+        assert part.read_bytes() == whole
 
     def test_an_address_that_expires_meanwhile_is_asked_for_anew(
         self, hub: LoopbackHub, origin: Origin, monkeypatch: pytest.MonkeyPatch
