@@ -1,11 +1,11 @@
 """What has arrived of a file that is not whole, on disk: its beginning, the *part*, and beside it blocks of what comes later.
 
-A block is a file of its own, `<part>.<offset>`. Its first byte is the file's at that offset, and it is written from its front on, as the part
-is; no file has a hole. So of each of them its length tells how much has arrived, and there is no journal that could say something else. Any
-of them may lose bytes at its end, or be gone: they are fetched again. What was written is the kernel's, and a process that is killed loses
-what its connections held in their hands. A power cut is another thing: only a whole part is synced. File systems of today (ext4, XFS, Btrfs)
-lengthen a file on disk after its bytes are there, so what is lost then is the end; where one does not, the digest that was announced tells,
-and the file is fetched anew.
+A block is a file of its own, `<part>.<offset>`. Its first byte is the file's at that offset, and it is written from its front on, as the
+part is: no file has a hole. So of each of them its length tells how much has arrived, and no journal could say something else.
+Any of them may lose its end, or be gone: that is fetched again. What was written is the kernel's, and a process that is killed loses what
+its connections held in their hands. A power cut is another thing: only a whole part is synced. File systems of today (ext4, XFS, Btrfs)
+lengthen a file on disk after its bytes are there, so what is lost then is the end; where one does not, the announced digest tells, and the
+file is fetched anew.
 """
 
 from __future__ import annotations
