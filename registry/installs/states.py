@@ -108,6 +108,14 @@ class InstallBook:
         with Session(self._engine) as session:
             return list(session.exec(query))
 
+    def staging(self, names: Collection[str], states: Collection[InstallState]) -> set[str]:
+        """Those of `names` that are the folder of partial files of an install in one of `states`."""
+        if not names:
+            return set()
+        query = select(col(Install.staging)).where(col(Install.state).in_(states), col(Install.staging).in_(names))
+        with Session(self._engine) as session:
+            return {name for name in session.exec(query) if name is not None}
+
     def page(self, limit: int, cursor: str | None = None) -> InstallPage:
         """Newest first, those after the page that gave `cursor`. Raises InvalidRequest."""
         keys = _TABLE.c.created_at, _TABLE.c.id

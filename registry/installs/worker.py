@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -14,7 +15,7 @@ from sqlalchemy import Engine
 from probes import UnreadableModel
 from registry.catalog import Catalog
 from registry.db import is_full
-from registry.errors import Cancelled, ModelshelfError, StorageFull, UnusableFile
+from registry.errors import Cancelled, InstallNotFound, ModelshelfError, StorageFull, UnusableFile
 from registry.installs.download import RESERVE
 from registry.installs.examine import accept, connection, examine
 from registry.installs.job import Job, OnProgress, Progress
@@ -109,11 +110,10 @@ class Worker:
     def sweep(self) -> None:
         """Remove partial files of installs that ended well: a kill may have come between such an end and their removal."""
         there = {path.name for path in self._settings.downloads.glob("*")} - {self._locks.name}
-        ended = self._book.list(states=(InstallState.INSTALLED,), limit=None) if there else []
-        for name in there & {install.staging for install in ended}:
-            with held_if_free(self._locks / f"{name}.files") as free:
-                if free:
-                    self._remove_staging({name})
+        # Most of them belong to installs that go on, and these are few; only for the others is it looked through all that ended well.
+        ended = self._book.staging(self._unneeded(there), (InstallState.INSTALLED,))
+        with ExitStack() as locks:
+            self._remove_staging({n for n in ended if locks.enter_context(held_if_free(self._locks / f"{n}.files"))})
 
     def make_room(self) -> None:
         """Queue again what a full disk has paused, once there is room for it."""
@@ -153,7 +153,11 @@ class Worker:
 
     def paused(self) -> list[Install]:
         """Those that were paused because this worker was stopped or interrupted."""
-        return [i for i in map(self._book.get, self._let_go) if i.state == InstallState.PAUSED]
+        found: list[Install] = []
+        for install_id in self._let_go:
+            with suppress(InstallNotFound):  # discarded meanwhile, which must not hide the others
+                found.append(self._book.get(install_id))
+        return [i for i in found if i.state == InstallState.PAUSED]
 
     def _run(self, install: Install, on_progress: OnProgress) -> Model:
         if install.state == InstallState.INSTALLED and install.model_id:  # another process was quicker
@@ -202,11 +206,14 @@ class Worker:
 
     def _remove_staging(self, names: Collection[str | None]) -> None:
         """Remove folders of partial files that no install that may go on needs."""
-        needed = {i.staging for i in self._book.list(limit=None) if i.state != InstallState.INSTALLED}
-        unneeded = {name for name in names if name is not None and name not in needed}
+        unneeded = self._unneeded({name for name in names if name is not None})
         for name in unneeded:
             shutil.rmtree(self._settings.downloads / name, ignore_errors=True)
-        Transfers.forget(self._engine, unneeded)
+        if unneeded:
+            Transfers.forget(self._engine, unneeded)
+
+    def _unneeded(self, names: set[str]) -> set[str]:
+        return names - self._book.staging(names, set(InstallState) - {InstallState.INSTALLED})
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from registry.catalog import Entry
 from registry.errors import (
@@ -32,7 +32,7 @@ from registry.installs.worker import Progress
 from registry.manager import Manager
 from registry.settings import Settings
 from registry.starter import starter_repositories
-from registry.tables import InstallState
+from registry.tables import Install, InstallState
 from tests.bad_sources import BAD_SOURCES, GATED, add_bad_sources, files_below
 from tests.conftest import STARTER
 from tests.demo.strangers import safetensors, sd15_lora, write
@@ -386,14 +386,26 @@ def test_a_service_that_is_stopped_leaves_its_installs_to_the_next(
     successor.close()
 
 
-def test_ctrl_c_cancels(manager: Manager, shelf: Path) -> None:
+def test_ctrl_c_pauses(manager: Manager, shelf: Path) -> None:
     def interrupt(progress: Progress) -> None:
         if progress.state == InstallState.DOWNLOADING:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         manager.install(OUTLINE, interrupt)
-    assert manager.installs.list()[0].state == InstallState.CANCELLED
+    assert manager.installs.list()[0].state == InstallState.PAUSED
+
+
+def test_an_install_that_was_interrupted_and_then_discarded_is_not_told_of(manager: Manager) -> None:
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    job = manager.installs.open(f"hf://{OUTLINE}").id
+    with pytest.raises(KeyboardInterrupt):
+        manager._worker.run(job, interrupt)
+    assert [i.id for i in manager.interrupted_installs()] == [job]
+    manager.discard_install(job)
+    assert manager.interrupted_installs() == []
 
 
 def test_a_wrong_file_is_refused_before_it_is_downloaded(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
@@ -672,3 +684,35 @@ def test_a_kill_between_the_end_of_an_install_and_the_removal_of_its_partial_fil
         (folder / "model.safetensors").write_bytes(b"12345")
     manager.resume_installs()
     assert (left.exists(), others.exists()) == (False, True)
+
+
+def test_to_look_for_partial_files_reads_no_install(manager: Manager) -> None:
+    """It is done each second, and installs are as many as ever were."""
+    manager.install(OUTLINE)
+    [install] = manager.installs.list()
+    left = manager.settings.downloads / str(install.staging)
+    left.mkdir()
+    read: list[str] = []
+
+    def note(read_one: Install, _: object) -> None:
+        read.append(read_one.id)
+
+    event.listen(Install, "load", note)
+    try:
+        manager._worker.sweep()
+    finally:
+        event.remove(Install, "load", note)
+    assert (left.exists(), read) == (False, [])
+
+
+def test_partial_files_that_another_install_may_go_on_with_stay(manager: Manager) -> None:
+    manager.install(OUTLINE)
+    [ended] = manager.installs.list()
+    other = manager.installs.open(ended.source, staging=ended.staging, state=InstallState.PAUSED)
+    left = manager.settings.downloads / str(ended.staging)
+    left.mkdir()
+    manager._worker.sweep()
+    assert left.exists()
+    manager.installs.forget([other.id])
+    manager._worker.sweep()
+    assert not left.exists()
