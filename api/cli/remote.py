@@ -45,7 +45,12 @@ class RemoteShelf(Client):
                 self.order_install(install_id, "pause")
 
     def interrupted(self) -> list[Install]:
-        return [i for i in map(self.get_install, dict.fromkeys(self._followed)) if i.state == "paused"]
+        found: list[Install] = []
+        for install_id in dict.fromkeys(self._followed):
+            # One that was discarded, or a service that is gone, must hide neither the others nor that Ctrl-C was pressed.
+            with suppress(ModelshelfError):
+                found.append(self.get_install(install_id))
+        return [i for i in found if i.state == "paused"]
 
     def scan(self, folder: str, *, afresh: bool = False) -> Scan:
         *_, ended = self.scan_events(self.submit_scan(folder, afresh=afresh).id)

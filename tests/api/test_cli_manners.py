@@ -18,10 +18,15 @@ from contextlib import ExitStack
 from fcntl import ioctl
 from importlib.metadata import version
 from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
 from api.cli import main
+from api.cli.remote import RemoteShelf
+from registry.errors import InstallNotFound
 from registry.manager import Manager
 from registry.settings import Settings
 from tests.hub import Fault, LoopbackHub
@@ -256,3 +261,28 @@ def test_ctrl_c_pauses_an_install_and_says_how_to_go_on(tmp_path: Path, hub: Loo
             [MODELSHELF, *server, *how[1].split()], env=env, capture_output=True, text=True, check=False
         )
         assert (went_on.returncode, "starter-lcm-lora  lcm_lora" in went_on.stdout) == (0, True), went_on.stderr
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["one was discarded", "the service is gone"])
+def test_ctrl_c_stays_ctrl_c_whatever_became_of_the_installs(
+    here: Here, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    both = Barrier(2)
+
+    def interrupted(*_: object) -> NoReturn:
+        both.wait(60)
+        raise KeyboardInterrupt
+
+    def paused(_: RemoteShelf, install_id: str) -> SimpleNamespace:
+        if install_id == "first":
+            raise InstallNotFound("It was discarded.")
+        return SimpleNamespace(id=install_id, source="hf://second", state="paused")
+
+    monkeypatch.setattr(RemoteShelf, "submit_install", lambda _, source, options: SimpleNamespace(id=source))
+    monkeypatch.setattr(RemoteShelf, "install_events", interrupted)
+    if answers:
+        monkeypatch.setattr(RemoteShelf, "get_install", paused)
+    code, out, err = here("--server", NOWHERE, "install", "first", "second", MODELSHELF_INSTALLS_AT_ONCE="2")
+    assert (code, out) == (130, "")
+    assert err.count("`modelshelf installs resume second` goes on.") == answers
+    assert "[" not in err
