@@ -106,7 +106,9 @@ def _read(text: bytes | bytearray, start: int, end: int) -> _Read:
 
 
 _LONGEST = 1 << 20
-"""Longest header that is remembered, in bytes."""
+"""Longest header that is read in parts, in bytes."""
+_REMEMBERED = 1 << 19
+"""Longest tensors' part of one that is remembered; the largest LoRAs' have 410,000 bytes."""
 _BLANK = b" \t\n\r"
 """What JSON takes for blank: fewer bytes than Python does."""
 _FIRST_TENSOR = re.compile(rb'"\s*:\s*\{\s*"dtype"')
@@ -128,7 +130,9 @@ def _in_parts(text: bytes | bytearray, start: int, end: int) -> _Read | None:
     at = text.rfind(b'"', start, first.start())  # the name's first quotation mark, or one that is escaped: then no JSON
     head = bytes(text[start:at]).strip(_BLANK)
     entries = head.removesuffix(b",").rstrip(_BLANK)
-    if (entries == head) != (entries == b"{"):  # a comma stands after an entry, and after nothing else
+    if end - at > _REMEMBERED or (entries == head) != (
+        entries == b"{"
+    ):  # a comma stands after an entry, and nowhere else
         return None
     try:
         before = _read(entries + b"}", 0, len(entries) + 1)
