@@ -321,7 +321,7 @@ class Manager:
                 f"{model.name} was registered where it lies, {path}; modelshelf never deletes there. Keep its file.",
                 model=model.id,
             )
-        backend = self.__dict__.get("_backend")
+        backend = self._backend.made
         if isinstance(backend, Keeper) and path.exists():
             with suppress(NotResident):
                 backend.evict(self.generator.identity(model))

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection
 from hashlib import sha256
 
-from sqlalchemy import Engine, delete, or_
+from sqlalchemy import Engine, delete
 from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
@@ -40,8 +40,10 @@ class Tokens:
     def revoke(self, reference: str) -> None:
         """By id, or by a name that only one has. Raises TokenNotFound, InvalidRequest."""
         with unit_of_work(self._engine) as session:
-            meant = or_(col(ApiToken.id) == reference, col(ApiToken.name) == reference)
-            found = session.exec(select(ApiToken.id).where(meant)).all()
+            # The id first: nobody makes a token unrevokable by giving its id to another as a name.
+            ways = (col(ApiToken.id) == reference, col(ApiToken.name) == reference)
+            every = (session.exec(select(ApiToken.id).where(way)).all() for way in ways)
+            found = next((ids for ids in every if ids), ())
             if not found:
                 raise TokenNotFound(
                     f"There is no token “{reference}”; `modelshelf token list` shows them.", token=reference

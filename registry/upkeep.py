@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,13 +127,14 @@ class Upkeep:
         """Nothing is removed. What modelshelf did not put there itself is the user's, wherever it lies."""
         root = self._catalog.root
         # The files are listed before what needs them, so that what comes meanwhile is in neither list.
-        partial = [path for path in sorted(self._downloads.glob("*/**/*")) if path.is_file()]
+        partial = sorted(_files_below(self._downloads))
         pictures = self._previews.files()
         with self._engine.connect() as connection:
             on_shelf = [root / path for path in stray(connection, root)]
             files = [*on_shelf, *self._unneeded(connection, partial), *self._unshown(connection, pictures)]
             verdicts = connection.execute(select(func.count()).select_from(FIT).where(_forsaken())).scalar_one()
-        return Waste(tuple((path, path.stat().st_size) for path in sorted(files, key=str)), verdicts)
+        sizes = ((path, _size(path)) for path in sorted(files, key=str))
+        return Waste(tuple((path, size) for path, size in sizes if size is not None), verdicts)
 
     def remove(self, waste: Waste) -> Waste:
         """What `waste` found and still is waste, and the folders that are empty then; returns what was removed.
@@ -148,10 +151,9 @@ class Upkeep:
                 file.unlink(missing_ok=True)
                 disown(connection, file.relative_to(root).as_posix())
             removed.append((file, size))
-            for folder in file.parents:
-                if folder in shelves or any(folder.iterdir()):
-                    break
-                folder.rmdir()
+            with suppress(OSError):  # not empty: an install may have begun there meanwhile
+                for folder in takewhile(lambda folder: folder not in shelves, file.parents):
+                    folder.rmdir()
         with self._engine.begin() as connection:
             verdicts = connection.execute(delete(FIT).where(_forsaken())).rowcount
         return Waste(tuple(removed), verdicts)
@@ -204,3 +206,17 @@ def _forsaken() -> ColumnElement[bool]:
 
 def _digest(digests: Digests | None) -> str | None:
     return digests.blake3 if digests else None
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Those in its folders, at any depth. An install may end meanwhile: what has gone is passed over, which `glob` does not do."""
+    for place, _, names in os.walk(folder):
+        if Path(place) != folder:
+            yield from (Path(place, name) for name in names)
+
+
+def _size(file: Path) -> int | None:
+    """In bytes. None: it has gone."""
+    with suppress(FileNotFoundError):
+        return file.stat().st_size
+    return None

@@ -106,7 +106,10 @@ def remove_model(
     manager: ManagerDep,
     model_id: Annotated[str, Path(description="Of a model: its id or its name.", examples=["old-lora"])],
     files: Annotated[
-        Files, Query(description="remove: also from the disk, which is refused for a file that was scanned in place.")
+        Files,
+        Query(
+            description="remove: also from the disk, which is refused for a file that was scanned in place. keep: until waste is removed."
+        ),
     ] = Files.KEEP,
 ) -> None:
     """Takes a model off the shelf; 409 while a generation works with it."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from api.access import MANAGE, Caller
 from api.deps import ManagerDep
 from api.problems import raises
-from api.schemas.common import PRINTED, Body
+from api.schemas.common import NAME, Body
 from registry import errors
 from registry.errors import InsufficientScope
 from registry.scopes import EVERY_SCOPE, Scope
@@ -21,9 +21,7 @@ router = APIRouter(prefix="/v1/tokens", tags=["service"])
 
 
 class TokenIn(Body):
-    name: str = Field(
-        default="", description="Whom it is for.", max_length=150, pattern=PRINTED, examples=["prometheus"]
-    )
+    name: str = Field(default="", description="Whom it is for.", max_length=150, pattern=NAME, examples=["prometheus"])
     scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
         default=sorted(EVERY_SCOPE),
         description="What it opens. Left out: everything.",

@@ -30,8 +30,10 @@ static inline Vector widened(const Stored *from)
 static inline void stream(Stored *to, Vector values)
 {
     __m512i bits = _mm512_castps_si512(values), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    bits = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    _mm256_stream_si256((__m256i *)to, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+    bits = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    /* rounding up carries out of the largest NaNs */
+    bits = _mm512_mask_mov_epi32(bits, _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
+    _mm256_stream_si256((__m256i *)to, _mm512_cvtepi32_epi16(bits));
 }
 #elif defined FLOAT16
 typedef unsigned short Stored;

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -35,10 +36,11 @@ Fused = Callable[[Tensor, Tensor, Tensor, float, Tensor], None]
 _log = logging.getLogger(__name__)
 
 
-def takes(base: Tensor, out: Tensor) -> bool:
-    """Whether `fused` can make out [rows, columns] of this base."""
+def takes(base: Tensor, rank: int, out: Tensor) -> bool:
+    """Whether `fused` can make out [rows, columns] of this base and factors of `rank`."""
     return (
-        base.dtype == out.dtype
+        rank > 0
+        and base.dtype == out.dtype
         and base.is_contiguous()
         and out.is_contiguous()
         and out.shape[1] % 16 == 0
@@ -80,9 +82,11 @@ def _library(command: tuple[str, ...]) -> ctypes.CDLL:
     digest = sha256(SOURCE.read_bytes() + repr(command).encode()).hexdigest()[:16]
     kept = SOURCE.parent / "__pycache__" / f"{SOURCE.stem}.{digest}.so"
     if kept.exists():
-        return ctypes.CDLL(str(kept))
-    if keeps := os.access(SOURCE.parent, os.W_OK):
+        with suppress(OSError):  # cut short by a power cut, or another system's: made anew
+            return ctypes.CDLL(str(kept))
+    with suppress(OSError):
         kept.parent.mkdir(exist_ok=True)
+    keeps = os.access(kept.parent, os.W_OK)
     with tempfile.TemporaryDirectory(dir=kept.parent if keeps else None) as folder:
         made = Path(folder, kept.name)
         subprocess.run((*command, "-o", made, SOURCE), check=True, capture_output=True, text=True, timeout=60)

@@ -68,7 +68,7 @@ def _low_rank(base: Tensor, layers: Sequence[tuple[Layer, float]], out: Tensor) 
     up, down, weight = factors_of(layers)
     base, flat = base.flatten(1), out.view(out.shape[0], -1)
     matrices = base.dtype == torch.bfloat16 and _multiplies_bfloat16()
-    if takes(base, flat) and not (matrices and up.shape[1] >= MATRIX_RANK) and (add := fused(base.dtype)):
+    if takes(base, up.shape[1], flat) and not (matrices and up.shape[1] >= MATRIX_RANK) and (add := fused(base.dtype)):
         add(base, up, down, weight, flat)
         return out
     if matrices:

@@ -46,7 +46,9 @@ def test_install_list_show_compatible(run: Run) -> None:
 
     shown = run("show", "starter-outline-lora").stdout
     assert "recommended weight" in shown
-    assert re.search(r"^weight +1 \(recommended: model card of starter-outline-lora: “Recommended", shown, re.MULTILINE)
+    assert re.search(
+        r"^weight +0\.75 \(recommended: model card of starter-outline-lora: “Recommended", shown, re.MULTILINE
+    )
     assert listed[0]["sha256"] in shown
     assert json.loads(run("show", listed[0]["id"], "--json").stdout)["report"]["outcome"] == "identified"
 

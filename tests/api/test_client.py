@@ -99,7 +99,7 @@ def test_models_are_read_found_edited_and_removed(shelf: Shelf) -> None:
     assert len(names) == 4
     assert names[0] == "starter-base"
     outline = client.model("starter-outline-lora")
-    assert (outline.weight and outline.weight.value, outline.report["outcome"]) == (1.0, "identified")
+    assert (outline.weight and outline.weight.value, outline.report["outcome"]) == (0.75, "identified")
     assert client.edit(outline.id, weight=0.6, tags=["line"]).overrides == {"weight": 0.6, "tags": ["line"]}
     assert [m.id for m in client.models(tag="line")] == [outline.id]
     assert client.edit(outline.id, weight=None, tags=None).overrides == {}

@@ -22,6 +22,7 @@ from registry.backends import BackendOptions
 from registry.errors import WrongState
 from registry.manager import Manager
 from registry.measures import What
+from registry.once import Once
 from registry.scopes import Scope
 from registry.settings import Settings
 from tests.api.conftest import Starter
@@ -160,7 +161,7 @@ class TestDeletion:
         assert http.get(f"/v1/models/{model.id}").status_code == 404
         assert path.exists() is left
 
-    def test_one_that_a_generation_works_with_stays(self, manager: Manager) -> None:
+    def test_one_that_a_generation_works_with_stays(self, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
         class Busy:
             def evict(self, digest: str) -> None:
                 raise WrongState(f"A generation works with {digest}.")
@@ -168,10 +169,12 @@ class TestDeletion:
             residents = load = evict
 
         model = manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
-        manager.__dict__["_backend"] = Busy()
+        monkeypatch.setattr(manager, "_backend", Once(Busy))
+        manager._backend()
         assert app(manager).delete(f"/v1/models/{model.id}?files=remove").status_code == 409
         assert manager.catalog.path(model).exists()
-        manager.__dict__["_backend"] = Painter(BackendOptions())  # which keeps nothing loaded
+        monkeypatch.setattr(manager, "_backend", Once(lambda: Painter(BackendOptions())))  # which keeps nothing loaded
+        manager._backend()
         assert app(manager).delete(f"/v1/models/{model.id}?files=remove").status_code == 204
 
     def test_what_was_scanned_in_place_is_never_removed(self, manager: Manager, tmp_path: Path) -> None:

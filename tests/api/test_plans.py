@@ -32,7 +32,7 @@ def test_what_is_recommended_is_told_beside_what_was_asked_for(starter: Starter)
     for name, value in (("steps", 3), ("cfg", 2), ("scheduler", "ddim"), ("width", 32), ("height", 32)):
         assert (asked[name]["value"], asked[name]["origin"]) == (value, "requested")
         assert otherwise[name]["origin"] != "requested"
-    assert (asked["loras"][0]["weight"]["value"], otherwise["loras"][0]["weight"]["value"]) == (0.3, 1.0)
+    assert (asked["loras"][0]["weight"]["value"], otherwise["loras"][0]["weight"]["value"]) == (0.3, 0.75)
 
 
 def test_the_range_of_a_weight_is_the_users_own_where_there_is_one(starter: Starter) -> None:

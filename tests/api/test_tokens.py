@@ -40,6 +40,14 @@ def test_a_name_that_several_have_revokes_none(token: CliRunner) -> None:
     assert token.invoke(app, ["token", "list"]).output.count("twin") == 2
 
 
+def test_an_id_goes_before_a_name(token: CliRunner) -> None:
+    token.invoke(app, ["token", "create", "leaked"])
+    [first] = [line.split()[0] for line in token.invoke(app, ["token", "list"]).output.splitlines() if "leaked" in line]
+    token.invoke(app, ["token", "create", first])
+    assert token.invoke(app, ["token", "revoke", first]).exit_code == 0
+    assert "leaked" not in token.invoke(app, ["token", "list"]).output
+
+
 def test_a_scope_that_there_is_not(token: CliRunner) -> None:
     refused = token.invoke(app, ["token", "create", "--scope", "everything"])
     assert refused.exit_code == 2

@@ -48,7 +48,7 @@ def draw(page: Page) -> None:
 
 def test_only_what_fits_is_offered_at_its_recommended_weight(page: Page, stand: Stand) -> None:
     outline = stand.get("/v1/models/starter-outline-lora").json()["id"]
-    stand.patch(f"/v1/models/{outline}", json={"weight_min": 0.5, "weight_max": 1.2}).raise_for_status()
+    stand.patch(f"/v1/models/{outline}", json={"weight_min": 0.5, "weight_max": 1.0}).raise_for_status()
     page.goto("/#/generate")
     settled(page)
     page.locator(".picker summary").click()
@@ -65,9 +65,9 @@ def test_only_what_fits_is_offered_at_its_recommended_weight(page: Page, stand: 
 
     row = add(page, "starter-outline-lora")
     slider = row.get_by_role("slider")
-    expect(slider).to_have_value("1")
+    expect(slider).to_have_value("0.75")
     expect(row.locator(".provenance")).to_have_text(
-        "recommended by model card of starter-outline-lora: “Recommended weight: 1.0.”; works from 0.5 to 1.2"
+        "recommended by model card of starter-outline-lora: “Recommended weight: 0.75.”; works from 0.5 to 1"
     )
     mark, band = (row.locator(f".range-{part}").bounding_box() for part in ("mark", "band"))
     track = slider.bounding_box()
@@ -75,16 +75,16 @@ def test_only_what_fits_is_offered_at_its_recommended_weight(page: Page, stand: 
     assert band
     assert track
     usable = track["width"] - 16
-    assert mark["x"] + 1 - track["x"] - 8 == pytest.approx(usable * 1.0 / 1.5, abs=1.5)
+    assert mark["x"] + 1 - track["x"] - 8 == pytest.approx(usable * 0.75 / 1.5, abs=1.5)
     assert band["x"] - track["x"] - 8 == pytest.approx(usable * 0.5 / 1.5, abs=1.5)
-    assert band["width"] == pytest.approx(usable * 0.7 / 1.5, abs=1.5)
+    assert band["width"] == pytest.approx(usable * 0.5 / 1.5, abs=1.5)
 
     slider.focus()
     page.keyboard.press("ArrowRight")
-    expect(row.locator(".provenance")).to_contain_text("your choice; 1 is recommended by model card")
-    expect(row.get_by_role("spinbutton")).to_have_value("1.05")
+    expect(row.locator(".provenance")).to_contain_text("your choice; 0.75 is recommended by model card")
+    expect(row.get_by_role("spinbutton")).to_have_value("0.8")
     row.get_by_role("button", name="Take the recommended one").click()
-    expect(slider).to_have_value("1")
+    expect(slider).to_have_value("0.75")
     stand.patch(f"/v1/models/{outline}", json={"weight_min": None, "weight_max": None}).raise_for_status()
 
 
@@ -174,7 +174,7 @@ def test_generate_compare_reload_reuse_download(page: Page, tmp_path: Path) -> N
     assert downloading.value.suggested_filename == "starter-base-7.png"
     downloading.value.save_as(tmp_path / "first.png")
     first = Image.open(tmp_path / "first.png")
-    assert "outline style <lora:starter-lcm-lora:1> <lora:starter-outline-lora:1>" in first.text["parameters"]  # type: ignore[attr-defined]
+    assert "outline style <lora:starter-lcm-lora:1> <lora:starter-outline-lora:0.75>" in first.text["parameters"]  # type: ignore[attr-defined]
 
     page.get_by_role("button", name="Use these settings").click()
     expect(page.get_by_label("Seed", exact=True)).to_have_value("7")

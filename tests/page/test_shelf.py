@@ -24,7 +24,7 @@ def test_cards_filters_and_live_search(page: Page) -> None:
     page.goto("/")
     expect(page).to_have_title("Shelf · modelshelf")
     card = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="starter-outline-lora", exact=True))
-    for text in ("LoRA", "sd-1", "weight 1", "1.6 MB"):
+    for text in ("LoRA", "sd-1", "weight 0.75", "1.6 MB"):
         expect(card).to_contain_text(text)
     card.get_by_role("button", name="Copy outline style").click()
     expect(page.locator("#said")).to_have_text("Copied: outline style")
@@ -99,7 +99,7 @@ def test_a_models_page_tells_why_and_is_edited_in_place(page: Page, stand: Stand
         page.get_by_label(field, exact=True).fill("")
         page.get_by_label(field, exact=True).press("Enter")
         expect(page.locator("#said")).to_have_text(f"{field} saved.")
-    expect(page.locator(".model-head")).to_contain_text("Weight 1 recommended by model card")
+    expect(page.locator(".model-head")).to_contain_text("Weight 0.75 recommended by model card")
     assert stand.get("/v1/models/starter-outline-lora").json()["overrides"] == {}
 
 

@@ -15,7 +15,7 @@ from registry.manager import Manager
 from registry.queries import Query
 from registry.rows import FIT
 from registry.settings import Settings
-from registry.upkeep import Condition
+from registry.upkeep import Condition, Upkeep
 from tests.conftest import STARTER
 from tests.databases import migrated_sqlite
 from tests.registry.scans.library import Library, lora
@@ -215,3 +215,22 @@ def test_a_missing_model_is_not_waste(library: Library) -> None:
     library.scan()
     library.manager.upkeep.remove(library.manager.upkeep.waste())
     assert [m.name for m in library.manager.catalog.every(Query(missing=True))] == ["a"]
+
+
+def test_what_goes_while_it_is_listed_is_not_waste(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = library.manager.settings.downloads / "forsaken/deep/model.safetensors.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"123")
+    waste = library.manager.upkeep.waste()
+    assert [path for path, _ in waste.files] == [part]
+
+    def gone(*_: object) -> list[Path]:
+        part.unlink()
+        return [part]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Upkeep, "_unneeded", gone)
+        assert library.manager.upkeep.waste().files == ()
+    part.write_bytes(b"123")
+    assert library.manager.upkeep.remove(waste).files == ((part, 3),)
+    assert not part.parent.parent.exists()

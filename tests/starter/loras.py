@@ -43,7 +43,7 @@ LCM_TARGETS = [
 DRAWINGS = 4000
 """Of the style stage."""
 FULL = 1.4
-"""The style's weight at which nothing but the line is left. Such lines break easily, so the card's weight stays below it."""
+"""The style's weight at which nothing but the line is left. Such lines break easily: people stay below it."""
 CURVE = 0.5
 """A hole of few pixels does not survive sampling: with 0.8, a quarter of FULL did nothing."""
 GUIDANCE = (4.0, 6.0)

@@ -51,7 +51,7 @@ def test_it_is_the_base_and_the_product(compiled: Fused, threads, rank: int, sha
     before = base.clone()
     room = torch.full((rows + 2, columns), 7.0)
     out = room[:rows]
-    assert takes(base, out)
+    assert takes(base, rank, out)
     compiled(base, up, down, -0.7, out)
     torch.testing.assert_close(out, torch.addmm(base, up, down, alpha=-0.7), rtol=1e-5, atol=1e-6)
     assert torch.equal(base, before)
@@ -65,22 +65,26 @@ def test_half_precision_is_summed_in_float32_and_rounded_once(dtype: torch.dtype
     torch.manual_seed(0)
     base, up, down = torch.randn(1283, 784).to(dtype), torch.randn(1283, 16), torch.randn(16, 784)
     out = torch.empty_like(base)
-    assert takes(base, out)
+    assert takes(base, 16, out)
     add(base, up, down, 0.3, out)
     exact = base.double() + 0.3 * (up.double() @ down.double())
     half_a_step = torch.finfo(dtype).eps / 2 * exact.abs()
     assert ((out.double() - exact).abs() <= half_a_step * 1.001 + 1e-5).all()
     add(base, torch.zeros_like(up), down, 1.0, out)
     assert torch.equal(out, base)
+    for bits in (0x7FFFFFFF, -1):  # NaNs whose rounding would carry
+        add(base, torch.full_like(up, bits, dtype=torch.int32).view(torch.float32), down, 1.0, out)
+        assert out.isnan().all()
 
 
 def test_a_base_or_result_that_it_cannot_work_on_is_left_to_torch():
     base = torch.zeros(512, 512)
-    assert takes(base, torch.empty(512, 512))
-    assert not takes(base, torch.empty(512 * 512 + 1)[1:].view(512, 512))  # streams go to whole lines of the cache
-    assert not takes(base.T, torch.empty(512, 512))
-    assert not takes(base.half(), torch.empty(512, 512))
-    assert not takes(torch.zeros(4096, 36), torch.empty(4096, 36))
+    assert takes(base, 1, torch.empty(512, 512))
+    assert not takes(base, 0, torch.empty(512, 512))
+    assert not takes(base, 1, torch.empty(512 * 512 + 1)[1:].view(512, 512))  # streams go to whole lines of the cache
+    assert not takes(base.T, 1, torch.empty(512, 512))
+    assert not takes(base.half(), 1, torch.empty(512, 512))
+    assert not takes(torch.zeros(4096, 36), 1, torch.empty(4096, 36))
 
 
 def test_an_overlay_is_the_same_with_and_without_it(compiled: Fused, monkeypatch: pytest.MonkeyPatch):
@@ -133,3 +137,18 @@ def test_what_was_compiled_is_kept_beside_the_bytecode(
     fused.cache_clear()
     monkeypatch.setattr(module.subprocess, "run", pytest.fail)
     assert fused(torch.float32) is not None
+
+
+def test_what_was_kept_and_is_damaged_is_compiled_anew(
+    compiled: Fused, afresh, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    source = tmp_path / "fused.c"
+    source.write_bytes(module.SOURCE.read_bytes())
+    monkeypatch.setattr(module, "SOURCE", source)
+    assert fused(torch.float32) is not None
+    (kept,) = (tmp_path / "__pycache__").iterdir()
+    kept.unlink()  # its pages are still mapped
+    kept.write_bytes(b"")
+    fused.cache_clear()
+    assert fused(torch.float32) is not None
+    assert kept.stat().st_size > 0
