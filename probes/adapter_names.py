@@ -143,7 +143,7 @@ class Form(NamedTuple):
     pair: tuple[int, int] | None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _form(parts: tuple[str, ...]) -> Form:
     kinds, roles, layouts = zip(*(PARTS[part] for part in parts), strict=True)
     named = [kind for kind in kinds if kind]

@@ -4,15 +4,34 @@ network all have the same paths."""
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from probes.names import kept
+from probes.names import remembered
 
 Paths = tuple[str, ...]
-_KEPT = 512
-"""Pairs of architecture and paths that are remembered: some twenty architectures for as many sets of paths."""
+W = TypeVar("W", bound=Hashable)
+T = TypeVar("T")
+
+
+@remembered
+def _made(paths: Paths) -> dict[Hashable, Any]:
+    """What has been made of a set of paths so far: one or two answers for each of some twenty architectures."""
+    return {}
+
+
+def _once(work: Callable[[W, Paths], T]) -> Callable[[W, Paths], T]:
+    """`work` on an architecture or a grammar and a set of paths, done once as long as the set is remembered."""
+
+    def call(what: W, paths: Paths) -> T:
+        made = _made(paths)
+        if (work, what) not in made:
+            made[work, what] = work(what, paths)
+        answer: T = made[work, what]
+        return answer
+
+    return call
 
 
 class Architecture(Hashable, Protocol):
@@ -35,7 +54,7 @@ class Fitting(NamedTuple):
     naming: int
 
 
-@kept(_KEPT)
+@_once
 def fitting(architecture: Architecture, paths: Paths) -> Fitting:
     """The paths held against the naming that knows most of them before the first that it does not."""
     counts = [
@@ -48,7 +67,7 @@ def fitting(architecture: Architecture, paths: Paths) -> Fitting:
     return Fitting(tuple([inner for inner, _ in widths]), tuple([outer for _, outer in widths]), stranger, naming)
 
 
-@kept(_KEPT)
+@_once
 def left_out(architecture: Architecture, paths: Paths) -> str | None:
     """A layer that no path names, of a sort of which others are named."""
     there = set(paths)
@@ -69,7 +88,7 @@ def _sorted(architecture: Architecture, naming: int) -> tuple[Mapping[str, str],
     return sorts, alike
 
 
-@kept(_KEPT)
+@_once
 def foreign(grammar: str, paths: Paths) -> str | None:
     """The first path that is not of this grammar, a regular expression."""
     fits = re.compile(grammar).match

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -87,7 +88,7 @@ def look_at(path: str, hints: Callable[[str], Hints] = by_name) -> Found:
 
 def stamp_of(path: str) -> Stamp:
     """Of one file, or of a folder that is one model. Raises OSError."""
-    return _folder_stamp(_entries(path)) if Path(path).is_dir() else _file_stamp(Path(path))
+    return _folder_stamp(path, _entries(path)) if Path(path).is_dir() else _file_stamp(Path(path))
 
 
 def models_below(root: str | Path) -> Iterator[Place]:
@@ -115,7 +116,7 @@ def models_below(root: str | Path) -> Iterator[Place]:
         folders = [entry for entry in entries if _is_folder(entry)]
         inner = {entry.name for entry in folders}
         if is_one_model(names):
-            yield Place(folder, partial(_folder_stamp, entries), True)
+            yield Place(folder, partial(_folder_stamp, folder, entries), True)
             # What else lies there is a model by itself: repositories keep single-file versions beside a pipeline.
             inner.update(() if PIPELINE_INDEX in names else choose_weights(names))
             folders = []
@@ -170,11 +171,13 @@ def _file_stamp(entry: os.DirEntry[str] | Path) -> Stamp:
     return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ino & _SIGNED)
 
 
-def _folder_stamp(entries: list[os.DirEntry[str]]) -> Stamp:
+def _folder_stamp(folder: str, entries: list[os.DirEntry[str]]) -> Stamp:
     files = [entry for entry in entries if not _is_folder(entry)]
     for entry in entries:
         if _is_folder(entry):
             files += [inner for inner in _entries(entry.path) if not _is_folder(inner)]
+    if not files:
+        raise FileNotFoundError(errno.ENOENT, "the folder is empty", folder)
     sizes, times, inodes = zip(*map(_file_stamp, files), strict=True)
     return Stamp(sum(sizes), max(times), sum(inodes) & _SIGNED)
 

@@ -85,20 +85,20 @@ def parse_safetensors(prefix: bytes | bytearray, size: int | None) -> Header:
     tensors, metadata, end = _in_parts(prefix, 8, 8 + length) or _read(prefix, 8, 8 + length)
     if size is not None and size != 8 + length + end:
         _refuse_size(size, 8 + length + end)
-    return Header(tensors, metadata, "safetensors", size, 8 + length)
+    return Header(tensors, metadata or {}, "safetensors", size, 8 + length)
 
 
 class _Read(NamedTuple):
-    """What a header's text says; `end`: where the last tensor's bytes do."""
+    """What a header's text says; `metadata`: None where the text does not name any; `end`: where the last tensor's bytes do."""
 
     tensors: TensorTable
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, str] | None
     end: int
 
 
 def _read(text: bytes | bytearray, start: int, end: int) -> _Read:
     document = _decode(text, start, end)
-    metadata = _metadata(document.pop("__metadata__", None))
+    metadata = _metadata(document.pop("__metadata__")) if "__metadata__" in document else None
     data_end = _check_tensors(document)
     if not _plain(text, start, end, document):
         _refuse_duplicates(text[start:end])
@@ -106,7 +106,11 @@ def _read(text: bytes | bytearray, start: int, end: int) -> _Read:
 
 
 _LONGEST = 1 << 20
-"""Longest header that is remembered, in bytes."""
+"""Longest header that is read in parts, in bytes."""
+_REMEMBERED = 1 << 19
+"""Longest tensors' part of one that is remembered; the largest LoRAs' have 410,000 bytes."""
+_BLANK = b" \t\n\r"
+"""What JSON takes for blank: fewer bytes than Python does."""
 _FIRST_TENSOR = re.compile(rb'"\s*:\s*\{\s*"dtype"')
 
 
@@ -124,13 +128,18 @@ def _in_parts(text: bytes | bytearray, start: int, end: int) -> _Read | None:
     if first is None:
         return None
     at = text.rfind(b'"', start, first.start())  # the name's first quotation mark, or one that is escaped: then no JSON
+    head = bytes(text[start:at]).strip(_BLANK)
+    entries = head.removesuffix(b",").rstrip(_BLANK)
+    if end - at > _REMEMBERED or (entries == head) != (
+        entries == b"{"
+    ):  # a comma stands after an entry, and nowhere else
+        return None
     try:
-        head = bytes(text[start:at]).rstrip().removesuffix(b",") + b"}"
-        before = _read(head, 0, len(head))
+        before = _read(entries + b"}", 0, len(entries) + 1)
         read = _tensors(b"{" + memoryview(text)[at:end])
     except UnreadableModel:  # with places in a part of the text
         return None
-    return None if before.tensors or read.metadata else read._replace(metadata=before.metadata)
+    return None if before.tensors or read.metadata is not None else read._replace(metadata=before.metadata)
 
 
 def names_too_much(text: bytes | bytearray, start: int, end: int) -> bool:

@@ -108,6 +108,17 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "overlapping tensors": ("overlapping_tensors", packed(two([0, 8], [4, 12]))),
     "hole between tensors": ("hole_in_data", packed(two([0, 4], [8, 12]))),
     "hole before the first": ("hole_in_data", packed({"a": {"dtype": "U8", "shape": [8], "data_offsets": [4, 12]}})),
+    **{
+        what: ("bad_json", packed(text % ENTRY))
+        for what, text in {
+            "comma before the first entry": b'{,"a":%b}',
+            "comma and blanks before the first entry": b'{ , "a":%b}',
+            "no comma after the metadata": b'{"__metadata__":{"format":"pt"}"a":%b}',
+            "two commas after the metadata": b'{"__metadata__":{"format":"pt"},,"a":%b}',
+            "a blank that is none in JSON": b'{\x0b"a":%b}',
+            "such a blank after the metadata": b'{"__metadata__":{"format":"pt"},\x0c"a":%b}',
+        }.items()
+    },
     "a name twice": ("duplicate_names", packed(b'{"a":%b,"a":%b}' % ((json.dumps(ONE["a"]).encode(),) * 2))),
     **{
         f"{what} twice": ("duplicate_names", packed(text % ((ENTRY,) * text.count(b"%b"))))
@@ -119,6 +130,9 @@ REFUSED: dict[str, tuple[str, bytes]] = {
             "the offsets": b'{"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,6],"data_offsets":[0,12]}}',
             "metadata": b'{"__metadata__":{"format":"pt"},"a":%b,"__metadata__":{"format":"np"}}',
             "metadata in one place": b'{"__metadata__":{"format":"pt"},"__metadata__":{"format":"np"},"a":%b}',
+            "metadata, then empty": b'{"__metadata__":{"format":"pt"},"a":%b,"__metadata__":{}}',
+            "metadata, then null": b'{"__metadata__":{"format":"pt"},"a":%b,"__metadata__":null}',
+            "metadata, then escaped and empty": rb'{"__metadata__":{"format":"pt"},"a":%b,"\u005f_metadata__":{}}',
             "a key of the metadata": b'{"__metadata__":{"format":"pt","format":"np"},"a":%b}',
             "a key of metadata that stands last": b'{"a":%b,"__metadata__":{"format":"pt","format":"np"}}',
             "a key of metadata that names the tensor": b'{"__metadata__":{"a":"x","b":"y","b":"z"},"a":%b}',

@@ -103,3 +103,25 @@ def test_it_is_looked_at_again_before_it_is_loaded_ahead_of_time(library: Librar
     files["base"].unlink()
     with pytest.raises(FileMissing):
         library.manager.load("base")
+
+
+def test_an_emptied_folder_is_a_model_that_is_gone(library: Library, files: dict[str, Path]) -> None:
+    """Of a LoRA as PEFT saves it, and of a checkpoint."""
+    library.put("peft/adapter_model.safetensors", OUTLINE.read_bytes())
+    library.put("peft/adapter_config.json", b'{"peft_type": "LORA"}')
+    library.scan()
+    manager = library.manager
+    planner = Planner(manager.catalog, current=manager.scans.current)
+    for folder in (manager.catalog.path(library.model("peft")), files["pipeline"]):
+        shutil.rmtree(folder)
+        folder.mkdir()
+    with pytest.raises(IncompatibleAdapter, match="holds 0 weight files"):
+        planner.resolve(GenerationRequest("base", "a cat", loras=(AdapterRequest("peft"),)))
+    with pytest.raises(FileMissing):
+        planner.resolve(GenerationRequest("pipeline", "a cat"))
+    library.scan()
+    assert [library.model(name).missing_since is not None for name in ("peft", "pipeline", "base")] == [
+        True,
+        True,
+        False,
+    ]
