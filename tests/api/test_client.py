@@ -36,6 +36,7 @@ SCHEMAS = {
     "Probe": "ProbeOut",
     "Install": "InstallOut",
     "Scan": "ScanOut",
+    "Skip": "SkipOut",
     "Finding": "FindingOut",
     "Task": "TaskOut",
     "Duplicate": "DuplicateOut",

@@ -55,7 +55,7 @@ def test_gc_shows_and_removes_only_when_told_to(run: Run, tmp_path: Path) -> Non
     mine.write_bytes(b"12345")
     shown = run("gc").stdout
     assert (str(stray) in shown, str(mine) in shown) == (True, False)
-    assert "Without --yes nothing is removed: 1 file, 825 kB." in shown
+    assert "Without --yes nothing is removed: 1 file, 1.62 MB." in shown
     assert stray.exists()
     assert run("gc", "--yes").returncode == 0
     assert (stray.exists(), mine.exists()) == (False, True)
