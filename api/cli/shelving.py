@@ -50,17 +50,15 @@ def scan(
 
 def _skipped(scan: Scan) -> str:
     """`: 2 pickles (a.ckpt, old/b.ckpt), 1 truncated (c.safetensors)`, paths as they are in the folder."""
-    from registry.scans.skips import words
+    from registry.scans.skips import in_words
 
     root = Path(scan.folder).resolve()
     told = []
-    for skip in scan.skips:
+    for words, count, examples in in_words((skip.reason, skip.count, skip.examples) for skip in scan.skips):
         names = [
-            str(path.relative_to(root)) if path.is_relative_to(root) else str(path) for path in map(Path, skip.examples)
+            str(path.relative_to(root)) if path.is_relative_to(root) else str(path) for path in map(Path, examples)
         ]
-        told.append(
-            f"{words(skip.reason, skip.count)} ({', '.join(names)}{', ...' if skip.count > len(names) else ''})"
-        )
+        told.append(f"{words} ({', '.join(names)}{', ...' if count > len(names) else ''})")
     return f": {', '.join(told)}" if told else ""
 
 

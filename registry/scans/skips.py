@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from probes import Kind, Outcome, Report
@@ -60,6 +60,12 @@ def reason_of(report: Report) -> str:
     return str(report.kind) if report.outcome is Outcome.IDENTIFIED else str(report.outcome)
 
 
-def words(reason: str, count: int) -> str:
-    """`2 pickles`."""
-    return f"{count} {_WORDS.get(reason, _MALFORMED)[count != 1]}"
+def in_words(skips: Iterable[tuple[str, int, Sequence[str]]]) -> list[tuple[str, int, Sequence[str]]]:
+    """Of (reason, count, examples): (`2 pickles`, 2, examples). Reasons that people call the same are one."""
+    groups: dict[tuple[str, str], list[tuple[int, Sequence[str]]]] = {}
+    for reason, count, examples in skips:
+        groups.setdefault(_WORDS.get(reason, _MALFORMED), []).append((count, examples))
+    told = (
+        (forms, sum(n for n, _ in group), [e for _, some in group for e in some]) for forms, group in groups.items()
+    )
+    return [(f"{count} {forms[count != 1]}", count, examples[:EXAMPLES]) for forms, count, examples in told]

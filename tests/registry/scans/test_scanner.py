@@ -419,9 +419,14 @@ def test_what_is_put_right_is_passed_over_no_more(library: Library) -> None:
 
 @pytest.mark.parametrize("reason", [*Kind, *Outcome, "pickle", "bad_offsets", "not_readable", skips.BAD_NAME])
 def test_every_reason_has_words(reason: str) -> None:
-    one, two = skips.words(reason, 1), skips.words(reason, 2)
+    [(one, *_)], [(two, *_)] = skips.in_words([(reason, 1, "a")]), skips.in_words([(reason, 2, "ab")])
     assert (one[:2], two[:2]) == ("1 ", "2 ")
     assert "_" not in one + two
+
+
+def test_reasons_that_people_call_the_same_are_told_together() -> None:
+    found = [("too_short", 1, ["a"]), ("pickle", 1, ["b"]), ("size_mismatch", 4, ["c", "d", "e"])]
+    assert skips.in_words(found) == [("5 truncated", 5, ["a", "c", "d"]), ("1 pickle", 1, ["b"])]
 
 
 def test_a_model_is_found_by_the_digest_that_old_metadata_names_it_by(library: Library) -> None:

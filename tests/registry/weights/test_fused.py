@@ -125,30 +125,26 @@ def test_a_compiler_that_fails_is_told_of(
     assert "does not compile wrong.c" in caplog.text
 
 
-def test_what_was_compiled_is_kept_beside_the_bytecode(
-    compiled: Fused, afresh, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+@pytest.fixture
+def kept(compiled: Fused, afresh, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What a copy of the source was compiled to, by a process before this one."""
     source = tmp_path / "fused.c"
     source.write_bytes(module.SOURCE.read_bytes())
     monkeypatch.setattr(module, "SOURCE", source)
     assert fused(torch.float32) is not None
-    (kept,) = (tmp_path / "__pycache__").iterdir()
-    assert kept.suffix == ".so"
     fused.cache_clear()
+    (made,) = (tmp_path / "__pycache__").iterdir()
+    return made
+
+
+def test_what_was_compiled_is_kept_beside_the_bytecode(kept: Path, monkeypatch: pytest.MonkeyPatch):
+    assert kept.suffix == ".so"
     monkeypatch.setattr(module.subprocess, "run", pytest.fail)
     assert fused(torch.float32) is not None
 
 
-def test_what_was_kept_and_is_damaged_is_compiled_anew(
-    compiled: Fused, afresh, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    source = tmp_path / "fused.c"
-    source.write_bytes(module.SOURCE.read_bytes())
-    monkeypatch.setattr(module, "SOURCE", source)
-    assert fused(torch.float32) is not None
-    (kept,) = (tmp_path / "__pycache__").iterdir()
+def test_what_was_kept_and_is_damaged_is_compiled_anew(kept: Path):
     kept.unlink()  # its pages are still mapped
     kept.write_bytes(b"")
-    fused.cache_clear()
     assert fused(torch.float32) is not None
     assert kept.stat().st_size > 0
