@@ -77,7 +77,8 @@ def console() -> list[Console]:
 
 @pytest.fixture
 def page(browser: Browser, stand: Stand, console: list[Console], request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A fresh profile on the service's page; leaves a screenshot, and fails the test for an error in the console."""
+    """A fresh profile on the service's page; leaves a screenshot and the shelf as it was, and fails the test for an error in the console."""
+    shelf = stand.models()
     context = browser.new_context(base_url=stand.address, viewport=WIDE, reduced_motion="reduce")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(PATIENCE)
@@ -90,4 +91,5 @@ def page(browser: Browser, stand: Stand, console: list[Console], request: pytest
     except Error as error:
         console[0].failed(f"no screenshot: {error}")
     context.close()
+    stand.forget(stand.models() - shelf)
     assert console[0].errors == []

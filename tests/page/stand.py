@@ -50,6 +50,14 @@ class Stand(httpx.Client):
         assert last["state"] == "installed", last
         return str(last["model_id"])
 
+    def models(self) -> set[str]:
+        """The ids of what is on the shelf."""
+        return {model["id"] for model in self.get("/v1/models", params={"limit": 100}).json()["models"]}
+
+    def forget(self, models: set[str]) -> None:
+        for model in models:
+            self.delete(f"/v1/models/{model}").raise_for_status()
+
 
 @contextmanager
 def running_stand(folder: Path, strangers: tuple[str, ...] = STRANGERS) -> Iterator[Stand]:
