@@ -20,8 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from probes import json_text
 from probes.containers.file import read_header
 from probes.containers.folder import Folder, read_folder
 from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP, names_too_much
@@ -84,7 +83,7 @@ def _expect(report: Report) -> dict[str, Any]:
 
 def pack_dump(document: Mapping[str, Any], compressed: bool = False) -> bytes:
     """The bytes of a dump, the same each time; compressed they take a twentieth."""
-    text = orjson.dumps(document)
+    text = json_text.dumps(document)
     return gzip.compress(text, compresslevel=9, mtime=0) if compressed else text + b"\n"
 
 
@@ -137,8 +136,8 @@ def _document(data: bytes) -> dict[str, Any] | None:
     if len(data) > HEADER_CAP or names_too_much(data, 0, len(data)):
         return None
     try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        document = json_text.loads(data)
+    except ValueError:
         return None
     known = isinstance(document, dict) and ("tensors" in document or "components" in document)
     return document if known else None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 T = TypeVar("T")
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -86,6 +88,14 @@ class TensorSpec(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Entry(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A tensor as a safetensors header has it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
 class TensorTable(Mapping[str, TensorSpec]):
     """A checked safetensors header as a mapping; specs are made when asked for. `made`: what has been made of it, by whom
     (see `once`).
@@ -96,17 +106,17 @@ class TensorTable(Mapping[str, TensorSpec]):
 
     __slots__ = ("_raw", "made")
 
-    def __init__(self, raw: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, raw: Mapping[str, Entry]) -> None:
         self._raw = raw
         self.made: dict[Any, Any] = {}
 
     def __getitem__(self, name: str) -> TensorSpec:
         raw = self._raw[name]
-        return TensorSpec(raw["dtype"], tuple(raw["shape"]))
+        return TensorSpec(raw.dtype, raw.shape)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Without making the spec around it, which takes several times as long."""
-        return tuple(self._raw[name]["shape"])
+        return self._raw[name].shape
 
     def __contains__(self, name: object) -> bool:
         return name in self._raw

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
+from probes import json_text
 from probes.claims import TAGS, tellings, texts
 from probes.report import Hints
 from probes.traits import ACCELERATIONS, prose
@@ -57,8 +56,8 @@ def redacted_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 def _value(key: str, value: str) -> str:
     if key in _CONFIGURATIONS:
         try:
-            return orjson.dumps(redacted_configuration(orjson.loads(value))).decode()
-        except orjson.JSONDecodeError:
+            return json_text.dumps(redacted_configuration(json_text.loads(value.encode()))).decode()
+        except ValueError:
             return reduced(value)
     technical = key in _TECHNICAL and len(value) <= _LONGEST and _PLAIN.fullmatch(value) and not _PRIVATE.search(value)
     return value if technical else reduced(value)

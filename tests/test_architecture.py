@@ -93,7 +93,7 @@ def test_listing_models_does_not_import_torch(tmp_path: Path) -> None:
 
 def test_probing_imports_neither_torch_nor_a_database(tmp_path: Path) -> None:
     loaded = loaded_after("import probes", tmp_path)
-    assert "orjson" in loaded
+    assert "msgspec" in loaded
     assert loaded.isdisjoint({*HEAVY, "sqlmodel", "sqlalchemy", "httpx", "huggingface_hub", "safetensors", "numpy"})
 
 

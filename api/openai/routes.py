@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
@@ -162,7 +162,7 @@ async def _events(manager: Manager, job: Job, body: ImagesIn) -> AsyncIterator[b
                     number += 1
         if job.error or job.result is None:
             error = {"error": error_of(job.error or errors.ModelshelfError("There is no picture."))}
-            yield format_sse_event(data_str=orjson.dumps(error).decode(), event="error")
+            yield format_sse_event(data_str=json.dumps(error), event="error")
             return
         for picture in job.result.pictures:
             whole = await asyncio.to_thread(transcode, picture.png, body.file_format, _quality(body))

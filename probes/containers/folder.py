@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from probes import json_text
 from probes.containers.file import read_header
 from probes.header import Header, TensorSpec, UnreadableModel
 
@@ -124,10 +123,10 @@ def _json(path: Path) -> dict[str, Any]:
             raise UnreadableModel(
                 "bad_config", f"{path} is longer than {CONFIG_CAP:,} bytes, which no configuration is."
             )
-        value = orjson.loads(path.read_bytes())
+        value = json_text.loads(path.read_bytes())
     except OSError as error:
         raise UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror}).") from None
-    except orjson.JSONDecodeError as error:
+    except ValueError as error:
         raise UnreadableModel("bad_config", f"{path} is not JSON ({error}).") from None
     if not isinstance(value, dict):
         raise UnreadableModel("bad_config", f"{path} is JSON but not a configuration.")

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from reprlib import Repr
 from typing import Any, NamedTuple, NoReturn
 
-import orjson
+import msgspec
 
-from probes.header import Header, HeaderIncomplete, TensorTable, UnreadableModel
+from probes import json_text
+from probes.header import Entry, Header, HeaderIncomplete, TensorTable, UnreadableModel
 from probes.names import kept
 
 HEADER_CAP = 100_000_000
@@ -26,11 +27,8 @@ shards; a 100 MB header could name two million, whose parsed form takes gigabyte
 TOKEN_CAP = 12 * TENSOR_CAP
 """Most brackets and commas in a header: bounds the objects that parsing can make, whatever the JSON says, and with them
 the memory, to about six times the header's cap. A tensor of five dimensions has eleven."""
-NESTING_CAP = 127
-"""Deepest nesting of a header; the reference reader's JSON parser (serde_json) stops at 128."""
-
 DEPTH_CAP = 127
-"""Brackets within brackets that the reference reader follows (serde_json's recursion limit); orjson goes on to 1,024."""
+"""Brackets within brackets that the reference reader follows (serde_json's recursion limit); ours goes on to the interpreter's."""
 
 BITS: Mapping[str, int] = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
@@ -97,28 +95,27 @@ class _Read(NamedTuple):
 
 
 def _read(text: bytes | bytearray, start: int, end: int) -> _Read:
+    """Any header; says of one that is wrong what is wrong with it."""
     document = _decode(text, start, end)
     metadata = _metadata(document.pop("__metadata__")) if "__metadata__" in document else None
     data_end = _check_tensors(document)
-    if not _plain(text, start, end, document):
-        _refuse_duplicates(text[start:end])
-    return _Read(TensorTable(document), metadata, data_end)
+    _refuse_duplicates(text[start:end])
+    tensors = {
+        name: Entry(raw["dtype"], tuple(raw["shape"]), tuple(raw["data_offsets"])) for name, raw in document.items()
+    }
+    return _Read(TensorTable(tensors), metadata, data_end)
 
 
-_LONGEST = 1 << 20
-"""Longest header that is read in parts, in bytes."""
+_LONGEST = TOKEN_CAP
+"""Longest header that is read in parts, in bytes: one that cannot name too much."""
 _REMEMBERED = 1 << 19
 """Longest tensors' part of one that is remembered; the largest LoRAs' have 410,000 bytes."""
 _BLANK = b" \t\n\r"
 """What JSON takes for blank: fewer bytes than Python does."""
 _FIRST_TENSOR = re.compile(rb'"\s*:\s*\{\s*"dtype"')
-
-
-@kept(16)
-def _tensors(text: bytes) -> _Read:
-    """The tensors' part of a header. LoRAs that one trainer made with one setting have the same to the letter, and differ in
-    their metadata. About 2 MB each for the largest LoRAs."""
-    return _read(text, 0, len(text))
+_TENSORS = msgspec.json.Decoder(dict[str, Entry])
+_QUOTES = 10
+"""Quotation marks of a tensor: around its name, three keys and its dtype."""
 
 
 def _in_parts(text: bytes | bytearray, start: int, end: int) -> _Read | None:
@@ -130,16 +127,51 @@ def _in_parts(text: bytes | bytearray, start: int, end: int) -> _Read | None:
     at = text.rfind(b'"', start, first.start())  # the name's first quotation mark, or one that is escaped: then no JSON
     head = bytes(text[start:at]).strip(_BLANK)
     entries = head.removesuffix(b",").rstrip(_BLANK)
-    if end - at > _REMEMBERED or (entries == head) != (
-        entries == b"{"
-    ):  # a comma stands after an entry, and nowhere else
+    if (entries == head) != (entries == b"{"):  # a comma stands after an entry, and nowhere else
         return None
     try:
         before = _read(entries + b"}", 0, len(entries) + 1)
-        read = _tensors(b"{" + memoryview(text)[at:end])
     except UnreadableModel:  # with places in a part of the text
         return None
-    return None if before.tensors or read.metadata is not None else read._replace(metadata=before.metadata)
+    tensors = (_sound if end - at > _REMEMBERED else _sound_before)(b"{" + memoryview(text)[at:end])
+    return None if before.tensors or tensors is None else tensors._replace(metadata=before.metadata)
+
+
+def _sound(text: bytes) -> _Read | None:
+    """Nothing but tensors, all sound, and in the order of their bytes, as every current writer puts them; None where a look
+    at each has to say what is wrong."""
+    try:
+        entries = _TENSORS.decode(text)
+    except ValueError:
+        return None
+    end = _gapless_end(entries)
+    # As many quotation marks as the entries need, and no escapes: then no name stands twice, at any depth.
+    if end is None or text.count(b'"') != _QUOTES * len(entries) or b"\\" in text:
+        return None
+    return _Read(TensorTable(entries), None, end)
+
+
+_sound_before = kept(16)(_sound)
+"""LoRAs that one trainer made with one setting have the same tensors to the letter, and differ in their metadata. About 2 MB
+each for the largest LoRAs."""
+
+
+def _gapless_end(entries: Mapping[str, Entry]) -> int | None:
+    """Where the last tensor ends, if each begins where the one before it ends and takes what its shape needs."""
+    at, bits = 0, BITS
+    for entry in entries.values():
+        start, end = entry.data_offsets
+        needed = bits.get(entry.dtype, 0)
+        if start != at or not needed:
+            return None
+        for size in entry.shape:
+            needed *= size
+            if size < 0 or needed >= _BITS_CAP:  # at once: the product of a million sizes would take hours
+                return None
+        if 8 * (end - start) != needed:
+            return None
+        at = end
+    return at if 8 * at < _BITS_CAP else None
 
 
 def names_too_much(text: bytes | bytearray, start: int, end: int) -> bool:
@@ -160,8 +192,8 @@ def _decode(text: bytes | bytearray, start: int, end: int) -> dict[str, Any]:
             "not read.",
         )
     try:
-        document = orjson.loads(memoryview(text)[start:end])
-    except orjson.JSONDecodeError as error:
+        document = json_text.loads(memoryview(text)[start:end])
+    except ValueError as error:
         try:
             text[start:end].decode()
         except UnicodeDecodeError as bad:
@@ -192,61 +224,9 @@ def _metadata(raw: Any) -> Mapping[str, str]:
 
 def _check_tensors(document: Mapping[str, Any]) -> int:
     """Checks dtypes, shapes and offsets; returns the bytes that the tensors take."""
-    end = _gapless_end(document)
-    if end is None:
-        for name, raw in document.items():
-            _check_tensor(name, raw)
-        end = _check_gapless(document)
-    if max(map(len, document.values()), default=0) > 3:  # fields beside dtype, shape and data_offsets are ignored
-        _check_nesting(document)
-    return end
-
-
-def _check_nesting(document: Mapping[str, Any]) -> None:
-    level: list[Any] = [document]
-    for _ in range(NESTING_CAP):
-        level = [
-            inner
-            for value in level
-            for inner in (value.values() if isinstance(value, dict) else value)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise UnreadableModel("bad_json", "The header is nested deeper than any model's: it is forged or damaged.")
-
-
-def _gapless_end(document: Mapping[str, Any]) -> int | None:
-    """Where the last tensor ends, if all are sound and stand in the order of their bytes, as every current writer makes
-    them; None where a look at each has to say what is wrong.
-
-    Half as dear as parsing the JSON, and most of what a probe does beside that: so no call per tensor.
-    """
-    at, bits = 0, BITS
-    try:
-        if sum(map(len, document.values())) != 3 * len(
-            document
-        ):  # fields that nobody knows, which have to be looked at
-            return None
-        for raw in document.values():
-            start, end = raw["data_offsets"]
-            shape = raw["shape"]
-            # JSON has true, 1.0 and strings where only a whole number is meant.
-            if start != at or type(start) is not int or type(end) is not int or type(shape) is not list:
-                return None
-            needed = bits[raw["dtype"]]
-            for size in shape:
-                if type(size) is not int or size < 0:
-                    return None
-                needed *= size
-                if needed >= _BITS_CAP:  # at once: the product of a million sizes would take hours
-                    return None
-            if 8 * (end - start) != needed:
-                return None
-            at = end
-    except (KeyError, TypeError, ValueError):
-        return None
-    return at if 8 * at < _BITS_CAP else None
+    for name, raw in document.items():
+        _check_tensor(name, raw)
+    return _check_gapless(document)
 
 
 def _check_gapless(document: Mapping[str, Any]) -> int:
@@ -336,33 +316,10 @@ def _inside(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value
 
 
-_QUOTES = 10
-"""Quotation marks of a tensor: around its name, three keys and its dtype."""
+def _refuse_duplicates(text: bytes | bytearray) -> None:
+    """Raises when a name stands twice among the names of one pair of braces."""
 
-
-def _plain(text: bytes | bytearray, start: int, end: int, document: Mapping[str, Any]) -> bool:
-    """Whether nothing can stand twice, at any depth, in a header of these tensors: as many quotation marks as they need and
-    no escapes, and before them nothing but metadata, which is looked at.
-
-    A count of bytes, and so a tenth of what parsing costs; False is not yet a duplicate.
-    """
-    first = next(iter(document), None)
-    at = -1 if first is None else text.find(b'"%b":' % first.encode(), start, end)
-    if at < 0 or text.find(b"\\", at, end) >= 0 or text.count(b'"', at, end) != _QUOTES * len(document):
-        return False
-    head = text[start:at].strip()
-    if head == b"{":
-        return True
-    try:
-        return _refuse_duplicates(head.removesuffix(b",") + b"}") == {"__metadata__"}
-    except json.JSONDecodeError:  # what stands before the first tensor's name is no whole entry
-        return False
-
-
-def _refuse_duplicates(text: bytes | bytearray) -> set[str]:
-    """Raises when a name stands twice among the names of one pair of braces; returns the outermost names."""
-
-    def pairs(items: list[tuple[str, Any]]) -> set[str]:
+    def pairs(items: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
         for name, _ in items:
             if name in seen:
@@ -370,11 +327,9 @@ def _refuse_duplicates(text: bytes | bytearray) -> set[str]:
                     "duplicate_names", f"The header names {_short(name)} twice: readers disagree on which one counts."
                 )
             seen.add(name)
-        return seen
 
     try:
-        names: set[str] = json.loads(text, object_pairs_hook=pairs)
-        return names
+        json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
         raise UnreadableModel(
             "bad_json", "The header is nested deeper than any model's: it is forged or damaged."

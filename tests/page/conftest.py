@@ -77,7 +77,7 @@ def console() -> list[Console]:
 
 @pytest.fixture
 def page(browser: Browser, stand: Stand, console: list[Console], request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A fresh profile on the service's page; leaves a screenshot and the shelf as it was, and fails the test for an error in the console."""
+    """A fresh profile on the service's page; leaves a screenshot and the shelf as it was; an error in the console fails the test."""
     shelf = stand.models()
     context = browser.new_context(base_url=stand.address, viewport=WIDE, reduced_motion="reduce")
     context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -38,7 +38,7 @@ def two(first: list[int], second: list[int]) -> dict[str, Any]:
 
 WELL = packed(ONE)
 ENTRY = json.dumps(ONE["a"]).encode()
-NEST = b"[" * 1010 + b"]" * 1010  # orjson goes down to 1024, which is further than json and repr do
+NEST = b"[" * 500 + b"]" * 500  # read, and more than repr could say
 REFUSED: dict[str, tuple[str, bytes]] = {
     "empty": ("empty_file", b""),
     "too short": ("too_short", b"\x10\0\0"),
@@ -62,16 +62,20 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "not UTF-8": ("not_utf8", packed(b'{"\xff\xfe": 1}')),
     "a list": ("bad_header", packed(b"[1, 2, 3]")),
     "deep nesting": ("bad_json", packed(b"[" * 100_000)),
-    "shape that is nested a thousand deep": (
+    "shape that is nested five hundred deep": (
         "bad_shape",
         packed(b'{"a":{"dtype":"U8","shape":[%b],"data_offsets":[0,0]}}' % NEST),
     ),
-    "a name twice, and something nested a thousand deep": (
-        "bad_json",
+    "a name twice, and something nested five hundred deep": (
+        "duplicate_names",
         packed(
             b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":%b},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
             % NEST
         ),
+    ),
+    "deeper than the interpreter goes": (
+        "bad_json",
+        packed(b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":%b}}' % (b"[" * 1010 + b"]" * 1010)),
     ),
     "a field that nobody knows, 126 brackets deep": ("bad_json", packed(entry(extra=deep(126)))),
     "shape of a million sizes": (
