@@ -9,7 +9,6 @@ from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from orjson import dumps, loads
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -34,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel
 
+from probes.json_text import dumps, loads
 from registry.models import Digest, Model, ModelFile, Provenance, Statement, Trigger, folded, search_text
 from registry.tables import (
     DigestRow,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 from torch import Tensor
 
+from probes.json_text import loads
 from registry.weights.reading import Move, read, typed
 
 DTYPES = {
@@ -38,7 +38,7 @@ def entries(path: Path) -> tuple[Entries, int]:
     """A checked file's header as it stands there, and where its tensor bytes begin."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        found = orjson.loads(file.read(length))
+        found = loads(file.read(length))
     found.pop("__metadata__", None)
     return found, 8 + length
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-import orjson
 import psutil
 from sqlalchemy import Engine
 
+from probes.json_text import loads
 from registry.catalog import Catalog, Entry
 from registry.db import migrate
 from registry.manager import Manager
@@ -141,7 +141,7 @@ def pages(client: Client, address: str) -> Callable[[], object]:
     place: list[str | None] = [None]
 
     def ask() -> object:
-        place[0] = orjson.loads(client.get(f"{address}&cursor={place[0]}" if place[0] else address))["next"]
+        place[0] = loads(client.get(f"{address}&cursor={place[0]}" if place[0] else address))["next"]
         return place
 
     return ask
