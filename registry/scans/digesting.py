@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path
 from threading import Event
 
@@ -45,6 +47,8 @@ def hash_model(path: Path, check: Callable[[], None] = lambda: None) -> Hashed:
     if path.is_file():
         one = hash_file(path, check)
         return Hashed(one, {"": one})
+    if not path.exists():  # which rglob takes for an empty folder
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(path))
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and not _is_hidden(p, path))
     files = {name: hash_file(path / name, check) for name in names}
     return Hashed(folder_digests(files), files)
@@ -114,7 +118,8 @@ class Digester:
         with self._catalog.writing() as connection:
             self._catalog.add_digests_in(connection, model, digests)
             connection.execute(delete(FILE).where(FILE.c.model_id == model.id))
-            connection.execute(insert(FILE), rows)
+            if rows:  # a folder may have been emptied
+                connection.execute(insert(FILE), rows)
             connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now(), damaged_at=None))
 
     def _throttle(self) -> Callable[[], None]:

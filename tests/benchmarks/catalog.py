@@ -69,6 +69,7 @@ def model(n: int) -> Model:
         path=f"{kind}/{n}.safetensors",
         size=1000 + n * 7919 % 10**9,
         created_at=START + timedelta(seconds=n),
+        hashed_at=START,  # or the service would look for the file, to hash it beside the requests
         structure=f"1:{kind[0]}{shape}",
         digests=computed(
             **{name: f"{hash((name, n)) & (1 << 64) - 1:016x}" * 4 for name in ("blake3", "sha256", "autov3")}

@@ -137,6 +137,19 @@ def test_a_changed_file_keeps_its_model_and_the_users_settings(library: Library)
     assert after.size == path.stat().st_size
 
 
+@pytest.mark.parametrize("emptied", [False, True], ids=["gone", "emptied"])
+def test_what_went_away_before_it_was_hashed_keeps_no_other_from_being_hashed(library: Library, emptied: bool) -> None:
+    for name in ("folder/adapter_model.safetensors", "later.safetensors"):
+        library.put(name, lora(name, rank=1 if "folder" in name else 2))
+    library.put("folder/adapter_config.json", b'{"peft_type": "LORA"}')
+    library.scan()
+    for path in (library.folder / "folder").iterdir():
+        path.unlink()
+    if not emptied:
+        (library.folder / "folder").rmdir()
+    assert "later" in library.hash()
+
+
 def test_a_file_that_was_only_touched_keeps_what_is_known_of_it_once_it_is_hashed_again(library: Library) -> None:
     path = library.put("a.safetensors")
     library.scan()
