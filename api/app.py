@@ -18,6 +18,7 @@ from api.limits import BodyLimit, RateLimit
 from api.metrics import Metrics
 from api.observing import Observing
 from api.openai import routes as images
+from api.preferences import Preferences
 from api.problems import EVERYWHERE, install_handlers, raises
 from api.routes import (
     doctor,
@@ -45,7 +46,8 @@ from registry.manager import Manager
 
 DESCRIPTION = """Probes weight files, keeps them on a shelf, and generates with them.
 
-Every error is `application/problem+json` with a stable `code`. Lists are bounded; what takes long is a job, whose events are followed by
+Every error is `application/problem+json` with a stable `code`; with `Prefer: problem-status=200` it comes with status 200, and its own
+status in the body alone, so that no browser logs it. Lists are bounded; what takes long is a job, whose events are followed by
 `text/event-stream` and go on after `Last-Event-ID`. A service that listens beyond its machine asks for a token, as `Authorization: Bearer`
 or as the password of `Basic`; the scopes that open an operation (`read`, `generate`, `manage`) stand with it, and one of them is enough.
 Generations are seen by whoever asked for them, and by `read`.
@@ -83,6 +85,7 @@ def create_app(manager: Manager, *, is_local: bool = True) -> FastAPI:
     app.add_middleware(RateLimit, per_minute=manager.settings.requests_per_minute)
     app.add_middleware(Guard, find=manager.tokens.find, is_local=is_local)
     app.add_middleware(Observing, on_request=app.state.metrics.on_request)
+    app.add_middleware(Preferences)
     app.add_middleware(BrowserHeaders)
     install_handlers(app)
     for routes in (

@@ -14,14 +14,17 @@ export class Problem extends Error {
 
 const UNREACHABLE = { code: "unreachable", detail: "The server does not answer. Is modelshelf still running?" };
 
+// Problems come with status 200 (api/preferences.py): else the browser logs each as an error, also of an address that is still being typed.
+const PREFERENCE = { Prefer: "problem-status=200" };
+
 async function request(method, path, { body, query = {}, signal, headers = {}, type = "application/json" } = {}) {
   const url = new URL(path, ROOT);
   for (const [name, value] of Object.entries(query)) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
   }
-  const init = { method, signal, headers };
+  const init = { method, signal, headers: { ...headers, ...PREFERENCE } };
   if (body !== undefined) {
-    init.headers = { ...headers, "Content-Type": type };
+    init.headers["Content-Type"] = type;
     init.body = type === "application/json" ? JSON.stringify(body) : body;
   }
   let answer;
@@ -31,7 +34,8 @@ async function request(method, path, { body, query = {}, signal, headers = {}, t
     if (error.name === "AbortError") throw error;
     throw new Problem(UNREACHABLE);
   }
-  if (!answer.ok) throw new Problem(await problemOf(answer));
+  const isProblem = answer.headers.get("Content-Type")?.startsWith("application/problem+json");
+  if (isProblem || !answer.ok) throw new Problem(await problemOf(answer));
   return answer;
 }
 

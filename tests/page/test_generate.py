@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.page.conftest import Console
 from tests.page.stand import Stand
 
 LOADING = 400_000  # milliseconds: the first picture waits for torch and the weights, on a machine that may be busy
@@ -188,8 +187,7 @@ def test_generate_compare_reload_reuse_download(page: Page, tmp_path: Path) -> N
     expect(page.locator(".made")).to_have_count(2)
 
 
-def test_a_wrong_value_is_told_and_loses_nothing(page: Page, console: list[Console]) -> None:
-    console[0].expect("422 /v1/plans", "422 /v1/generations")
+def test_a_wrong_value_is_told_and_loses_nothing(page: Page) -> None:
     page.goto("/#/generate")
     settled(page)
     page.get_by_label("Prompt", exact=True).fill("a red circle")

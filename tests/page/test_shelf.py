@@ -46,7 +46,7 @@ def test_cards_filters_and_live_search(page: Page) -> None:
     expect(page.locator(".grid.as-list .card-name", has_text="starter-base")).to_be_visible()
 
 
-def test_a_models_page_tells_why_and_is_edited_in_place(page: Page, stand: Stand, console: list[Console]) -> None:
+def test_a_models_page_tells_why_and_is_edited_in_place(page: Page, stand: Stand) -> None:
     page.goto("/")
     page.get_by_role("link", name="starter-outline-lora", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("starter-outline-lora")
@@ -63,7 +63,6 @@ def test_a_models_page_tells_why_and_is_edited_in_place(page: Page, stand: Stand
     expect(page.locator(".verdicts")).to_contain_text("starter-base")
 
     weight = page.get_by_label("Weight", exact=True)
-    console[0].expect(f"422 /v1/models/{model['id']}")
     weight.fill("99")
     weight.press("Enter")
     expect(page.get_by_role("alert").filter(has_text="must be between")).to_be_visible()
@@ -164,9 +163,7 @@ def test_what_strangers_write_stays_text(page: Page) -> None:
 def test_a_server_that_does_not_answer_is_told_in_words(page: Page, console: list[Console]) -> None:
     page.goto("/")
     expect(page.locator(".card").first).to_be_visible()
-    console[0].expect(
-        *(f"ERR_INTERNET_DISCONNECTED /v1/{asked}" for asked in ("models", "families")), "404 /v1/models/nothing"
-    )
+    console[0].expect(*(f"ERR_INTERNET_DISCONNECTED /v1/{asked}" for asked in ("models", "families")))
     page.context.set_offline(True)
     page.get_by_role("searchbox").fill("heart")
     expect(page.get_by_role("alert")).to_have_text("The server does not answer. Is modelshelf still running?")
