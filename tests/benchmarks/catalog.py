@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -115,11 +115,11 @@ def over_http(root: Path, count: int, seconds: float, rounds: int) -> Table:
         contenders: dict[str, Callable[[], object]] = {
             "list, bare route with its bytes": lambda: client.get("/bare/list"),
             "list": lambda: client.get(address),
-            "list, every page another": pages(client, address),
+            "list, every page another": pages(client, address.removesuffix("&limit=50")),
             "list, the client has it (304)": lambda: client.get(address, etag),
             "compatible list, bare route with its bytes": lambda: client.get("/bare/compatible"),
             "compatible list": lambda: client.get(fitting),
-            "compatible list, every page another": pages(client, fitting),
+            "compatible list, every page another": pages(client, fitting.removesuffix("?limit=50") + "?all=false"),
         }
         rates = side_by_side(contenders, seconds, rounds, lambda: sum(process.cpu_times()[:2]))
     rows = []
@@ -138,12 +138,16 @@ def over_http(root: Path, count: int, seconds: float, rounds: int) -> Table:
 
 
 def pages(client: Client, address: str) -> Callable[[], object]:
-    """Each call asks for the page after the one before, from the first again after the last."""
-    place: list[str | None] = [None]
+    """Each call asks for the page after the one before; after the last from the first again, of other lengths: none was made before."""
+    lengths, place = count(50), ""
 
     def ask() -> object:
-        place[0] = loads(client.get(f"{address}&cursor={place[0]}" if place[0] else address))["next"]
-        return place
+        nonlocal place
+        if not place:
+            place = f"limit={next(lengths)}"
+        found = loads(client.get(f"{address}&{place}"))["next"]
+        place = f"{place.partition('&')[0]}&cursor={found}" if found else ""
+        return found
 
     return ask
 
