@@ -184,7 +184,7 @@ def invokeai(folder: Path, seed: int) -> Iterator[InvokeAI]:
     quiet = {"INVOKEAI_ROOT": str(folder), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": str(seed)}
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [python, SIDE],
+            [python, "-P", SIDE],  # this folder would stand before the packages
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
