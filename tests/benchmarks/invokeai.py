@@ -288,29 +288,21 @@ def costs(outcomes: Sequence[Outcomes]) -> Table:
         rows,
         (
             "Each side in a process of its own, in turns, each file once before; nothing remembered of it (names.forget), no hash.",
-            "The tensors are a hole. InvokeAI maps the file and makes a torch tensor of each of its names.",
+            "The tensors are a hole, in page cache. InvokeAI maps the file and makes a torch tensor of each of its names.",
         ),
     )
 
 
 def mistakes(outcomes: Sequence[Outcomes]) -> Table:
-    wrong = [
-        (("modelshelf", "InvokeAI")[side], each.case.fixture, str(each.case.expected), str(each.said[side]))
-        for side in (0, 1)
-        for each in outcomes
-        if each.case.group != FOLDER and judge(each.case.expected, each.said[side]) is Verdict.WRONG
-    ]
-    wrong += [
-        (
-            ("modelshelf", "InvokeAI")[side],
-            each.case.fixture,
-            f"{each.case.expected}, {each.case.expected.prediction_type}",
-            f"{each.said[side]}, {each.said[side].prediction_type}",
-        )
-        for side in (0, 1)
-        for each in outcomes
-        if each.case.group == WHOLE
-        and each.case.expected.prediction_type
-        and judge_prediction(each.case.expected, each.said[side]) is Verdict.WRONG
-    ]
-    return Table("Named wrongly", ("by", "fixture", "is", "was called"), wrong)
+    rows: list[Sequence[Cell]] = []
+    for side, name in enumerate(("modelshelf", "InvokeAI")):
+        for each in outcomes:
+            expected, said = each.case.expected, each.said[side]
+            if each.case.group == FOLDER:
+                continue
+            if judge(expected, said) is Verdict.WRONG:
+                rows.append((name, each.case.fixture, str(expected), str(said)))
+            told = each.case.group == WHOLE and expected.prediction_type
+            if told and judge_prediction(expected, said) is Verdict.WRONG:
+                rows.append((name, each.case.fixture, str(expected.prediction_type), str(said.prediction_type)))
+    return Table("Named wrongly", ("by", "fixture", "is", "was called"), rows)

@@ -111,6 +111,16 @@ def test_what_the_other_side_has_no_name_for_is_counted_apart() -> None:
     assert names.isdisjoint({"lcm-lora-sdxl", "unet-sdxl-diffusers", "vae-ldm", "single-file-sd-1-miniature"})
 
 
+def test_what_is_named_wrongly_is_listed_its_prediction_type_too() -> None:
+    right = invokeai.Answer("checkpoint", "sdxl", "v_prediction")
+    case = invokeai.Case(invokeai.WHOLE, "single-file-sdxl-v-pred", right)
+    said = (right, invokeai.Answer("checkpoint", "sdxl", "epsilon"))
+    outcomes = [invokeai.Outcomes(case, said, (0.002, 0.02))]
+    assert invokeai.mistakes(outcomes).rows == [("InvokeAI", case.fixture, "v_prediction", "epsilon")]
+    assert [row[1:] for row in invokeai.verdicts(outcomes, 0).rows] == [(1, 1, 0, 0, 1, 0, 0), (1, 1, 0, 0, 0, 0, 1)]
+    assert [row[-1] for row in invokeai.costs(outcomes).rows] == [10]
+
+
 @pytest.mark.slow
 def test_a_probe_reads_the_header_alone_and_a_remote_file_once() -> None:
     local, folder, remote = probes.run(quick=True)
