@@ -146,7 +146,7 @@ def environment() -> Path:
     print(f"invokeai: makes an environment from the package index's {REQUIREMENTS.name}, once", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", REQUIREMENTS]
-    subprocess.run(pip, check=True)
+    subprocess.run(list(map(str, pip)), check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     ready.write_text(wanted)
