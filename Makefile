@@ -30,7 +30,7 @@ lint: $(READY)
 
 check: lint test  ## lint, types, import directions, every test
 
-bench: $(READY)  ## every benchmark; one by name: .venv/bin/python -m tests.benchmarks catalog
+bench: $(READY)  ## every benchmark that needs no download; one by name: .venv/bin/python -m tests.benchmarks catalog
 	$(BIN)/python -m tests.benchmarks
 
 $(VENV)/.fuzz: $(READY)

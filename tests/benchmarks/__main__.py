@@ -1,4 +1,5 @@
-"""Runs benchmarks by name, all without one. Adding one: a module here with `run(quick)`, and its line in BENCHMARKS.
+"""Runs benchmarks by name; without one, all that need no download. Adding one: a module here with `run(quick)`, and its
+line in BENCHMARKS or DOWNLOADING.
 
 python -m tests.benchmarks [--quick] [NAME...]
 """
@@ -22,21 +23,36 @@ BENCHMARKS = {
 """Name of a module in this package -> what it measures. Its `run(quick: bool)` yields tables; `quick` is for trying the
 benchmark, not for figures."""
 
+DOWNLOADING = {"invokeai": "what a file is, and what knowing that costs, beside InvokeAI's identification"}
+"""The same, for those that install something from the package index: run only when named."""
+
 
 def main(arguments: list[str]) -> None:
-    listed = "\n".join(f"  {name:12} {what}" for name, what in BENCHMARKS.items())
-    parser = argparse.ArgumentParser("python -m tests.benchmarks", epilog=f"benchmarks:\n{listed}")
+    known = BENCHMARKS | DOWNLOADING
+    listed = [
+        "benchmarks:",
+        *_lines(BENCHMARKS),
+        "only when named, for it needs the package index:",
+        *_lines(DOWNLOADING),
+    ]
+    parser = argparse.ArgumentParser("python -m tests.benchmarks", epilog="\n".join(listed))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; all when none is named")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="which to run; when none is named, all that need no package index"
+    )
     parser.add_argument("--quick", action="store_true", help="few rounds and small samples, to see that it runs")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - BENCHMARKS.keys())
+    unknown = sorted(set(options.names) - known.keys())
     if unknown:
-        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(known)}")
     print(machine())
     for name in options.names or BENCHMARKS:
         for table in import_module(f"tests.benchmarks.{name}").run(options.quick):
             print(f"\n{table}", flush=True)
+
+
+def _lines(benchmarks: dict[str, str]) -> list[str]:
+    return [f"  {name:12} {what}" for name, what in benchmarks.items()]
 
 
 if __name__ == "__main__":

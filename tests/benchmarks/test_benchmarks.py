@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
-from tests.benchmarks import probes
-from tests.benchmarks.__main__ import BENCHMARKS, main
+from probes import Kind, Outcome, Report
+from tests.benchmarks import invokeai, probes
+from tests.benchmarks.__main__ import BENCHMARKS, DOWNLOADING, main
 from tests.benchmarks.tables import Table, side_by_side
 
 
 def test_every_name_is_a_module() -> None:
-    assert [name for name in BENCHMARKS if find_spec(f"tests.benchmarks.{name}") is None] == []
+    assert [name for name in BENCHMARKS | DOWNLOADING if find_spec(f"tests.benchmarks.{name}") is None] == []
 
 
 def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +45,80 @@ def test_tables_line_up() -> None:
         "bcd       0.123",
         "a note",
     ]
+
+
+def test_a_benchmark_that_downloads_runs_only_when_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(
+        "tests.benchmarks.__main__.import_module",
+        lambda module: SimpleNamespace(run=lambda quick: ran.append(module.rsplit(".")[-1]) or ()),
+    )
+    main([])
+    assert ran == list(BENCHMARKS)
+    assert BENCHMARKS.keys().isdisjoint(DOWNLOADING)
+    main(list(DOWNLOADING))
+    assert ran == [*BENCHMARKS, *DOWNLOADING]
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "verdict"),
+    [
+        (("lora", "sdxl"), ("lora", "sdxl"), "right"),
+        (("lora", "sdxl"), (None, None), "not told"),
+        (("lora", "sdxl"), ("lora", None), "not told"),
+        (("lora", "ssd-1b"), ("lora", "sdxl"), "wrong"),
+        (("checkpoint", "sd-1"), ("controlnet", "sd-1"), "wrong"),
+        (("checkpoint", "sd-1"), ("controlnet", None), "wrong"),
+    ],
+)
+def test_what_either_side_says_is_right_wrong_or_not_told(
+    expected: tuple[str, str], said: tuple[str | None, str | None], verdict: str
+) -> None:
+    assert invokeai.judge(invokeai.Answer(*expected), invokeai.Answer(*said)) == verdict
+
+
+@pytest.mark.parametrize(("said", "verdict"), [("v_prediction", "right"), (None, "not told"), ("epsilon", "wrong")])
+def test_a_prediction_type_is_judged_by_itself(said: str | None, verdict: str) -> None:
+    expected = invokeai.Answer("checkpoint", "sdxl", "v_prediction")
+    assert invokeai.judge_prediction(expected, invokeai.Answer("checkpoint", "sdxl", said)) == verdict
+
+
+def test_both_sides_answers_are_put_in_the_same_words() -> None:
+    assert invokeai.of_report(Report(Outcome.AMBIGUOUS, "", Kind.LORA)) == invokeai.Answer()
+    lcm = Report(Outcome.IDENTIFIED, "", Kind.LCM_LORA, "flux-1")
+    theirs = {"type": "lora", "base": "flux", "prediction_type": None}
+    assert invokeai.of_report(lcm) == invokeai.of_invokeai(theirs) == invokeai.Answer("lora", "flux-1")
+    assert invokeai.of_invokeai({**theirs, "type": "main"}).kind == "checkpoint"
+    assert invokeai.of_invokeai({**theirs, "base": "unknown"}) == invokeai.Answer("lora")
+    assert invokeai.of_invokeai({**theirs, "type": "unknown", "base": "unknown"}) == invokeai.Answer()
+
+
+def test_what_the_other_side_has_no_name_for_is_counted_apart() -> None:
+    configs = [("lora", "sdxl", "lycoris"), ("main", "sdxl", "checkpoint"), ("main", "sd-3", "diffusers")]
+    found = {(case.fixture, case.group) for case in invokeai.cases(configs)}
+    assert {
+        ("lora-sdxl-kohya", invokeai.FLAT),
+        ("lora-sdxl-peft", invokeai.DOTTED),
+        ("lora-sdxl-peft", invokeai.FOLDER),
+        ("single-file-sdxl", invokeai.WHOLE),
+        ("lora-ssd-1b-kohya", invokeai.NAMELESS_LORA),
+        ("sd-3-medium-single-file", invokeai.NAMELESS_CHECKPOINT),
+        ("unet-sdxl-ldm", invokeai.UNET),
+    } <= found
+    names = {fixture for fixture, _ in found}
+    assert names.isdisjoint({"lcm-lora-sdxl", "unet-sdxl-diffusers", "vae-ldm", "single-file-sd-1-miniature"})
+
+
+def test_what_is_named_wrongly_is_listed_its_prediction_type_too() -> None:
+    right = invokeai.Answer("checkpoint", "sdxl", "v_prediction")
+    case = invokeai.Case(invokeai.WHOLE, "single-file-sdxl-v-pred", right)
+    said = (right, invokeai.Answer("checkpoint", "sdxl", "epsilon"))
+    outcomes = [invokeai.Outcomes(case, said, (0.002, 0.02))]
+    assert invokeai.mistakes(outcomes).rows == [("InvokeAI", case.fixture, "v_prediction", "epsilon")]
+    assert [row[1:] for row in invokeai.verdicts(outcomes, 0).rows] == [(1, 1, 0, 0, 1, 0, 0), (1, 1, 0, 0, 0, 0, 1)]
+    assert [row[-1] for row in invokeai.costs(outcomes).rows] == [10]
 
 
 @pytest.mark.slow
