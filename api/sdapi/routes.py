@@ -45,6 +45,7 @@ from registry.generation import Job
 from registry.models import Model
 from registry.pictures import infotext
 from registry.plans import GenerationRequest
+from registry.prompts import emphasis
 
 router = APIRouter(prefix="/sdapi/v1", tags=["WebUI's API"])
 
@@ -55,7 +56,8 @@ _SPACINGS = (
     Spacing(name="sgm_uniform", label="SGM Uniform", aliases=["trailing"]),
 )
 _PLAIN = {"", "automatic", *(_SPACINGS[0].aliases or ())}
-_KNOWN_OPTIONS = ("sd_model_checkpoint", "samples_format", "CLIP_stop_at_last_layers")
+_OPTIONS: dict[str, tuple[object, ...]] = {"samples_format": ("png",), "CLIP_stop_at_last_layers": (0, 1)}
+"""WebUI's settings that would make other pictures or files, and the values that they have here."""
 
 
 async def console(request: Request) -> Console:
@@ -141,12 +143,15 @@ async def show_options(checkpoints: CheckpointsDep) -> Options:
     return Options(sd_model_checkpoint=title_of(model), sd_checkpoint_hash=model.sha256)
 
 
-@router.post("/options", dependencies=[GENERATE], responses=raises(errors.ModelNotFound))
+@router.post("/options", dependencies=[GENERATE], responses=raises(errors.ModelNotFound, errors.InvalidRequest))
 async def set_options(checkpoints: CheckpointsDep, body: OptionsIn) -> OptionsSet:
-    """Chooses the checkpoint, by title, name, file name or hash. What else is set means nothing here, and is named in the answer."""
+    """Chooses the checkpoint, by title, name, file name or hash. What would change pictures is refused; what else is set means nothing
+    here, and is named in the answer."""
+    given = body.model_extra or {}
+    _check(given, "")
     if body.sd_model_checkpoint:
         await run_in_threadpool(checkpoints.get, body.sd_model_checkpoint, keep=True)
-    return OptionsSet(ignored=_unknown(body.model_extra or {}))
+    return OptionsSet(ignored=_unknown(given))
 
 
 @router.get("/progress", dependencies=[GENERATIONS])
@@ -229,6 +234,7 @@ async def _generate(
 ) -> Images:
     if refused := body.refused():
         raise InvalidRequest(f"{refused[0]} cannot be done here; leave it out.", field=refused[0])
+    _check(body.override_settings, "override_settings.")
     title = str(body.override_settings.get("sd_model_checkpoint") or "")
     keep = not body.override_settings_restore_afterwards
     model = await run_in_threadpool(checkpoints.get, title, keep=keep)
@@ -246,7 +252,13 @@ async def _generate(
         **start,
     )
     jobs = await console.generate(asked, body.n_iter, request)
-    left = [f"override_settings.{name} means nothing here." for name in _unknown(body.override_settings)]
+    unheard = [*body.unheard(), *(f"override_settings.{name}" for name in _unknown(body.override_settings))]
+    left = [f"{name} means nothing here." for name in unheard]
+    left += [
+        f"{found} is read as plain text here."
+        for text in (body.prompt, body.negative_prompt)
+        if (found := emphasis(text))
+    ]
     return await run_in_threadpool(_answer, body, model, jobs, left)
 
 
@@ -316,8 +328,15 @@ def _listed(catalog: Catalog, query: queries.Query) -> Iterator[Model]:
     return islice(catalog.every(replace(query, limit=queries.MAX_LIMIT)), LISTED)
 
 
+def _check(options: Mapping[str, Any], where: str) -> None:
+    """Raises InvalidRequest for what would change pictures, and cannot be done here."""
+    for name, possible in _OPTIONS.items():
+        if name in options and options[name] not in possible:
+            raise InvalidRequest(f"{where}{name} is always {possible[-1]} here.", field=f"{where}{name}")
+
+
 def _unknown(options: Mapping[str, Any]) -> list[str]:
-    return [name for name in options if name not in _KNOWN_OPTIONS]
+    return [name for name in options if name != "sd_model_checkpoint" and name not in _OPTIONS]
 
 
 def _decoded(picture: str) -> bytes:

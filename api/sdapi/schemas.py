@@ -9,11 +9,24 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-IN_VAIN = (
-    *("enable_hr", "restore_faces", "tiling", "subseed_strength", "script_name", "alwayson_scripts", "styles"),
-    *("mask", "refiner_checkpoint"),
-)
-"""What would make other pictures, if it could be done here: asked for, it is refused. Whatever else is not named below changes nothing."""
+IN_VAIN: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(("enable_hr", "restore_faces", "tiling", "script_name", "alwayson_scripts", "styles"), ()),
+    **dict.fromkeys(("mask", "refiner_checkpoint", "subseed_strength", "s_churn", "s_tmin"), ()),
+    **dict.fromkeys(("seed_resize_from_h", "seed_resize_from_w"), (-1,)),
+    **dict.fromkeys(("eta", "s_noise", "clip_skip"), (1,)),
+}
+"""What would make other pictures, if it could be done here, with the values beside None and zero that leave them as they are: with any
+other it is refused. `eta` is 1 for ancestral samplers and 0 for the others unless said otherwise, and clients send either."""
+
+MEANINGLESS = {
+    "hr_scale", "hr_upscaler", "hr_second_pass_steps", "hr_resize_x", "hr_resize_y", "hr_checkpoint_name", "hr_sampler_name",
+    "hr_scheduler", "hr_prompt", "hr_negative_prompt", "hr_additional_modules", "firstphase_width", "firstphase_height",
+    "denoising_strength", "subseed", "s_tmax", "script_args", "do_not_save_samples", "do_not_save_grid", "save_images",
+    "force_task_id", "infotext", "comments", "disable_extra_networks", "refiner_switch_at", "resize_mode", "image_cfg_scale",
+    "mask_blur", "mask_blur_x", "mask_blur_y", "mask_round", "inpainting_fill", "inpaint_full_res", "inpaint_full_res_padding",
+    "inpainting_mask_invert", "initial_noise_multiplier", "latent_mask", "include_init_images",
+}  # fmt: skip
+"""WebUI's other fields: of what is refused above, or of files that its server would keep. Every client sends them, so nothing is said."""
 
 
 class Text2Image(BaseModel):
@@ -39,7 +52,12 @@ class Text2Image(BaseModel):
 
     def refused(self) -> list[str]:
         """What is asked for and cannot be done."""
-        return [name for name in IN_VAIN if (self.model_extra or {}).get(name)]
+        given = self.model_extra or {}
+        return [name for name, harmless in IN_VAIN.items() if (value := given.get(name)) and value not in harmless]
+
+    def unheard(self) -> list[str]:
+        """What is asked for and no field of WebUI's: perhaps a slip."""
+        return [name for name in self.model_extra or {} if name not in IN_VAIN and name not in MEANINGLESS]
 
 
 class Image2Image(Text2Image):

@@ -6,7 +6,7 @@ import pytest
 
 from registry.errors import InvalidRequest
 from registry.plans import AdapterRequest, GenerationRequest
-from registry.prompts import with_tags_read
+from registry.prompts import emphasis, with_tags_read
 
 
 def read(prompt: str, **more: object) -> tuple[str, tuple[AdapterRequest, ...]]:
@@ -24,6 +24,7 @@ def read(prompt: str, **more: object) -> tuple[str, tuple[AdapterRequest, ...]]:
         ("a cat <lora:ink>", "a cat", AdapterRequest("ink", 1.0)),
         ("a cat <lora:ink:0.5:0.8>", "a cat", AdapterRequest("ink", 0.8, 0.5)),
         ("a cat <lora:ink:0.5:0.5>", "a cat", AdapterRequest("ink", 0.5)),
+        ("a cat <lyco:ink:0.5>", "a cat", AdapterRequest("ink", 0.5)),
     ],
 )
 def test_a_tag(prompt: str, left: str, lora: AdapterRequest) -> None:
@@ -36,9 +37,27 @@ def test_several_come_after_those_of_the_request() -> None:
     assert (prompt, [lora.model for lora in loras]) == ("a cat", ["first", "second", "third"])
 
 
-@pytest.mark.parametrize("prompt", ["  a cat ", "a < b and <lora> or <lora:>", "<hypernet:x:1>"])
+@pytest.mark.parametrize("prompt", ["  a cat ", "a < b and <lora> or <lora:>", "<3:1>"])
 def test_what_is_no_tag_is_left_as_it_is(prompt: str) -> None:
     assert read(prompt) == (prompt, ())
+
+
+def test_a_hypernetwork_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="<hypernet:x:1>: hypernetworks"):
+        read("a cat <hypernet:x:1>")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        ("a (red:1.3) cat", "(red:1.3)"),
+        ("a [red|blue] cat", "[red|blue]"),
+        ("a [red:blue:0.5] cat", "[red:blue:0.5]"),
+        ("a (red) cat, 16:9 [sic] <lora:ink:1>", None),
+    ],
+)
+def test_weighted_and_changing_words(prompt: str, found: str | None) -> None:
+    assert emphasis(prompt) == found
 
 
 @pytest.mark.parametrize("tag", ["<lora:ink:much>", "<lora:ink:>", "<lora:ink:1:2:3>"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -99,10 +100,37 @@ def test_a_picture_from_a_picture(webui: webuiapi.WebUIApi) -> None:
     assert made.info["denoising_strength"] == 0.5
 
 
-@pytest.mark.parametrize("wrong", [{"enable_hr": True}, {"sampler_name": "None such"}, {"steps": 1000}])
+REFUSED: list[dict[str, Any]] = [
+    {"enable_hr": True},
+    {"sampler_name": "None such"},
+    {"steps": 1000},
+    {"eta": 0.5},
+    {"s_noise": 1.1},
+    {"seed_resize_from_w": 512},
+    {"override_settings": {"CLIP_stop_at_last_layers": 2}},
+    {"override_settings": {"samples_format": "jpg"}},
+]
+
+
+@pytest.mark.parametrize("wrong", REFUSED, ids=str)
 def test_what_cannot_be_done_is_refused(webui: webuiapi.WebUIApi, wrong: dict[str, Any]) -> None:
     with pytest.raises(RuntimeError, match="invalid_request"):
         webui.txt2img(**{**CIRCLE, **wrong})
+
+
+def test_a_setting_that_cannot_be_is_refused(webui: webuiapi.WebUIApi) -> None:
+    assert webui.set_options({"CLIP_stop_at_last_layers": 2})["code"] == "invalid_request"
+    assert webui.set_options({"CLIP_stop_at_last_layers": 1}) == {"ignored": []}
+
+
+def test_a_field_that_webui_does_not_have_is_named_in_a_warning(service: httpx.Client) -> None:
+    answer = service.post("/sdapi/v1/txt2img", json={**CIRCLE, "stepz": 3, "clip_skip": 1})
+    assert json.loads(answer.raise_for_status().json()["info"])["warnings"] == ["stepz means nothing here."]
+
+
+def test_weighted_words_are_drawn_as_they_stand_and_said_to_be(webui: webuiapi.WebUIApi) -> None:
+    made = webui.txt2img(**{**CIRCLE, "prompt": "a (red:1.3) circle"}, sampler_name="Euler")
+    assert made.info["warnings"] == ["(red:1.3) is read as plain text here."]
 
 
 def test_progress_skip_and_interrupt(webui: webuiapi.WebUIApi) -> None:
