@@ -15,12 +15,12 @@ from registry.models import Statement
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?)\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _MAX_FRONT = 64 * 1024  # characters; the longest on the Hub, with every widget and metric, are a quarter of it
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|\s\|\s")
-_NUMBER = r"(?<![a-z0-9.])\d+(?:\.\d+)?(?!\d|\.\d|\s*%|x\b)"
-# "0.6-0.9", "4 to 8", "between 1 and 2"; the en dash is what people write. Elsewhere `and` begins another statement.
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_NUMBER = r"(?<![a-z0-9.])(?:0,\d+|\d+(?:\.\d+)?|\.\d+)(?!\d|\.\d|\s*%|x\b)"
+# "0.6-0.9", "4 to 8", "0.5 up to 1", "between 1 and 2"; the en dash is what people write. Elsewhere `and` begins another statement.
 _RANGE = (
     rf"(?:between\s+(?P<from>{_NUMBER})\s+and\s+(?P<until>{_NUMBER})"
-    rf"|(?:between\s+)?(?P<low>{_NUMBER})(?:\s*(?:-|–|to|~)\s*(?P<high>{_NUMBER}))?)"
+    rf"|(?:between\s+)?(?P<low>{_NUMBER})(?:\s*(?:-|–|(?:up\s+)?to|~)\s*(?P<high>{_NUMBER}))?)"
 )
 _LINK = r"[\s_-]+"
 
@@ -32,11 +32,16 @@ _AMOUNT = re.compile(
     rf"(?:{_LINK}\w+)?{_LINK}(?:weight|strength|scale)s?)"
     rf"|(?P<cfg>(?:cfg|guidance)(?:{_LINK}(?:guidance|scale|strength|weight|value))*)"
     rf"|(?P<weight>(?:lora{_LINK})?(?:weight|strength|scale)s?)"
-    rf")\b(?:\s+(?:of|is|at|around|about|from|to|=)\b)*[\s:*_=~]*{_RANGE}",
+    rf")\b(?:\s+(?:of|is|at|around|about|anywhere|from|to|=)\b)*[\s:*_=~(|]*{_RANGE}",
+    re.IGNORECASE,
+)
+# "0.8 strength", "0.6-0.9 weight", "<lora:name:0.8>": taken only from a sentence that recommends, too.
+_AMOUNT_FIRST = re.compile(
+    rf"(?:{_RANGE}\s+(?:lora\s+)?(?P<noun>weight|strength)s?\b(?!\s+decay|\s*:)|<lora:[^<>:]+:(?P<tag>{_NUMBER})>)",
     re.IGNORECASE,
 )
 # A number of steps or a guidance is taken only from a sentence that recommends: cards also tell how long training took.
-_RECOMMENDS = re.compile(r"\b(?:recommend\w*|best|optimal|use|sampl\w+|inference)\b", re.IGNORECASE)
+_RECOMMENDS = re.compile(r"\b(?:recommend\w*|suggest\w*|best|optimal|use|sampl\w+|inference)\b", re.IGNORECASE)
 _STEPS = re.compile(rf"{_RANGE}\s*(?:inference |sampling )?steps\b", re.IGNORECASE)
 _SCHEDULER = re.compile(
     r"\b(LCM|TCD|DDIM|PNDM|Euler(?: a(?:ncestral)?)?|UniPC|DPM\+\+(?: 2M)?)\s*(?:scheduler|sampler)\b", re.IGNORECASE
@@ -100,7 +105,7 @@ def parse_card(text: str | None) -> Card:
 def recommendations(card: Card, by: str = "model card") -> dict[str, Statement]:
     """`weight`, `steps`, `cfg`, `scheduler`: those that the prose states, the first statement of each."""
     found: dict[str, Statement] = {}
-    for sentence in (s.strip(" *#|>-") for s in _SENTENCE_END.split(card.prose)):
+    for sentence in (s.lstrip(" *#|>-").rstrip(" *#|-") for s in _SENTENCE_END.split(card.prose)):
         for name, value in _stated(sentence):
             found.setdefault(name, Statement(name, value.value, by, sentence[:200], value.minimum, value.maximum))
     return found
@@ -121,6 +126,9 @@ def _stated(sentence: str) -> Iterator[tuple[str, _Value]]:
             yield "cfg", cfg
     if not recommends:
         return
+    for match in _AMOUNT_FIRST.finditer(sentence):
+        if weight := _number(match, MAX_WEIGHT):
+            yield "weight", weight
     for match in _STEPS.finditer(sentence):
         if steps := _number(match, MAX_STEPS):
             yield "steps", steps._replace(value=int(steps.value))
@@ -131,8 +139,9 @@ def _stated(sentence: str) -> Iterator[tuple[str, _Value]]:
 
 def _number(match: re.Match[str], limit: float) -> _Value | None:
     """A single number, or a range whose middle is the value. None: it cannot be meant."""
-    low = float(match["from"] or match["low"])
-    high = float(match["until"] or match["high"] or low)
+    given = match.groupdict()
+    first = given.get("tag") or match["from"] or match["low"]
+    low, high = (float(text.replace(",", ".")) for text in (first, match["until"] or match["high"] or first))
     if not (low <= high <= limit) or high == 0:
         return None
     return _Value(round((low + high) / 2, 3), *((low, high) if high > low else ()))

@@ -24,6 +24,12 @@ _HEADER_FACTS = {
     "ss_output_name": "output_name",  # kohya's trainer: the name that it was saved under, which prompts may call it by
 }
 
+_HEADER_PROSE = (
+    "modelspec.usage_hint",
+    "modelspec.description",
+)  # https://github.com/Stability-AI/ModelSpec: for people
+_PROSE = 20_000  # characters of each that are read; a header may have 100 MB
+
 
 def statements(metadata: Mapping[str, str], card: Card, sidecars: Sequence[Said] = ()) -> tuple[Statement, ...]:
     """Everything that is said, of one name the one that counts first; the same value of the same name once."""
@@ -32,7 +38,7 @@ def statements(metadata: Mapping[str, str], card: Card, sidecars: Sequence[Said]
     header = [
         Statement(name, value.strip(), "file header", key)
         for key, name in _HEADER_FACTS.items()
-        if (value := metadata.get(key, "")).strip()
+        if (value := metadata.get(key, "")[:_PROSE]).strip()
     ]
     values = [s for s in said if s.name in RECIPE]
     facts = [s for s in said if s.name not in RECIPE]
@@ -88,3 +94,8 @@ def _from_metadata(metadata: Mapping[str, str]) -> Iterator[Statement]:
     with suppress(KeyError, ValueError):
         if 0 < (weight := float(metadata[key])) <= MAX_WEIGHT:
             yield Statement("weight", weight, "file header", f"{key}={metadata[key]}")
+    for key in _HEADER_PROSE:
+        yield from (
+            said
+            for _, said in sorted(recommendations(Card(prose=metadata.get(key, "")[:_PROSE]), "file header").items())
+        )

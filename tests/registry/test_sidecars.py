@@ -102,6 +102,13 @@ def test_the_order(tmp_path: Path) -> None:
     assert [(s.value, s.by) for s in made if s.name == "license"] == [("mit", "model card")]
 
 
+def test_the_headers_own_words_recommend_as_a_cards_do() -> None:
+    hint = {"modelspec.usage_hint": "Best at a weight of 0.6-0.9.", "modelspec.description": "A style. Use 25 steps."}
+    weight, steps = statements(hint, parse_card("Recommended weight: 0.3"))[:2]
+    assert (weight.value, weight.minimum, weight.maximum, weight.by) == (0.75, 0.6, 0.9, "file header")
+    assert (steps.name, steps.value, steps.by) == ("steps", 25, "file header")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", "[" * 100_000, '{"preferred weight": {"a": 1}}', "\x00"])
 @pytest.mark.parametrize("ending", [ending for ending, _, _ in KINDS])
 def test_a_record_that_says_nothing(tmp_path: Path, ending: str, text: str) -> None:
