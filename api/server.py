@@ -82,7 +82,7 @@ def _listening(host: str, port: int) -> list[socket]:
         raise CannotListen(f"The host {host} is not known here. Choose another: --host.") from error
     sockets, absent = list[socket](), list[OSError]()
     with ExitStack() as undone:
-        for family, _, _, _, address in found:
+        for family, _, _, _, address in dict.fromkeys(found):  # a name may be listed twice
             try:
                 sockets.append(undone.enter_context(_bound(family, address)))
             except OSError as error:

@@ -104,7 +104,7 @@ class TestLocalhost:
     def _both(self, monkeypatch: pytest.MonkeyPatch) -> None:
         both = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
         found = [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for family, address in both]
-        monkeypatch.setattr(server, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr(server, "getaddrinfo", lambda *_, **__: found * 2)  # as where /etc/hosts has it twice
 
     @pytest.mark.parametrize("missing", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
     def test_is_listened_on_where_there_is_no_ipv6(self, monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
