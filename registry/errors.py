@@ -11,6 +11,7 @@ ModelshelfError                   error                   an error of modelshelf
 ├── RequestTooLarge               request_too_large       the body has more bytes than the service takes
 ├── RateLimited                   rate_limited            too many requests with one token; `detail` has `retry_after`, in seconds
 ├── MethodNotAllowed              method_not_allowed      the address is there, but not for this method
+├── CannotListen                  cannot_listen           `serve` cannot have its address: in use, not this machine's, not allowed
 ├── NotReady                      not_ready               the service cannot work now: its database or its folder is out of reach
 ├── NotFound                      not_found               nothing is at this address
 │   ├── ModelNotFound             model_not_found         no such model in the registry
@@ -42,6 +43,7 @@ ModelshelfError                   error                   an error of modelshelf
 │   └── DigestMismatch            digest_mismatch         the bytes are not those that the Hub announced
 ├── DatabaseUnavailable           database_unavailable    it cannot be opened, is locked for too long, or is no database
 ├── StorageFull                   storage_full            no space left for the file
+├── NotSaved                      not_saved               pictures were made, and could not be written to the folder that was asked for
 ├── Cancelled                     cancelled               the user stopped it; what was fetched so far is kept
 ├── IncompatibleAdapter           incompatible_adapter    the LoRA's tensors do not fit the checkpoint
 ├── QueueFull                     queue_full              too many generations wait; `detail` has `retry_after`, in seconds
@@ -107,6 +109,10 @@ class RateLimited(ModelshelfError):
 
 class MethodNotAllowed(ModelshelfError):
     code = "method_not_allowed"
+
+
+class CannotListen(ModelshelfError):
+    code = "cannot_listen"
 
 
 class NotReady(ModelshelfError):
@@ -231,6 +237,10 @@ class DatabaseUnavailable(ModelshelfError):
 
 class StorageFull(ModelshelfError):
     code = "storage_full"
+
+
+class NotSaved(ModelshelfError):
+    code = "not_saved"
 
 
 class Cancelled(ModelshelfError):

@@ -6,11 +6,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, IPvAnyNetwork, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _VISIBLE = re.compile(r"[!-~]+")
+
+
+def service_address(text: str) -> str:
+    """A service's address as people type it: `gpu.example:8420` is `http://gpu.example:8420`. Raises ValueError."""
+    address = text if "://" in text else f"http://{text}"
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # `port` raises beyond 65535
+        raise ValueError(f"{text!r} is no address of a service, such as http://127.0.0.1:8420")
+    return address
 
 
 class Shown(NamedTuple):
@@ -53,7 +63,6 @@ class Settings(BaseSettings):
     port: int = Field(default=8420, ge=0, le=65535, description="Port that `modelshelf serve` listens on; 0 picks one.")
     server: str | None = Field(
         default=None,
-        pattern=r"^https?://[^/]",
         description="Address of a running service that the command line works against, as with `--server`. Unset: it works by itself.",
     )
     token: str | None = Field(
@@ -184,6 +193,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("server")
+    @classmethod
+    def _server(cls, value: str | None) -> str | None:
+        return value and service_address(value)
 
     @field_validator("token", "hub_token", "civitai_token")
     @classmethod

@@ -60,6 +60,13 @@ for group in (
     app.add_typer(group.app)
 
 
+def _address(text: str) -> str:
+    """What is no address is wrong usage."""
+    from registry.settings import service_address
+
+    return service_address(text)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -75,8 +82,9 @@ def _options(
         typer.Option(
             "--server",
             metavar="URL",
-            help="Work against the service at this address, not on this machine's own shelf. The setting MODELSHELF_SERVER does the "
-            "same; MODELSHELF_TOKEN is the token that it may ask for.",
+            parser=_address,
+            help="Work against the service at this address (HOST:PORT will do), not on this machine's own shelf. The setting "
+            "MODELSHELF_SERVER does the same; MODELSHELF_TOKEN is the token that it may ask for.",
         ),
     ] = None,
     _version: Annotated[

@@ -18,6 +18,19 @@ Source = Annotated[
     ),
 ]
 
+Steps = Annotated[int | None, typer.Option(help="How many denoising steps.")]
+Cfg = Annotated[
+    float | None, typer.Option(help="Guidance scale: how closely the prompt is followed; 1 is no guidance.")
+]
+SchedulerName = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="ddim, ddpm, pndm, euler, euler_a, heun, dpm2, dpm2_a, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, dpmpp_sde, unipc, deis, lcm or "
+        "tcd; of most also with _karras or _trailing at the end.",
+    ),
+]
+
 
 def model_names(incomplete: str) -> list[str]:
     """For the shell's completion. Whatever is wrong, it offers nothing: there is nobody to tell."""

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 db = typer.Typer(
-    help="The registry's database: its state, its migrations, a copy of it. Of this machine only, never of a --server.",
+    help="The registry's database: its state, its migrations, a copy of it. Of this machine only, never of a --server.\n\n"
+    "Example: `modelshelf db status`",
     no_args_is_help=True,
 )
 app.add_typer(db, name="db")
@@ -39,7 +40,10 @@ def _engine() -> Engine:
 
 @db.command()
 def status(as_json: Json = False) -> None:
-    """Where the database is, and whether its schema is the newest. Changes nothing. Exit 1 when it is not, or there is none yet."""
+    """Where the database is, and whether its schema is the newest. Changes nothing. Exit 1 when it is not, or there is none yet.
+
+    Example: `modelshelf db status --json`
+    """
     from registry.db import schema_state, stored_bytes
 
     engine = _engine()
@@ -62,7 +66,10 @@ def status(as_json: Json = False) -> None:
 
 @db.command()
 def upgrade() -> None:
-    """Bring the schema up to the newest revision. Every command that opens the shelf does so by itself."""
+    """Bring the schema up to the newest revision. Every command that opens the shelf does so by itself.
+
+    Example: `modelshelf db upgrade`
+    """
     from registry.db import migrate, schema_state
 
     engine = _engine()
@@ -78,6 +85,8 @@ def backup(
     """Copy an SQLite database while it is in use. Put back by copying it over `modelshelf.db` while nothing runs.
 
     Models' files are not in it. PostgreSQL brings a command of its own, `pg_dump`.
+
+    Example: `modelshelf db backup modelshelf-copy.db`
     """
     from registry.db import copy_sqlite
 

@@ -18,6 +18,8 @@ def doctor(as_json: Json = False) -> None:
     """Look for what stands in the way: versions, folder, free space, database, Hub, service, device. Changes nothing.
 
     With --server it is the service's machine that is looked at. Exit 1 when something is a problem; what is only worth knowing is none.
+
+    Example: `modelshelf doctor`
     """
     found = []
     with opened_shelf() as shelf:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.common import Json, Reference
+from api.cli.common import Cfg, Json, Reference, SchedulerName, Steps
 from api.cli.output import print_json, print_table, say, steps_bar
 from api.cli.shelf import opened_shelf
+from registry.errors import InvalidRequest, NotSaved
 
 if TYPE_CHECKING:
     from api.records import Plan
@@ -28,12 +31,12 @@ def generate(
         list[str] | None, typer.Option(help="NAME, NAME:WEIGHT or NAME:TEXT-ENCODER-WEIGHT:WEIGHT; may be repeated.")
     ] = None,
     negative: Annotated[str, typer.Option(help="What not to draw.")] = "",
-    steps: int | None = None,
-    cfg: float | None = None,
-    scheduler: str | None = None,
-    seed: int | None = None,
-    width: int | None = None,
-    height: int | None = None,
+    steps: Steps = None,
+    cfg: Cfg = None,
+    scheduler: SchedulerName = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first picture; the others count up from it.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; else as the checkpoint was trained.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels, likewise.")] = None,
     n: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 1,
     image: Annotated[Path | None, typer.Option(help="A picture to start from (image-to-image).")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of it changes, 0 to 1.")] = None,
@@ -45,8 +48,9 @@ def generate(
 ) -> None:
     """Make pictures, save them, and print what made them. What is left out is decided by the recipes.
 
-    Ctrl-C stops within a step. Example:
-    `modelshelf generate starter-base "a red circle" --lora starter-lcm-lora --lora starter-heart:0.7 --seed 4 -n 2 -o out`
+    Ctrl-C stops within a step.
+
+    Example: `modelshelf generate starter-base "a red circle" --lora starter-lcm-lora --lora starter-heart:0.7 --seed 4 -n 2 -o out`
     """
     from registry.plans import GenerationRequest
 
@@ -66,10 +70,17 @@ def generate(
         strength=strength,
         prediction_type=prediction_type,
     )
-    with opened_shelf() as shelf, steps_bar() as follow:
-        made = shelf.generate(request, follow)
-    output.mkdir(parents=True, exist_ok=True)
-    paths = [_save(output / f"{made.plan.checkpoint_name}-{picture.seed}.png", picture.png) for picture in made.images]
+    _prepare(output)
+    with opened_shelf() as shelf:
+        with steps_bar() as follow:
+            made = shelf.generate(request, follow)
+        try:
+            paths = [_save(output / f"{made.plan.checkpoint_name}-{each.seed}.png", each.png) for each in made.images]
+        except OSError as error:
+            raise NotSaved(
+                f"Not every picture could be saved in {output.absolute()}: {error.strerror}. {shelf.made_again(made)}",
+                generation=made.id,
+            ) from error
     for warning in made.warnings:
         say(f"Warning: {warning}", sys.stderr)
     if as_json:
@@ -83,9 +94,27 @@ def generate(
     print(f"{made.timings['total']:.2f} s", file=sys.stderr)
 
 
+def _prepare(folder: Path) -> None:
+    """Make it, and see that it can be written to, before minutes are spent on what could not be saved. Raises InvalidRequest."""
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidRequest(
+            f"--output: no picture can be saved in {folder.absolute()}: {error.strerror}. Nothing was generated."
+        ) from error
+
+
 def _save(path: Path, png: bytes) -> Path:
+    """Whole, or not at all."""
     path = _free(path)
-    path.write_bytes(png)
+    try:
+        path.write_bytes(png)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     return path
 
 

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 installs = typer.Typer(
-    help="Installs under way and past: list, pause, resume, cancel, retry, discard.", no_args_is_help=True
+    help="Installs under way and past: list, pause, resume, cancel, retry, discard.\n\nExample: `modelshelf installs list`",
+    no_args_is_help=True,
 )
 app.add_typer(installs, name="installs")
-starter = typer.Typer(help="The small models that ship with modelshelf.", no_args_is_help=True)
+starter = typer.Typer(
+    help="The small models that ship with modelshelf.\n\nExample: `modelshelf starter install`", no_args_is_help=True
+)
 app.add_typer(starter, name="starter")
 
 
@@ -128,7 +131,10 @@ InstallId = Annotated[
 
 @installs.command("list")
 def list_installs(as_json: Json = False) -> None:
-    """All, the newest first, and how far they are."""
+    """All, the newest first, and how far they are.
+
+    Example: `modelshelf installs list`
+    """
     with opened_shelf() as shelf:
         found = [*shelf.installs()]
     if as_json:
@@ -139,38 +145,56 @@ def list_installs(as_json: Json = False) -> None:
 
 @installs.command()
 def pause(install_id: InstallId) -> None:
-    """Stop an install for now; what has arrived is kept."""
+    """Stop an install for now; what has arrived is kept.
+
+    Example: `modelshelf installs pause 3f2a91c04b7d`
+    """
     _order(install_id, "pause")
 
 
 @installs.command()
 def cancel(install_id: InstallId) -> None:
-    """Stop an install; what has arrived is kept for a while."""
+    """Stop an install; what has arrived is kept for a while.
+
+    Example: `modelshelf installs cancel 3f2a91c04b7d`
+    """
     _order(install_id, "cancel")
 
 
 @installs.command()
 def resume(install_id: InstallId) -> None:
-    """Go on with a paused install, to its end."""
+    """Go on with a paused install, to its end.
+
+    Example: `modelshelf installs resume 3f2a91c04b7d`
+    """
     _go_on(install_id, "resume")
 
 
 @installs.command()
 def retry(install_id: InstallId) -> None:
-    """Try an install again that failed or was cancelled."""
+    """Try an install again that failed or was cancelled.
+
+    Example: `modelshelf installs retry 3f2a91c04b7d`
+    """
     _go_on(install_id, "retry")
 
 
 @installs.command()
 def discard(install_id: InstallId) -> None:
-    """Forget an install, and delete what has arrived of it; the model that it became stays."""
+    """Forget an install, and delete what has arrived of it; the model that it became stays.
+
+    Example: `modelshelf installs discard 3f2a91c04b7d`
+    """
     with opened_shelf() as shelf:
         shelf.discard_install(install_id)
 
 
 @starter.command("install")
 def install_starter() -> None:
-    """Install the starter models; needs no network."""
+    """Install the starter models; needs no network.
+
+    Example: `modelshelf starter install`
+    """
     with opened_shelf() as shelf, _pausing(shelf), progress_bars() as add:
         for model in shelf.install_starter(add("starter models")):
             _say_installed(model)

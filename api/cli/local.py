@@ -204,6 +204,10 @@ class LocalShelf:
         tell()
         return _generation(job)
 
+    def made_again(self, made: Generation) -> str:
+        """How to have pictures that could not be saved: they went with this process."""
+        return f"Generation {made.id} is lost; --seed {made.plan.seed.value} makes the same pictures again."
+
 
 def _generation(job: Job) -> Generation:
     made = job.wait()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.common import Json, Reference, References
+from api.cli.common import Cfg, Json, Reference, References, SchedulerName, Steps
 from api.cli.output import print_json, print_table, say, size_text
 from api.cli.shelf import opened_shelf
 from registry.errors import InvalidRequest
@@ -56,7 +56,10 @@ def list_models(
 
 @app.command()
 def show(model: Reference, as_json: Json = False) -> None:
-    """Show one model: digests, source, what its provider recommends, and why it was classified so."""
+    """Show one model: digests, source, what its provider recommends, and why it was classified so.
+
+    Example: `modelshelf show starter-lcm-lora`
+    """
     with opened_shelf() as shelf:
         found = shelf.model(model)
         path = shelf.locate(found.path)
@@ -104,7 +107,10 @@ def compatible(
     all_: Annotated[bool, typer.Option("--all", help="Also those that do not fit, and why not.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the LoRAs that fit a checkpoint, or the checkpoints that a LoRA fits, each with the reason."""
+    """List the LoRAs that fit a checkpoint, or the checkpoints that a LoRA fits, each with the reason.
+
+    Example: `modelshelf compatible starter-base --all`
+    """
     with opened_shelf() as shelf:
         is_checkpoint = (found := shelf.model(model)).kind == "checkpoint"
         ask = shelf.compatible_loras if is_checkpoint else shelf.compatible_checkpoints
@@ -126,14 +132,14 @@ def set_overrides(
     model: Reference,
     name: Annotated[str | None, typer.Option(help="A new name; the file keeps its own.")] = None,
     weight: Annotated[float | None, typer.Option(help="Weight of a LoRA when none is asked for.")] = None,
-    steps: int | None = None,
-    cfg: float | None = None,
-    scheduler: str | None = None,
+    steps: Steps = None,
+    cfg: Cfg = None,
+    scheduler: SchedulerName = None,
     trigger: Annotated[
         list[str] | None, typer.Option(help="In place of the provider's triggers; may be repeated.")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Beside those that the probe gives; may be repeated.")] = None,
-    notes: str | None = None,
+    notes: Annotated[str | None, typer.Option(help="For your own memory.")] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Forget your settings for it first.")] = False,
 ) -> None:
     """Keep your own settings for a model; they beat its provider's recommendation.

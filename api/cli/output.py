@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from api.records import Event, Task
 
 PIPED_WIDTH = 1000  # columns: what reads a pipe wants whole names and digests, not lines that fit a screen
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")  # of bytes; 64 bits count up to 18.4 EB
 NARROWEST = 20  # columns that text is still wrapped to: no word fits a terminal that is narrower
 
 
@@ -76,7 +77,8 @@ def say(text: str, out: TextIO | None = None) -> None:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
-    """`spare`: columns that are left out, the first first, until the others fit a terminal. Ids are never cut, other words folded."""
+    """`spare`: columns that are left out, the first first, until the others fit a terminal; it is said which, and that --json has them.
+    Ids are never cut, other words folded."""
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -89,6 +91,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Seque
     for row in rows:
         table.add_row(*(Text(printable(row[i])) for i in shown or range(len(row))))
     console.print(table)
+    if missing := [name for i, name in enumerate(head) if i not in shown]:
+        text = f"Left out for want of room: {', '.join(missing)}. A wider terminal or --json shows them."
+        print_lines([Line(text, style="dim")], sys.stderr)
 
 
 def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> list[int]:
@@ -110,11 +115,11 @@ def print_json(value: Any) -> None:
 
 
 def size_text(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
+    """Three digits of the first unit that needs no more: 999.6 kB are 1 MB."""
+    power = 0
+    while float(f"{count:.3g}") >= 1000:
+        count, power = count / 1000, power + 1
+    return f"{count:.3g} {UNITS[power]}"
 
 
 @contextmanager

@@ -66,6 +66,8 @@ def probe(
     Keys of --json: source, outcome, kind, family, variant, prediction_type, format, rank, candidates, traits, evidence,
     reason; then default_prediction_type (the family's usual one), layout, tags, error (a code where the input cannot be
     read; its outcome is unusable), and with --explain explanation (what matched, what nearly did, what was overruled).
+
+    Example: `modelshelf probe ./file.safetensors OWNER/REPO --explain`
     """
     from registry.settings import Settings
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from api.cli.shelf import OnProgress
 from api.client import Client
-from api.records import Install, Model, Scan
+from api.records import Generation, Install, Model, Scan
 from registry.errors import Cancelled, ModelshelfError
 
 
@@ -57,3 +57,7 @@ class RemoteShelf(Client):
         if ended.error:
             raise ended.error.error
         return ended
+
+    def made_again(self, made: Generation) -> str:
+        """How to have pictures that could not be saved: the service keeps them for a while."""
+        return f"Generation {made.id} is kept for a while: GET {self.url}/v1/generations/{made.id} has its pictures."

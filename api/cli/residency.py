@@ -21,21 +21,30 @@ app = typer.Typer()
 
 @app.command()
 def ps(json: Json = False) -> None:
-    """What the running service has loaded: where, how big, and who works with it."""
+    """What the running service has loaded: where, how big, and who works with it.
+
+    Example: `modelshelf ps --json`
+    """
     with _service() as service:
         _show(service.residency(), json)
 
 
 @app.command()
 def load(model: Reference, json: Json = False) -> None:
-    """Load a checkpoint into the running service's memory, before somebody waits for it."""
+    """Load a checkpoint into the running service's memory, before somebody waits for it.
+
+    Example: `modelshelf load starter-base`
+    """
     with _service() as service:
         _show(service.load(model), json)
 
 
 @app.command()
 def evict(model: Reference, json: Json = False) -> None:
-    """Free a model's memory in the running service."""
+    """Free a model's memory in the running service.
+
+    Example: `modelshelf evict starter-base`
+    """
     with _service() as service:
         _show(service.evict(model), json)
 

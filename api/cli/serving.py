@@ -14,9 +14,14 @@ app = typer.Typer()
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)] = None,
 ) -> None:
-    """Start the service; its API is described at /docs."""
+    """Start the service: its page is at the address that it prints, its API is described at /docs there.
+
+    Ctrl-C or SIGTERM stops it, within some seconds and with exit status 0.
+
+    Example: `modelshelf serve --port 8421`
+    """
     from api.server import run
     from registry.settings import Settings
 

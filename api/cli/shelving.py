@@ -68,7 +68,10 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 @app.command()
 def verify(model: EveryReference = None, as_json: Json = False) -> None:
-    """Read models' files again and compare their digests. Exit 1 when a file is damaged, missing or unreadable."""
+    """Read models' files again and compare their digests. Exit 1 when a file is damaged, missing or unreadable.
+
+    Example: `modelshelf verify starter-base starter-heart`
+    """
     task = _upkeep("verify", model)
     if as_json:
         print_json(task)
@@ -86,7 +89,10 @@ def _upkeep(kind: str, models: list[str] | None) -> Task:
 
 @app.command()
 def duplicates(as_json: Json = False) -> None:
-    """List what is there twice: the same file, or the same weights under another header. Models that were not hashed yet are not seen."""
+    """List what is there twice: the same file, or the same weights under another header. Models that were not hashed yet are not seen.
+
+    Example: `modelshelf duplicates`
+    """
     with opened_shelf() as shelf:
         found = shelf.duplicates()
         rows = [
@@ -111,7 +117,10 @@ def duplicates(as_json: Json = False) -> None:
 def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only shown.")] = False, as_json: Json = False
 ) -> None:
-    """Show, and with --yes remove, the files that modelshelf put on its shelf and no model refers to any more. No others are touched."""
+    """Show, and with --yes remove, the files that modelshelf put on its shelf and no model refers to any more. No others are touched.
+
+    Example: `modelshelf gc --yes`
+    """
     with opened_shelf() as shelf:
         waste = shelf.waste()
         removed = shelf.remove_waste() if yes else None
@@ -140,6 +149,8 @@ def update(
     """List the models whose files are newer on the Hub, by their SHA-256. The older version stays, with its commit behind its name.
 
     Exit 1 when one that is newer could not be fetched.
+
+    Example: `modelshelf update --fetch`
     """
     task = _upkeep("update" if fetch else "check-updates", model)
     if as_json:

@@ -12,7 +12,8 @@ from registry.scopes import EVERY_SCOPE, Scope
 
 app = typer.Typer()
 token = typer.Typer(
-    help="Tokens that let others use the service when it listens beyond this machine.", no_args_is_help=True
+    help="Tokens that let others use the service when it listens beyond this machine.\n\nExample: `modelshelf token create ada`",
+    no_args_is_help=True,
 )
 app.add_typer(token, name="token")
 
@@ -33,6 +34,8 @@ def create(
     """Make a token and print it, this once: only its digest is kept.
 
     With --server, it opens no more than the token in MODELSHELF_TOKEN, which itself must be for `manage`.
+
+    Example: `modelshelf token create ada --scope read --scope generate`
     """
     with opened_shelf() as shelf:
         print(shelf.create_token(name, scope or EVERY_SCOPE).token)
@@ -40,7 +43,10 @@ def create(
 
 @token.command("list")
 def list_tokens() -> None:
-    """The tokens that are in force."""
+    """The tokens that are in force.
+
+    Example: `modelshelf token list`
+    """
     with opened_shelf() as shelf:
         rows = [(t.id, t.name, ", ".join(t.scopes), f"{t.created_at:%Y-%m-%d}") for t in shelf.tokens()]
         print_table(("id", "name", "opens", "made"), rows)
@@ -50,6 +56,9 @@ def list_tokens() -> None:
 def revoke(
     token: Annotated[str, typer.Argument(metavar="ID|NAME", help="As the list shows it.", show_default=False)],
 ) -> None:
-    """Let a token open nothing any more."""
+    """Let a token open nothing any more.
+
+    Example: `modelshelf token revoke ada`
+    """
     with opened_shelf() as shelf:
         shelf.revoke_token(token)

@@ -5,10 +5,10 @@ export const kindName = (kind) => KINDS[kind] ?? kind ?? "unknown";
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 export function bytes(count) {
-  if (!count) return "0 B";
-  const power = Math.min(Math.floor(Math.log10(count) / 3), UNITS.length - 1);
-  const value = count / 1000 ** power;
-  return `${power && value < 100 ? value.toFixed(1) : Math.round(value)} ${UNITS[power]}`;
+  let value = count || 0, power = 0;
+  // What is rounded decides: 999.6 kB are 1.0 MB.
+  for (; Math.round(value) >= 1000 && power < UNITS.length - 1; power++) value /= 1000;
+  return `${power && value < 99.95 ? value.toFixed(1) : Math.round(value)} ${UNITS[power]}`;
 }
 
 export function seconds(count) {

@@ -5,35 +5,36 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
 import struct
 import subprocess
-import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fcntl import ioctl
 from importlib.metadata import version
 from pathlib import Path
 from threading import Barrier
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+import typer
 
-from api.cli import main
+from api.cli import app
+from api.cli.output import size_text
 from api.cli.remote import RemoteShelf
+from registry.backends.schedulers import SCHEDULERS
 from registry.errors import InstallNotFound
 from registry.manager import Manager
 from registry.settings import Settings
+from tests.api.conftest import NOWHERE, Here
 from tests.hub import Fault, LoopbackHub
 from tests.service import MODELSHELF, environment, running_service
-
-Here = Callable[..., tuple[int, str, str]]
-NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -43,22 +44,6 @@ def root(tmp_path: Path) -> Path:
     list(manager.install_starter())
     manager.close()
     return tmp_path / "root"
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Runs the command in this process, on `tmp_path / "root"`; returns exit status, standard output and error."""
-
-    def run(*words: str, **more: str) -> tuple[int, str, str]:
-        for name, value in environment(tmp_path / "root", NOWHERE, **more).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["modelshelf", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return (ended.value.code if isinstance(ended.value.code, int) else 0), out, err
-
-    return run
 
 
 COMMANDS = (
@@ -97,6 +82,50 @@ def test_every_command_explains_itself(here: Here, command: str) -> None:
     assert f"modelshelf {command}" in out
 
 
+def below(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command of a group, and every group in it, with the words that lead to it."""
+    for name, child in getattr(command, "commands", {}).items():
+        yield (*path, name), child
+        yield from below(child, *path, name)
+
+
+EVERY_COMMAND = dict(below(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", EVERY_COMMAND, ids=" ".join)
+def test_every_command_has_an_example_that_it_takes_and_says_what_its_options_are(path: tuple[str, ...]) -> None:
+    example = re.search(r"\n\nExample: `modelshelf ([^`]+)`$", EVERY_COMMAND[path].help)
+    assert example
+    words = shlex.split(example[1])
+    assert tuple(words[: len(path)]) == path
+    name, command = max((each for each in EVERY_COMMAND.items() if tuple(words[: len(each[0])]) == each[0]), key=len)
+    command.make_context(" ".join(name), words[len(name) :]).close()
+    assert [param.name for param in command.params if param.param_type_name == "option" and not param.help] == []
+
+
+def test_the_help_names_every_scheduler() -> None:
+    [option] = [param for param in EVERY_COMMAND["generate",].params if param.name == "scheduler"]
+    named = set(re.findall(r"\w+", option.help))
+    assert {re.sub("_(karras|trailing)$", "", name) for name in SCHEDULERS} <= named
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1 kB"),
+        (999_499, "999 kB"),
+        (999_600, "1 MB"),
+        (6_938_040_682, "6.94 GB"),
+        (1.2e12, "1.2 TB"),
+        (2**63, "9.22 EB"),
+    ],
+)
+def test_a_size_has_the_unit_that_its_rounded_number_belongs_to(nbytes: float, text: str) -> None:
+    assert size_text(nbytes) == text
+
+
 def test_the_shell_completes_commands_and_names(root: Path, tmp_path: Path) -> None:
     env = environment(root, NOWHERE) | {"_MODELSHELF_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
 
@@ -113,8 +142,21 @@ def test_a_narrow_terminal_cuts_no_id_and_shows_no_colour_that_is_not_wanted(roo
     for width in (100, 60, 40):
         lines = on_terminal(root, width, "list", NO_COLOR="1")
         assert max(map(len, lines)) <= width
-        assert all(re.match(r"[0-9a-f]{12}  \S|id +name|  ", line) for line in lines), lines
+        table = lines[: next((n for n, line in enumerate(lines) if line.startswith("Left out")), None)]
+        assert all(re.match(r"[0-9a-f]{12}  \S|id +name|  ", line) for line in table), lines
     assert "weight" in on_terminal(root, 100, "list")[0]
+
+
+def test_what_a_narrow_terminal_has_no_room_for_is_named(root: Path) -> None:
+    said = "Left out for want of room: family, format, size, weight, triggers. A wider terminal or --json shows them."
+    assert said in " ".join(on_terminal(root, 40, "list"))
+    assert "\x1b[2mLeft out" in written(root, 40, "list")
+    assert "Left out" not in written(root, 40, "list", stderr=subprocess.DEVNULL)
+    assert "Left out" not in written(root, 200, "list")
+    assert "Left out" not in written(root, 40, "list", "--json")
+    env = environment(root, NOWHERE, COLUMNS="40")
+    piped = subprocess.run([MODELSHELF, "list"], env=env, capture_output=True, text=True, check=False)
+    assert ("triggers" in piped.stdout, piped.stderr) == (True, "")
 
 
 @pytest.mark.parametrize("words", [("list",), ("doctor",), ("--help",), ("list", "--wrong"), ("verify",)])
@@ -128,14 +170,16 @@ def on_terminal(root: Path, width: int, *words: str, **more: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;]*m", "", written(root, width, *words, **more)).splitlines()
 
 
-def written(root: Path, width: int, *words: str, **more: str) -> str:
-    """All that is written to a terminal of so many columns."""
+def written(root: Path, width: int, *words: str, stderr: int | None = None, **more: str) -> str:
+    """All that is written to a terminal of so many columns, standard error too unless it goes elsewhere."""
     terminal, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     env = {k: v for k, v in environment(root, NOWHERE, **more).items() if k not in ("COLUMNS", "LINES")} | {
         "TERM": "xterm"
     }
-    with subprocess.Popen([MODELSHELF, *words], env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    with subprocess.Popen(
+        [MODELSHELF, *words], env=env, stdin=theirs, stdout=theirs, stderr=stderr or theirs
+    ) as process:
         os.close(theirs)
         shown = b""
         while chunk := read(terminal):
@@ -170,6 +214,20 @@ def test_a_root_that_cannot_be_used_is_one_line(
     ended, out, _ = here("doctor", MODELSHELF_DEVICE="cpu")
     assert ended == 1
     assert re.search(r"^- (database|root): ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "localhost:9", "http://127.0.0.1:9/"])
+def test_a_service_s_address_needs_no_scheme(here: Here, address: str) -> None:
+    whole = address.rstrip("/") if "://" in address else f"http://{address}"
+    for answered in (here("--server", address, "list"), here("list", MODELSHELF_SERVER=address)):
+        assert answered[0] == 1
+        assert f" at {whole}; " in answered[2]
+
+
+@pytest.mark.parametrize("address", ["ftp://gpu.example", "https://", ":8420", "localhost:99999"])
+def test_what_is_no_address_of_a_service_is_not_asked(here: Here, address: str) -> None:
+    assert here("--server", address, "list")[0] == 2
+    assert here("list", MODELSHELF_SERVER=address)[2].endswith("[invalid_setting]\n")
 
 
 def test_an_error_that_nobody_foresaw_is_one_line_with_the_trace_in_a_file(

@@ -20,6 +20,14 @@ def names(page: Page) -> list[str]:
     return page.locator(".card-name").all_inner_texts()
 
 
+def test_a_size_has_the_unit_that_its_rounded_number_belongs_to(page: Page) -> None:
+    page.goto("/")
+    sizes = [0, 999, 1000, 99_960, 999_499, 999_600, 4.27e9, 1.2e12]
+    texts = ["0 B", "999 B", "1.0 kB", "100 kB", "999 kB", "1.0 MB", "4.3 GB", "1.2 TB"]
+    shown = "async sizes => { const { bytes } = await import('/page/format.js'); return sizes.map(bytes); }"
+    assert page.evaluate(shown, sizes) == texts
+
+
 def test_cards_filters_and_live_search(page: Page) -> None:
     page.goto("/")
     expect(page).to_have_title("Shelf · modelshelf")
