@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, RowMapping, delete, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
-from probes.scan import Found, Stamp, look_at, scan_folder, stamp_of
+from probes.scan import Found, Stamp, look_at, scan_folder
 from registry.accelerations import decided
 from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
@@ -146,16 +146,6 @@ class Scanner:
         with self._engine.connect() as connection:
             [model_id] = models_at(connection, [self._relative(real)]).values()
         return self._catalog.get(model_id)
-
-    def is_as_seen(self, model: Model) -> bool:
-        """Whether its file is the one that was last looked at, by its stamp. One that is gone, whoever opens it tells."""
-        try:
-            stamp = stamp_of(os.path.realpath(self._catalog.path(model)))
-        except OSError:
-            return True
-        query = select(SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode).where(SEEN.c.model_id == model.id)
-        with self._engine.connect() as connection:
-            return stamp in [Stamp(*row) for row in connection.execute(query)]
 
     def look_again(self, model: Model) -> None:
         """What a scan of its file alone would do. Raises FileMissing; UnusableFile for what is no model any more, and counts as gone."""

@@ -62,7 +62,7 @@ class Scans:
     def current(self, model: Model) -> Model:
         """The model as its file is now: other programs may have written to one of theirs since it was last looked at; then it is looked at
         again, and known by its new bytes. Raises FileMissing, UnusableFile."""
-        if model.managed or self.scanner.is_as_seen(model):
+        if model.managed or self._catalog.is_as_seen(model):
             return model
         self.scanner.look_again(model)
         self._fits.catch_up()
