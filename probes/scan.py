@@ -23,7 +23,7 @@ SUFFIXES = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
 _INDEXES = frozenset({PIPELINE_INDEX, ADAPTER_INDEX, *(f"{stem}.safetensors.index.json" for stem in WEIGHTS)})
 """What makes a folder one model as a whole: the index of a pipeline, of a PEFT adapter, or of shards."""
 _SIGNED = (1 << 63) - 1
-_FLEETING = ("not_found", "not_readable")
+FLEETING = ("not_found", "not_readable")
 """Refusals whose cause (permissions, a disk) may go away without a trace in any stamp."""
 
 
@@ -174,7 +174,7 @@ def _look(place: Place, known: Mapping[str, tuple[Stamp, Report]], hints: Callab
     try:
         return Found(path, stamp, replace(probe(read(path), hints(path)), source=path), True)
     except UnreadableModel as refused:
-        return Found(path, None if refused.code in _FLEETING else stamp, _unusable(path, refused), True)
+        return Found(path, None if refused.code in FLEETING else stamp, _unusable(path, refused), True)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
