@@ -16,6 +16,7 @@ from probes.scan import Stamp, stamp_of
 from registry.accelerations import ACCELERATION
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.naming import Names
 from registry.placed import disown, own
 from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, read, rows_of, table_of, write
@@ -170,6 +171,13 @@ class Catalog:
             ]
             return read(connection, [*dict.fromkeys(rows)])
 
+    def came_from(self, repo_id: str, ref: str | None) -> Sequence[tuple[str, str]]:
+        """Pinned source and model's id of what came from a repository by this branch or tag, the newest first."""
+        here = (SOURCE.c.repo_id == repo_id, SOURCE.c.ref.is_not_distinct_from(ref))
+        query = select(SOURCE.c.url, SOURCE.c.model_id).where(*here).order_by(SOURCE.c.id.desc())
+        with self._engine.connect() as connection:
+            return [(url, model_id) for url, model_id in connection.execute(query)]
+
     def report(self, model: Model) -> dict[str, Any]:
         """The last probe's answer."""
         report = table_of(ReportRow)
@@ -317,11 +325,16 @@ class Catalog:
             raise InvalidRequest(f"Another model is named “{name}”.", field="name")
         connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(name=name, name_key=key))
 
-    def succeed(self, old: Model, new: Model, old_name: str) -> None:
-        """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
+    def succeed(self, old: Model, new: Model, mark: str) -> None:
+        """`new` gets the name of `old`, which has `@mark` behind it from now on, and its user's settings unless it has some. A mark that is
+        there already is no part of the name."""
+        name = old.name.removesuffix(f"@{mark}")
         with self.writing() as connection:
-            for model, name in ((new, new.id), (old, old_name), (new, old.name)):
-                self._rename(connection, model, name)
+            for model in (old, new):
+                self._rename(connection, model, model.id)
+            names = Names(connection)
+            for model, wanted in ((old, f"{name}@{mark}"), (new, name)):
+                self._rename(connection, model, names.free(wanted))
             if not new.overrides and old.overrides:
                 self._override(connection, new, old.overrides)
             for model in (old, new):

@@ -322,7 +322,7 @@ def test_a_tag_of_the_user_s_stays_when_the_probe_no_more_says_the_same(catalog:
 def test_a_newer_version_takes_over_the_user_s_tags_and_is_found_by_them(catalog: Catalog) -> None:
     catalog.override("outline", {"tags": ["anime"], "triggers": ["ink"]})
     catalog.add(row("newer", "lora", "sd-1"), REPORT)
-    catalog.succeed(catalog.get("outline"), catalog.get("newer"), "outline@1")
+    catalog.succeed(catalog.get("outline"), catalog.get("newer"), "1")
     assert catalog.get("outline").id == "newer-id"
     assert names(catalog.list(Query(tag="anime"))) == ["outline", "outline@1"]
     assert names(catalog.list(Query(text="ink anime"))) == ["outline", "outline@1"]
