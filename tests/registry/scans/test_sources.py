@@ -49,6 +49,26 @@ def bytes_of(model: Model, library: Library) -> bytes:
     return library.manager.catalog.path(model).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["Screenshot 2024-05-01 at 1.00.00\u202fPM.png", "水墨\u3000画.png", "a\u00a0b.png"])
+def test_what_else_lies_there_may_have_any_name(manager: Manager, hub: LoopbackHub, tmp_path: Path, name: str) -> None:
+    (hub.root / REPO / name).write_bytes(b"picture")
+    assert manager.install(REPO).name == "ink"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / name).write_bytes(b"picture")
+    (folder / "mine.safetensors").write_bytes(lora("mine"))
+    assert manager.install(str(folder)).name == "mine"
+
+
+def test_a_model_whose_name_holds_a_wide_space_gets_one_that_every_system_takes(
+    manager: Manager, tmp_path: Path
+) -> None:
+    path = tmp_path / "水墨\u3000画.safetensors"
+    path.write_bytes(lora("wide"))
+    model = manager.install(str(path))
+    assert (model.name, manager.catalog.path(model).name) == ("水墨-画", "水墨-画.safetensors")
+
+
 def test_what_has_other_bytes_is_from_nowhere_and_no_install_hands_it_out(library: Library) -> None:
     manager = library.manager
     assert manager.install(REPO).name == "x"
