@@ -22,6 +22,7 @@ REMEDIES: Mapping[str, str] = {
     # not there, not to be read
     "not_found": _NAME_ONE,
     "not_readable": "Check its permissions and the disk.",
+    "outside": "Put the file itself there, or look at it on its own machine.",
     "not_a_file": _NAME_ONE,
     "is_a_folder": "Give a file in it, or probe the folder as a whole.",
     "no_model_folder": "Give the folder of one model, or one of its files.",

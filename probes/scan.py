@@ -23,7 +23,7 @@ SUFFIXES = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
 _INDEXES = frozenset({PIPELINE_INDEX, ADAPTER_INDEX, *(f"{stem}.safetensors.index.json" for stem in WEIGHTS)})
 """What makes a folder one model as a whole: the index of a pipeline, of a PEFT adapter, or of shards."""
 _SIGNED = (1 << 63) - 1
-_FLEETING = ("not_found", "not_readable")
+FLEETING = ("not_found", "not_readable")
 """Refusals whose cause (permissions, a disk) may go away without a trace in any stamp."""
 
 
@@ -39,7 +39,8 @@ class Stamp(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a model is: a file, or a folder that is one. `stamp` raises OSError where it cannot be looked at."""
+    """Where a model is: a file, or a folder that is one. `stamp` raises OSError where it cannot be looked at, UnreadableModel where it may
+    not be."""
 
     path: str
     stamp: Callable[[], Stamp]
@@ -64,12 +65,13 @@ def scan_folder(
     root: str | Path,
     known: Mapping[str, tuple[Stamp, Report]] | None = None,
     hints: Callable[[str], Hints] = by_name,
+    may_read: Callable[[Path], bool] | None = None,
 ) -> Iterator[Found]:
     """All models under `root`, one at a time, each folder in the order of its names. Headers are read, tensors never.
 
     `known`: path -> stamp and report, as an earlier scan gave them. It is asked once a path, so it may be a database; a
     report is taken from it when the stamp is still the same. Reports of an older modelshelf are the caller's to leave
-    out. `hints`: path -> what is known beside the bytes, asked for what is read.
+    out. `hints`: path -> what is known beside the bytes, asked for what is read. `may_read`: asked of every link.
 
     Memory is bounded by the largest folder's names and one header. What cannot be read, or is no model in spite of its
     suffix, is reported (`unusable`, with the code in its evidence) and not raised.
@@ -77,7 +79,7 @@ def scan_folder(
     Raises UnreadableModel where `root` is no folder.
     """
     known = {} if known is None else known
-    for place in models_below(root):
+    for place in models_below(root, may_read):
         yield _look(place, known, hints)
 
 
@@ -91,11 +93,12 @@ def stamp_of(path: str) -> Stamp:
     return _folder_stamp(path, _entries(path)) if Path(path).is_dir() else _file_stamp(Path(path))
 
 
-def models_below(root: str | Path) -> Iterator[Place]:
+def models_below(root: str | Path, may_read: Callable[[Path], bool] | None = None) -> Iterator[Place]:
     """Where the models under `root` are; also folders that cannot be looked into, whose stamp raises.
 
     Links are followed; a folder is visited once, by its real place if that is under `root`. Names that begin with a dot
-    are passed over. Raises UnreadableModel where `root` is no folder.
+    are passed over. Where `may_read` says no of a link, what is behind it is not looked at, nor a folder that is one model with such a link
+    in it: it has a stamp that raises UnreadableModel ("outside"). Raises UnreadableModel where `root` is no folder.
     """
     if not Path(root).is_dir():
         raise UnreadableModel("not_found", f"There is no folder {root}.")
@@ -113,6 +116,13 @@ def models_below(root: str | Path) -> Iterator[Place]:
             continue
         visited.add((place.st_dev, place.st_ino))
         names = [entry.name for entry in entries]
+        if may_read is not None and is_one_model(names) and _leads_out(folder, may_read):
+            yield Place(folder, partial(_raise, _outside(folder)), True)
+            continue
+        for entry in [e for e in entries if may_read is not None and e.is_symlink() and not may_read(Path(e.path))]:
+            entries.remove(entry)
+            if _is_folder(entry) or entry.name.lower().endswith(SUFFIXES):
+                yield Place(entry.path, partial(_raise, _outside(entry.path)), False)
         folders = [entry for entry in entries if _is_folder(entry)]
         inner = {entry.name for entry in folders}
         if is_one_model(names):
@@ -135,8 +145,18 @@ def is_one_model(names: Iterable[str]) -> bool:
     return not _INDEXES.isdisjoint(names)
 
 
-def _raise(error: OSError) -> Stamp:
+def _raise(error: Exception) -> Stamp:
     raise error
+
+
+def _outside(path: str) -> UnreadableModel:
+    return UnreadableModel("outside", f"{path} is or holds a link to where nothing may be read from.")
+
+
+def _leads_out(folder: str, may_read: Callable[[Path], bool]) -> bool:
+    """Whether a link in the folder, at any depth, leads to what may not be read."""
+    inside = (Path(at, name) for at, folders, files in os.walk(folder) for name in (*folders, *files))
+    return any(path.is_symlink() and not may_read(path) for path in inside)
 
 
 def _look(place: Place, known: Mapping[str, tuple[Stamp, Report]], hints: Callable[[str], Hints]) -> Found:
@@ -145,6 +165,8 @@ def _look(place: Place, known: Mapping[str, tuple[Stamp, Report]], hints: Callab
         stamp = place.stamp()
     except OSError as error:
         return Found(path, None, _cannot_be_read(path, error), True)
+    except UnreadableModel as refused:
+        return Found(path, None, _unusable(path, refused), True)
     before = known.get(path)
     if before is not None and before[0] == stamp:
         return Found(path, stamp, before[1], False)
@@ -152,7 +174,7 @@ def _look(place: Place, known: Mapping[str, tuple[Stamp, Report]], hints: Callab
     try:
         return Found(path, stamp, replace(probe(read(path), hints(path)), source=path), True)
     except UnreadableModel as refused:
-        return Found(path, None if refused.code in _FLEETING else stamp, _unusable(path, refused), True)
+        return Found(path, None if refused.code in FLEETING else stamp, _unusable(path, refused), True)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,13 +12,25 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, String, bindparam, cast, delete, func, insert, or_, select, update
 
+from probes.scan import Stamp, stamp_of
 from registry.accelerations import ACCELERATION
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.naming import Names
 from registry.placed import disown, own
 from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, read, rows_of, table_of, write
-from registry.tables import CatalogState, FileRow, ModelRow, OverrideRow, ReportRow, SeenRow, StatementRow, now
+from registry.tables import (
+    CatalogState,
+    FileRow,
+    ModelRow,
+    OverrideRow,
+    ReportRow,
+    SeenRow,
+    SourceRow,
+    StatementRow,
+    now,
+)
 
 
 class Held(NamedTuple):
@@ -138,7 +151,12 @@ class Catalog:
             return connection.execute(select(MODEL.c.id).where(MODEL.c.name_key == folded(name))).first() is not None
 
     def find(self, *, source: str | None = None, **digests: str | None) -> Model | None:
-        """The model that came from this pinned source, or else has one of these digests, computed (`sha256=...`, `autov3=...`)."""
+        """The first of `matching` that is whole, or else the first."""
+        found = self.matching(source=source, **digests)
+        return next(filter(self.is_whole, found), next(iter(found), None))
+
+    def matching(self, *, source: str | None = None, **digests: str | None) -> Sequence[Model]:
+        """The models that came from this pinned source, then those with one of these digests, computed (`sha256=...`, `autov3=...`)."""
         queries = [select(SOURCE.c.model_id).where(SOURCE.c.url == source)] if source else []
         queries += [
             select(DIGEST.c.model_id).where(DIGEST.c.value == value, DIGEST.c.algorithm == algorithm, DIGEST.c.by == "")
@@ -146,11 +164,19 @@ class Catalog:
             if value
         ]
         with self._engine.connect() as connection:
-            for query in queries:
-                rows = connection.execute(select(MODEL).where(MODEL.c.id.in_(query.limit(1)))).all()
-                if rows:
-                    return read(connection, rows)[0]
-        return None
+            rows = [
+                row
+                for query in queries
+                for row in connection.execute(select(MODEL).where(MODEL.c.id.in_(query)).order_by(MODEL.c.name_key))
+            ]
+            return read(connection, [*dict.fromkeys(rows)])
+
+    def came_from(self, repo_id: str, ref: str | None) -> Sequence[tuple[str, str]]:
+        """Pinned source and model's id of what came from a repository by this branch or tag, the newest first."""
+        here = (SOURCE.c.repo_id == repo_id, SOURCE.c.ref.is_not_distinct_from(ref))
+        query = select(SOURCE.c.url, SOURCE.c.model_id).where(*here).order_by(SOURCE.c.id.desc())
+        with self._engine.connect() as connection:
+            return [(url, model_id) for url, model_id in connection.execute(query)]
 
     def report(self, model: Model) -> dict[str, Any]:
         """The last probe's answer."""
@@ -187,9 +213,22 @@ class Catalog:
         return self.root / model.path
 
     def is_whole(self, model: Model) -> bool:
-        """Whether its file is there, as long as it was, and not known to be damaged; its bytes are not read."""
+        """Whether its file is there, as long as it was, and not known to be damaged; one that other programs may write to, as a scan has
+        seen it. Its bytes are not read."""
         path = self.path(model)
-        return model.damaged_at is None and path.exists() and (path.is_dir() or path.stat().st_size == model.size)
+        is_there = model.damaged_at is None and path.exists() and (path.is_dir() or path.stat().st_size == model.size)
+        return is_there and (model.managed or self.is_as_seen(model))
+
+    def is_as_seen(self, model: Model) -> bool:
+        """Whether its file is the one that a scan last looked at, by its stamp. One that is gone, whoever opens it tells."""
+        try:
+            stamp = stamp_of(os.path.realpath(self.path(model)))
+        except OSError:
+            return True
+        seen = table_of(SeenRow)
+        query = select(seen.c.size, seen.c.mtime_ns, seen.c.inode).where(seen.c.model_id == model.id)
+        with self._engine.connect() as connection:
+            return stamp in [Stamp(*row) for row in connection.execute(query)]
 
     def version(self) -> str:
         """Changes whenever an answer of this catalogue may have changed, and is no other database's: for ETag."""
@@ -216,7 +255,8 @@ class Catalog:
         own(connection, (entry.model.id for entry in entries if entry.model.managed))
 
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
-        """What a later probe says of a model that is there (same id); the user's own settings and known sources stay."""
+        """A model that is there (same id) has other bytes: what was said of the old ones goes, where they came from with it; the user's own
+        settings stay."""
         with self.writing() as connection:
             self.revise_in(connection, model, report, files)
 
@@ -285,11 +325,16 @@ class Catalog:
             raise InvalidRequest(f"Another model is named “{name}”.", field="name")
         connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(name=name, name_key=key))
 
-    def succeed(self, old: Model, new: Model, old_name: str) -> None:
-        """`new` gets the name of `old`, which is called `old_name` from now on, and its user's settings unless it has some."""
+    def succeed(self, old: Model, new: Model, mark: str) -> None:
+        """`new` gets the name of `old`, which has `@mark` behind it from now on, and its user's settings unless it has some. A mark that is
+        there already is no part of the name."""
+        name = old.name.removesuffix(f"@{mark}")
         with self.writing() as connection:
-            for model, name in ((new, new.id), (old, old_name), (new, old.name)):
-                self._rename(connection, model, name)
+            for model in (old, new):
+                self._rename(connection, model, model.id)
+            names = Names(connection)
+            for model, wanted in ((old, f"{name}@{mark}"), (new, name)):
+                self._rename(connection, model, names.free(wanted))
             if not new.overrides and old.overrides:
                 self._override(connection, new, old.overrides)
             for model in (old, new):
@@ -352,15 +397,9 @@ class Catalog:
         rows = rows_of(model, report, files)
         [values] = rows.pop(ModelRow)
         connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
-        for kind in SAID:
+        for kind in (*SAID, SourceRow):
             table = table_of(kind)
             said = table.c.model_id == model.id
             connection.execute(delete(table).where(said & (table.c.by != USER) if table is TAG else said))
-        urls = connection.execute(select(SOURCE.c.url).where(SOURCE.c.model_id == model.id)).scalars().all()
-        rows = {
-            kind: [row for row in values if table_of(kind) is not SOURCE or row["url"] not in urls]
-            for kind, values in rows.items()
-            if table_of(kind) is not TEXT
-        }
-        write(connection, [rows])
+        write(connection, [{kind: values for kind, values in rows.items() if table_of(kind) is not TEXT}])
         self._index_text(connection, model)

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Engine, and_, not_, or_, select, update
 
 from probes import Header, Kind, TensorSpec, UnreadableModel, read_header
+from probes.scan import FLEETING
 from registry.catalog import Catalog
 from registry.compatibility import Fit, check_fit, checkpoint_tensors, judge
 from registry.errors import FileMissing, NotGenerable, UnusableFile
@@ -36,14 +37,18 @@ _CHECKPOINTS = 32  # tables of tensors held at once, about 1 MB each
 Tensors = Mapping[str, TensorSpec]
 
 
-def structure_of(path: Path, kind: str, family: str) -> str:
-    """The structure of a model on disk, from its headers; UNREADABLE where they cannot be read."""
+def structure_of(path: Path, kind: str, family: str) -> str | None:
+    """The structure of a model on disk, from its headers; UNREADABLE where they are none. None: its file is not there or cannot be opened,
+    which may pass."""
     try:
         tensors = checkpoint_tensors(path) if kind == Kind.CHECKPOINT else read_header(adapter_file(path)).tensors
     except NotGenerable:
         return _UNMAPPED + family
-    except (UnreadableModel, UnusableFile, FileMissing, OSError):
-        return UNREADABLE
+    except (FileMissing, OSError):
+        return None
+    except (UnreadableModel, UnusableFile) as error:
+        code = error.code if isinstance(error, UnreadableModel) else error.detail.get("reason")
+        return None if code in FLEETING else UNREADABLE
     return structure(tensors)
 
 
@@ -129,6 +134,8 @@ class Fits:
             stale = connection.execute(select(*columns).where(unknown)).all()
         for model_id, path, kind, family in stale:
             found = structure_of(self._catalog.root / path, kind, family)
+            if found is None:
+                continue  # the next time
             with self._catalog.writing() as connection:
                 connection.execute(update(MODEL).where(MODEL.c.id == model_id, unknown).values(structure=found))
 

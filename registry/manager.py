@@ -354,7 +354,8 @@ class Manager:
         new = self.install(update.source, on_progress, wanted)
         if new.id == old.id:
             return new
-        self.catalog.succeed(old, new, f"{old.name}@{(old.revision or old.id)[:7]}")
+        revision = next((source.revision for source in old.sources if source.revision), old.id)
+        self.catalog.succeed(old, new, revision[:7])
         return self.catalog.get(new.id)
 
     def close(self) -> None:

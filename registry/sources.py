@@ -6,6 +6,7 @@ Importing this module is cheap: huggingface_hub, whose URL grammar is used, is i
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
@@ -28,6 +29,7 @@ MODEL_SUFFIXES = frozenset({".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".b
 
 LONGEST = 1024  # characters; macOS' PATH_MAX, the shortest in use, beyond which the system refuses to look
 _WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(?:/|$)|[A-Za-z]:[\\/]|\.{0,2}\\")
+_UNWRITABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DRIVE = re.compile(r"[A-Za-z]:")
 _REPOSITORY = re.compile(r"([^/@:]+/[^/@:]+)(?:@([^:]+))?(?::(.+))?")  # OWNER/REPO[@REV][:FILE or FOLDER]
 # Names of query parameters that open an account, whoever shows them; and of those that sign one address for some minutes.
@@ -103,7 +105,7 @@ def parse_source(text: str, *, endpoint: str, confined: bool = False) -> Source:
     text = text.strip()
     if not text:
         raise InvalidSource(f"No source was given. {ACCEPTED}")
-    if not text.isprintable():
+    if not is_writable(text):
         raise InvalidSource(f"{text!r} has characters that no address or path has. {ACCEPTED}")
     hub = urlsplit(endpoint)
     scheme, separator, _ = text.partition("://")
@@ -130,11 +132,17 @@ def without_signature(url: str) -> str:
     return urlunsplit(address._replace(query="&".join(kept)))
 
 
+def is_writable(text: str) -> bool:
+    """Whether a path or an address may hold it: no control character, no half of a surrogate pair, and no separator of lines. Spaces of
+    every kind are innocent: macOS writes U+202F into the names of its screenshots."""
+    return _UNWRITABLE.isdisjoint(map(unicodedata.category, text))
+
+
 def relative_path(text: str) -> str:
     """`text` itself, when it is a plain path downwards ("a/b.json") on every operating system; else ValueError."""
     if (
         not text
-        or not text.isprintable()
+        or not is_writable(text)
         or "\\" in text
         or _DRIVE.match(text)
         or not {"", ".", ".."}.isdisjoint(text.split("/"))

@@ -22,6 +22,10 @@ class Change(StrEnum):
     UNKNOWN = "unknown"  # the Hub could not be asked, or announces no digest
 
 
+_TELLING = (Change.NEWER, Change.CURRENT, Change.GONE, Change.UNKNOWN)
+"""Of several sources that say different things, what counts first: one repository that is away makes nobody doubt another."""
+
+
 class Update(NamedTuple):
     """`source`: what to install for the newer version; `revision`: its commit; `reason` for people."""
 
@@ -33,16 +37,18 @@ class Update(NamedTuple):
 
 
 def look_for_updates(models: Iterable[Model], catalog: Catalog, settings: Settings) -> Iterator[Update]:
-    """One for each model that came from the Hub; each repository is asked once. Nothing is downloaded, nothing changed."""
+    """One for each model that came from the Hub, what tells most of all its sources there; each repository is asked once. Nothing is
+    downloaded, nothing changed."""
     listings: dict[tuple[str, str | None], Listing | ModelshelfError] = {}
     for model in models:
-        for source in model.sources[:1]:
-            if source.repo_id is None:
-                continue
-            key = (source.repo_id, source.ref)
+        found = []
+        for source in (source for source in model.sources if source.repo_id is not None):
+            key = (source.repo_id or "", source.ref)
             if key not in listings:
                 listings[key] = _listing(source, settings)
-            yield _compare(model, catalog, source, listings[key], settings)
+            found.append(_compare(model, catalog, source, listings[key], settings))
+        if found:
+            yield min(found, key=lambda update: _TELLING.index(update.change))
 
 
 def _listing(source: Provenance, settings: Settings) -> Listing | ModelshelfError:
@@ -59,6 +65,15 @@ def _on_shelf(
     """The model that is what the Hub has now, if somebody has fetched it already: by its very source, or its digest."""
     sha256 = announced.get(path)
     return catalog.find(source=str(HubSource(repo_id, listing.revision, path)), **{"sha256": sha256} if sha256 else {})
+
+
+def _newest(catalog: Catalog, source: Provenance, path: str, settings: Settings) -> Model | None:
+    """The model that came last from the same place: it alone is succeeded by what is there now."""
+    for url, model_id in catalog.came_from(source.repo_id or "", source.ref):
+        pinned = parse_source(url, endpoint=settings.hub_endpoint)
+        if isinstance(pinned, HubSource) and pinned.path == path:
+            return catalog.get(model_id)
+    return None
 
 
 def _compare(
@@ -87,7 +102,9 @@ def _compare(
     if not announced:
         return Update(model, Change.UNKNOWN, wanted, listing.revision, "the Hub announces no SHA-256 of it")
     changed = [name for name, sha256 in announced.items() if sha256 != here[name]]
-    if changed and (newer := _on_shelf(catalog, source.repo_id or "", listing, path, announced)) is not None:
+    newer = _on_shelf(catalog, source.repo_id or "", listing, path, announced) if changed else None
+    newer = newer or (_newest(catalog, source, path, settings) if changed else None)
+    if newer is not None and newer.id != model.id:
         return Update(model, Change.CURRENT, wanted, listing.revision, f"the newer version is {newer.name}")
     if changed:
         return Update(

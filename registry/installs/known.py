@@ -10,11 +10,18 @@ from registry.models import Model
 
 
 def known(catalog: Catalog, listing: Listing, selection: Selection) -> Model | None:
-    """The same revision of the same source, or a file with the digest that the Hub announces, if it is still there."""
+    """The same revision of the same source, or a file with the digest that the Hub announces, if it is still there and its own digest is
+    no other."""
     announced = None if selection.is_folder else selection.files[0].sha256
     source = pinned(listing, selection) if listing.revision else None
-    model = catalog.find(source=source, sha256=announced)
-    if model is None or not catalog.is_whole(model):
-        return None
     # The weights of a PEFT folder by themselves are another model: without its configuration they count differently.
-    return model if catalog.path(model).is_dir() == selection.is_folder else None
+    return next(
+        (
+            model
+            for model in catalog.matching(source=source, sha256=announced)
+            if (announced is None or model.sha256 in (None, announced))
+            and catalog.is_whole(model)
+            and catalog.path(model).is_dir() == selection.is_folder
+        ),
+        None,
+    )

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from probes import Hints
 from registry.cards import Card, parse_card
@@ -27,14 +28,20 @@ class Beside:
     claims: tuple[Digest, ...] = ()
 
 
-Look = Callable[[Path, Mapping[str, str]], Beside]
-"""From a model's path and its header's metadata. A reader of sidecars and cards is one of these; it must not raise."""
+MayRead = Callable[[Path], bool]
+"""Whether what is at this path may be read, wherever links lead."""
 
 
-def sidecars_and_card(path: Path, metadata: Mapping[str, str]) -> Beside:
+class Look(Protocol):
+    """From a model's path and its header's metadata. A reader of sidecars and cards is one of these; it must not raise."""
+
+    def __call__(self, path: Path, metadata: Mapping[str, str], may_read: MayRead = ...) -> Beside: ...
+
+
+def sidecars_and_card(path: Path, metadata: Mapping[str, str], may_read: MayRead = lambda _: True) -> Beside:
     """The header, what other programs left beside the file, and a README.md that is a model card. What cannot be read says nothing."""
     try:
-        card, said = parse_card(card_beside(path)), read_beside(path)
+        card, said = parse_card(card_beside(path, may_read)), read_beside(path, may_read)
     except Exception:  # whatever lies beside one model, the scan goes on
         _log.exception("what lies beside %s cannot be read", path)
         card, said = Card(), []

@@ -7,14 +7,29 @@ from functools import cache
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, insert, or_, select, update
 
 from probes.scan import Stamp
+from registry.placed import disown
 from registry.rows import MODEL, table_of
 from registry.tables import FolderRow, SeenRow, now
 
 SEEN, FOLDER = table_of(SeenRow), table_of(FolderRow)
 _AT_ONCE = 500  # parameters of one IN: SQLite's default limit of 32766 is far, its parser is quick with hundreds
+
+
+class Known(NamedTuple):
+    """A model on record, `path` as `model` has it. `stamp` None: no scan has seen it."""
+
+    id: str
+    path: str
+    size: int
+    structure: str | None
+    stamp: Stamp | None
+
+    def is_same(self, stamp: Stamp) -> bool:
+        """Whether its bytes are: with the stamp of last time; of one that no scan has seen (it was installed), with its size."""
+        return stamp == self.stamp if self.stamp else stamp.size == self.size
 
 
 class Seen(NamedTuple):
@@ -93,19 +108,40 @@ def of_inode(connection: Connection, stamps: Iterable[Stamp]) -> dict[Stamp, lis
     return found
 
 
-def models_at(connection: Connection, paths: Sequence[str]) -> dict[str, str]:
-    """Id by `path`, as `model` has it."""
-    found: dict[str, str] = {}
-    for some in _some(paths):
-        query = select(MODEL.c.path, MODEL.c.id).where(MODEL.c.path.in_(some))
-        found |= {row.path: row.id for row in connection.execute(query)}
-    return found
+_KNOWN: Select[Any] = select(
+    MODEL.c.id, MODEL.c.path, MODEL.c.size, MODEL.c.structure, SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode
+).outerjoin(SEEN, SEEN.c.model_id == MODEL.c.id)
 
 
-def in_place(connection: Connection) -> Iterable[RowMapping]:
-    """id, path, size and structure of the models that are registered where they lie."""
-    columns = (MODEL.c.id, MODEL.c.path, MODEL.c.size, MODEL.c.structure)
-    return connection.execute(select(*columns).where(MODEL.c.managed.is_(False))).mappings()
+def every_model(connection: Connection) -> Iterable[Known]:
+    return map(_known, connection.execute(_KNOWN))
+
+
+def models_at(connection: Connection, paths: Sequence[str]) -> dict[str, Known]:
+    """By `path`, as `model` has it."""
+    rows = (row for some in _some(paths) for row in connection.execute(_KNOWN.where(MODEL.c.path.in_(some))))
+    return {known.path: known for known in map(_known, rows)}
+
+
+def _known(row: Sequence[Any]) -> Known:
+    model_id, path, size, structure, *stamp = row
+    return Known(model_id, path, size, structure, None if stamp[0] is None else Stamp(*stamp))
+
+
+def put(connection: Connection, model_id: str, path: str) -> None:
+    """A model has been found at `path`, as `model` has it, where it is the user's own. The one that was there until now has no place any
+    more: it waits under a name that no file has, missing, until its bytes are found again."""
+    old = connection.execute(select(MODEL.c.path).where(MODEL.c.id == model_id)).scalar_one()
+    there = select(MODEL.c.id).where(MODEL.c.path == path, MODEL.c.id != model_id)
+    if (replaced := connection.execute(there).scalar()) is not None:
+        connection.execute(update(MODEL).where(MODEL.c.id == replaced).values(path=f"{path}.{replaced}"))
+        seen = update(SEEN).where(SEEN.c.model_id == replaced)
+        connection.execute(seen.values(path=SEEN.c.path + f".{replaced}"))
+    values = {"path": path, "managed": False, "missing_since": None}
+    connection.execute(update(MODEL).where(MODEL.c.id == model_id).values(**values))
+    connection.execute(delete(SEEN).where(SEEN.c.model_id == model_id))
+    for left in (old, path):
+        disown(connection, left)
 
 
 def folders(engine: Engine) -> list[str]:

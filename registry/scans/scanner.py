@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, select, update
+from sqlalchemy import Connection, Engine, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
-from probes.scan import Found, Stamp, look_at, scan_folder, stamp_of
+from probes.scan import Found, Stamp, look_at, scan_folder
 from registry.accelerations import decided
 from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
@@ -27,17 +27,16 @@ from registry.models import Model, ModelFile, new_id
 from registry.naming import Names
 from registry.queries import storable
 from registry.rows import MODEL, rows_of, write
-from registry.scans.beside import Look
-from registry.scans.digesting import hash_model
+from registry.scans.beside import Look, MayRead
+from registry.scans.lost import Lost
 from registry.scans.record import (
-    SEEN,
     Seen,
     folder_scanned,
     folders,
     forget,
-    in_place,
     models_at,
     of_inode,
+    put,
     remember,
     seen_below,
 )
@@ -96,8 +95,10 @@ class Scanner:
         folder: Path,
         on_progress: OnProgress = lambda _: None,
         check: Callable[[], None] = lambda: None,
+        may_read: MayRead | None = None,
     ) -> Counts:
-        """`check` raises to end it early; what was found until then stays.
+        """`check` raises to end it early; what was found until then stays. `may_read`: what links lead to, for a scan that may not follow
+        them everywhere; what lies behind the others is passed over, and says nothing of the models that are on record there.
 
         Raises FileMissing where there is no such folder: a disk that is not there says nothing of its files.
         """
@@ -106,9 +107,9 @@ class Scanner:
             raise FileMissing(f"There is no folder {folder}.", path=str(folder))
         before = seen_below(self._engine, root, current=True)
         known = {path: (seen.stamp, _REMEMBERED) for path, seen in before.items()}
-        lost = _Lost(self._engine, self._catalog, check)
+        lost, look = Lost(self._engine, self._catalog, check), self._looking(may_read)
         counts, visited, unreadable, waiting = Counts(), set[str](), list[str](), list[Found]()
-        for found in scan_folder(root, known, self._hints):
+        for found in scan_folder(root, known, partial(_hints, look), may_read):
             check()
             visited.add(found.path)
             if not storable(found.path):  # nothing can be on record under a name that is no text
@@ -123,44 +124,36 @@ class Scanner:
             else:
                 counts = counts.without(seen.code, found.path)
             if len(waiting) >= BATCH:
-                counts = self._settle(waiting, counts, lost)
+                counts = self._settle(waiting, counts, lost, look)
                 waiting = []
                 on_progress(counts)
-        counts = self._settle(waiting, counts, lost)
+        counts = self._settle(waiting, counts, lost, look)
         counts = counts.plus(missing=self._mark(root, visited, unreadable))
         on_progress(counts)
         with self._engine.begin() as connection:
             folder_scanned(connection, root)
         return counts
 
-    def register(self, path: Path) -> Model:
-        """One file, or a folder that is one model, where it lies, whatever is scanned. Raises FileMissing, and what no model raises."""
+    def register(self, path: Path, may_read: MayRead | None = None) -> Model:
+        """One file, or a folder that is one model, where it lies, whatever is scanned; `may_read`: of what lies beside it. Raises
+        FileMissing, and what no model raises."""
         real = os.path.realpath(path)
         if not storable(real):
             raise UnusableFile(f"{real!r} has a name that is not UTF-8; rename it.")
-        found = look_at(real, self._hints)
+        look = self._looking(may_read)
+        found = look_at(real, partial(_hints, look))
         if found.stamp is None:
             raise FileMissing(found.report.reason, path=real)
         accept(found.report)
-        self._settle([found], Counts(), _Lost(self._engine, self._catalog))
+        self._settle([found], Counts(), Lost(self._engine, self._catalog), look)
         with self._engine.connect() as connection:
-            [model_id] = models_at(connection, [self._relative(real)]).values()
-        return self._catalog.get(model_id)
-
-    def is_as_seen(self, model: Model) -> bool:
-        """Whether its file is the one that was last looked at, by its stamp. One that is gone, whoever opens it tells."""
-        try:
-            stamp = stamp_of(os.path.realpath(self._catalog.path(model)))
-        except OSError:
-            return True
-        query = select(SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode).where(SEEN.c.model_id == model.id)
-        with self._engine.connect() as connection:
-            return stamp in [Stamp(*row) for row in connection.execute(query)]
+            [known] = models_at(connection, [self._relative(real)]).values()
+        return self._catalog.get(known.id)
 
     def look_again(self, model: Model) -> None:
         """What a scan of its file alone would do. Raises FileMissing; UnusableFile for what is no model any more, and counts as gone."""
-        found = look_at(os.path.realpath(self._catalog.path(model)), self._hints)
-        self._settle([found], Counts(), _Lost(self._engine, self._catalog))
+        found = look_at(os.path.realpath(self._catalog.path(model)), partial(_hints, self._look))
+        self._settle([found], Counts(), Lost(self._engine, self._catalog), self._look)
         if found.stamp is None:
             raise FileMissing(found.report.reason, path=found.path)
         if not is_taken(found.report):
@@ -170,40 +163,44 @@ class Scanner:
                 model=model.id,
             )
 
-    def _hints(self, path: str) -> Hints:
-        return self._look(Path(path), {}).hints
+    def _looking(self, may_read: MayRead | None) -> Look:
+        return self._look if may_read is None else partial(self._look, may_read=may_read)
 
     # -- what is new or has changed
-    def _settle(self, batch: Sequence[Found], counts: Counts, lost: _Lost) -> Counts:
-        """Register, revise or find again what stands at these paths."""
+    def _settle(self, batch: Sequence[Found], counts: Counts, lost: Lost, look: Look) -> Counts:
+        """Register, revise or find again what stands at these paths: a file is the model that its bytes were before it is the one whose
+        path it has."""
         if not batch:
             return counts
         taken = [found for found in batch if found.stamp and is_taken(found.report)]
         paths = {found.path: self._relative(found.path) for found in taken}
+        stamps = {found.path: _stamp(found) for found in taken}
         with self._engine.connect() as connection:
-            here = models_at(connection, list(paths.values()))
-            new = [found for found in taken if paths[found.path] not in here]
-            seen_before = of_inode(connection, [found.stamp for found in new if found.stamp])
-        described = {found.path: self._describe(found) for found in taken}
-        moved = {
-            found.path: match
-            for found in new
-            if (match := lost.match(found, seen_before.get(_stamp(found), ()), described[found.path].structure))
+            at_path = models_at(connection, list(paths.values()))
+            here = {path: at_path.get(relative) for path, relative in paths.items()}
+            same = {path: known.id for path, known in here.items() if known and known.is_same(stamps[path])}
+            seen_before = of_inode(connection, [stamp for path, stamp in stamps.items() if path not in same])
+        described = {found.path: self._describe(found, look) for found in taken}
+        matched = {
+            path: match
+            for path, stamp in stamps.items()
+            if path not in same
+            and (match := lost.match(path, stamp, described[path].structure, seen_before.get(stamp, ()), here[path]))
         }
+        moved = {path: match for path, match in matched.items() if (known := here[path]) is None or match != known.id}
         with self._catalog.writing() as connection:
             names = Names(connection)
             added, seen = [], []
             for found in taken:
-                model, stamp = described[found.path], _stamp(found)
+                model, stamp = described[found.path], stamps[found.path]
                 files = [ModelFile("", stamp.size)] if Path(found.path).is_file() else []
                 if found.path in moved:
                     model = replace(model, id=moved[found.path])
-                    values = {"path": model.path, "missing_since": None}
-                    connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
-                    connection.execute(delete(SEEN).where(SEEN.c.model_id == model.id))
-                elif (known := here.get(model.path)) is not None:
-                    model, same = self._kept(connection, model, known, stamp)
-                    revise = self._catalog.reclassify_in if same else self._catalog.revise_in
+                    put(connection, model.id, model.path)
+                elif (known := here[found.path]) is not None and known.id not in moved.values():
+                    model = self._kept(connection, model, known.id)
+                    is_same = found.path in same or found.path in matched
+                    revise = self._catalog.reclassify_in if is_same else self._catalog.revise_in
                     revise(connection, model, found.report.as_dict(), files)
                 else:
                     model = replace(model, name=names.free(model.name))
@@ -216,34 +213,28 @@ class Scanner:
                 counts = counts.without(reason_of(found.report), found.path)
         return counts.plus(added=len(added), moved=len(moved), changed=len(taken) - len(added) - len(moved))
 
-    def _kept(self, connection: Connection, model: Model, known: str, stamp: Stamp) -> tuple[Model, bool]:
-        """With what stays of the model that is recorded there, and whether its bytes are the same.
-
-        They are with the stamp of last time; of one that no scan has seen (it was installed), with its size.
-        """
+    @staticmethod
+    def _kept(connection: Connection, model: Model, known: str) -> Model:
+        """With what stays of the model that is recorded there."""
         row = connection.execute(select(MODEL).where(MODEL.c.id == known)).mappings().one()
-        before = connection.execute(select(SEEN).where(SEEN.c.model_id == known)).mappings().first()
-        same = (
-            stamp == Stamp(before["size"], before["mtime_ns"], before["inode"]) if before else stamp.size == row["size"]
-        )
-        return replace(model, **{name: row[name] for name in ("id", "name", "managed", "created_at")}), same
+        return replace(model, **{name: row[name] for name in ("id", "name", "managed", "created_at")})
 
     def _not_taken(self, connection: Connection, batch: Sequence[Found]) -> list[Seen]:
         """What is no model to take; where a model has stood until now, its file counts as gone."""
         others = [found for found in batch if found.stamp and not is_taken(found.report)]
         replaced = models_at(connection, [self._relative(found.path) for found in others])
-        for model_id in replaced.values():
-            connection.execute(update(MODEL).where(MODEL.c.id == model_id).values(missing_since=now()))
+        for known in replaced.values():
+            connection.execute(update(MODEL).where(MODEL.c.id == known.id).values(missing_since=now()))
         return [Seen(f.path, f.stamp, None, f.report.reason, reason_of(f.report)) for f in others if f.stamp]
 
-    def _describe(self, found: Found) -> Model:
+    def _describe(self, found: Found, look: Look) -> Model:
         path, report = Path(found.path), found.report
         header = Header({})
         with suppress(
             UnreadableModel, UnusableFile, OSError
         ):  # read a moment ago; if it is gone by now, its next scan tells
             header = read_header(adapter_file(path)) if path.is_file() or report.kind != Kind.CHECKPOINT else header
-        beside = self._look(path, header.metadata)
+        beside = look(path, header.metadata)
         return Model(
             id=new_id(),
             name=path.stem if path.is_file() else path.name,
@@ -312,49 +303,8 @@ def is_taken(report: Report) -> bool:
     return report.outcome is Outcome.IDENTIFIED and report.kind in TAKEN
 
 
-class _Lost:
-    """Models whose file is not where it was: is one of them the file that was found now?"""
-
-    def __init__(self, engine: Engine, catalog: Catalog, check: Callable[[], None] = lambda: None) -> None:
-        self._engine = engine
-        self._catalog = catalog
-        self._check = check
-        self._found: set[str] = set()
-
-    def match(self, found: Found, seen_before: Sequence[Seen], structure: str | None) -> str | None:
-        """The model's id. By inode, size and time (moved within a file system; `seen_before`), else by digest; else None."""
-        for seen in seen_before:
-            if seen.model_id and self._is_free(seen.model_id) and not os.path.lexists(seen.path):
-                return self._take(seen.model_id)
-        # Of other shapes it cannot be the same; that spares most hashing.
-        rows = [row for row in self._gone.get(_stamp(found).size, ()) if self._is_free(row["id"])]
-        candidates = [row for row in rows if row["structure"] in (None, structure)]
-        digests = {row["id"]: self._catalog.get(row["id"]).blake3 for row in candidates}
-        if not any(digests.values()):
-            return None
-        try:
-            blake3 = hash_model(Path(found.path), self._check).whole.blake3
-        except OSError:
-            return None  # it cannot be read; the next scan looks again
-        return next((self._take(model_id) for model_id, known in digests.items() if known == blake3), None)
-
-    @cached_property
-    def _gone(self) -> Mapping[int, Sequence[RowMapping]]:
-        """Models that are registered in place and are not there, by size. Asked for once a scan, when the first new file is met: a library
-        may hold thousands of LoRAs of one size."""
-        found: dict[int, list[RowMapping]] = {}
-        with self._engine.connect() as connection:
-            for row in in_place(connection):
-                if not os.path.lexists(self._catalog.root / row["path"]):
-                    found.setdefault(row["size"], []).append(row)
-        return found
-
-    def _is_free(self, model_id: str) -> bool:
-        return model_id not in self._found
-
-    def _take(self, model_id: str) -> str:
-        self._found.add(model_id)
-        return model_id
+def _hints(look: Look, path: str) -> Hints:
+    return look(Path(path), {}).hints
 
 
 def _stamp(found: Found) -> Stamp:

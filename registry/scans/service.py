@@ -17,7 +17,7 @@ from registry.errors import Cancelled, InvalidRequest, ModelshelfError, WrongSta
 from registry.fits import Fits
 from registry.installs.folders import admit
 from registry.models import Model
-from registry.scans.beside import sidecars_and_card
+from registry.scans.beside import MayRead, sidecars_and_card
 from registry.scans.book import ScanBook, ScanState
 from registry.scans.digesting import Digester
 from registry.scans.record import folders, outdate
@@ -55,14 +55,14 @@ class Scans:
 
     def register(self, path: Path) -> Model:
         """One file, or a folder that is one model, where it lies; it is hashed in the background."""
-        model = self.scanner.register(path)
+        model = self.scanner.register(path, self._limits(path))
         self.digester.wake()
         return model
 
     def current(self, model: Model) -> Model:
         """The model as its file is now: other programs may have written to one of theirs since it was last looked at; then it is looked at
         again, and known by its new bytes. Raises FileMissing, UnusableFile."""
-        if model.managed or self.scanner.is_as_seen(model):
+        if model.managed or self._catalog.is_as_seen(model):
             return model
         self.scanner.look_again(model)
         self._fits.catch_up()
@@ -77,7 +77,7 @@ class Scans:
         path = Path(folder)
         if not path.is_absolute():
             raise InvalidRequest(f"{folder} is no absolute path.", field="folder")
-        real = admit(path, [*self._settings.reachable, *map(Path, self.folders())])
+        real = admit(path, self._admitted())
         if afresh:
             outdate(self._engine, str(real))
         scan = self.book.open(str(real))
@@ -103,7 +103,7 @@ class Scans:
         self.scanner.check_others()
         for folder in self.folders():
             try:
-                self.scanner.scan(Path(folder), check=self._check_stop)
+                self.scanner.scan(Path(folder), check=self._check_stop, may_read=self._limits(Path(folder)))
             except Cancelled:
                 return
             except ModelshelfError as error:
@@ -131,7 +131,8 @@ class Scans:
 
         error: ModelshelfError | None = None
         try:
-            tell(self.scanner.scan(Path(folder), tell, self._check_stop))
+            real = admit(Path(folder), self._admitted())  # again: it may have become a link meanwhile
+            tell(self.scanner.scan(real, tell, self._check_stop, self._may_read()))
             self._fits.catch_up()
         except Cancelled as cancelled:
             if self._stop.is_set():
@@ -146,6 +147,20 @@ class Scans:
         with suppress(WrongState):  # cancelled meanwhile
             self.book.move(scan_id, ScanState.DONE if error is None else ScanState.FAILED, error=told)
         self.digester.wake()
+
+    def _admitted(self) -> list[Path]:
+        """The folders that a scan may be asked for over the network, and that links may lead to in one."""
+        return [*self._settings.reachable, *map(Path, self.folders())]
+
+    def _may_read(self) -> MayRead:
+        folders = [os.path.realpath(folder) for folder in self._admitted()]
+        return lambda path: any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in folders)
+
+    def _limits(self, path: Path) -> MayRead | None:
+        """Of what lies where it may have been asked for over the network; elsewhere it was the user of this machine, and links lead
+        anywhere."""
+        real, reachable = Path(os.path.realpath(path)), map(os.path.realpath, self._settings.reachable)
+        return self._may_read() if any(map(real.is_relative_to, reachable)) else None
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

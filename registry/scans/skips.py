@@ -11,6 +11,8 @@ from probes.containers.torch_zip import ADVICE
 EXAMPLES = 3  # of each reason: enough to recognise a folder of them
 BAD_NAME = "bad_name"
 """The reason of a file whose name is no text."""
+OUTSIDE = "outside"
+"""The reason of what lies behind a link that leads out of the folders that may be asked for over the network."""
 
 _WORDS = {
     **{str(kind): (named, f"{named}s") for kind, named in ((kind, str(kind).replace("_", " ")) for kind in Kind)},
@@ -26,6 +28,7 @@ _WORDS = {
     **dict.fromkeys(("truncated", "too_short", "size_mismatch", "hole_in_data"), ("truncated", "truncated")),
     "empty_file": ("empty", "empty"),
     **dict.fromkeys(("not_readable", "not_found"), ("unreadable", "unreadable")),
+    OUTSIDE: ("behind a link to where nothing may be read", "behind links to where nothing may be read"),
     BAD_NAME: ("with a name that is not UTF-8", "with names that are not UTF-8"),
     str(Outcome.UNKNOWN): ("not recognised", "not recognised"),
     str(Outcome.AMBIGUOUS): ("ambiguous", "ambiguous"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import func, select
@@ -158,6 +159,28 @@ def test_a_file_that_cannot_be_read_fits_nothing_and_stops_nobody(shelf: Shelf) 
     assert shelf.verdicts("base") == {"fine": (True, 6, 6)}
     reasons = {model.name: fit.reason for model, fit in shelf.manager.every_compatible_lora("base", every=True)}
     assert "cannot be read" in reasons["torn"]
+
+
+@pytest.mark.parametrize("name", ["base", "one"])
+@pytest.mark.parametrize("cause", ["away", "locked"])
+def test_a_file_that_cannot_be_read_for_a_moment_is_looked_at_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, name: str, cause: str
+) -> None:
+    shelf.checkpoint("base", 64)
+    shelf.lora("one", lora_shapes(64))
+    path = shelf.manager.settings.root / name
+    with monkeypatch.context() as meanwhile:
+        if cause == "away":
+            path.rename(path.with_name("aside"))
+        else:
+            refused = PermissionError(13, "Permission denied")
+            meanwhile.setattr(Path, "open", Mock(side_effect=refused))
+        shelf.manager.fits.catch_up()
+        assert shelf.verdicts("base") == {}
+    if cause == "away":
+        path.with_name("aside").rename(path)
+    shelf.manager.fits.catch_up()
+    assert shelf.verdicts("base") == {"one": (True, 6, 6)}
 
 
 def test_a_family_whose_layout_is_not_known_is_compared_by_name_and_says_so(shelf: Shelf) -> None:

@@ -275,6 +275,25 @@ def test_paths_that_could_leave_a_folder(path: str) -> None:
         relative_path(path)
 
 
+INNOCENT = ["Bild\u202f1.png", "水墨\u3000画.safetensors", "a\u00a0b", "a b", "👩\u200d🎨.safetensors", "a\ue000"]
+
+
+@pytest.mark.parametrize("path", INNOCENT)
+def test_names_that_people_and_their_systems_give(path: str) -> None:
+    assert relative_path(path) == path
+    source = HubSource("ada/outline", None, path)
+    assert parse_source(str(source), endpoint=PUBLIC) == source
+    assert parse_source(f"/models/{path}", endpoint=PUBLIC) == PathSource(Path("/models", path))
+
+
+@pytest.mark.parametrize("character", ["\n", "\0", "\x7f", "\x85", "\ud800", "\u2028", "\u2029"])
+def test_characters_that_no_path_has(character: str) -> None:
+    with pytest.raises(ValueError, match="not a plain relative path"):
+        relative_path(f"a{character}b")
+    with pytest.raises(InvalidSource, match="characters that no address or path has"):
+        parse_source(f"ada/out{character}line", endpoint=PUBLIC)
+
+
 def test_importing_the_parser_is_cheap() -> None:
     script = "import sys, registry.sources; print({'huggingface_hub', 'httpx', 'httpx2', 'torch'} & set(sys.modules))"
     result = subprocess.run(

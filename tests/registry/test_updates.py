@@ -64,6 +64,46 @@ def test_a_new_file_is_found_fetched_and_takes_over_name_and_settings(manager: M
     assert [model.name for model in manager.catalog.every()] == names
 
 
+def test_of_all_that_came_from_one_place_the_newest_alone_is_succeeded(manager: Manager, hub: LoopbackHub) -> None:
+    first = manager.install(REPO)
+    (hub.root / REPO / FILE).write_bytes(lora("second"))
+    second = manager.fetch_update(only(manager))
+    manager.catalog.override(second.id, {"weight": 0.3}, name="mine")
+    (hub.root / REPO / FILE).write_bytes(lora("third"))
+    found = {u.model.id: u for u in manager.updates(manager.catalog.every())}
+    assert (found[first.id].change, found[first.id].reason) == (Change.CURRENT, "the newer version is mine")
+    third = manager.fetch_update(found[second.id])
+    assert (third.name, third.overrides) == ("mine", {"weight": 0.3})
+    names = {first.id: f"ink@{(first.revision or '')[:7]}", second.id: f"mine@{(second.revision or '')[:7]}"}
+    assert {id: manager.catalog.get(id).name for id in names} == names
+
+
+def test_an_old_version_that_is_the_only_one_left_is_succeeded_under_its_first_name(
+    manager: Manager, hub: LoopbackHub
+) -> None:
+    first = manager.install(REPO)
+    (hub.root / REPO / FILE).write_bytes(lora("second"))
+    manager.remove(manager.fetch_update(only(manager)).id, files=True)
+    again = manager.fetch_update(only(manager))
+    assert (again.name, manager.catalog.get(first.id).name) == ("ink", f"ink@{(first.revision or '')[:7]}")
+
+
+def test_every_source_on_the_hub_counts(manager: Manager, hub: LoopbackHub, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(lora("first"))
+    shutil.copytree(hub.root / REPO, hub.root / "somebody/mirror")
+    for source in (str(path), "somebody/mirror", REPO):
+        manager.install(source)
+    assert only(manager).change is Change.CURRENT
+    shutil.rmtree(hub.root / "somebody/mirror")
+    assert only(manager).change is Change.CURRENT
+    (hub.root / REPO / FILE).write_bytes(lora("second"))
+    update = only(manager)
+    assert (update.change, update.source) == (Change.NEWER, f"hf://{REPO}/{FILE}")
+    assert manager.fetch_update(update).name == "x"
+    assert f"x@{(update.model.sources[1].revision or '')[:7]}" in [m.name for m in manager.catalog.every()]
+
+
 def test_a_folder_is_held_against_its_weights(manager: Manager, hub: LoopbackHub) -> None:
     manager.install("modelshelf/starter-base")
     weights = hub.root / "modelshelf/starter-base/vae/diffusion_pytorch_model.safetensors"

@@ -430,7 +430,9 @@ def test_what_is_put_right_is_passed_over_no_more(library: Library) -> None:
     assert library.manager.scans.scan(library.folder).skips == {}
 
 
-@pytest.mark.parametrize("reason", [*Kind, *Outcome, "pickle", "bad_offsets", "not_readable", skips.BAD_NAME])
+@pytest.mark.parametrize(
+    "reason", [*Kind, *Outcome, "pickle", "bad_offsets", "not_readable", skips.OUTSIDE, skips.BAD_NAME]
+)
 def test_every_reason_has_words(reason: str) -> None:
     [(one, *_)], [(two, *_)] = skips.in_words([(reason, 1, "a")]), skips.in_words([(reason, 2, "ab")])
     assert (one[:2], two[:2]) == ("1 ", "2 ")
