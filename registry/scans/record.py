@@ -108,10 +108,11 @@ def in_place(connection: Connection) -> Iterable[RowMapping]:
     return connection.execute(select(*columns).where(MODEL.c.managed.is_(False))).mappings()
 
 
-def folders(engine: Engine) -> list[str]:
-    """All that were ever scanned, by name."""
+def folders(engine: Engine, limit: int | None = None) -> list[str]:
+    """Those that were ever scanned, the last one first; `limit`: of them; None: all."""
+    order = (FOLDER.c.scanned_at.desc(), FOLDER.c.path)
     with engine.connect() as connection:
-        return list(connection.execute(select(FOLDER.c.path).order_by(FOLDER.c.path)).scalars())
+        return list(connection.execute(select(FOLDER.c.path).order_by(*order).limit(limit)).scalars())
 
 
 def folder_scanned(connection: Connection, folder: str) -> None:
