@@ -186,7 +186,7 @@ class Client:
         return self._ask(Scan, "POST", "/v1/scans", json={"folder": folder, "afresh": afresh})
 
     def scan_folders(self) -> list[str]:
-        """All that were ever scanned."""
+        """That were ever scanned, the last one first, 1000 at most."""
         return list(self._json("GET", "/v1/scans")["folders"])
 
     def scan_events(self, scan_id: str) -> Iterator[Scan]:

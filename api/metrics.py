@@ -43,7 +43,7 @@ METRICS: Mapping[What, _Metric] = {
     What.GENERATION_WAITED: _Metric("modelshelf_queue_wait_seconds", "Time in the queue.", None, _LONG),
     What.GENERATION_PART: _Metric(
         "modelshelf_generation_seconds",
-        "Time of each part of a generation; load and adapters are what a switch of models costs.",
+        "Time of each part of a generation: load brings weights into memory, adapters is the switching of LoRAs.",
         "part",
         _LONG,
     ),

@@ -174,10 +174,17 @@ _FRAMEWORK: dict[int, type[errors.ModelshelfError]] = {
 
 
 def invalid(error: RequestValidationError) -> tuple[errors.InvalidRequest, list[dict[str, str]]]:
-    """What does not fit the schema, in one sentence and field by field."""
-    found = [{"field": ".".join(map(str, e["loc"][1:])), "message": e["msg"]} for e in error.errors()]
-    words = "; ".join(f"{e['field'] or 'body'}: {e['message']}" for e in found)
-    return errors.InvalidRequest(words), found
+    """What does not fit the schema, in one sentence and field by field; `body` stands for the whole of one."""
+    found = [_unfit(told) for told in error.errors()]
+    return errors.InvalidRequest("; ".join(f"{e['field']}: {e['message']}" for e in found)), found
+
+
+def _unfit(told: Mapping[str, Any]) -> dict[str, str]:
+    """Of pydantic's `loc`, the first says where the field is; of what is no JSON, FastAPI's second is a place in the text."""
+    where, *names = told["loc"]
+    if told["type"] == "json_invalid":
+        return {"field": where, "message": f"not JSON at character {names[0]}: {told['ctx']['error']}"}
+    return {"field": ".".join(map(str, names)) or where, "message": told["msg"]}
 
 
 def _methods(app: FastAPI, path: str) -> list[str]:

@@ -295,12 +295,13 @@ class Manager:
 
     def compatible_query(self, checkpoint: str, query: Query) -> Query:
         """`query` for adapters that fit this checkpoint."""
-        return self._fitting(self._checkpoint(checkpoint), query)
+        return self._fitting(self._checkpoint(checkpoint, field="compatible_with"), query)
 
-    def _checkpoint(self, reference: str) -> Model:
+    def _checkpoint(self, reference: str, **facts: str) -> Model:
+        """`facts`: for the error, if it is none."""
         base = self.catalog.get(reference)
         if base.kind != Kind.CHECKPOINT:
-            raise InvalidRequest(f"{base.name} is a {base.kind}; LoRAs fit checkpoints.", model=base.id)
+            raise InvalidRequest(f"{base.name} is a {base.kind}; LoRAs fit checkpoints.", model=base.id, **facts)
         return base
 
     @staticmethod

@@ -54,6 +54,9 @@ GRAM = 3  # characters in a row that the text indexes know
 SORTS: dict[str, Column[Any]] = {"name": MODEL.c.name_key, "created": MODEL.c.created_at, "size": MODEL.c.size}
 """What a list can be sorted by; with a `-` in front, from the greatest down."""
 
+_TEXTS = {"kind": "kind", "family": "family", "tag": "tag", "text": "q", "digest": "digest"}
+"""A query's fields that are text, and what a request calls them."""
+
 _FTS = table("model_text_fts", column("rowid"), column("model_text_fts"))
 
 
@@ -87,13 +90,13 @@ class Query:
             )
         if not 1 <= self.limit <= MAX_LIMIT:
             raise InvalidRequest(f"limit is {self.limit}; it must be between 1 and {MAX_LIMIT}.", field="limit")
-        for name in ("kind", "family", "tag", "text", "digest"):
+        for name, called in _TEXTS.items():
             value = getattr(self, name) or ""
             if len(value) > MAX_TEXT or not storable(value):
                 what = (
                     f"longer than {MAX_TEXT} characters" if len(value) > MAX_TEXT else "no text that a database holds"
                 )
-                raise InvalidRequest(f"{name} is {what}.", field=name)
+                raise InvalidRequest(f"{called} is {what}.", field=called)
         return replace(
             self,
             tag=folded(self.tag) if self.tag else None,

@@ -22,7 +22,10 @@ app = typer.Typer()
 @app.command()
 def scan(
     folder: Annotated[
-        list[Path] | None, typer.Argument(help="Left out: every folder that was scanned before.", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            help="Left out: every folder that was scanned before; of a server's the last 1000.", show_default=False
+        ),
     ] = None,
     afresh: Annotated[bool, typer.Option("--afresh", help="Look at unchanged files again, too.")] = False,
     hash_now: Annotated[

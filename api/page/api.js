@@ -2,10 +2,13 @@
 
 const ROOT = new URL("v1/", document.baseURI);
 
+// By code: what the service says to somebody at a command line, said to somebody at this page.
+const WORDS = { model_not_found: ({ model }) => `There is no model “${model}” on the shelf.` };
+
 // An answer of application/problem+json, or no answer at all.
 export class Problem extends Error {
   constructor(body) {
-    super(body.detail);
+    super(WORDS[body.code]?.(body.facts) ?? body.detail);
     this.code = body.code;
     this.facts = body.facts ?? {};
     this.fields = (body.errors ?? []).map((e) => e.field);
@@ -85,6 +88,7 @@ export const install = (source, options = {}) => json("POST", "installs", { body
 export const installStarter = async () => (await json("POST", "starter")).installs;
 export const installs = async () => (await json("GET", "installs")).installs;
 export const orderInstall = (id, order) => json("POST", at("installs", id, order));
+export const forgetInstall = (id) => request("DELETE", at("installs", id));
 export const installEvents = (id, signal) => events(at("installs", id, "events"), signal);
 
 // -- generations

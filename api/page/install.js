@@ -9,8 +9,8 @@ export const title = "Install";
 
 const ENDED = new Set(["installed", "failed", "cancelled"]);
 // What may be ordered, by state; every other state that has not ended may be paused and cancelled.
-const ORDERS = { installed: [], failed: ["retry"], cancelled: ["retry"], paused: ["resume", "cancel"] };
-const ORDER_NAMES = { pause: "Pause", resume: "Resume", cancel: "Cancel", retry: "Try again" };
+const ORDERS = { installed: ["forget"], failed: ["retry", "forget"], cancelled: ["retry", "forget"], paused: ["resume", "cancel"] };
+const ORDER_NAMES = { pause: "Pause", resume: "Resume", cancel: "Cancel", retry: "Try again", forget: "Forget" };
 const STATES = {
   queued: "waiting", resolving: "looking at the source", downloading: "downloading", probing: "checking what arrived", registering: "registering",
   installed: "installed", paused: "paused", failed: "failed", cancelled: "cancelled",
@@ -20,7 +20,7 @@ const RETRY_AFTER = 2000; // milliseconds after a stream that broke
 const MOST_CHOICES = 50; // of a repository with many models
 const MOST_FOLLOWED = 3; // a browser opens six connections to a server in all, and a stream holds one
 
-let input, answer, list;
+let input, answer, heading, list;
 let asking = null; // AbortController of the probe under way
 const jobs = new Map(); // id -> {job, row}, newest first
 const followed = new Map(); // id -> AbortController
@@ -32,6 +32,7 @@ export function build(root) {
     type: "text", id: "source", placeholder: "https://huggingface.co/OWNER/REPO", autocomplete: "off", spellcheck: "false", input: look,
   });
   answer = el("div", { class: "answer", "aria-live": "polite" });
+  heading = el("h2", { tabindex: "-1" }, "Installs");
   list = el("ul", { class: "jobs" });
   root.append(
     el("h1", { tabindex: "-1" }, "Install"),
@@ -40,7 +41,7 @@ export function build(root) {
       el("div", { class: "row" }, input, el("button", { type: "submit" }, "Look")),
       el("p", { class: "muted" }, "A model's page or file on Hugging Face, OWNER/REPO, hf://…, an https:// file, or a path on the server. Only headers are read until you install.")),
     answer,
-    el("h2", {}, "Installs"), list);
+    heading, list);
 }
 
 export function enter({ query }) {
@@ -130,6 +131,7 @@ async function start(source, button, wanted) {
   } catch (error) {
     fill(answer, problemBox(error, choices(error)));
   }
+  if (document.activeElement === document.body) input.focus(); // the button that had the focus is gone
 }
 
 // -- the jobs
@@ -137,12 +139,14 @@ async function start(source, button, wanted) {
 export async function refresh() {
   try {
     for (const job of (await api.installs()).reverse()) keep(job);
-    if (!jobs.size) fill(list, el("li", { class: "muted" }, "Nothing was installed yet."));
+    if (!jobs.size) nothing();
     follow();
   } catch (error) {
     fill(list, el("li", {}, problemBox(error)));
   }
 }
+
+const nothing = () => fill(list, el("li", { class: "muted" }, "No installs to show."));
 
 function keep(job) {
   const held = jobs.get(job.id);
@@ -211,9 +215,12 @@ function jobRow(first) {
     fill(wrong, job.error ? el("p", { class: "problem" }, job.error.detail) : null, (job.notes ?? []).map((note) => el("p", { class: "muted" }, note)));
     if (offered !== job.state) {
       offered = job.state;
+      const held = actions.contains(document.activeElement) ? document.activeElement.textContent : null;
       const orders = ORDERS[job.state] ?? ["pause", "cancel"];
       fill(actions, job.model_id ? el("a", { class: "button", href: modelHref(job.model_id) }, "Show") : null,
         orders.map((order) => el("button", { type: "button", click: () => command(job.id, order), "aria-label": `${ORDER_NAMES[order]}: ${job.source}` }, ORDER_NAMES[order])));
+      // The focus stays: on the same action, or what has taken its place.
+      if (held !== null) ([...actions.children].find((action) => action.textContent === held) ?? actions.firstChild)?.focus();
     }
   }
   update(first);
@@ -232,10 +239,27 @@ const figuresOf = (job) => {
 
 async function command(id, order) {
   try {
-    keep(await api.orderInstall(id, order));
+    if (order === "forget") await forget(id);
+    else keep(await api.orderInstall(id, order));
     follow();
   } catch (error) {
     say(error.message);
     refresh();
   }
+}
+
+// The row, and what has arrived; the model that it became stays.
+async function forget(id) {
+  try {
+    await api.forgetInstall(id);
+  } catch (error) {
+    if (error.code !== "install_not_found") throw error; // forgotten elsewhere
+  }
+  const { row, job } = jobs.get(id);
+  const held = row.contains(document.activeElement);
+  jobs.delete(id);
+  row.remove();
+  if (!jobs.size) nothing();
+  if (held) heading.focus();
+  say(`The install of ${job.source} is forgotten.`);
 }

@@ -15,6 +15,7 @@ from api.following import LastEventId, follow_row
 from api.problems import raises
 from api.schemas.installs import ScanIn, ScanList, ScanOut
 from registry import errors
+from registry.queries import MAX_LIMIT
 from registry.scans.book import ENDED
 
 router = APIRouter(prefix="/v1/scans", tags=["scans"])
@@ -30,8 +31,9 @@ def start_scan(manager: ManagerDep, body: ScanIn, response: Response) -> ScanOut
 
 @router.get("", dependencies=[READ])
 def list_scans(manager: ManagerDep) -> ScanList:
-    """The newest hundred, and the folders that were ever scanned."""
-    return ScanList(scans=[ScanOut.of(scan) for scan in manager.scans.book.list()], folders=manager.scans.folders())
+    """The newest hundred scans, and the folders that were ever scanned: the thousand last ones at most."""
+    scans = [ScanOut.of(scan) for scan in manager.scans.book.list()]
+    return ScanList(scans=scans, folders=manager.scans.folders(MAX_LIMIT))
 
 
 @router.get("/{scan_id}", dependencies=[READ], responses=raises(errors.ScanNotFound))

@@ -143,5 +143,7 @@ class ScanOut(BaseModel):
 
 
 class ScanList(BaseModel):
-    scans: list[ScanOut]
-    folders: list[str] = Field(description="All that were ever scanned.", examples=[["/models/loras"]])
+    scans: list[ScanOut] = Field(description="The newest first, 100 at most.")
+    folders: list[str] = Field(
+        description="That were ever scanned, the last one first, 1000 at most.", examples=[["/models/loras"]]
+    )

@@ -144,10 +144,11 @@ def put(connection: Connection, model_id: str, path: str) -> None:
         disown(connection, left)
 
 
-def folders(engine: Engine) -> list[str]:
-    """All that were ever scanned, by name."""
+def folders(engine: Engine, limit: int | None = None) -> list[str]:
+    """Those that were ever scanned, the last one first; `limit`: of them; None: all."""
+    order = (FOLDER.c.scanned_at.desc(), FOLDER.c.path)
     with engine.connect() as connection:
-        return list(connection.execute(select(FOLDER.c.path).order_by(FOLDER.c.path)).scalars())
+        return list(connection.execute(select(FOLDER.c.path).order_by(*order).limit(limit)).scalars())
 
 
 def folder_scanned(connection: Connection, folder: str) -> None:

@@ -41,9 +41,9 @@ class Scans:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scan")
         self._hashing = Thread(target=self.digester.run, name="hashing", daemon=True)
 
-    def folders(self) -> list[str]:
-        """All that were ever scanned."""
-        return folders(self._engine)
+    def folders(self, limit: int | None = None) -> list[str]:
+        """Those that were ever scanned, the last one first; `limit`: of them; None: all."""
+        return folders(self._engine, limit)
 
     def scan(self, folder: Path, on_progress: OnProgress = lambda _: None, *, afresh: bool = False) -> Counts:
         """Now, in this thread; `afresh`: unchanged files are looked at again, too. Raises FileMissing."""

@@ -10,7 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from api.app import create_app
+from registry.manager import Manager
+from registry.queries import MAX_LIMIT
+from registry.scans.record import folder_scanned
 from tests.conftest import STARTER
 from tests.hub import LoopbackHub
 from tests.registry.scans.library import lora
@@ -104,6 +109,15 @@ def test_only_folders_that_may_be_scanned_are(service: Service, folder: str, sta
         assert (events[-1]["state"], events[-1]["error"]["code"]) == ("failed", "file_not_found")
     else:
         assert answer.json()["code"] == {403: "path_refused", 422: "invalid_request"}[status]
+
+
+def test_of_the_folders_the_last_ones_are_listed_and_all_may_be_scanned_again(manager: Manager) -> None:
+    with manager._engine.begin() as connection:
+        for number in range(MAX_LIMIT + 1):
+            folder_scanned(connection, f"/models/{number}")
+    http = TestClient(create_app(manager), base_url="http://127.0.0.1")
+    assert http.get("/v1/scans").json()["folders"] == [f"/models/{number}" for number in range(MAX_LIMIT, 0, -1)]
+    assert http.post("/v1/scans", json={"folder": "/models/0"}).status_code == 202
 
 
 def test_a_scan_that_does_not_exist(service: Service) -> None:

@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from fastapi.testclient import TestClient
 
+from api.app import create_app
 from api.problems import STATUS, status_of
 from registry import errors
 from registry.errors import ModelshelfError
+from registry.manager import Manager
 from tests.api.errors_page import PAGE, page
+from tests.conftest import STARTER
 
 
 def tree(cls: type[ModelshelfError] = ModelshelfError) -> Iterator[type[ModelshelfError]]:
@@ -50,6 +54,40 @@ def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
 
 def test_every_code_is_documented_as_it_is() -> None:
     assert PAGE.read_text() == page(), "`python -m tests.api.errors_page` writes it anew"
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "message"),
+    [
+        (b"{bad", "body", "not JSON at character 1: Expecting property name enclosed in double quotes"),
+        (b"", "body", "Field required"),
+        (b"[]", "body", "Input should be a valid dictionary or object to extract fields from"),
+        (b'{"source": 1}', "source", "Input should be a valid string"),
+        (b'{"source": "x", "place": "moon"}', "place", "Input should be 'copy', 'move' or 'in_place'"),
+    ],
+)
+def test_of_a_body_the_field_is_named_that_is_wrong(manager: Manager, content: bytes, field: str, message: str) -> None:
+    http = TestClient(create_app(manager), base_url="http://127.0.0.1")
+    problem = http.post("/v1/installs", content=content, headers={"Content-Type": "application/json"}).json()
+    assert problem["errors"] == [{"field": field, "message": message}]
+    assert problem["detail"] == f"{field}: {message}"
+
+
+@pytest.mark.parametrize("parameter", ["family", "tag", "q", "digest", "sort", "limit", "cursor"])
+@pytest.mark.parametrize("value", ["\0", "x" * 5000])
+def test_of_a_list_the_parameter_is_named_that_is_wrong(manager: Manager, parameter: str, value: str) -> None:
+    http = TestClient(create_app(manager), base_url="http://127.0.0.1")
+    problem = http.get("/v1/models", params={parameter: value}).json()
+    named = problem["errors"][0]["field"] if "errors" in problem else problem["facts"]["field"]
+    assert (problem["code"], named) == ("invalid_request", parameter)
+    assert problem["detail"].startswith(f"{parameter}")
+
+
+def test_one_that_lists_what_fits_is_named_too(manager: Manager) -> None:
+    manager.install(str(STARTER / "modelshelf/starter-outline-lora"))
+    http = TestClient(create_app(manager), base_url="http://127.0.0.1")
+    problem = http.get("/v1/models", params={"compatible_with": "starter-outline-lora"}).json()
+    assert (problem["code"], problem["facts"]["field"]) == ("invalid_request", "compatible_with")
 
 
 def test_the_table_names_only_errors_of_the_tree() -> None:

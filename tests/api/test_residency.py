@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import STARTER
 from tests.hub import LoopbackHub
@@ -78,6 +79,33 @@ def test_load_generate_show_evict(service: tuple[httpx.Client, Ask]) -> None:
     assert "[not_resident]" in gone.stderr
     assert "starter-base" in ask("load", "starter-base").stdout
     assert client.delete("/v1/residency/starter-base").status_code == 200
+
+
+def test_what_a_switch_costs_and_what_is_loaded_is_measured(service: tuple[httpx.Client, Ask]) -> None:
+    client, _ = service
+    body = {"checkpoint": "starter-base", "prompt": "a circle", "steps": 1, "seed": 1}
+    before = _measured(client)
+    for weight in (0.5, 1.0):
+        loras = [{"model": "starter-outline-lora", "weight": weight}]
+        assert client.post("/v1/generations", json={**body, "loras": loras}).status_code == 200
+    after = _measured(client)
+    for part in ("load", "adapters"):
+        counted, summed = ((f"modelshelf_generation_seconds_{what}", part) for what in ("count", "sum"))
+        assert after[counted] == before.get(counted, 0) + 2
+        assert after[summed] > before.get(summed, 0)
+    for tier in client.get("/v1/residency").json()["tiers"]:
+        assert after["modelshelf_resident_bytes", tier["device"], tier["name"]] == tier["used"] > 0
+    assert "adapters is the switching of LoRAs" in client.get("/metrics").text
+
+
+def _measured(client: httpx.Client) -> dict[tuple[str, ...], float]:
+    """By name and the labels' values, in the order of their names."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+        if "le" not in sample.labels
+    }
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def running_stand(folder: Path, strangers: tuple[str, ...] = STRANGERS) -> Itera
     shutil.copytree(STARTER, hub_root)
     add_bad_sources(hub_root, STARTER)
     write(hub_root / "somebody/sd15/sd15.safetensors", sd15_lora())
-    write(hub_root / "somebody/hostile/hostile.safetensors", _unmarked_heart())
+    heart = remarked("starter-heart-lora/starter-heart.safetensors", ss_network_module="networks.lora")
+    write(hub_root / "somebody/hostile/hostile.safetensors", heart)
     write(hub_root / "somebody/hostile/README.md", HOSTILE_CARD.encode())
     with (
         LoopbackHub(hub_root, gated=[GATED]) as hub,
@@ -78,11 +79,11 @@ def running_stand(folder: Path, strangers: tuple[str, ...] = STRANGERS) -> Itera
         yield stand
 
 
-def _unmarked_heart() -> bytes:
-    """The starter's heart LoRA with other metadata, so that it is another file."""
-    whole = (STARTER / "modelshelf/starter-heart-lora/starter-heart.safetensors").read_bytes()
+def remarked(name: str, **metadata: str) -> bytes:
+    """A file of the starter's with other metadata, so that it is another model."""
+    whole = (STARTER / "modelshelf" / name).read_bytes()
     (length,) = struct.unpack("<Q", whole[:8])
     header = json.loads(whole[8 : 8 + length])
-    header["__metadata__"] = {"ss_network_module": "networks.lora"}
+    header["__metadata__"] = metadata
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + whole[8 + length :]

@@ -77,6 +77,34 @@ def test_an_install_is_cancelled_and_tried_again(page: Page, stand: Stand) -> No
     expect(row.locator(".state")).to_have_text("installed")
 
 
+def test_an_install_that_has_ended_is_forgotten_with_what_arrived_of_it(page: Page, stand: Stand) -> None:
+    whole = sd15_lora(rank=160)
+    write(stand.hub.root / "somebody/stopped/stopped.safetensors", whole)
+    stand.hub.faults["somebody/stopped/stopped.safetensors"] = Fault(bytes_per_second=len(whole) // 10)
+    model = stand.install("somebody/sd15")
+    there = set((stand.root / ".downloads").rglob("*"))
+    page.goto("/#/install?source=somebody/stopped")
+    page.get_by_role("button", name="Install", exact=True).click()
+    row = job(page, "somebody/stopped")
+    expect(row.locator(".figures")).to_have_text(re.compile(r"[1-9][\d.]* \wB of"))
+    expect(row.get_by_role("button", name="Forget")).to_have_count(0)
+    row.get_by_role("button", name="Cancel").click()
+    expect(row.locator(".state")).to_have_text("cancelled")
+    arrived = set((stand.root / ".downloads").rglob("*")) - there
+    assert arrived
+    row.get_by_role("button", name="Forget").click()
+    expect(page.locator("#said")).to_have_text("The install of hf://somebody/stopped is forgotten.")
+    expect(row).to_have_count(0)
+    assert not any(path.exists() for path in arrived)
+    expect(page.get_by_role("heading", name="Installs")).to_be_focused()
+    installed = job(page, "somebody/sd15").first
+    installed.get_by_role("button", name="Forget").click()
+    page.reload()
+    expect(page.locator(".job").first).to_be_visible()
+    expect(row).to_have_count(0)
+    assert stand.get(f"/v1/models/{model}").status_code == 200
+
+
 def test_what_goes_wrong_is_told_in_words(page: Page, stand: Stand) -> None:
     page.goto("/#/install")
     for source, words in (

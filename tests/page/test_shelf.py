@@ -180,4 +180,7 @@ def test_a_server_that_does_not_answer_is_told_in_words(page: Page, console: lis
     expect(page.locator(".card")).to_have_count(1)
     expect(page.get_by_role("alert")).to_have_count(0)
     page.goto("/#/model/nothing")
-    expect(page.get_by_role("alert")).to_contain_text("There is no model “nothing”.")
+    problem = page.get_by_role("alert")
+    expect(problem.locator("p")).to_have_text("There is no model “nothing” on the shelf.")
+    problem.get_by_role("link", name="Back to the shelf").click()
+    expect(page.locator(".card").first).to_be_visible()
