@@ -4,7 +4,7 @@ shape."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +27,13 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"stable-diffusion-2|stable-diffusion-v2|\bsd[-_ .v]*2([._ -]?[01])?(?![0-9a-z])|\bv2-[01]|waifu-diffusion-1-[45]",
         ),
         ("sd-1", r"stable-diffusion-v1|\bsd[-_ .v]*1([._ -]?[45])?(?![0-9a-z])|\bsdv1-?5|dreamshaper-?[78]|\bsd15\b"),
-        ("chroma", r"\bchroma1?\b"),
+        ("chroma", r"\bchroma[-_ ]?(1|hd|unlocked|radiance)(?![a-z])"),
         ("longcat-image", r"longcat[-_ ]?image"),
         ("ovis-image", r"ovis[-_ ]?image"),
         ("bria-fibo", r"\bfibo\b"),
         ("flux-2", r"flux[-_. ]?2"),
-        ("flux-1", r"flux"),
+        ("flux-1", r"flux|\bflex[-_. ]?1[-_. ]?alpha"),
+        ("chroma", r"\bchroma(?![-_ ]?key)\b"),  # beside "flux", a word of ordinary English
         ("qwen-image", r"qwen[-_ ]?image"),
         ("z-image", r"z[-_ ]?image"),
         ("wan", r"\bwan[-_ ]?(2|ai|video|\b)"),
@@ -57,6 +58,8 @@ TAGS: Mapping[str, re.Pattern[str]] = {
 }
 """Sub-families of SDXL: the shapes are SDXL's own, so only names tell, and a tag is all that they get."""
 
+NAMES = ("repository", "file name")
+"""Sources that are what somebody called the model, and not where its base is stated."""
 METADATA_KEYS = ("modelspec.architecture", "ss_base_model_version")
 SIDECAR_KEYS = ("sd version", "baseModel", "base_model", "BaseModel")
 
@@ -104,6 +107,13 @@ def claims_of(metadata: Mapping[str, str], hints: Hints) -> tuple[Claim, ...]:
     return tuple(found)
 
 
+def foremost(claims: Sequence[Claim], families: Collection[str | None]) -> tuple[Claim, ...]:
+    """Of claims, the most trustworthy first, those on one of these families by the first source that has any: weaker
+    sources are not asked."""
+    among = [claim for claim in claims if claim.family in families]
+    return tuple(claim for claim in among if claim.source == among[0].source)
+
+
 def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, str]]:
     for key in METADATA_KEYS:
         if metadata.get(key):
@@ -116,6 +126,6 @@ def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, s
     for key in SIDECAR_KEYS:
         for said in texts((hints.sidecar or {}).get(key)):
             yield f"sidecar {key}", said
-    for source, name in (("repository", hints.repo_id), ("file name", hints.filename)):
+    for source, name in zip(NAMES, (hints.repo_id, hints.filename), strict=True):
         if name:
             yield source, name

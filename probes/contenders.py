@@ -1,7 +1,8 @@
 """Which network an adapter was made for, of several whose layers it fits: the one of whose layers it leaves none out.
 
 A smaller network's layers are often a larger one's first blocks (FLUX.2 klein's are FLUX.1's, SSD-1B's are SDXL's), and
-trainers adapt a sort of layer in every block. An adapter of a few blocks tells nothing of the kind: all stay.
+trainers adapt a sort of layer in every block. An adapter of a few blocks tells nothing of the kind: all stay. So does
+the network that the trainer's metadata or the card says, which may be a cut of the one we know.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from probes.adapter_rules import Covers, Fits
+from probes.claims import NAMES, foremost
 from probes.report import Evidence
 from probes.signature import Signature
 from probes.subject import Subject
@@ -34,9 +36,17 @@ def contest(matches: Sequence[M], subject: Subject) -> tuple[list[M], list[tuple
     """What there is to choose from; and what another network's covering rules out, with the first layer that the adapter
     would lack."""
     rules = [covering(match.signature) for match in matches]
-    if len({match.signature.family for match in matches}) < 2 or None in rules:
+    networks = {(match.signature.family, match.signature.variant) for match in matches}
+    if len(networks) < 2 or None in rules:
         return list(matches), []
     judged = [(match, rule.check(subject)) for match, rule in zip(matches, rules, strict=True) if rule is not None]
-    if not any(evidence.ok for _, evidence in judged):
+    covered = {match.signature.family for match, evidence in judged if evidence.ok}
+    if not covered:
         return list(matches), []
-    return [match for match, evidence in judged if evidence.ok], [pair for pair in judged if not pair[1].ok]
+    stated = [claim for claim in subject.claims if claim.source not in NAMES]
+    said = {claim.family for claim in foremost(stated, {match.signature.family for match in matches})}
+    kept = said - covered
+    return (
+        [match for match, evidence in judged if evidence.ok or match.signature.family in kept],
+        [pair for pair in judged if not (pair[1].ok or pair[0].signature.family in kept)],
+    )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from probes.claims import foremost
 from probes.containers.folder import Folder
 from probes.containers.torch_zip import ADVICE
 from probes.contenders import contest
@@ -80,8 +81,8 @@ def _choose(subject: Subject, matches: Sequence[Match]) -> tuple[Match | None, t
         return matches[0], ()
     if len({m.signature.kind for m in matches}) == 1:
         by_family = {m.signature.family: m for m in reversed(matches)}
-        claims = [claim for claim in subject.claims if claim.family in by_family]
-        if claims and len({claim.family for claim in claims if claim.source == claims[0].source}) == 1:
+        claims = foremost(subject.claims, by_family)
+        if len({claim.family for claim in claims}) == 1:
             best = claims[0]
             said = Evidence(
                 "claimed", True, best.source, f"one of {listed(sorted(f or '' for f in by_family))}", best.said

@@ -14,7 +14,7 @@ from typing import Any
 from probes import json_text
 from probes.claims import TAGS, tellings, texts
 from probes.report import Hints
-from probes.traits import ACCELERATIONS, prose
+from probes.traits import TELLINGS, prose
 
 REDACTED = "(redacted)"
 _JOINT = " | "
@@ -41,7 +41,7 @@ _NAMING = re.compile(r"name|path|revision|repo|author|user", re.IGNORECASE)
 
 def reduced(text: str) -> str:
     """The words of a text that are evidence, each once; REDACTED where there is none."""
-    patterns = (*ACCELERATIONS.values(), *TAGS.values())
+    patterns = (*TELLINGS.values(), *TAGS.values())
     hits = [*tellings(text), *(hit for pattern in patterns for hit in pattern.finditer(text))]
     words = [hit.group() for hit in sorted(hits, key=lambda hit: hit.span())]
     last = reversed(dict.fromkeys(reversed(words)))  # each where it stands last: some patterns ask for the end
@@ -82,6 +82,12 @@ def whole(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def _told_card(card: str, told: Callable[[str], str]) -> str:
+    """The title stays one, as it says more than the text below it."""
+    title, text = map(told, prose(card))
+    return f"# {title}\n{text}" if title else text
+
+
 def told_hints(hints: Hints, told: Callable[[str], str]) -> Hints:
     """Hints with every text as `told` (reduced or whole). Of a card and a sidecar, whose values may be anything, text and
     lists of text are kept: a probe reads nothing else."""
@@ -98,6 +104,6 @@ def told_hints(hints: Hints, told: Callable[[str], str]) -> Hints:
         repo_id=hints.repo_id and told(hints.repo_id),
         filename=hints.filename and told(hints.filename),
         card=table(hints.card),
-        card_text=hints.card_text and told(prose(hints.card_text)),
+        card_text=hints.card_text and _told_card(hints.card_text, told),
         sidecar=table(hints.sidecar),
     )

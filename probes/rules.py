@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from probes.claims import foremost
 from probes.report import Evidence
 from probes.subject import Subject
 
@@ -176,13 +177,16 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Metadata or hints name this family: for look-alikes, which shapes alone cannot tell apart."""
+    """Metadata or hints name this family: for look-alikes, which shapes alone cannot tell apart. `rival`: the family that
+    it is told from, which a more trustworthy source may name."""
 
     family: str
+    rival: str
     wanted: bool = True
 
     def check(self, subject: Subject) -> Evidence:
-        claim = next((c for c in subject.claims if c.family == self.family), None)
+        claims = foremost(subject.claims, (self.family, self.rival))
+        claim = next((c for c in claims if c.family == self.family), None)
         rule, expected = (
             ("claimed", f"said to be {self.family}")
             if self.wanted

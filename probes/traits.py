@@ -6,6 +6,7 @@ and PCM have the same names and shapes as an LCM-LoRA, so a name has to decide; 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,19 +17,36 @@ from probes.claims import texts
 from probes.report import Evidence, Hints, Trait
 from probes.subject import Subject
 
-ACCELERATIONS: Mapping[str, re.Pattern[str]] = {
-    name: re.compile(rf"(?<![a-z0-9])(?:{pattern})(?![a-z])", re.IGNORECASE)
-    for name, pattern in {
-        "lcm": r"lcm|latent[-_ ]consistency",
-        "tcd": r"tcd|trajectory[-_ ]consistency",
-        "hyper": r"hyper[-_ ]?sd(?:xl)?|hyper[-_ ]?flux|hyper",
-        "lightning": r"lightning",
-        "dmd2": r"dmd2?",
-        "pcm": r"pcm|phased[-_ ]consistency",
-        "flash": r"flash[-_ ](?:sdx?l?|sd3|pixart|diffusion)",
-        "turbo": r"turbo",
-    }.items()
+_STEPS = r"\d{1,2}[-_ ]?steps?"
+_NAMES: Mapping[str, str] = {
+    "lcm": r"lcm|latent[-_ ]consistency",
+    "tcd": r"tcd|trajectory[-_ ]consistency",
+    "hyper": rf"hyper[-_ ]?(?:sd(?:xl)?|flux|{_STEPS})|{_STEPS}[-_ ]hyper",  # alone it is an adjective
+    "lightning": r"lightning",
+    "dmd2": r"dmd2?",
+    "pcm": r"pcm|phased[-_ ]consistency",
+    "flash": r"flash[-_ ](?:sdx?l?|sd3|pixart|diffusion)",
+    "turbo": r"turbo",
 }
+_BESIDE = r"(?:with|for|than|unlike|base(?:[-_ ]model)?)[-_ :]+(?:(?:the|an?|any|sd|sdxl|xl|flux)[-_ ]+)?"
+"""Words before what a model goes with, or is compared to, and is not."""
+_BASES: Mapping[str, str] = {
+    "lightning": r"(?<!sd[-_ ])xl[-_ ]+",  # DreamShaper XL Lightning; SDXL-Lightning is a LoRA
+    "turbo": r"(?:z[-_ ]?image|(?:sd[-_ ]?)?xl|sd|large)[-_ ]+",
+}
+"""What stands before an acceleration in the names of checkpoints that carry it, and that LoRAs are made for."""
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![a-z0-9]){pattern}(?![a-z])", re.IGNORECASE)
+
+
+ACCELERATIONS: Mapping[str, re.Pattern[str]] = {name: _compiled(f"(?:{said})") for name, said in _NAMES.items()}
+TELLINGS: Mapping[str, re.Pattern[str]] = {
+    name: _compiled(rf"(?:(?P<beside>{_BESIDE})|(?P<base>{_BASES.get(name, '(?!)')}))?(?:{said})")
+    for name, said in _NAMES.items()
+}
+"""The same with the words before that make them another model's."""
 
 LAYOUT = 0.3
 """What the distillation layout alone is worth: it fits eight known accelerations and an ordinary kohya LoCon."""
@@ -37,11 +55,18 @@ WEIGHTS: Mapping[str, float] = {
     "repository": 0.6,   # "latent-consistency/lcm-lora-sdv1-5"
     "file name": 0.5,
     "card tags": 0.5,
-    "card text": 0.45,   # prose also names what an author compares with or recommends beside it
+    "card title": 0.45,
+    "card text": 0.4,    # prose also names what an author compares with or recommends beside it
 }  # fmt: skip
 DECIDED = 0.6
 """Confidence from which a trait counts as present: the layout and one written statement reach it, prose alone does
 not."""
+UNDECIDED = 0.55
+"""The most that words come to where structure speaks against them, or where they are no statement."""
+_STATEMENTS = frozenset({"metadata", "repository", "card tags"})
+"""Where a LoRA that is laid out like the published ones, but not to the letter, has to be said to be one."""
+_LAID_OUT_OTHERWISE = frozenset({"flash"})
+"""Published without the layout: Flash Diffusion adapts attention and feed-forward alone."""
 MARGIN = 0.1
 """By how much the best acceleration must lead the second to be the answer."""
 
@@ -56,12 +81,18 @@ _PROSE = 600
 """Characters of a card that are read: title and first paragraph say what the model *is*, later ones what it goes
 with."""
 _FRONT_MATTER = re.compile(r"\A---\r?\n.*?\r?\n---\r?\n", re.DOTALL)
+_TITLE = re.compile(r"^# +(.+)$", re.MULTILINE)
 
 _TARGETS = (
     "to_q", "to_k", "to_v", "to_out_0", "proj_in", "proj_out", "ff_net_0_proj", "ff_net_2", "conv1", "conv2", "conv_shortcut",
     "downsamplers_0_conv", "upsamplers_0_conv", "time_emb_proj",
 )  # fmt: skip
 """What diffusers' train_lcm_distill_lora scripts adapt: all of it, and nothing else."""
+_RANKS = frozenset({64})
+"""Rank of the published few-step distillations."""
+_SCRIPTED = frozenset({"format", "lora_adapter_metadata"})
+"""What diffusers' scripts write beside the tensors, the latter since 0.35."""
+_UNET = ("down_", "up_", "mid_", "input_blocks_", "middle_block_", "output_blocks_")
 _REQUIRED = ("attn1_to_q", "attn2_to_k", "to_out_0", "ff_net_0_proj", "ff_net_2", "conv1", "conv2", "time_emb_proj")
 _SD2_TEXT = 1024
 """Width of SD 2's text, whose projections are linear in diffusers."""
@@ -136,27 +167,38 @@ def weigh(subject: Subject) -> Weighed:
     training = next((key for key in _TRAINING_KEYS if key in subject.metadata), None)
     if layout.ok and training is not None:
         layout = replace(layout, ok=False, key=training, seen="metadata of an ordinary training")
+    published = layout.ok and subject.adapter.ranks == _RANKS
+    vetoed = not layout.ok and all(m.path.startswith(_UNET) for m in subject.adapter.denoiser)
     found = []
-    for name, pattern in ACCELERATIONS.items():
-        said = [
-            (source, hit) for source, text in _sayings(subject.metadata, subject.hints) if (hit := pattern.search(text))
-        ]
-        evidence = []
-        doubt = 1.0
-        for source in dict.fromkeys(source for source, _ in said):
-            hit = next(h for s, h in said if s == source)
-            doubt *= 1 - WEIGHTS[source]
-            evidence.append(Evidence("named", True, source, name, hit.group()))
-        if not evidence:
+    for name in ACCELERATIONS:
+        said = _said(name, subject, published)
+        if not said:
             continue
-        if layout.ok:
-            doubt *= 1 - LAYOUT
-        found.append(Trait(name, round(1 - doubt, 3), (*evidence, layout)))
+        doubt = math.prod(1 - WEIGHTS[source] for source in said) * (1 - LAYOUT if layout.ok else 1)
+        against = vetoed and name not in _LAID_OUT_OTHERWISE
+        unstated = layout.ok and not published and not _STATEMENTS & said.keys()
+        confidence = min(1 - doubt, UNDECIDED if against or unstated else 1)
+        evidence = [Evidence("named", True, source, name, words) for source, words in said.items()]
+        found.append(Trait(name, round(confidence, 3), (*evidence, layout)))
     if layout.ok and not found:
         found.append(Trait("few-step distillation layout", LAYOUT, (layout,)))
-    scripted = set(subject.metadata) == {"format"} or not (subject.adapter.kohya_names or subject.metadata)
-    strict = layout.ok and subject.adapter.ranks == {64} and scripted
-    return Weighed(tuple(sorted(found, key=lambda t: -t.confidence)), layout, strict)
+    keys = subject.metadata.keys()
+    scripted = {"format"} <= keys <= _SCRIPTED if keys else not subject.adapter.kohya_names
+    return Weighed(tuple(sorted(found, key=lambda t: -t.confidence)), layout, published and scripted)
+
+
+def _said(name: str, subject: Subject, published: bool) -> Mapping[str, str]:
+    """Source -> the words by which it says that the model is this acceleration. What its base is called is none of them,
+    but where the layout is that of the published accelerations: those are called so, too."""
+    bases = texts((subject.hints.card or {}).get("base_model"))
+    if not published and any(ACCELERATIONS[name].search(base) for base in bases):
+        return {}
+    said: dict[str, str] = {}
+    for source, text in _sayings(subject.metadata, subject.hints):
+        for hit in TELLINGS[name].finditer(text):
+            if hit["beside"] is None and (published or hit["base"] is None):
+                said.setdefault(source, hit.group())
+    return said
 
 
 def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, str]]:
@@ -170,9 +212,11 @@ def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, s
     for tag in texts((hints.card or {}).get("tags")):
         yield "card tags", tag
     if hints.card_text:
-        yield "card text", prose(hints.card_text)
+        yield from zip(("card title", "card text"), prose(hints.card_text), strict=True)
 
 
-def prose(card: str) -> str:
-    """What is read of a card: its beginning, after the front matter."""
-    return _FRONT_MATTER.sub("", card)[:_PROSE]
+def prose(card: str) -> tuple[str, str]:
+    """What is read of a card: of its beginning, after the front matter, the title and the rest."""
+    beginning = _FRONT_MATTER.sub("", card)[:_PROSE]
+    title = _TITLE.search(beginning)
+    return (title[1], beginning[: title.start()] + beginning[title.end() :]) if title else ("", beginning)

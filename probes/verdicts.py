@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,8 @@ _TAG_KEYS = (
     "modelspec.architecture",
     "modelspec.merged_from",
 )
+_COMMON = ("sdxl", "sd-1", "flux-1", "wan", "qwen-image", "z-image", "hunyuan-video", "sd-3", "chroma", "flux-2", "sd-2")  # fmt: skip
+"""Families by how many LoRAs are published for them, the most first: which one to propose where several fit."""
 _NEAR = 3
 """How many signatures that came closest a report explains."""
 _TOLD = 2
@@ -105,7 +107,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
     """LoRA or LCM-LoRA: structure must allow the latter and a name must say it, more clearly than any other
     acceleration."""
     family = match.signature.family
-    because = _because(match) + _look_alikes(match)
+    because = _because(match)
     ordinary = (Kind.LORA, Outcome.IDENTIFIED, f"{family} LoRA: {because}.")
     if not weighed.layout.ok:
         return ordinary
@@ -137,12 +139,6 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         Outcome.IDENTIFIED,
         f"{family} LCM-LoRA: {because}; laid out as few-step distillations are, and said to be LCM by its {best.evidence[0].key}.",
     )
-
-
-def _look_alikes(match: Match) -> str:
-    """Families whose LoRAs cannot be told from this one's by their layers, and that nothing names."""
-    alike = [str(evidence.expected) for evidence in match.evidence if evidence.rule == "not_claimed"]
-    return f", and it is {listed(alike)}, whose LoRAs have the same layers" if alike else ""
 
 
 def _layout(adapter: Adapter) -> str | None:
@@ -188,13 +184,20 @@ def ambiguous(subject: Subject, matches: Sequence[Match]) -> Report:
     kind = _common(match.signature.kind for match in matches)
     said = sorted({claim.source for claim in subject.claims if claim.family in families})
     which = f"{listed(said)} name more than one of them" if said else "nothing in the file or beside it says which"
-    remedy = _SAY_WHICH.format(matches[0].signature.family) if kind else _REPORT_IT
+    remedy = _SAY_WHICH.format(likeliest(families)) if kind else _REPORT_IT
     return Report(
         Outcome.AMBIGUOUS,
         f"The shapes fit {listed(names)} alike, and {which}. {remedy}",
         kind=kind,
         candidates=names,
         evidence=tuple(evidence for match in matches for evidence in match.evidence),
+    )
+
+
+def likeliest(families: Collection[str | None]) -> str | None:
+    """Of families, the one that most models are made for; the first by name of those that are rare."""
+    return min(
+        families, key=lambda family: (_COMMON.index(family) if family in _COMMON else len(_COMMON), family or "")
     )
 
 

@@ -28,5 +28,5 @@ SIGNATURES = (
         Width("context_embedder.weight", 4096), Blocks("transformer_blocks", 8), Blocks("single_transformer_blocks", 38),
     ),
     # Its layers are FLUX.1's: a LoRA is its own where it touches all that it has, or is said to be.
-    *(lora("bria-fibo", FIBO, Encoders(), rule) for rule in (Covers(FIBO), Claimed("bria-fibo"))),
+    *(lora("bria-fibo", FIBO, Encoders(), rule) for rule in (Covers(FIBO), Claimed("bria-fibo", "flux-1"))),
 )  # fmt: skip

@@ -42,7 +42,7 @@ SIGNATURES = (
     *(
         lora("chroma", CHROMA, Encoders(te3=4096, text_encoder=4096), *evidence)
         for evidence in (
-            (Claimed("chroma"),),
+            (Claimed("chroma", "flux-1"),),
             (AdapterWidth("distilled_guidance_layer_in_proj", 64),),
             (NOT_XLABS, Adapts("layers that FLUX.1's trainers adapt with its modulation", _WITH_MODULATION)),
             (NOT_XLABS, LeavesOut(UNMODULATED)),

@@ -1,9 +1,14 @@
-"""FLUX.1: 19 double and 38 single blocks of 3072 values. BFL's own names and diffusers' names."""
+"""FLUX.1: 19 double and 38 single blocks of 3072 values. BFL's own names and diffusers' names.
+
+Freepik's flux.1-lite-8B and ostris' Flex.1-alpha were cut from it: they have the first 8 double blocks.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, AdapterWidth, Encoders, Exceeds, Fits
+from probes.adapter_rules import AdapterOf, AdapterWidth, Covers, Encoders, Exceeds, Fits, LeavesOut
 from probes.families.transformer import JOINT, ROOTS, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.report import Kind
 from probes.rules import Blocks, Claimed, Has, Width, Without
@@ -58,6 +63,16 @@ DIFFUSERS = Naming(
     beside="norm_q norm_k norm_added_q norm_added_k",
 )  # fmt: skip
 FLUX1 = Transformer("FLUX.1", (BFL, DIFFUSERS))
+_DOUBLE, _LITE_DOUBLE = 19, 8
+
+
+def _cut(naming: Naming) -> Naming:
+    """With the double blocks of the cut."""
+    double = next(iter(naming.blocks))
+    return replace(naming, blocks={**naming.blocks, double: (_LITE_DOUBLE, naming.blocks[double][1])})
+
+
+LITE = Transformer("FLUX.1 lite", (_cut(BFL), _cut(DIFFUSERS)))
 
 
 def unmodulated(naming: Naming) -> Naming:
@@ -93,29 +108,42 @@ _ENCODERS = Encoders(te1=768, te2=4096, te3=4096, text_encoder=768, text_encoder
 _PICTURES = {128: "control", 384: "fill"}
 _BFL = (
     Has("double_blocks.0.img_attn.qkv.weight"), Width("double_blocks.0.img_mlp.0.weight", WIDTH),
-    Width("vector_in.in_layer.weight", 768), Width("txt_in.weight", 4096), Blocks("double_blocks", 19), Blocks("single_blocks", 38),
+    Width("vector_in.in_layer.weight", 768), Width("txt_in.weight", 4096), Blocks("single_blocks", 38),
 )  # fmt: skip
 _DIFFUSERS = (
     Has("single_transformer_blocks.0.proj_mlp.weight"), Width("transformer_blocks.0.attn.add_q_proj.weight", WIDTH),
     Width("time_text_embed.text_embedder.linear_1.weight", 768), Width("context_embedder.weight", 4096),
-    Blocks("transformer_blocks", 19), Blocks("single_transformer_blocks", 38),
+    Blocks("single_transformer_blocks", 38),
 )  # fmt: skip
+_LAYOUTS = (
+    ("bfl", BFL, _BFL, "double_blocks", "guidance_in.in_layer.weight", "img_in.weight"),
+    (
+        "diffusers", DIFFUSERS, _DIFFUSERS, "transformer_blocks",
+        "time_text_embed.guidance_embedder.linear_1.weight", "x_embedder.weight",
+    ),
+)  # fmt: skip
+"""Layout, its naming, its rules, what its double blocks are called, guidance embedding, first layer."""
 
 SIGNATURES = (
     *(
-        checkpoint("flux-1", layout, naming, *rules, guided(guidance), variants=ChannelVariants(first, {64: normal, **_PICTURES}))
-        for layout, naming, rules, guidance, first in (
-            ("bfl", BFL, _BFL, "guidance_in.in_layer.weight", "img_in.weight"),
-            ("diffusers", DIFFUSERS, _DIFFUSERS, "time_text_embed.guidance_embedder.linear_1.weight", "x_embedder.weight"),
+        checkpoint(
+            "flux-1", layout, naming, *rules, Blocks(double, _DOUBLE), guided(guidance),
+            variants=ChannelVariants(first, {64: normal, **_PICTURES}),
         )
+        for layout, naming, rules, double, guidance, first in _LAYOUTS
         for guided, normal in ((Has, "dev"), (Without, "schnell"))
+    ),
+    *(
+        checkpoint("flux-1", layout, naming, *rules, Width(first, 64), Blocks(double, _LITE_DOUBLE), variant="lite")
+        for layout, naming, rules, double, _, first in _LAYOUTS
     ),
     *(
         Signature(
             Kind.CHECKPOINT, "flux-1", "nunchaku",
             (
                 Has("single_transformer_blocks.0.norm.linear.qweight"), Has("transformer_blocks.0.mlp_context_fc1.qweight"),
-                Width("x_embedder.weight", 64, 128, 384), Width("context_embedder.weight", 4096), *_DIFFUSERS[-2:],
+                Width("x_embedder.weight", 64, 128, 384), Width("context_embedder.weight", 4096),
+                Blocks("transformer_blocks", _DOUBLE), Blocks("single_transformer_blocks", 38),
                 guided("time_text_embed.guidance_embedder.linear_1.weight"),
             ),
             ROOTS, ChannelVariants("x_embedder.weight", {64: normal, **_PICTURES}), prediction_type="flow",
@@ -123,9 +151,10 @@ SIGNATURES = (
         for guided, normal in ((Has, "dev"), (Without, "schnell"))
     ),  # SVDQuant: four bits and a low-rank rest, attention fused
     lora("flux-1", FLUX1, _ENCODERS, Exceeds(UNMODULATED)),
+    Signature(Kind.LORA, "flux-1", None, (AdapterOf(), Fits(LITE), Covers(LITE), LeavesOut(FLUX1), _ENCODERS), variant="lite"),
     # Without modulation the layers are Chroma's, too. FLUX.1's own script adapts attention and the feed-forward of double
     # blocks alone, so this is read as FLUX.1's unless the layers (see chroma.py) or words speak for Chroma.
-    lora("flux-1", FLUX1, _ENCODERS, Claimed("chroma", wanted=False)),
+    lora("flux-1", FLUX1, _ENCODERS, Claimed("chroma", "flux-1", wanted=False)),
     *(
         Signature(
             Kind.LORA, "flux-1", None, (AdapterOf(), AdapterWidth(first, channels), Fits(_with_picture(name, channels))), variant=name

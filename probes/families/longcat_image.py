@@ -25,5 +25,5 @@ SIGNATURES = (
         Width("context_embedder.weight", 3584), Blocks("transformer_blocks", 10), Blocks("single_transformer_blocks", 20),
     ),
     # Its layers are FLUX.1's first ones: a LoRA is its own where it touches all that it has, or is said to be.
-    *(lora("longcat-image", LONGCAT, Encoders(), rule) for rule in (Covers(LONGCAT), Claimed("longcat-image"))),
+    *(lora("longcat-image", LONGCAT, Encoders(), rule) for rule in (Covers(LONGCAT), Claimed("longcat-image", "flux-1"))),
 )  # fmt: skip

@@ -29,5 +29,5 @@ SIGNATURES = (
         Width("context_embedder.weight", 2048), Blocks("transformer_blocks", 6), Blocks("single_transformer_blocks", 27),
     ),
     # Its attention is FLUX.1's: a LoRA is its own where it touches all that it has, or is said to be.
-    *(lora("ovis-image", OVIS, Encoders(), rule) for rule in (Covers(OVIS), Claimed("ovis-image"))),
+    *(lora("ovis-image", OVIS, Encoders(), rule) for rule in (Covers(OVIS), Claimed("ovis-image", "flux-1"))),
 )  # fmt: skip

@@ -57,7 +57,7 @@ def _cut(family: str, architecture: unet.UNet) -> tuple[Signature, ...]:
     be for it."""
     return tuple(
         signature
-        for rule in (Covers(architecture), Claimed(family))
+        for rule in (Covers(architecture), Claimed(family, "sdxl"))
         for signature in _loras(family, architecture, 2048, _ENCODERS, rule)
     )
 
@@ -66,8 +66,8 @@ SIGNATURES = (
     *_checkpoints("sdxl", 10, 10),
     *_checkpoints("ssd-1b", 0, 4),
     *_checkpoints("segmind-vega", 0, 2),
-    *_loras("sdxl", unet.SDXL, 2048, _ENCODERS, Claimed("kolors", wanted=False)),
-    *_loras("kolors", unet.SDXL, 2048, Encoders(), Claimed("kolors")),
+    *_loras("sdxl", unet.SDXL, 2048, _ENCODERS, Claimed("kolors", "sdxl", wanted=False)),
+    *_loras("kolors", unet.SDXL, 2048, Encoders(), Claimed("kolors", "sdxl")),
     *_cut("ssd-1b", unet.SSD_1B),
     *_cut("segmind-vega", unet.VEGA),
     Signature(Kind.LORA, "sdxl", None, (AdapterOf(TEXT), _ENCODERS)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from probes import Hints, probe
+from probes import Header, Hints, Outcome, probe
 from probes.claims import family_of
 from tests.probes import headers
 
@@ -22,6 +24,11 @@ from tests.probes import headers
         ("FLUX.2-klein-4B", "flux-2"),
         ("a_cat_by_the_sea", None),
         ("achromatic", None),
+        ("chroma-key-portraits", None),
+        ("flux_chroma_look", "flux-1"),
+        ("flux-to-Chroma1-HD", "chroma"),
+        ("chroma_unlocked_v35", "chroma"),
+        ("ostris/Flex.1-alpha", "flux-1"),
         ("swan_lake", None),
     ],
 )
@@ -33,5 +40,95 @@ def test_layers_that_two_families_share_go_to_the_one_that_is_named() -> None:
     header = headers.load("lora-flux-diffusers").header
     plain = probe(header)
     assert plain.family == "flux-1"
-    assert "not said to be chroma" in plain.reason
+    assert ("not_claimed", True, "not said to be chroma") in {(e.rule, e.ok, e.expected) for e in plain.evidence}
     assert probe(header, Hints(filename="my_chroma_style.safetensors")).family == "chroma"
+
+
+@pytest.mark.parametrize("name", ["lora-flux-diffusers", "lora-sdxl-kohya-unet"])
+def test_a_reason_tells_what_a_file_is_and_not_what_nobody_said(name: str) -> None:
+    assert "said" not in probe(headers.load(name).header).reason
+
+
+TRAINED_ON = {  # fixture -> (what its trainer writes, what a card says, the rival that its layers fit, how a name says that)
+    "lora-flux-diffusers": ({"ss_base_model_version": "flux1"}, "black-forest-labs/FLUX.1-dev", "chroma", "chroma_look"),
+    "lora-sdxl-kohya-unet": (
+        {"ss_base_model_version": "sdxl_base_v1-0"}, "stabilityai/stable-diffusion-xl-base-1.0", "kolors", "kolors_look",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAINED_ON)
+def test_of_look_alikes_a_name_overrules_neither_the_trainer_nor_the_card(name: str) -> None:
+    metadata, base, rival, called = TRAINED_ON[name]
+    fixture = headers.load(name)
+    misleading = Hints(repo_id=f"someone/{called}", filename=f"{called}.safetensors")
+    of_rival = replace(misleading, card={"base_model": base})
+    bare = Header(fixture.header.tensors)
+    assert probe(bare, of_rival).family == fixture.expect["family"]
+    assert probe(Header(fixture.header.tensors, metadata), misleading).family == fixture.expect["family"]
+    assert probe(bare, misleading).family == rival
+
+
+def test_the_trainer_overrules_the_card() -> None:
+    header = Header(headers.load("lora-flux-diffusers").header.tensors, {"modelspec.architecture": "chroma/lora"})
+    assert probe(header, Hints(card={"base_model": "black-forest-labs/FLUX.1-dev"})).family == "chroma"
+
+
+# --- networks that were cut from FLUX.1 ---
+
+
+def cut(name: str, double: str) -> Header:
+    """With FLUX.1's first 8 double blocks, as flux.1-lite-8B and Flex.1-alpha."""
+    header = headers.load(name).header
+    gone = tuple(f"{double}.{n}." for n in range(8, 19))
+    return Header({k: v for k, v in header.tensors.items() if not k.removeprefix("transformer.").startswith(gone)})
+
+
+@pytest.mark.parametrize(
+    ("name", "double"), [("flux-1-dev-bfl", "double_blocks"), ("flux-1-schnell-diffusers", "transformer_blocks")]
+)
+def test_a_cut_flux_is_a_checkpoint_of_its_own_variant(name: str, double: str) -> None:
+    report = probe(cut(name, double))
+    assert (report.outcome, report.family, report.variant) == (Outcome.IDENTIFIED, "flux-1", "lite")
+
+
+def test_a_lora_for_a_cut_flux_may_be_one_for_fibo() -> None:
+    report = probe(cut("lora-flux-diffusers", "transformer_blocks"))
+    assert report.candidates == ("bria-fibo lora", "flux-1 lora")
+    assert "NAME-flux-1.safetensors" in report.reason  # what most LoRAs are for
+
+
+@pytest.mark.parametrize(
+    ("metadata", "hints"),
+    [
+        ({"ss_base_model_version": "flux1"}, Hints()),
+        ({}, Hints(card={"base_model": "ostris/Flex.1-alpha"})),
+        ({}, Hints(card={"base_model": ["Freepik/flux.1-lite-8B"]}, filename="fibo_look.safetensors")),
+        ({}, Hints(filename="flux_look.safetensors")),
+    ],
+    ids=["metadata", "card", "card against a name", "name"],
+)
+def test_a_lora_for_a_cut_flux_that_says_so_is_one(metadata: dict[str, str], hints: Hints) -> None:
+    header = cut("lora-flux-diffusers", "transformer_blocks")
+    report = probe(Header(header.tensors, metadata), hints)
+    assert (report.outcome, report.family, report.variant) == (Outcome.IDENTIFIED, "flux-1", "lite")
+
+
+def test_a_lora_for_fibo_that_says_so_is_one() -> None:
+    header = cut("lora-flux-diffusers", "transformer_blocks")
+    assert probe(header, Hints(card={"base_model": "briaai/FIBO"})).family == "bria-fibo"
+
+
+def test_covering_a_smaller_network_does_not_overrule_what_the_trainer_says() -> None:
+    """FLUX.2 klein's attention is FLUX.1's first blocks, so who trained those of FLUX.1 alone has to be believed."""
+    tensors = headers.load("lora-flux-2-klein-4b-attention").header.tensors
+    assert probe(Header(tensors)).family == "flux-2"
+    assert probe(Header(tensors), Hints(filename="flux_klein_look.safetensors")).family == "flux-2"
+    assert probe(Header(tensors, {"ss_base_model_version": "flux1"})).family == "flux-1"
+
+
+def test_a_lora_of_every_single_block_is_of_no_cut() -> None:
+    tensors = {k: v for k, v in headers.load("lora-flux-diffusers").header.tensors.items() if ".single_" in k}
+    assert probe(Header(tensors)).candidates == ("bria-fibo lora", "flux-1 lora")
+    report = probe(Header(tensors, {"ss_base_model_version": "flux1"}))
+    assert (report.family, report.variant) == ("flux-1", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from probes import (
 )
 from probes.claims import family_of
 from probes.redaction import REDACTED, redacted_metadata, reduced
-from probes.traits import ACCELERATIONS
+from probes.traits import ACCELERATIONS, TELLINGS
 from tests.probes import headers
 
 LCM = "lcm-lora-sdxl"
@@ -127,7 +128,7 @@ def test_a_peft_folder_keeps_the_base_that_breaks_its_tie() -> None:
         (LCM, Hints(repo_id="zelda/my-lcm-lora")),
         (LCM, Hints(filename="zelda lcm v3.safetensors")),
         (LCM, Hints(card={"tags": ["lora", "lcm", "zelda"], "base_model": "zelda/sdxl-merge"})),
-        (LCM, Hints(card_text="---\ntags: [x]\n---\n# Zelda's\nA latent consistency LoRA.")),
+        (LCM, Hints(card_text="---\ntags: [x]\n---\n# Zelda's latent consistency LoRA\nFor Zelda.")),
         ("lora-sd-1-self-attention", Hints(sidecar={"baseModel": "SD 1.5", "notes": "by Zelda"})),
     ],
 )
@@ -241,6 +242,11 @@ WORDS = [
     "lcm",
     "Lightning",
     "turbo",
+    "hyper",
+    "8steps",
+    "with",
+    "z-image",
+    "xl",
     "stable-diffusion-v2-1",
     "kolors",
     "zelda",
@@ -260,6 +266,13 @@ def test_a_reduced_text_says_the_same_of_family_and_acceleration(parts: list[tup
     assert family_of(reduced(text)) == family_of(text)
     for pattern in ACCELERATIONS.values():
         assert bool(pattern.search(reduced(text))) == bool(pattern.search(text))
+    for pattern in TELLINGS.values():
+        assert said(pattern, reduced(text)) == said(pattern, text)
+
+
+def said(pattern: re.Pattern[str], text: str) -> set[tuple[bool, bool]]:
+    """In which ways an acceleration is told of: as what a model goes with, as a base's name, plainly."""
+    return {(hit["beside"] is not None, hit["base"] is not None) for hit in pattern.finditer(text)}
 
 
 # --- what is no dump ---

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from probes import Header, Hints, Kind, Outcome, Report, TensorSpec, probe
+from probes.traits import DECIDED
 from tests.probes import headers
 
 LCM_BASES = ["sd-1", "sd-2", "sdxl", "ssd-1b", "segmind-vega", "sd-1-miniature"]
@@ -95,6 +96,95 @@ def test_layout_of_another_rank_without_a_word_is_a_lora_with_a_weak_trait() -> 
     report = probe(headers.load("lora-sd-1-locon-32-stripped").header)
     assert report.kind is Kind.LORA
     assert traits(report) == {"few-step distillation layout": 0.3}
+
+
+@pytest.mark.parametrize("more", [{"lora_adapter_metadata": '{"unet.r": 64}'}, {}], ids=["since 0.35", "before"])
+def test_what_diffusers_writes_beside_the_tensors_is_no_metadata_of_a_training(more: dict[str, str]) -> None:
+    header = replace(headers.load("lcm-lora-sdxl").header, metadata={"format": "pt", **more})
+    assert probe(header).candidates == ("lora", "lcm_lora")
+    assert probe(header, TAGGED).kind is Kind.LCM_LORA
+
+
+# --- what is said of something else, or in passing ---
+
+PUBLISHED, LOCON_32, TRAINED = "lcm-lora-sd-1", "lora-sd-1-locon-32-stripped", "lora-sd-1-kohya"
+
+
+@pytest.mark.parametrize("name", [PUBLISHED, LOCON_32])
+@pytest.mark.parametrize(
+    "hints",
+    [
+        Hints(card_text="# Ink\nA style. Works great together with the LCM-LoRA at 4 steps."),
+        Hints(card_text="# Ink\nUse it with latent consistency or without."),
+        Hints(filename="animestyle_works_with_lcm.safetensors"),
+        Hints(repo_id="someone/ink-for-lcm"),
+        Hints(card_text="# Ink\nRecommended base: DreamShaper XL Lightning."),
+        Hints(card_text="# Ink\nNo lightning, no turbo."),
+    ],
+)
+def test_what_a_model_goes_with_it_is_not(name: str, hints: Hints) -> None:
+    report = probe(headers.load(name).header, hints)
+    assert report.kind is not Kind.LCM_LORA
+    assert max(traits(report).values()) < DECIDED
+
+
+@pytest.mark.parametrize(
+    ("hints", "kind"),
+    [
+        (Hints(filename="lcm_style.safetensors"), Kind.LORA),
+        (Hints(card_text="# LCM\nA latent consistency LoRA."), Kind.LORA),
+        (Hints(repo_id="someone/lcm-lora-rank-32"), Kind.LCM_LORA),
+        (TAGGED, Kind.LCM_LORA),
+    ],
+    ids=["file name", "card text", "repository", "card tags"],
+)
+def test_of_another_rank_than_the_published_it_has_to_be_stated(hints: Hints, kind: Kind) -> None:
+    report = probe(headers.load(LOCON_32).header, hints)
+    assert report.kind is kind
+    assert (traits(report)["lcm"] >= DECIDED) == (kind is Kind.LCM_LORA)
+
+
+@pytest.mark.parametrize(
+    "title", ["porsche_911_turbo", "hyper-realistic-skin", "lightning_bolt_v2", "lcm", "Hyper-SD15"]
+)
+def test_a_name_does_not_decide_against_the_layout(title: str) -> None:
+    header = headers.load(TRAINED).header
+    titled = replace(header, metadata={**header.metadata, "modelspec.title": title, "ss_output_name": title})
+    report = probe(titled, Hints(filename=f"{title}.safetensors", repo_id=f"someone/{title}"))
+    assert report.kind is Kind.LORA
+    assert max(traits(report).values(), default=0) < DECIDED
+
+
+@pytest.mark.parametrize(
+    "hints",
+    [
+        Hints(repo_id="joe/pixel-art-z-image-turbo-lora", filename="pixel_z_image_turbo.safetensors"),
+        Hints(filename="pixel_turbo.safetensors", repo_id="joe/turbo", card={"base_model": "Tongyi-MAI/Z-Image-Turbo"}),
+        Hints(repo_id="joe/hyper-real-skin"),
+    ],
+)
+def test_the_name_of_a_base_is_no_acceleration(hints: Hints) -> None:
+    assert traits(probe(headers.load("lora-z-image-transformer").header, hints)) == {}
+
+
+@pytest.mark.parametrize(
+    ("fixture", "name", "hints"),
+    [
+        ("lcm-lora-sdxl", "lightning", Hints(filename="sdxl_lightning_4step_lora.safetensors")),
+        ("lcm-lora-sdxl", "hyper", Hints(filename="Hyper-SDXL-8steps-lora.safetensors")),
+        ("lcm-lora-sd-1", "hyper", Hints(filename="Hyper-SD15-8steps-lora.safetensors")),
+        ("lcm-lora-sdxl", "turbo", Hints(filename="sd_xl_turbo_lora_v1.safetensors")),
+        ("lora-sdxl-unet-peft", "flash", Hints(repo_id="jasperai/flash-sdxl")),
+        ("lora-flux-diffusers", "turbo", Hints(repo_id="alimama-creative/FLUX.1-Turbo-Alpha")),
+        ("lora-flux-ai-toolkit", "hyper", Hints(repo_id="ByteDance/Hyper-SD", filename="Hyper-FLUX.1-dev-8steps-lora.safetensors")),
+        ("lora-sd-3-medium-attention", "hyper", Hints(repo_id="ByteDance/Hyper-SD", filename="Hyper-SD3-4steps-CFG-lora.safetensors")),
+        ("lora-qwen-image-transformer", "lightning", Hints(repo_id="lightx2v/Qwen-Image-Lightning")),
+    ],
+)  # fmt: skip
+def test_the_published_accelerations_keep_their_names(fixture: str, name: str, hints: Hints) -> None:
+    report = probe(headers.load(fixture).header, hints)
+    assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, Kind.LORA)
+    assert traits(report)[name] >= DECIDED
 
 
 def test_prose_alone_does_not_make_an_attention_lora_lcm() -> None:

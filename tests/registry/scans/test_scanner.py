@@ -104,7 +104,7 @@ def test_a_reader_that_fails_says_nothing(library: Library, monkeypatch: pytest.
 def test_a_scanned_acceleration_is_one_and_a_later_release_may_say_so(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library.put("Hyper-SD15-8steps-lora.safetensors")
+    library.put("flash-sd-lora.safetensors")
     with monkeypatch.context() as before:
         before.setattr(scanner, "decided", lambda report: ())
         library.scan()
@@ -113,7 +113,7 @@ def test_a_scanned_acceleration_is_one_and_a_later_release_may_say_so(
     monkeypatch.setattr(record, "prober", lambda: "another")
     library.scan()
     [model] = library.manager.catalog.list()
-    assert model.facts[ACCELERATION]["value"] == "hyper"
+    assert model.facts[ACCELERATION]["value"] == "flash"
 
 
 def test_a_scan_tells_apart_what_is_new(library: Library) -> None:
