@@ -42,7 +42,11 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("pixart-alpha", r"pixart[-_ ]?(alpha|α|xl)"),
         ("lumina-2", r"lumina[-_ ]?(image[-_ ]?)?2"),
         ("auraflow", r"aura[-_ ]?flow"),
+        ("ltx-2", r"\bltx[-_ ]?2(?!\d|b)"),
         ("ltx-video", r"\bltx"),
+        ("cogview4", r"cogview[-_ ]?4"),
+        ("glm-image", r"glm[-_ ]?image"),
+        ("cosmos", r"\bcosmos[-_ ]?(predict|transfer|[12])"),
         ("hidream", r"hidream"),
     )
 )

@@ -159,6 +159,18 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirrored:
+    """As many blocks lead up again as lead down: a UNet of whatever depth, and all of it."""
+
+    down: str
+    up: str
+
+    def check(self, subject: Subject) -> Evidence:
+        down, up = subject.blocks(self.down), subject.blocks(self.up)
+        return Evidence("blocks", 0 < down == up, self.up, str(down or "some"), str(up))
+
+
+@dataclass(frozen=True, slots=True)
 class Meta:
     """A metadata value is one of these."""
 

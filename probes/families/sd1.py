@@ -16,7 +16,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-1", "ldm",
         (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 768), Dimensions("*.proj_in.weight", 4),
-            Without("label_emb.0.0.weight"), unet.LDM_WORDS,
+            Without("label_emb.0.0.weight"), unet.LDM_WHOLE, unet.LDM_WORDS,
         ),
         unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
     ),
@@ -24,7 +24,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-1", "diffusers",
         (
             Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 768),
-            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WORDS,
+            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
     ),

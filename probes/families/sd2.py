@@ -20,7 +20,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-2", "ldm",
         (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 1024), Dimensions("*.proj_in.weight", 2),
-            Without("label_emb.0.0.weight"), unet.LDM_WORDS,
+            Without("label_emb.0.0.weight"), unet.LDM_WHOLE, unet.LDM_WORDS,
         ),
         unet.ROOTS, unet.LDM_VARIANTS,
     ),
@@ -28,7 +28,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-2", "diffusers",
         (
             Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 1024),
-            Dimensions("*.proj_in.weight", 2), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WORDS,
+            Dimensions("*.proj_in.weight", 2), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS,
     ),

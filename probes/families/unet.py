@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from probes.rules import Words
+from probes.rules import Mirrored, Words
 from probes.signature import ChannelVariants
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
@@ -27,6 +27,9 @@ DIFFUSERS_WORDS = Words(
     f"""{_COMMON} down_blocks up_blocks mid_block conv_in conv_out conv_norm_out time_embedding add_embedding linear_1 linear_2
         resnets attentions downsamplers upsamplers conv1 conv2 conv_shortcut time_emb_proj"""
 )
+LDM_WHOLE = Mirrored("input_blocks", "output_blocks")
+DIFFUSERS_WHOLE = Mirrored("down_blocks", "up_blocks")
+"""Half a network, as a shard holds it, is none."""
 LDM_VARIANTS = ChannelVariants(
     "input_blocks.0.0.weight", {4: "normal", 9: "inpaint", 8: "edit", 5: "depth", 7: "upscaler"}
 )

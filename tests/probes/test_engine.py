@@ -6,13 +6,14 @@ import json
 import pickle
 import random
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import probes.engine
-from probes import Header, Kind, Outcome, TensorSpec, parse_header, probe, read_header
+from probes import Header, Hints, Kind, Outcome, TensorSpec, parse_header, probe, read_header
 from tests.probes import headers
 
 
@@ -22,6 +23,10 @@ def lora(*modules: tuple[str, int, int], rank: int = 4) -> Header:
         tensors[f"{name}.lora_down.weight"] = TensorSpec("F16", (rank, inner))
         tensors[f"{name}.lora_up.weight"] = TensorSpec("F16", (outer, rank))
     return Header(tensors)
+
+
+def header_of(tensors: Mapping[str, tuple[int, ...]], dtype: str = "F16") -> Header:
+    return Header({name: TensorSpec(dtype, shape) for name, shape in tensors.items()})
 
 
 class Bomb:
@@ -101,6 +106,55 @@ def test_foreign_module_in_a_known_network_is_not_passed_over() -> None:
     report = probe(Header({**header.tensors, **extra}))
     assert report.outcome is Outcome.UNKNOWN
     assert "temporal_attentions" in report.reason
+
+
+def without(name: str, *prefixes: str) -> Header:
+    header = headers.load(name).header
+    return Header({key: spec for key, spec in header.tensors.items() if not key.startswith(prefixes)}, header.metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("z-image-diffusers", ("layers.1", "layers.2")),
+        ("lumina-2-diffusers", ("layers.2",)),
+        ("auraflow-diffusers", ("single_transformer_blocks.3",)),
+        ("unet-sd-1-ldm", ("output_blocks.3",)),
+        ("unet-sd-1-diffusers", ("up_blocks.2",)),
+        ("unet-sd-1-miniature-ldm", ("output_blocks.3",)),
+        ("unet-sd-2-ldm", ("output_blocks.11",)),
+        ("unet-sdxl-ldm", ("output_blocks.3",)),
+        ("unet-sdxl-refiner-diffusers", ("up_blocks.3",)),
+        ("unet-kolors-diffusers", ("up_blocks.0",)),
+    ],
+)
+def test_a_shard_is_no_checkpoint(name: str, lost: tuple[str, ...]) -> None:
+    part = without(name, *lost)
+    assert probe(part).outcome is Outcome.UNKNOWN
+    shard = probe(part, Hints(filename="diffusion_pytorch_model-00001-of-00003.safetensors"))
+    assert "one part of several" in shard.reason
+    assert "one part of several" not in probe(part, Hints(filename="model.safetensors")).reason
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {
+            "double_layers.0.attn.w1q.weight": (3072, 3072),
+            "cond_seq_linear.weight": (3072, 2048),
+            "single_layers.0.attn.w1q.weight": (3072, 3072),
+        },
+        {
+            "input_blocks.0.0.weight": (320, 4, 3, 3),
+            "input_blocks.1.1.proj_in.weight": (320, 320, 1, 1),
+            "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+            "out.2.weight": (4, 320, 3, 3),
+        },
+    ],
+    ids=["auraflow", "sd-1"],
+)
+def test_a_few_tensors_are_no_checkpoint(tensors: dict[str, tuple[int, ...]]) -> None:
+    assert probe(header_of(tensors)).outcome is Outcome.UNKNOWN
 
 
 def test_half_a_pair_is_unusable() -> None:
