@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from itertools import islice
 
 from probes.adapter_names import CONTROL, LANGUAGE
 from probes.adapter_rules import AdapterOf, Paths
@@ -12,30 +12,33 @@ from probes.rules import Alone, Begins, Has, Only, Rule, Without
 from probes.signature import Signature
 from probes.subject import Subject
 
+_TABLES = re.compile(r"emb_params|clip_[lg]|t5(xxl)?|text_encoders_\d+|string_to_param\..+|<.+>")
+"""What trainers call tables of token vectors: A1111, Kohya, OneTrainer and ai-toolkit so, diffusers by the token."""
+_NO_TOKENS = re.compile(r"weight|bias|vector|mean|std|prompt_embeddings|(varlen_|text_embed).*|.+_embeds|.*\..*")
+"""Other single tables of a text's width: statistics, prompt tuning, cached texts, classes; dotted names are layers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The file holds nothing but one or two tables of token vectors, each as wide as a text encoder takes them.
-
-    They are named by the token, or `emb_params`, `clip_l`, `clip_g`; dotted names are layers of something else.
-    """
+    """The file holds nothing but tables of token vectors, each as wide as a text encoder takes them: called as trainers
+    call them, or a single one that may be called by any token."""
 
     widths: tuple[int, ...] = (768, 1024, 1280, 4096)
+    longest: int = 256
 
     def check(self, subject: Subject) -> Evidence:
         tensors = subject.header.tensors
-        shapes = {name: tensors[name].shape for name in islice(tensors, 3)}
-        odd = next(
-            (
-                n
-                for n, s in shapes.items()
-                if not 1 <= len(s) <= 2 or s[-1] not in self.widths or (len(s) == 2 and s[0] > 128)
-            ),
-            None,
+        odd = next((name for name in tensors if not self._table(name, tensors[name].shape, len(tensors) == 1)), None)
+        return Evidence("embeddings", odd is None, odd, "tables of token vectors", f"{len(tensors)} tensors")
+
+    def _table(self, name: str, shape: tuple[int, ...], single: bool) -> bool:
+        called = _TABLES.fullmatch(name) or (single and not _NO_TOKENS.fullmatch(name))
+        return (
+            bool(called)
+            and 1 <= len(shape) <= 2
+            and shape[-1] in self.widths
+            and (len(shape) == 1 or shape[0] <= self.longest)
         )
-        odd = odd or next((name for name in shapes if "." in name or name in ("weight", "bias")), None)
-        ok = odd is None and 1 <= len(tensors) <= 2
-        return Evidence("embeddings", ok, odd, "one or two tables of token vectors", f"{len(tensors)} tensors")
 
 
 def _part(kind: Kind, layout: str | None, *rules: Rule, roots: tuple[str, ...] = ("",)) -> Signature:

@@ -216,6 +216,12 @@ def test_language_model_lora_is_recognised_and_not_taken() -> None:
         ({"emb_params": (2, 768)}, Kind.TEXTUAL_INVERSION),
         ({"<cat>": (768,)}, Kind.TEXTUAL_INVERSION),
         ({"clip_l": (4, 768), "clip_g": (4, 1280)}, Kind.TEXTUAL_INVERSION),
+        ({"clip_l": (4, 768), "clip_g": (4, 1280), "t5xxl": (4, 4096)}, Kind.TEXTUAL_INVERSION),
+        ({"emb_params": (150, 768)}, Kind.TEXTUAL_INVERSION),
+        ({"string_to_param.*": (2, 768)}, Kind.TEXTUAL_INVERSION),
+        ({"text_encoders_0": (2, 768), "text_encoders_1": (2, 1280)}, Kind.TEXTUAL_INVERSION),
+        ({"<v1.5-style>": (1, 768)}, Kind.TEXTUAL_INVERSION),
+        ({"sks": (768,)}, Kind.TEXTUAL_INVERSION),
         (
             {
                 "image_proj.proj.weight": (3072, 1024),
@@ -243,6 +249,25 @@ def test_language_model_lora_is_recognised_and_not_taken() -> None:
 def test_recognised_but_not_taken(tensors: dict[str, tuple[int, ...]], kind: Kind) -> None:
     report = probe(Header({name: TensorSpec("F16", shape) for name, shape in tensors.items()}))
     assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, kind)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"mean": (1, 1024), "std": (1, 1024)},
+        {"prompt_embeddings": (20, 4096)},
+        {"varlen_t5_bfloat16": (85, 4096)},
+        {"text_embed_0": (120, 4096)},
+        {"concept_embeds": (17, 768), "special_care_embeds": (3, 768)},
+        {"vector": (768,)},
+        {"position.weight": (77, 768)},
+        {"sks": (4, 768), "cat": (4, 768)},
+        {"emb_params": (4, 768), "step": ()},
+    ],
+    ids=lambda tensors: "-".join(tensors),
+)
+def test_vectors_of_a_text_s_width_are_not_always_tokens(tensors: dict[str, tuple[int, ...]]) -> None:
+    assert probe(header_of(tensors)).outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("up", [(0, 0), (640, 0)])
