@@ -16,6 +16,9 @@ from probes.report import Hints
 _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern, re.IGNORECASE))
     for family, pattern in (
+        ("ic-light", r"\bic[-_ ]?light"),
+        ("stable-video", r"stable-video|\bsvd[-_ ]xt|zeroscope"),
+        ("koala", r"\bkoala[-_ ]?(700m|1b|lightning)"),
         ("ssd-1b", r"\bssd[-_ ]?1b\b"),
         ("segmind-vega", r"segmind[-_/ ]*vega|\bvegart\b"),
         ("kolors", r"\bkolors\b"),

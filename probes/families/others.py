@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from probes.adapter_names import CONTROL, LANGUAGE
 from probes.adapter_rules import AdapterOf, Paths
 from probes.report import Evidence, Kind
-from probes.rules import Alone, Begins, Has, Only, Rule, Without
+from probes.rules import Alone, Begins, Dimensions, Has, Only, Rule, Without
 from probes.signature import Signature
 from probes.subject import Subject
 
@@ -49,6 +49,8 @@ _VAE_ROOTS = ("", "first_stage_model.", "vae.")
 _LANGUAGE_ROOTS = (
     "model.", "", "language_model.model.", "model.language_model.", "model.decoder.", "transformer.", "gpt_neox.", "backbone.",
 )  # fmt: skip
+_UPSCALER_ROOTS = ("", "params_ema.", "params.")
+"""Basic SR saves the trained weights, and their moving average, under such names."""
 _CLIP_TEXT = "text_model.encoder.layers.0.self_attn.q_proj.weight"
 
 SIGNATURES = (
@@ -87,7 +89,10 @@ SIGNATURES = (
             "pos_embed_input.proj.weight", "input_blocks.0.weight", "control_all_x_embedder.2-1.weight",
             "control_layers.0.adaLN_modulation.0.weight"),
     ),
-    _part(Kind.CONTROLNET, "ldm", Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), roots=("", "control_model.")),
+    _part(
+        Kind.CONTROLNET, "ldm",
+        Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), Without("lora_controlnet"), roots=("", "control_model."),
+    ),
     _part(Kind.CONTROLNET, "lllite", Begins("lllite_unet_")),
     _part(Kind.CONTROL_LORA, "stability", Has("lora_controlnet")),
     _part(Kind.CONTROL_LORA, None, AdapterOf(CONTROL)),
@@ -158,8 +163,12 @@ SIGNATURES = (
     ),
     _part(Kind.LANGUAGE_MODEL, "peft", AdapterOf(LANGUAGE)),
     # what makes pictures larger or mends them, by the first layers of each published network
+    _part(
+        Kind.UPSCALER, "compact",
+        Dimensions("body.0.weight", 4), Has("body.1.weight"), Dimensions("body.2.weight", 4), roots=_UPSCALER_ROOTS,
+    ),
     *(
-        _part(Kind.UPSCALER, layout, *(Has(*(keys if isinstance(keys, tuple) else (keys,))) for keys in every))
+        _part(Kind.UPSCALER, layout, *(Has(*(keys if isinstance(keys, tuple) else (keys,))) for keys in every), roots=_UPSCALER_ROOTS)
         for layout, every in {
             "esrgan, first names": ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
             "esrgan": ("conv_first.weight", ("body.0.rdb1.conv1.weight", "body.0.weight")),
@@ -168,7 +177,6 @@ SIGNATURES = (
                 ("layers.0.residual_group.blocks.0.norm1.weight", "layers.0.residual_group.layers.0.norm1.weight",
                  "layers.0.blocks.0.norm1.weight", "patch_embed.norm.weight", "before_RG.1.weight"),
             ),
-            "compact": ("body.0.weight", "body.1.weight", "body.2.weight"),
             "span": ("conv_1.sk.weight", "block_1.c1_r.sk.weight"),
             "plksr": ("feats.0.weight", ("feats.1.lk.conv.weight", "feats.1.channe_mixer.0.weight", "feats.1.channel_mixer.0.weight")),
             "omnisr": ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "up.0.weight"),

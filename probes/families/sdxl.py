@@ -71,6 +71,8 @@ SIGNATURES = (
     *_loras("kolors", unet.SDXL, 2048, Encoders(), Claimed("kolors")),
     *_cut("ssd-1b", unet.SSD_1B),
     *_cut("segmind-vega", unet.VEGA),
+    *_cut("koala", unet.KOALA_1B),
+    *_cut("koala", unet.KOALA_700M),
     Signature(Kind.LORA, "sdxl", None, (AdapterOf(TEXT), _ENCODERS)),
     Signature(Kind.LORA, "sdxl-refiner", None, (AdapterOf(TEXT), _REFINER_ENCODERS)),
     Signature(

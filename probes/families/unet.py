@@ -183,4 +183,6 @@ SSD_1B = UNet(
     up_depths=((4, 4, 10), (2, 1, 1), None),
     added=2816,
 )
+KOALA_1B = UNet("KOALA 1B", (320, 640, 1280), (None, 2, 6), 2048, 6, linear=True, added=2816, per_level=1)
+KOALA_700M = UNet("KOALA 700M", (320, 640, 1280), (None, 2, 5), 2048, None, linear=True, added=2816, per_level=1)
 VEGA = UNet("Segmind Vega", (320, 640, 1280), (None, 1, 2), 2048, None, linear=True, added=2816)

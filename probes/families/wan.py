@@ -54,11 +54,13 @@ def _diffusers(count: int, width: int, mlp: int, channels: int) -> Naming:
 
 _SIZES = {"1.3b": (30, 1536, 8960, 16), "5b": (30, 3072, 14336, 48), "14b": (40, 5120, 13824, 16)}
 _VACE = "vace_blocks vace_patch_embedding before_proj after_proj proj_in proj_out"
-_CHANNELS = {16: "text-to-video", 36: "image-to-video", 48: "text-image-to-video"}
+_CHANNELS = {16: "text-to-video", 36: "image-to-video", 48: "control"}
+"""Of noise alone, or with a first picture and its mask, or with Fun-Control's video and first picture; the 5B's latents have 48."""
 
 SIGNATURES = tuple(
     signature
     for name, (count, width, *rest) in _SIZES.items()
+    for channels in [{48: "text-image-to-video"} if name == "5b" else _CHANNELS]
     for original, diffusers in [(_original(count, width, *rest), _diffusers(count, width, *rest))]
     for signature in (
         *(
@@ -73,7 +75,7 @@ SIGNATURES = tuple(
                 )),
             )
             for naming, more, variant, variants in (
-                (plain, (), None, ChannelVariants("patch_embedding.weight", _CHANNELS)),
+                (plain, (), None, ChannelVariants("patch_embedding.weight", channels)),
                 (replace(plain, beside=f"{plain.beside} {_VACE}"), (Has("vace_patch_embedding.weight"),), "vace", None),
             )
         ),
