@@ -101,6 +101,7 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("model.diffusion_model.", DENOISER),
     ("diffusion_model.", DENOISER),
     ("transformer.", DENOISER),
+    ("pipe.dit.", DENOISER),
     ("unet.", DENOISER),
     ("text_encoder_2.", "text_encoder_2"),
     ("text_encoder_3.", "text_encoder_3"),

@@ -20,6 +20,7 @@ HEADER_CAP = 100_000_000
 STRING_CAP = 2_000_000
 """Most strings in all arrays together; the largest published vocabularies have 300,000."""
 DIMENSIONS = 8
+"""Most of a tensor; ggml itself has four."""
 STEP = 64 * 1024
 """How much further to read, at least, when a header, whose length GGUF does not state, goes past the bytes at hand."""
 FIRST_SHAPE = "comfy.gguf.orig_shape."

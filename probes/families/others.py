@@ -67,7 +67,8 @@ SIGNATURES = (
     ),
     _part(
         Kind.VAE, "taesd",
-        Has("decoder.layers.0.weight", "1.weight"), Has("decoder.layers.2.conv.0.weight", "3.conv.0.weight"), Alone(),
+        Has("decoder.layers.0.weight", "1.weight", "0.weight"), Has("decoder.layers.2.conv.0.weight", "3.conv.0.weight", "1.conv.0.weight"),
+        Alone(),
     ),
     _part(
         Kind.VAE, "video",
@@ -123,6 +124,10 @@ SIGNATURES = (
         Kind.TEXT_ENCODER, "t5",
         Has("encoder.block.0.layer.0.SelfAttention.q.weight"), Without("decoder.block.0.layer.0.SelfAttention.q.weight"), Alone(),
         roots=("", "transformer.", "text_encoders.t5xxl.transformer."),
+    ),
+    _part(
+        Kind.TEXT_ENCODER, "wan",
+        Has("blocks.0.pos_embedding.embedding.weight"), Has("blocks.0.attn.q.weight"), Has("token_embedding.weight"), Alone(),
     ),
     _part(
         Kind.TEXT_ENCODER, "llama.cpp",
