@@ -101,6 +101,7 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("model.diffusion_model.", DENOISER),
     ("diffusion_model.", DENOISER),
     ("transformer.", DENOISER),
+    ("pipe.dit.", DENOISER),
     ("unet.", DENOISER),
     ("text_encoder_2.", "text_encoder_2"),
     ("text_encoder_3.", "text_encoder_3"),
@@ -124,8 +125,9 @@ _LANGUAGE_PATH = re.compile(
 )
 _COMPANIONS = ("bundle_emb.", "emb_params", "string_to_param")
 _COMPANION_ENDINGS = ("_norm.scale",)
-"""What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb), BFL's
-normalisation scales."""
+_COMPANION_NAMES = frozenset({"clip_l", "clip_g", "t5xxl", "step", "global_step"})
+"""What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb, ai-toolkit's clip_l), BFL's
+normalisation scales, how long they have trained."""
 
 
 class Form(NamedTuple):
@@ -188,7 +190,7 @@ def arrange(names: tuple[str, ...]) -> Arrangement:
             last = form
             layouts |= form.layouts
         if not form.kind or (form.kind == IA3 and "on_input" not in form.distinct):
-            others.extend(named)  # a plain "x.weight", or a lone alpha
+            others.extend(name for part, name in parts.items() if part != "alpha")  # a plain "x.weight"
         else:
             places.append(Place(*_place(module), form, named))
     kohya = any(name.startswith(("lora_", "lycoris_", "oft_")) for name in groups)
@@ -210,7 +212,7 @@ def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
                 continue
         found = _split(name)
         if found is None or found[1] == "weight":
-            if name.startswith(_COMPANIONS) or name.endswith(_COMPANION_ENDINGS):
+            if name in _COMPANION_NAMES or name.startswith(_COMPANIONS) or name.endswith(_COMPANION_ENDINGS):
                 continue
             if found is None:
                 others.append(name)

@@ -188,6 +188,19 @@ class Encoders:
         return Evidence("text_encoder", True, None, ", ".join(f"{c} {w}" for c, w in self.widths), "none contradicts")
 
 
+@dataclass(frozen=True, slots=True)
+class EncoderLayers:
+    """The adapted text encoder has so many layers; trainers adapt all of them."""
+
+    count: int
+
+    def check(self, subject: Subject) -> Evidence:
+        numbers = [_LAYER.search(module.path) for module in subject.adapter.modules if module.component != DENOISER]
+        seen = len({number[1] for number in numbers if number})
+        return Evidence("blocks", seen == self.count, "the text encoder", str(self.count), str(seen))
+
+
+_LAYER = re.compile(r"encoder_layers_(\d+)_")
 _SQUARE = ("q_proj", "k_proj", "v_proj", "out_proj", "SelfAttention_q", "SelfAttention_k", "SelfAttention_v")
 _TAKING = (*_SQUARE, "fc1", "wi_0", "wi_1")
 """Layers of CLIP and T5 that take in the encoder's own width, and those of them that also give it."""

@@ -16,6 +16,9 @@ from probes.report import Hints
 _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern, re.IGNORECASE))
     for family, pattern in (
+        ("ic-light", r"\bic[-_ ]?light"),
+        ("stable-video", r"stable-video|\bsvd[-_ ]xt|zeroscope"),
+        ("koala", r"\bkoala[-_ ]?(700m|1b|lightning)"),
         ("ssd-1b", r"\bssd[-_ ]?1b\b"),
         ("segmind-vega", r"segmind[-_/ ]*vega|\bvegart\b"),
         ("kolors", r"\bkolors\b"),
@@ -43,7 +46,11 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("pixart-alpha", r"pixart[-_ ]?(alpha|α|xl)"),
         ("lumina-2", r"lumina[-_ ]?(image[-_ ]?)?2"),
         ("auraflow", r"aura[-_ ]?flow"),
+        ("ltx-2", r"\bltx[-_ ]?2(?!\d|b)"),
         ("ltx-video", r"\bltx"),
+        ("cogview4", r"cogview[-_ ]?4"),
+        ("glm-image", r"glm[-_ ]?image"),
+        ("cosmos", r"\bcosmos[-_ ]?(predict|transfer|[12])"),
         ("hidream", r"hidream"),
     )
 )

@@ -20,7 +20,9 @@ class Rule(Protocol):
 
 
 def _matching(subject: Subject, key: str) -> tuple[str, ...]:
-    """Names that `key` stands for: itself, or with a leading "*" all that end so."""
+    """Names that `key` stands for: itself, with a leading "/" in the whole file, or with a leading "*" all that end so."""
+    if key.startswith("/"):
+        return _matching(subject.whole, key[1:])
     if key.startswith("*"):
         return subject.ending(key[1:])
     return (key,) if subject.has(key) else ()
@@ -58,6 +60,20 @@ class Without:
             if found:
                 return Evidence("without", False, found[0], "absent", "present")
         return Evidence("without", True, self.keys[0], "absent", "absent")
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """One of these rules holds."""
+
+    rules: tuple[Rule, ...]
+
+    def __init__(self, *rules: Rule) -> None:
+        object.__setattr__(self, "rules", rules)
+
+    def check(self, subject: Subject) -> Evidence:
+        seen = [rule.check(subject) for rule in self.rules]
+        return next((evidence for evidence in seen if evidence.ok), seen[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +173,18 @@ class Blocks:
         seen = subject.blocks(self.prefix)
         expected = " or ".join(map(str, self.counts))
         return Evidence("blocks", seen in self.counts, self.prefix, expected, str(seen))
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """As many blocks lead up again as lead down: a UNet of whatever depth, and all of it."""
+
+    down: str
+    up: str
+
+    def check(self, subject: Subject) -> Evidence:
+        down, up = subject.blocks(self.down), subject.blocks(self.up)
+        return Evidence("blocks", 0 < down == up, self.up, str(down or "some"), str(up))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,11 @@ class _Index:
         self._stored = shapes_of(header.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, unpacked where bitsandbytes has put two 4-bit values into a byte, and all bytes into one column."""
+        """A tensor's shape, unpacked where two 4-bit values are in a byte: NVFP4 halves the rows, bitsandbytes puts all bytes
+        into one column."""
         shape = self._stored(name)
+        if len(shape) == 2 and f"{name}_scale" in self.header.tensors and self.header.tensors[name].dtype == "U8":
+            return shape[0], 2 * shape[1]
         if len(shape) == 2 and shape[1] == 1 and f"{name}.absmax" in self.header.tensors:
             rows = next((self._stored(bias)[0] for bias in _biases(name) if bias in self.header.tensors), None)
             return shape if not rows else (rows, 2 * shape[0] // rows)

@@ -19,8 +19,12 @@ HEADER_CAP = 100_000_000
 """As for safetensors: headers of published files stay under 20 MB, vocabularies included."""
 STRING_CAP = 2_000_000
 """Most strings in all arrays together; the largest published vocabularies have 300,000."""
+DIMENSIONS = 8
+"""Most of a tensor; ggml itself has four."""
 STEP = 64 * 1024
 """How much further to read, at least, when a header, whose length GGUF does not state, goes past the bytes at hand."""
+FIRST_SHAPE = "comfy.gguf.orig_shape."
+"""Before a tensor's name: the shape it had before city96's converter (ComfyUI-GGUF) laid it out in rows of 256, outermost first."""
 ALIGNMENT = 32
 """Of tensor data, where `general.alignment` states no other."""
 
@@ -35,6 +39,7 @@ _TYPES = {
     40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18),
 }  # fmt: skip
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_WHOLE = frozenset({4, 5, 10, 11})
 _STRING, _ARRAY = 8, 9
 
 
@@ -81,6 +86,15 @@ class _Cursor:
             return None
         return str(struct.unpack("<" + self._scalar(kind), self.take(struct.calcsize("<" + self._scalar(kind))))[0])
 
+    def shape(self) -> tuple[int, ...]:
+        """The next value, an array of whole numbers."""
+        kind, scalar, count = self.number("I"), self.number("I"), self.number("Q")
+        if kind != _ARRAY or scalar not in _WHOLE or count > DIMENSIONS:
+            raise UnreadableModel(
+                "bad_header", "A GGUF header states a tensor's first shape by other than its dimensions."
+            )
+        return tuple([self.number(_SCALARS[scalar]) for _ in range(count)])
+
     def _skip_array(self) -> None:
         kind, count = self.number("I"), self.number("Q")
         if kind == _STRING:
@@ -120,13 +134,23 @@ def parse_gguf(prefix: bytes | bytearray, size: int | None) -> Header:
             f"The GGUF header claims {tensor_count:,} tensors and {pair_count:,} values. It was not read.",
         )
     metadata: dict[str, str] = {}
+    first: dict[str, tuple[int, ...]] = {}
     for _ in range(pair_count):
-        key, value = cursor.string(), cursor.value()
-        if value is not None:
+        key = cursor.string()
+        if key.startswith(FIRST_SHAPE):
+            first[key.removeprefix(FIRST_SHAPE)] = cursor.shape()
+        elif (value := cursor.value()) is not None:
             metadata[key] = value
     tensors = _tensors(cursor, tensor_count)
     _check_extents(tensors, _alignment(metadata), cursor)
-    return Header({name: spec for name, (spec, _, _) in tensors.items()}, metadata, "gguf", size, cursor.at)
+    specs = {name: _restored(spec, first.get(name, spec.shape)) for name, (spec, _, _) in tensors.items()}
+    return Header(specs, metadata, "gguf", size, cursor.at)
+
+
+def _restored(spec: TensorSpec, first: tuple[int, ...]) -> TensorSpec:
+    if min(first, default=1) < 0 or math.prod(first) != math.prod(spec.shape):
+        raise UnreadableModel("bad_shape", "A GGUF tensor has another size than the shape that it is said to have had.")
+    return TensorSpec(spec.dtype, first)
 
 
 def _tensors(cursor: _Cursor, count: int) -> Mapping[str, tuple[TensorSpec, int, int]]:
@@ -135,7 +159,7 @@ def _tensors(cursor: _Cursor, count: int) -> Mapping[str, tuple[TensorSpec, int,
     for _ in range(count):
         name = cursor.string()
         dimensions = cursor.number("I")
-        if dimensions > 8:
+        if dimensions > DIMENSIONS:
             raise UnreadableModel("bad_shape", f"A GGUF tensor has {dimensions} dimensions: the file is damaged.")
         shape = tuple(reversed([cursor.number("Q") for _ in range(dimensions)]))
         kind, offset = cursor.number("I"), cursor.number("Q")

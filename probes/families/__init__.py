@@ -6,12 +6,16 @@ from probes.families import (
     auraflow,
     bria_fibo,
     chroma,
+    cogview4,
+    cosmos,
     flux1,
     flux2,
+    glm_image,
     hidream,
     hunyuan_dit,
     hunyuan_video,
     longcat_image,
+    ltx2,
     ltx_video,
     lumina2,
     others,
@@ -29,6 +33,6 @@ from probes.signature import Signature
 
 FAMILIES = (
     sd1, sd2, sdxl, sd3, flux1, flux2, chroma, longcat_image, ovis_image, bria_fibo, qwen_image, z_image, wan, hunyuan_video,
-    hunyuan_dit, ltx_video, pixart, lumina2, auraflow, hidream, others,
+    hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)

@@ -50,6 +50,7 @@ SIGNATURES = (
     checkpoint(
         "auraflow", "original", ORIGINAL,
         Has("double_layers.0.attn.w1q.weight"), Width("cond_seq_linear.weight", 2048), Has("single_layers.0.attn.w1q.weight"),
+        Blocks("double_layers", 4), Blocks("single_layers", 32),
     ),
     checkpoint(
         "auraflow", "diffusers", DIFFUSERS,

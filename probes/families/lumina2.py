@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from probes.adapter_rules import Encoders
 from probes.families.transformer import Layers, Naming, Transformer, checkpoint, each, lora
-from probes.rules import Has, Width
+from probes.rules import Blocks, Has, Width
 
 WIDTH, KEYS, MLP = 2304, 768, 9216
+_DEPTH = (Blocks("layers", 26), Blocks("noise_refiner", 2), Blocks("context_refiner", 2))
 
 
 def _naming(attention: Layers, feed: tuple[str, str, str], modulation: str, around: Layers, beside: str) -> Naming:
@@ -39,11 +40,13 @@ DIFFUSERS = _naming(
 
 SIGNATURES = (
     checkpoint(
-        "lumina-2", "original", ORIGINAL, Has("layers.0.attention.qkv.weight"), Width("cap_embedder.1.weight", WIDTH)
+        "lumina-2", "original", ORIGINAL,
+        Has("layers.0.attention.qkv.weight"), Width("cap_embedder.1.weight", WIDTH), *_DEPTH,
     ),
     checkpoint(
         "lumina-2", "diffusers", DIFFUSERS,
         Has("time_caption_embed.caption_embedder.1.weight"), Width("layers.0.attn.to_q.weight", WIDTH), Width("x_embedder.weight", 64),
+        *_DEPTH,
     ),
     lora("lumina-2", Transformer("Lumina-Image 2", (ORIGINAL, DIFFUSERS)), Encoders()),
 )  # fmt: skip

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from itertools import islice
 
 from probes.adapter_names import CONTROL, LANGUAGE
 from probes.adapter_rules import AdapterOf, Paths
 from probes.report import Evidence, Kind
-from probes.rules import Alone, Begins, Has, Only, Rule, Without
+from probes.rules import Alone, Begins, Dimensions, Has, Only, Rule, Without
 from probes.signature import Signature
 from probes.subject import Subject
+
+_TABLES = re.compile(r"emb_params|clip_[lg]|t5(xxl)?|text_encoders_\d+|string_to_param\..+|<.+>")
+"""What trainers call tables of token vectors: A1111, Kohya, OneTrainer and ai-toolkit so, diffusers by the token."""
+_NO_TOKENS = re.compile(r"weight|bias|vector|mean|std|prompt_embeddings|(varlen_|text_embed).*|.+_embeds|.*\..*")
+"""Other single tables of a text's width: statistics, prompt tuning, cached texts, classes; dotted names are layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The file holds nothing but one or two tables of token vectors, each as wide as a text encoder takes them.
-
-    They are named by the token, or `emb_params`, `clip_l`, `clip_g`; dotted names are layers of something else.
-    """
+    """The file holds nothing but tables of token vectors, each as wide as a text encoder takes them: called as trainers
+    call them, or a single one that may be called by any token."""
 
     widths: tuple[int, ...] = (768, 1024, 1280, 4096)
+    longest: int = 256
 
     def check(self, subject: Subject) -> Evidence:
         tensors = subject.header.tensors
-        shapes = {name: tensors[name].shape for name in islice(tensors, 3)}
-        odd = next(
-            (
-                n
-                for n, s in shapes.items()
-                if not 1 <= len(s) <= 2 or s[-1] not in self.widths or (len(s) == 2 and s[0] > 128)
-            ),
-            None,
+        odd = next((name for name in tensors if not self._table(name, tensors[name].shape, len(tensors) == 1)), None)
+        return Evidence("embeddings", odd is None, odd, "tables of token vectors", f"{len(tensors)} tensors")
+
+    def _table(self, name: str, shape: tuple[int, ...], single: bool) -> bool:
+        called = _TABLES.fullmatch(name) or (single and not _NO_TOKENS.fullmatch(name))
+        return (
+            bool(called)
+            and 1 <= len(shape) <= 2
+            and shape[-1] in self.widths
+            and (len(shape) == 1 or shape[0] <= self.longest)
         )
-        odd = odd or next((name for name in shapes if "." in name or name in ("weight", "bias")), None)
-        ok = odd is None and 1 <= len(tensors) <= 2
-        return Evidence("embeddings", ok, odd, "one or two tables of token vectors", f"{len(tensors)} tensors")
 
 
 def _part(kind: Kind, layout: str | None, *rules: Rule, roots: tuple[str, ...] = ("",)) -> Signature:
@@ -46,6 +49,8 @@ _VAE_ROOTS = ("", "first_stage_model.", "vae.")
 _LANGUAGE_ROOTS = (
     "model.", "", "language_model.model.", "model.language_model.", "model.decoder.", "transformer.", "gpt_neox.", "backbone.",
 )  # fmt: skip
+_UPSCALER_ROOTS = ("", "params_ema.", "params.")
+"""Basic SR saves the trained weights, and their moving average, under such names."""
 _CLIP_TEXT = "text_model.encoder.layers.0.self_attn.q_proj.weight"
 
 SIGNATURES = (
@@ -62,7 +67,8 @@ SIGNATURES = (
     ),
     _part(
         Kind.VAE, "taesd",
-        Has("decoder.layers.0.weight", "1.weight"), Has("decoder.layers.2.conv.0.weight", "3.conv.0.weight"), Alone(),
+        Has("decoder.layers.0.weight", "1.weight", "0.weight"), Has("decoder.layers.2.conv.0.weight", "3.conv.0.weight", "1.conv.0.weight"),
+        Alone(),
     ),
     _part(
         Kind.VAE, "video",
@@ -84,7 +90,10 @@ SIGNATURES = (
             "pos_embed_input.proj.weight", "input_blocks.0.weight", "control_all_x_embedder.2-1.weight",
             "control_layers.0.adaLN_modulation.0.weight"),
     ),
-    _part(Kind.CONTROLNET, "ldm", Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), roots=("", "control_model.")),
+    _part(
+        Kind.CONTROLNET, "ldm",
+        Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), Without("lora_controlnet"), roots=("", "control_model."),
+    ),
     _part(Kind.CONTROLNET, "lllite", Begins("lllite_unet_")),
     _part(Kind.CONTROL_LORA, "stability", Has("lora_controlnet")),
     _part(Kind.CONTROL_LORA, None, AdapterOf(CONTROL)),
@@ -115,6 +124,10 @@ SIGNATURES = (
         Kind.TEXT_ENCODER, "t5",
         Has("encoder.block.0.layer.0.SelfAttention.q.weight"), Without("decoder.block.0.layer.0.SelfAttention.q.weight"), Alone(),
         roots=("", "transformer.", "text_encoders.t5xxl.transformer."),
+    ),
+    _part(
+        Kind.TEXT_ENCODER, "wan",
+        Has("blocks.0.pos_embedding.embedding.weight"), Has("blocks.0.attn.q.weight"), Has("token_embedding.weight"), Alone(),
     ),
     _part(
         Kind.TEXT_ENCODER, "llama.cpp",
@@ -155,8 +168,12 @@ SIGNATURES = (
     ),
     _part(Kind.LANGUAGE_MODEL, "peft", AdapterOf(LANGUAGE)),
     # what makes pictures larger or mends them, by the first layers of each published network
+    _part(
+        Kind.UPSCALER, "compact",
+        Dimensions("body.0.weight", 4), Has("body.1.weight"), Dimensions("body.2.weight", 4), roots=_UPSCALER_ROOTS,
+    ),
     *(
-        _part(Kind.UPSCALER, layout, *(Has(*(keys if isinstance(keys, tuple) else (keys,))) for keys in every))
+        _part(Kind.UPSCALER, layout, *(Has(*(keys if isinstance(keys, tuple) else (keys,))) for keys in every), roots=_UPSCALER_ROOTS)
         for layout, every in {
             "esrgan, first names": ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
             "esrgan": ("conv_first.weight", ("body.0.rdb1.conv1.weight", "body.0.weight")),
@@ -165,7 +182,6 @@ SIGNATURES = (
                 ("layers.0.residual_group.blocks.0.norm1.weight", "layers.0.residual_group.layers.0.norm1.weight",
                  "layers.0.blocks.0.norm1.weight", "patch_embed.norm.weight", "before_RG.1.weight"),
             ),
-            "compact": ("body.0.weight", "body.1.weight", "body.2.weight"),
             "span": ("conv_1.sk.weight", "block_1.c1_r.sk.weight"),
             "plksr": ("feats.0.weight", ("feats.1.lk.conv.weight", "feats.1.channe_mixer.0.weight", "feats.1.channel_mixer.0.weight")),
             "omnisr": ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "up.0.weight"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, CrossAttention, Encoders, Fits, Paths
+from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits, Paths
 from probes.families import unet
 from probes.report import Kind
-from probes.rules import Dimensions, Has, Width, Without
+from probes.rules import Claimed, Dimensions, Either, Has, Width, Without
 from probes.signature import Signature
 
+_CHANNELS = Width("conv_in.weight", 4, 5, 8, 9)
+_NO_OFFSETS = Either(Width("conv_in.weight", 4, 5, 9), Claimed("ic-light", wanted=False))
+"""IC-Light's files have a UNet's names and shapes, with light (8) or background too (12), and hold differences from one."""
 _ENCODERS = Encoders(te=768, te1=768, text_encoder=768)
 
 SIGNATURES = (
@@ -16,7 +19,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-1", "ldm",
         (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 768), Dimensions("*.proj_in.weight", 4),
-            Without("label_emb.0.0.weight"), unet.LDM_WORDS,
+            Without("label_emb.0.0.weight", "/cc_projection.weight"), unet.LDM_WHOLE, unet.LDM_WORDS,
         ),
         unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
     ),
@@ -24,11 +27,12 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-1", "diffusers",
         (
             Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 768),
-            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WORDS,
+            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), _CHANNELS, _NO_OFFSETS,
+            unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
     ),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(768), Paths("a UNet", unet.MODULE_NAMES), _ENCODERS)),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD1), _ENCODERS)),
-    Signature(Kind.LORA, "sd-1", None, (AdapterOf(TEXT), Encoders(te=768, text_encoder=768))),
+    Signature(Kind.LORA, "sd-1", None, (AdapterOf(TEXT), EncoderLayers(12), Encoders(te=768, text_encoder=768))),
 )  # fmt: skip

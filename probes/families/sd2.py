@@ -7,32 +7,40 @@ them apart.
 from __future__ import annotations
 
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, CrossAttention, Encoders, Fits, Paths
+from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits, Paths
 from probes.families import unet
 from probes.report import Kind
-from probes.rules import Dimensions, Has, Width, Without
-from probes.signature import Signature
+from probes.rules import Claimed, Dimensions, Has, Width, Without
+from probes.signature import ChannelVariants, Signature
 
 _ENCODERS = Encoders(te=1024, te1=1024, text_encoder=1024)
+_NO_VIDEO = Claimed("stable-video", wanted=False)
+"""Stable Video Diffusion's and ZeroScope's layers for single pictures are SD 2's."""
+
+
+def _variants(first: str) -> ChannelVariants:
+    """Of eight channels are Marigold's depths and normals, and no model of this family that edits pictures."""
+    return ChannelVariants(first, {n: name for n, name in unet.LDM_VARIANTS.names.items() if name != "edit"})
+
 
 SIGNATURES = (
     Signature(
         Kind.CHECKPOINT, "sd-2", "ldm",
         (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 1024), Dimensions("*.proj_in.weight", 2),
-            Without("label_emb.0.0.weight"), unet.LDM_WORDS,
+            Without("label_emb.0.0.weight"), unet.LDM_WHOLE, unet.LDM_WORDS,
         ),
-        unet.ROOTS, unet.LDM_VARIANTS,
+        unet.ROOTS, _variants("input_blocks.0.0.weight"),
     ),
     Signature(
         Kind.CHECKPOINT, "sd-2", "diffusers",
         (
             Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 1024),
-            Dimensions("*.proj_in.weight", 2), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WORDS,
+            Dimensions("*.proj_in.weight", 2), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
-        unet.ROOTS, unet.DIFFUSERS_VARIANTS,
+        unet.ROOTS, _variants("conv_in.weight"),
     ),
-    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Paths("a UNet", unet.MODULE_NAMES), _ENCODERS)),
-    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD2), _ENCODERS)),
-    Signature(Kind.LORA, "sd-2", None, (AdapterOf(TEXT), _ENCODERS)),
+    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Paths("a UNet", unet.MODULE_NAMES), _NO_VIDEO, _ENCODERS)),
+    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD2), _NO_VIDEO, _ENCODERS)),
+    Signature(Kind.LORA, "sd-2", None, (AdapterOf(TEXT), EncoderLayers(23), _ENCODERS)),
 )  # fmt: skip

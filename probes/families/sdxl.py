@@ -29,7 +29,7 @@ def _checkpoints(family: str, middle: int, deepest: int, added: int = 2816, *ext
             Kind.CHECKPOINT, family, "ldm",
             (
                 *_LDM, Width("label_emb.0.0.weight", added), Blocks("input_blocks.7.1.transformer_blocks", deepest), ldm_middle,
-                unet.LDM_WORDS,
+                unet.LDM_WHOLE, unet.LDM_WORDS,
             ),
             unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
         ),
@@ -37,7 +37,8 @@ def _checkpoints(family: str, middle: int, deepest: int, added: int = 2816, *ext
             Kind.CHECKPOINT, family, "diffusers",
             (
                 *_DIFFUSERS, Width("add_embedding.linear_1.weight", added),
-                Blocks("down_blocks.2.attentions.0.transformer_blocks", deepest), diffusers_middle, *extra, unet.DIFFUSERS_WORDS,
+                Blocks("down_blocks.2.attentions.0.transformer_blocks", deepest), diffusers_middle, *extra,
+                unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
             ),
             unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
         ),
@@ -70,13 +71,15 @@ SIGNATURES = (
     *_loras("kolors", unet.SDXL, 2048, Encoders(), Claimed("kolors", "sdxl")),
     *_cut("ssd-1b", unet.SSD_1B),
     *_cut("segmind-vega", unet.VEGA),
+    *_cut("koala", unet.KOALA_1B),
+    *_cut("koala", unet.KOALA_700M),
     Signature(Kind.LORA, "sdxl", None, (AdapterOf(TEXT), _ENCODERS)),
     Signature(Kind.LORA, "sdxl-refiner", None, (AdapterOf(TEXT), _REFINER_ENCODERS)),
     Signature(
         Kind.CHECKPOINT, "sdxl-refiner", "ldm",
         (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 1280), Width("label_emb.0.0.weight", 2560),
-            unet.LDM_WORDS,
+            unet.LDM_WHOLE, unet.LDM_WORDS,
         ),
         unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
     ),
@@ -84,7 +87,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sdxl-refiner", "diffusers",
         (
             Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k.weight", 1280),
-            Width("add_embedding.linear_1.weight", 2560), unet.DIFFUSERS_WORDS,
+            Width("add_embedding.linear_1.weight", 2560), unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
     ),
@@ -93,7 +96,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "kolors", "diffusers",
         (
             *_DIFFUSERS, Width("encoder_hid_proj.weight", 4096), Width("add_embedding.linear_1.weight", 5632),
-            Blocks("mid_block.attentions.0.transformer_blocks", 10),
+            Blocks("mid_block.attentions.0.transformer_blocks", 10), unet.DIFFUSERS_WHOLE,
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
     ),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from probes.rules import Words
+from probes.rules import Mirrored, Words
 from probes.signature import ChannelVariants
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
@@ -27,6 +27,9 @@ DIFFUSERS_WORDS = Words(
     f"""{_COMMON} down_blocks up_blocks mid_block conv_in conv_out conv_norm_out time_embedding add_embedding linear_1 linear_2
         resnets attentions downsamplers upsamplers conv1 conv2 conv_shortcut time_emb_proj"""
 )
+LDM_WHOLE = Mirrored("input_blocks", "output_blocks")
+DIFFUSERS_WHOLE = Mirrored("down_blocks", "up_blocks")
+"""Half a network, as a shard holds it, is none."""
 LDM_VARIANTS = ChannelVariants(
     "input_blocks.0.0.weight", {4: "normal", 9: "inpaint", 8: "edit", 5: "depth", 7: "upscaler"}
 )
@@ -180,4 +183,6 @@ SSD_1B = UNet(
     up_depths=((4, 4, 10), (2, 1, 1), None),
     added=2816,
 )
+KOALA_1B = UNet("KOALA 1B", (320, 640, 1280), (None, 2, 6), 2048, 6, linear=True, added=2816, per_level=1)
+KOALA_700M = UNet("KOALA 700M", (320, 640, 1280), (None, 2, 5), 2048, None, linear=True, added=2816, per_level=1)
 VEGA = UNet("Segmind Vega", (320, 640, 1280), (None, 1, 2), 2048, None, linear=True, added=2816)

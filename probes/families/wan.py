@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from probes.adapter_rules import Encoders
 from probes.families.transformer import Naming, Transformer, attention, checkpoint, lora, square
@@ -52,13 +51,26 @@ def _diffusers(count: int, width: int, mlp: int, channels: int) -> Naming:
     return Naming({"blocks": (count, block)}, _around(width, channels, _DIFFUSERS), beside)
 
 
+def _vace(naming: Naming, count: int) -> Naming:
+    """With VACE's blocks, which diffusers names otherwise."""
+    ((_, block),) = naming.blocks.values()
+    width = naming.around["patch_embedding"][1]
+    block = {**block, **square(width, "before_proj", "after_proj", "proj_in", "proj_out")}
+    return Naming(
+        {**naming.blocks, "vace_blocks": (count, block)}, naming.around, f"{naming.beside} vace_patch_embedding"
+    )
+
+
 _SIZES = {"1.3b": (30, 1536, 8960, 16), "5b": (30, 3072, 14336, 48), "14b": (40, 5120, 13824, 16)}
-_VACE = "vace_blocks vace_patch_embedding before_proj after_proj proj_in proj_out"
-_CHANNELS = {16: "text-to-video", 36: "image-to-video", 48: "text-image-to-video"}
+_VACE = {"1.3b": 15, "5b": 0, "14b": 8}
+"""How many blocks of VACE's read what is to be edited."""
+_CHANNELS = {16: "text-to-video", 36: "image-to-video", 48: "control"}
+"""Of noise alone, or with a first picture and its mask, or with Fun-Control's video and first picture; the 5B's latents have 48."""
 
 SIGNATURES = tuple(
     signature
     for name, (count, width, *rest) in _SIZES.items()
+    for channels in [{48: "text-image-to-video"} if name == "5b" else _CHANNELS]
     for original, diffusers in [(_original(count, width, *rest), _diffusers(count, width, *rest))]
     for signature in (
         *(
@@ -73,10 +85,10 @@ SIGNATURES = tuple(
                 )),
             )
             for naming, more, variant, variants in (
-                (plain, (), None, ChannelVariants("patch_embedding.weight", _CHANNELS)),
-                (replace(plain, beside=f"{plain.beside} {_VACE}"), (Has("vace_patch_embedding.weight"),), "vace", None),
+                (plain, (), None, ChannelVariants("patch_embedding.weight", channels)),
+                (_vace(plain, _VACE[name]), (Has("vace_patch_embedding.weight"),), "vace", None),
             )
         ),
-        lora("wan", Transformer(f"Wan {name}", (original, diffusers)), Encoders()),
+        lora("wan", Transformer(f"Wan {name}", (_vace(original, _VACE[name]), _vace(diffusers, _VACE[name]))), Encoders()),
     )
 )  # fmt: skip

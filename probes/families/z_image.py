@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from probes.adapter_rules import Encoders
 from probes.families.transformer import Layers, Naming, Transformer, checkpoint, each, lora, square
-from probes.rules import Has, Width
+from probes.rules import Blocks, Has, Width
 
 WIDTH, MLP = 3840, 10240
+_DEPTH = (Blocks("layers", 30), Blocks("noise_refiner", 2), Blocks("context_refiner", 2))
 
 
 def _naming(attention: Layers, first: str, last: str, beside: str) -> Naming:
@@ -39,10 +40,12 @@ SIGNATURES = (
     checkpoint(
         "z-image", "original", ORIGINAL,
         Has("layers.0.attention.qkv.weight"), Width("cap_embedder.1.weight", 2560), Width("layers.0.attention.qkv.weight", WIDTH),
+        *_DEPTH,
     ),
     checkpoint(
         "z-image", "diffusers", DIFFUSERS,
         Has("layers.0.attention.to_q.weight"), Width("cap_embedder.1.weight", 2560), Width("layers.0.attention.to_q.weight", WIDTH),
+        *_DEPTH,
     ),
     lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL)), Encoders()),
 )  # fmt: skip

@@ -22,6 +22,12 @@ from tests.probes import headers
         ("sdxl_style_v2", "sdxl"),
         ("flux1-dev-style", "flux-1"),
         ("FLUX.2-klein-4B", "flux-2"),
+        ("LTX-2-19b-IC-LoRA-Depth", "ltx-2"),
+        ("ltx2_style", "ltx-2"),
+        ("ltx-2.3_detailer", "ltx-2"),
+        ("ltx-video-2b-v0.9", "ltx-video"),
+        ("ltxv-13b", "ltx-video"),
+        ("CogView4-6B", "cogview4"),
         ("a_cat_by_the_sea", None),
         ("achromatic", None),
         ("chroma-key-portraits", None),
@@ -132,3 +138,11 @@ def test_a_lora_of_every_single_block_is_of_no_cut() -> None:
     assert probe(Header(tensors)).candidates == ("bria-fibo lora", "flux-1 lora")
     report = probe(Header(tensors, {"ss_base_model_version": "flux1"}))
     assert (report.family, report.variant) == ("flux-1", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("ltx-2-19b-ic-lora-depth", "ltx-2"), ("ltxv-13b-0.9.8-ic-lora-depth", "ltx-video")]
+)
+def test_layers_of_ltx_2_without_its_sound_go_to_the_one_that_is_named(name: str, family: str) -> None:
+    header = headers.load("lora-ltx-2-video-alone").header
+    assert probe(header, Hints(filename=f"{name}.safetensors")).family == family

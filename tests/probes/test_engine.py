@@ -6,6 +6,7 @@ import json
 import pickle
 import random
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def lora(*modules: tuple[str, int, int], rank: int = 4) -> Header:
         tensors[f"{name}.lora_down.weight"] = TensorSpec("F16", (rank, inner))
         tensors[f"{name}.lora_up.weight"] = TensorSpec("F16", (outer, rank))
     return Header(tensors)
+
+
+def header_of(tensors: Mapping[str, tuple[int, ...]], dtype: str = "F16") -> Header:
+    return Header({name: TensorSpec(dtype, shape) for name, shape in tensors.items()})
 
 
 class Bomb:
@@ -162,6 +167,12 @@ def test_language_model_lora_is_recognised_and_not_taken() -> None:
         ({"emb_params": (2, 768)}, Kind.TEXTUAL_INVERSION),
         ({"<cat>": (768,)}, Kind.TEXTUAL_INVERSION),
         ({"clip_l": (4, 768), "clip_g": (4, 1280)}, Kind.TEXTUAL_INVERSION),
+        ({"clip_l": (4, 768), "clip_g": (4, 1280), "t5xxl": (4, 4096)}, Kind.TEXTUAL_INVERSION),
+        ({"emb_params": (150, 768)}, Kind.TEXTUAL_INVERSION),
+        ({"string_to_param.*": (2, 768)}, Kind.TEXTUAL_INVERSION),
+        ({"text_encoders_0": (2, 768), "text_encoders_1": (2, 1280)}, Kind.TEXTUAL_INVERSION),
+        ({"<v1.5-style>": (1, 768)}, Kind.TEXTUAL_INVERSION),
+        ({"sks": (768,)}, Kind.TEXTUAL_INVERSION),
         (
             {
                 "image_proj.proj.weight": (3072, 1024),
@@ -183,6 +194,19 @@ def test_language_model_lora_is_recognised_and_not_taken() -> None:
             Kind.LANGUAGE_MODEL,
         ),
         ({"model.0.weight": (64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)}, Kind.UPSCALER),
+        (
+            {"params_ema.conv_first.weight": (64, 3, 3, 3), "params_ema.body.0.rdb1.conv1.weight": (32, 64, 3, 3)},
+            Kind.UPSCALER,
+        ),
+        (
+            {
+                "token_embedding.weight": (256384, 4096),
+                "blocks.0.attn.q.weight": (4096, 4096),
+                "blocks.0.pos_embedding.embedding.weight": (32, 64),
+            },
+            Kind.TEXT_ENCODER,
+        ),
+        ({"0.weight": (64, 3, 3, 3), "1.conv.0.weight": (64, 64, 3, 3)}, Kind.VAE),
         ({"lllite_unet_input_blocks_1_1_attn1.conditioning1.0.weight": (32, 3, 4, 4)}, Kind.CONTROLNET),
     ],
 )

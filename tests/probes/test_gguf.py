@@ -67,6 +67,29 @@ def test_values_dtypes_and_order_of_dimensions() -> None:
     assert header.header_bytes == len(data)
 
 
+def array(kind: int, code: str, *values: int) -> bytes:
+    return struct.pack(f"<IIQ{len(values)}{code}", 9, kind, len(values), *values)
+
+
+FIRST = text("comfy.gguf.orig_shape.a")
+
+
+@pytest.mark.parametrize(("name", "family"), [("unet-sd-1-ldm", "sd-1"), ("unet-sdxl-ldm", "sdxl")])
+def test_shapes_that_city96_s_converter_laid_out_in_rows_are_restored(name: str, family: str) -> None:
+    before = {key: shape for key, (_, shape) in headers.load(name).tensors.items()}
+    rows = {
+        key: (math.prod(shape) // 256, 256) if len(shape) > 1 and math.prod(shape) % 256 == 0 else shape
+        for key, shape in before.items()
+    }
+    changed = {key: shape for key, shape in before.items() if rows[key] != shape}
+    pairs = b"".join(text(f"comfy.gguf.orig_shape.{key}") + array(5, "i", *shape) for key, shape in changed.items())
+    data = gguf(rows, pairs, len(changed), kind=0)
+    header = parse_header(data + bytes(32), 1 << 40)
+    assert {key: header.tensors[key].shape for key in before} == before
+    report = probe(header)
+    assert (report.kind, report.family, report.variant) == (Kind.CHECKPOINT, family, "normal")
+
+
 def test_remote_prefix_asks_for_more() -> None:
     data = gguf({"a": (32,)}, PAIRS, 4)
     with pytest.raises(HeaderIncomplete) as caught:
@@ -91,6 +114,10 @@ def test_remote_prefix_asks_for_more() -> None:
         (gguf({"a": (32,)})[:-4], "truncated"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62), "header_too_large"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("k") + struct.pack("<I", 77), "bad_header"),
+        (gguf({"a": (32,)}, FIRST + array(5, "i", 3, 4, 2), 1) + bytes(64), "bad_shape"),
+        (gguf({"a": (32,)}, FIRST + array(5, "i", -4, -8), 1) + bytes(64), "bad_shape"),
+        (gguf({"a": (32,)}, FIRST + array(5, "i", *[1] * 9), 1), "bad_header"),
+        (gguf({"a": (32,)}, FIRST + struct.pack("<II", 5, 32) + bytes(8), 1), "bad_header"),
     ],
     ids=[
         "version",
@@ -107,6 +134,10 @@ def test_remote_prefix_asks_for_more() -> None:
         "cut",
         "string length",
         "value type",
+        "first shape of another size",
+        "negative first shape",
+        "first shape of nine dimensions",
+        "first shape that is a number",
     ],
 )
 def test_refused(data: bytes, code: str) -> None:

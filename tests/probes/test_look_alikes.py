@@ -1,0 +1,186 @@
+"""What is like a known file and is another: parts of it, networks with its layers, other things of its sizes."""
+
+from __future__ import annotations
+
+import pytest
+
+from probes import Header, Hints, Kind, Outcome, TensorSpec, probe
+from tests.probes import headers
+from tests.probes.test_engine import header_of, lora
+
+
+def without(name: str, *prefixes: str) -> Header:
+    header = headers.load(name).header
+    return Header({key: spec for key, spec in header.tensors.items() if not key.startswith(prefixes)}, header.metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("z-image-diffusers", ("layers.1", "layers.2")),
+        ("lumina-2-diffusers", ("layers.2",)),
+        ("auraflow-diffusers", ("single_transformer_blocks.3",)),
+        ("unet-sd-1-ldm", ("output_blocks.3",)),
+        ("unet-sd-1-diffusers", ("up_blocks.2",)),
+        ("unet-sd-1-miniature-ldm", ("output_blocks.3",)),
+        ("unet-sd-2-ldm", ("output_blocks.11",)),
+        ("unet-sdxl-ldm", ("output_blocks.3",)),
+        ("unet-sdxl-refiner-diffusers", ("up_blocks.3",)),
+        ("unet-kolors-diffusers", ("up_blocks.0",)),
+    ],
+)
+def test_a_shard_is_no_checkpoint(name: str, lost: tuple[str, ...]) -> None:
+    part = without(name, *lost)
+    assert probe(part).outcome is Outcome.UNKNOWN
+    shard = probe(part, Hints(filename="diffusion_pytorch_model-00001-of-00003.safetensors"))
+    assert "one part of several" in shard.reason
+    assert "one part of several" not in probe(part, Hints(filename="model.safetensors")).reason
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {
+            "double_layers.0.attn.w1q.weight": (3072, 3072),
+            "cond_seq_linear.weight": (3072, 2048),
+            "single_layers.0.attn.w1q.weight": (3072, 3072),
+        },
+        {
+            "input_blocks.0.0.weight": (320, 4, 3, 3),
+            "input_blocks.1.1.proj_in.weight": (320, 320, 1, 1),
+            "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+            "out.2.weight": (4, 320, 3, 3),
+        },
+    ],
+    ids=["auraflow", "sd-1"],
+)
+def test_a_few_tensors_are_no_checkpoint(tensors: dict[str, tuple[int, ...]]) -> None:
+    assert probe(header_of(tensors)).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"mean": (1, 1024), "std": (1, 1024)},
+        {"prompt_embeddings": (20, 4096)},
+        {"varlen_t5_bfloat16": (85, 4096)},
+        {"text_embed_0": (120, 4096)},
+        {"concept_embeds": (17, 768), "special_care_embeds": (3, 768)},
+        {"vector": (768,)},
+        {"position.weight": (77, 768)},
+        {"sks": (4, 768), "cat": (4, 768)},
+        {"emb_params": (4, 768), "step": ()},
+    ],
+    ids=lambda tensors: "-".join(tensors),
+)
+def test_vectors_of_a_text_s_width_are_not_always_tokens(tensors: dict[str, tuple[int, ...]]) -> None:
+    assert probe(header_of(tensors)).outcome is Outcome.UNKNOWN
+
+
+def with_first(name: str, first: str, channels: int) -> Header:
+    """The network with another number of channels in."""
+    header = headers.load(name).header
+    shape = header.tensors[first].shape
+    spec = TensorSpec("F16", (shape[0], channels, *shape[2:]))
+    return Header({**header.tensors, first: spec}, header.metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "variant"),
+    [
+        ("wan-1.3b-diffusers", 48, "control"),
+        ("wan-14b-original", 48, "control"),
+        ("wan-14b-original", 36, "image-to-video"),
+    ],
+)
+def test_wan_takes_in_more_than_noise(name: str, channels: int, variant: str) -> None:
+    report = probe(with_first(name, "patch_embedding.weight", channels))
+    assert (report.family, report.variant) == ("wan", variant)
+
+
+def test_eight_channels_are_not_always_a_picture_to_edit() -> None:
+    """InstructPix2Pix's, IC-Light's differences, stable-zero123's (with a camera) and Marigold's first layers are alike."""
+    edit = headers.load("unet-sd-1-edit-diffusers").header
+    assert probe(edit).variant == "edit"
+    assert probe(edit, Hints(repo_id="lllyasviel/ic-light")).outcome is Outcome.UNKNOWN
+    assert probe(with_first("unet-sd-1-diffusers", "conv_in.weight", 12)).outcome is Outcome.UNKNOWN
+    plain = headers.load("unet-sd-1-diffusers").header
+    assert probe(plain, Hints(filename="photon_ic-light_base.safetensors")).variant == "normal"
+    camera = {"cc_projection.weight": TensorSpec("F16", (768, 772))}
+    zero123 = headers.load("unet-sd-1-edit-ldm").header
+    assert probe(Header({**zero123.tensors, **camera})).outcome is Outcome.UNKNOWN
+    marigold = probe(with_first("unet-sd-2-diffusers", "conv_in.weight", 8))
+    assert (marigold.family, marigold.variant) == ("sd-2", None)
+
+
+def encoder_lora(prefix: str, width: int, count: int) -> Header:
+    return lora(*((f"{prefix}encoder.layers.{i}.self_attn.q_proj", width, width) for i in range(count)))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "width", "count", "family"),
+    [
+        ("base_model.model.text_model.", 1024, 23, "sd-2"),
+        ("base_model.model.text_model.", 1024, 24, None),
+        ("base_model.model.", 1024, 12, None),
+        ("lora_te_text_model_", 768, 12, "sd-1"),
+        ("lora_te_text_model_", 768, 6, None),
+    ],
+)
+def test_other_text_towers_of_the_same_width_have_other_depths(
+    prefix: str, width: int, count: int, family: str | None
+) -> None:
+    assert probe(encoder_lora(prefix, width, count)).family == family
+
+
+def test_video_networks_that_share_layers_with_sd_2_are_told_by_name() -> None:
+    header = headers.load("lora-sd-2-unet-peft").header
+    assert probe(header).family == "sd-2"
+    assert probe(header, Hints(repo_id="someone/zeroscope_v2-style")).outcome is Outcome.UNKNOWN
+
+
+def test_lora_of_diffsynth_is_read_under_its_pipeline() -> None:
+    tensors = headers.load("lora-wan-14b-original").header.tensors
+    report = probe(Header({name.replace("diffusion_model.", "pipe.dit."): tensors[name] for name in tensors}))
+    assert (report.kind, report.family) == (Kind.LORA, "wan")
+
+
+def test_control_lora_is_no_control_net() -> None:
+    header = header_of(
+        {
+            "lora_controlnet": (0,),
+            "input_hint_block.0.weight": (16, 3, 3, 3),
+            "zero_convs.0.0.weight": (320, 320, 1, 1),
+            "input_blocks.1.0.in_layers.2.up": (320, 64),
+        }
+    )
+    assert probe(header).kind is Kind.CONTROL_LORA
+
+
+def test_four_bits_in_a_byte_are_counted_as_two_values() -> None:
+    """NVFP4, as Black Forest Labs and ComfyUI publish it: scales of 16 values, and one of the whole layer."""
+    for name, blocks in (("flux-1-dev-bfl", ("double_blocks", "single_blocks")), ("z-image-diffusers", ("layers",))):
+        tensors: dict[str, TensorSpec] = {}
+        for key, spec in headers.load(name).header.tensors.items():
+            tensors[key] = spec
+            if key.startswith(blocks) and len(spec.shape) == 2:
+                outer, inner = spec.shape
+                tensors[key] = TensorSpec("U8", (outer, inner // 2))
+                tensors[f"{key}_scale"] = TensorSpec("F8_E4M3", (outer, inner // 16))
+                tensors[f"{key}_scale_2"] = TensorSpec("F32", ())
+        packed, plain = probe(Header(tensors)), probe(headers.load(name).header)
+        assert (packed.family, packed.variant) == (plain.family, plain.variant)
+
+
+def test_a_row_of_linear_layers_is_no_upscaler() -> None:
+    sizes = {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.2.weight": (64, 64, 3, 3)}
+    assert probe(header_of(sizes)).kind is Kind.UPSCALER
+    assert probe(header_of(dict.fromkeys(sizes, (64, 64)))).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("stray", ["step", "lora_unet_mystery.alpha", "clip_l", "clip_g"])
+def test_a_stray_tensor_is_a_companion_of_good_modules(stray: str) -> None:
+    header = headers.load("lora-sd-1-kohya").header
+    report = probe(Header({**header.tensors, stray: TensorSpec("F32", (4, 768) if "clip" in stray else ())}))
+    assert (report.kind, report.family) == (Kind.LORA, "sd-1")
+    assert probe(Header({**header.tensors, "stray": TensorSpec("F32", ())})).outcome is Outcome.UNKNOWN
