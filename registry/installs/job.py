@@ -28,7 +28,7 @@ from registry.installs.locks import held
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.folder import FolderOrigin, version
-from registry.installs.placing import pinned, place, provenance
+from registry.installs.placing import gain_source, pinned, place
 from registry.installs.selection import Selection
 from registry.installs.states import POLL_SECONDS, Attempt
 from registry.installs.transfers import Transfers
@@ -108,9 +108,8 @@ class Job:
         # Two installs of the same files: the second waits, and then finds the model in the registry.
         with held(locks / f"{key}.files", self.check):
             if (there := known(self._catalog, listing, selection)) is not None:
-                source = provenance(listing, selection)
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
-                model = self._installed(self._catalog.add_source(there, source))
+                model = self._installed(gain_source(self._catalog, there, listing, selection))
                 shutil.rmtree(
                     staging, ignore_errors=True
                 )  # there after a kill between the model's record and the install's

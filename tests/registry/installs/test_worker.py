@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +28,7 @@ from registry.errors import (
     UnusableFile,
     WrongState,
 )
-from registry.installs import job
+from registry.installs import job, placing
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
@@ -278,6 +280,36 @@ def test_a_model_whose_file_is_gone_or_damaged_is_mended_by_installing_it_again(
         (first.id, "mine", {"weight": 0.4}, None, None)
     ]
     assert manager.installs.list()[0].notes == ["mine is whole again."]
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+@pytest.mark.parametrize("step", ["_clear", "_put", "_set"])
+def test_one_that_is_killed_while_a_model_is_mended_goes_on_mending_it(
+    manager: Manager, settings: Settings, monkeypatch: pytest.MonkeyPatch, harm: str, step: str
+) -> None:
+    model = manager.install(OUTLINE)
+    path = manager.catalog.path(model)
+    whole = path.read_bytes()
+    path.unlink() if harm == "missing" else path.write_bytes(whole[:-1] + b"x")
+    assert [v.state for v in manager.upkeep.verify([model])] == [harm]
+
+    def kill(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if (child := os.fork()) == 0:
+        try:
+            monkeypatch.setattr(placing, step, kill)
+            Manager(settings).install(OUTLINE)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    successor = Manager(settings)
+    successor.resume_installs()
+    successor.wait()
+    successor.close()
+    mended = manager.catalog.get(model.id)
+    assert path.read_bytes() == whole
+    assert (mended.missing_since, mended.damaged_at) == (None, None)
 
 
 def test_a_damaged_folder_is_mended_too(manager: Manager, tmp_path: Path) -> None:
