@@ -17,17 +17,26 @@ from sqlalchemy import Engine
 
 from probes import probe
 from registry.catalog import Catalog
-from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, FileMissing, HubUnreachable, InvalidSource
+from registry.errors import (
+    Cancelled,
+    DigestMismatch,
+    DownloadIncomplete,
+    FileMissing,
+    HubUnreachable,
+    InvalidSource,
+    ModelshelfError,
+)
 from registry.installs import partial
 from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download, verify
-from registry.installs.examine import accept, examine, hints_for
+from registry.installs.examine import Candidate, accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.known import known
 from registry.installs.locks import held
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.folder import FolderOrigin, version
+from registry.installs.pauses import Pauses
 from registry.installs.placing import gain_source, pinned, place
 from registry.installs.selection import Selection
 from registry.installs.states import POLL_SECONDS, Attempt
@@ -39,9 +48,6 @@ from registry.settings import Settings
 from registry.sources import PathSource, without_signature
 from registry.tables import InstallState
 
-PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
-"""Seconds between tries while a connection is away, after those of a single request (origins/http.py) are used up; the last one again and
-again."""
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
 
 
@@ -86,6 +92,7 @@ class Job:
         self._attempt = attempt
         self._tell = on_progress
         self._stop = stop
+        self._begun = attempt.install.staging is not None or attempt.install.attempt > 1
         self._notes: list[str] = []  # for people, of what came of it
 
     def check(self) -> None:
@@ -95,7 +102,7 @@ class Job:
 
     def run(self, origin: Origin) -> Model:
         self._tell(Progress(InstallState.RESOLVING))
-        candidate = examine(origin, self._options)
+        candidate = self._examined(origin)
         accept(candidate.report)
         listing, selection = candidate.listing, candidate.selection
         if self._options.place is Place.IN_PLACE:
@@ -181,27 +188,46 @@ class Job:
             goal.part.replace(goal.target)
         return digests
 
+    def _examined(self, origin: Origin) -> Candidate:
+        """Of an install that had begun, also when the network is away for a while: after a restart it may be the last to come up."""
+        pauses = Pauses(self._settings.download_patience)
+        while True:
+            try:
+                return examine(origin, self._options)
+            except HubUnreachable as error:
+                if not self._begun:
+                    raise
+                self._wait(pauses, error)
+
     def _fetch(self, origin: Origin, goal: _Goal, watch: Watch) -> Digests:
         """The file, also when the connection is away for a while: that is waited out, shown, as long as the settings say. What never came
         at all is no lost connection, and is told at once."""
-        most, here, waited, pauses = self._settings.download_connections, 0, 0.0, iter(PAUSES)
+        most, here, pauses = self._settings.download_connections, 0, Pauses(self._settings.download_patience)
         while True:
             try:
                 return download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
             except (HubUnreachable, DownloadIncomplete) as error:
                 if goal.here > here:
-                    here, waited, pauses = goal.here, 0.0, iter(PAUSES)
-                pause = min(next(pauses, PAUSES[-1]), self._settings.download_patience - waited)
-                if not here or pause <= 0:
+                    here, pauses = goal.here, Pauses(self._settings.download_patience)
+                if not here and not self._begun:
                     raise
-                waited += pause
-                message = f"{error.message} The next try is in {pause:.0f} s."
-                until = time.monotonic() + pause
-                while time.monotonic() < until:
-                    self.check()
-                    told = {"code": error.code, "message": message, "detail": error.detail}
-                    self._attempt.progress(error=told, bytes_per_second=None)
-                    time.sleep(min(POLL_SECONDS, pause))
+                self._wait(pauses, error)
+
+    def _wait(self, pauses: Pauses, error: ModelshelfError) -> None:
+        """Until the next try, telling why; raises `error` when it has been waited for long enough."""
+        pause = pauses.next(error)
+        if pause <= 0:
+            raise error
+        told = {
+            "code": error.code,
+            "message": f"{error.message} The next try is in {pause:.0f} s.",
+            "detail": error.detail,
+        }
+        until = time.monotonic() + pause
+        while time.monotonic() < until:
+            self.check()
+            self._attempt.progress(error=told, bytes_per_second=None)
+            time.sleep(min(POLL_SECONDS, pause))
 
     def _kept(self, goal: _Goal) -> Digests | None:
         """What an earlier run brought whole, hashed where it lies: it may be a name of a model's file, to which nothing is ever written."""
@@ -260,7 +286,7 @@ class Job:
         return model
 
     def _move(self, to: InstallState, **fields: Any) -> None:
-        install = self._attempt.move(to, **fields)
+        install = self._attempt.move(to, error=None, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
 
 

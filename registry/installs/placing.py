@@ -54,7 +54,9 @@ def place(
     """The model, recorded and under its final name; both are taken back when the block raises.
 
     Row first: a kill in between leaves a row without a file, which the next run of the install fills, and never a file that nobody
-    knows. A row that is known as damaged or missing stays so until the whole file is there. The same bytes that are on the shelf already stay where they are, and gain a source.
+    knows. A row that is known as damaged or missing stays so until the whole file is there.
+
+    The same bytes that are on the shelf already stay where they are, and gain a source.
     """
     whole = whole_digests(selection, digests)
     known = catalog.find(blake3=whole.blake3)

@@ -297,7 +297,7 @@ def killed_while_mended(stage: Stage, every: int = 1) -> Row:
             model = manager.install(BIG)
             path = manager.catalog.path(model)
             path.write_bytes(stage.whole[:-1] + b"x")
-            manager.upkeep.verify([model])
+            list(manager.upkeep.verify([model]))
         return path
 
     damaged()

@@ -28,7 +28,7 @@ from registry.errors import (
     UnusableFile,
     WrongState,
 )
-from registry.installs import job, placing
+from registry.installs import pauses, placing
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
@@ -508,7 +508,7 @@ def test_a_connection_that_is_cut_again_and_again_is_picked_up(manager: Manager,
 def test_a_connection_that_is_away_for_a_while_is_waited_for_and_shown(
     manager: Manager, hub: LoopbackHub, shelf: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "PAUSES", (0.3,))
+    monkeypatch.setattr(pauses, "PAUSES", (0.3,))
     whole = sd15_lora(rank=128)
     write(shelf / "somebody/big/big.safetensors", whole)
     hub.faults["somebody/big/big.safetensors"] = Fault(cut_after=len(whole) // 2, cuts=2)  # the header, then the file
@@ -524,6 +524,26 @@ def test_a_connection_that_is_away_for_a_while_is_waited_for_and_shown(
     watched.join()
     assert "The next try is in 0 s" in told[0]
     assert manager.installs.list()[0].error is None
+
+
+def test_one_that_had_begun_waits_for_a_network_that_is_not_up_yet(
+    manager: Manager, hub: LoopbackHub, shelf: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pauses, "PAUSES", (0.3,))
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    killed_halfway(manager, "somebody/big", len(whole))
+    hub.faults["somebody/big"] = Fault(fail_next=9)  # its listing; four for each try
+    [again] = manager._worker.abandoned()
+    seen: list[Progress] = []
+    told: list[str] = []
+    watched = threading.Thread(target=lambda: told.extend(messages(manager)))
+    watched.start()
+    assert manager.run_install(again, seen.append).blake3 == blake3(whole).hexdigest()
+    watched.join()
+    assert "The next try is in 0 s" in told[0]
+    [install] = manager.installs.list()
+    assert (install.state, install.error, install.attempt) == (InstallState.INSTALLED, None, 2)
 
 
 def messages(manager: Manager) -> list[str]:
