@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -37,7 +37,7 @@ from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.folder import FolderOrigin, version
 from registry.installs.pauses import Pauses
-from registry.installs.placing import gain_source, pinned, place
+from registry.installs.placing import gain_source, place
 from registry.installs.selection import Selection
 from registry.installs.states import POLL_SECONDS, Attempt
 from registry.installs.transfers import Transfers
@@ -109,11 +109,15 @@ class Job:
             model = self._register(on_disk(listing, selection))
             self._registered()
             return self._installed(model)
-        key = _key(listing, selection)
+        key = _key(listing, selection, self._options)
         staging = self._settings.downloads / key
         locks = self._settings.downloads / "locks"
-        # Two installs of the same files: the second waits, and then finds the model in the registry.
-        with held(locks / f"{key}.files", self.check):
+        announced = None if selection.is_folder else selection.files[0].sha256
+        # Two installs of the same files, or of the same bytes: the second waits, and then finds the model in the registry.
+        with (
+            held(locks / f"{key}.files", self.check),
+            held(locks / f"{announced}.bytes", self.check) if announced else nullcontext(),
+        ):
             if (there := known(self._catalog, listing, selection)) is not None:
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
                 model = self._installed(gain_source(self._catalog, there, listing, selection))
@@ -152,6 +156,8 @@ class Job:
         staged = self._settings.downloads / key / _staged(selection)
         transfers = Transfers(self._engine, key)
         goals = [_Goal(file, staged / selection.inside(file)) for file in selection.files]
+        if selection.is_folder:
+            _keep_only(staged, goals)
         for goal in goals:
             goal.prepare(is_same_version=(record := transfers.take_up(listing, goal.file)) is not None)
             goal.etag = record.etag if record else None
@@ -379,8 +385,19 @@ class _Rate:
         return (done - first) / seconds if seconds > 0 and since != now else None
 
 
-def _key(listing: Listing, selection: Selection) -> str:
-    """Name of the staging folder: the same files of the same revision share it, so that an interrupted download is found again."""
-    identity: Mapping[str, Any] = {f.path: (f.size, f.sha256) for f in selection.files}
-    lines = [pinned(listing, selection), *(f"{path} {size} {digest}" for path, (size, digest) in identity.items())]
-    return sha256("\n".join(lines).encode()).hexdigest()[:24]
+def _key(listing: Listing, selection: Selection, options: Options) -> str:
+    """Name of the staging folder: the same files of the same source share it, so that an interrupted download is found again, also when
+    there is a new commit meanwhile. Which of its files are still the same, Transfers knows."""
+    part = selection.prefix if selection.is_folder else selection.files[0].path
+    identity = (listing.repo_id or listing.source, listing.ref, part, options.variant)
+    return sha256("\n".join(map(str, identity)).encode()).hexdigest()[:24]
+
+
+def _keep_only(folder: Path, goals: Iterable[_Goal]) -> None:
+    """Remove what an earlier run left of files that the source does not have any more: the folder becomes the model."""
+    wanted = {path for goal in goals for path in (goal.target, goal.part, *partial.blocks(goal.part).values())}
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if not path.is_dir() and path not in wanted:
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

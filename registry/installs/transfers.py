@@ -22,15 +22,16 @@ class Transfers:
     def take_up(self, listing: Listing, file: RemoteFile) -> Transfer | None:
         """The record of what an earlier run left of `file`; None, and a new record, when that is of another version or of an unknown one.
 
-        A commit pins its bytes. Elsewhere the ETag must be the same.
+        An announced digest pins its bytes, whatever the commit; without one, the commit does. Elsewhere the ETag must be the same.
         """
+        pin = file.sha256 or file.git or listing.revision
         with unit_of_work(self._engine) as session:
             known = session.get(Transfer, (self._staging, file.path))
             same_etag = known is not None and known.etag is not None and known.etag == file.etag
-            if known is not None and known.revision == listing.revision and (listing.revision or same_etag):
+            if known is not None and known.revision == pin and (pin or same_etag):
                 return known
             begun = known or Transfer(staging=self._staging, path=file.path)
-            begun.sqlmodel_update({"revision": listing.revision, "etag": file.etag, "updated_at": now()})
+            begun.sqlmodel_update({"revision": pin, "etag": file.etag, "updated_at": now()})
             session.add(begun)
         return None
 

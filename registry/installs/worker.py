@@ -189,6 +189,8 @@ class Worker:
             if told is error:
                 raise
             raise told from error
+        finally:  # its source may name another file by now
+            self._remove_staging({install.staging} - {attempt.install.staging})
 
     def _record(self, attempt: Attempt, error: ModelshelfError) -> None:
         detail = {"code": error.code, "message": error.message, "detail": error.detail}

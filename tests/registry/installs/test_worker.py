@@ -498,6 +498,63 @@ def test_an_install_that_was_killed_goes_on_where_it_was(
     successor.close()
 
 
+def test_a_new_commit_meanwhile_throws_nothing_away_that_is_still_the_same(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    killed_halfway(manager, "somebody/big", len(whole))
+    (shelf / "somebody/big/README.md").write_text("# of today")
+    hub.seen.clear()
+    manager.resume_installs()
+    manager.wait()
+    [install] = manager.installs.list()
+    assert install.state == InstallState.INSTALLED
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) // 2 + 2**19  # the rest, and the header
+    assert not list(manager.settings.downloads.glob("*/model*"))
+
+
+def test_of_a_folder_with_a_new_commit_what_is_gone_is_not_in_the_model(manager: Manager, shelf: Path) -> None:
+    base = Path(shutil.copytree(STARTER / "modelshelf/starter-base", shelf / "modelshelf/starter-base"))
+    (base / "tokenizer/extra.json").write_text("{}")
+    size = sum(p.stat().st_size for p in base.rglob("*.safetensors"))
+    killed_halfway(manager, "modelshelf/starter-base", size)
+    (base / "tokenizer/extra.json").unlink()
+    changed = base / "scheduler/scheduler_config.json"
+    changed.write_text(changed.read_text() + " ")
+    model = manager.install("modelshelf/starter-base")
+    folder = manager.catalog.path(model)
+    assert (folder / "scheduler/scheduler_config.json").read_text() == changed.read_text()
+    assert not (folder / "tokenizer/extra.json").exists()
+
+
+def test_what_arrived_of_a_file_that_its_repository_has_renamed_is_removed(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    killed_halfway(manager, "somebody/big", len(whole))
+    (shelf / "somebody/big/big.safetensors").rename(shelf / "somebody/big/better.safetensors")
+    manager.resume_installs()
+    manager.wait()
+    assert [m.name for m in manager.catalog.list()] == ["better"]
+    assert [p.name for p in manager.settings.downloads.iterdir()] == ["locks"]
+
+
+def test_the_same_bytes_from_two_repositories_at_once_are_downloaded_once(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    whole = sd15_lora(rank=128)
+    for name in ("one/big", "two/big"):
+        write(shelf / name / "big.safetensors", whole)
+        hub.faults[f"{name}/big.safetensors"] = Fault(bytes_per_second=len(whole))
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(manager.install, ["one/big", "two/big"])
+    assert first.id == second.id
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) + 3 * 2**19  # once, and headers
+    assert {s.repo_id for s in manager.catalog.get(first.id).sources} == {"one/big", "two/big"}
+
+
 def test_a_connection_that_is_cut_again_and_again_is_picked_up(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
     whole = sd15_lora(rank=128)
     write(shelf / "somebody/big/big.safetensors", whole)
