@@ -6,16 +6,16 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 from sqlalchemy import Engine
 
-from probes import probe
+from probes import Report, probe
 from registry.catalog import Catalog
 from registry.errors import (
     Cancelled,
@@ -33,6 +33,7 @@ from registry.installs.examine import Candidate, accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.known import known
 from registry.installs.locks import held
+from registry.installs.moving import remove_moved
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.folder import FolderOrigin, version
@@ -126,9 +127,9 @@ class Job:
                 )  # there after a kill between the model's record and the install's
                 return model
             self._move(InstallState.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
-            digests = self._download(origin, listing, selection, key)
+            digests = self._download(origin, candidate, staging)
             self._move(InstallState.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
-            staged = staging / _staged(selection)
+            staged = staging / _staged(selection, candidate.report)
             report = accept(probe(staged, hints_for(listing, selection)))
             sha256 = None if selection.is_folder else next(iter(digests.values())).sha256
             hub = self._settings.hub_endpoint
@@ -144,18 +145,22 @@ class Job:
             ):
                 for note in placed.notes:
                     self._note(note)
+                if not placed.is_new:  # then nothing was moved, and after a kill nothing is
+                    Transfers.forget(self._engine, [key])
                 self._registered()
                 model = self._installed(placed.model)
+            if self._options.place is Place.MOVE:
+                remove_moved(self._engine, key, Path(listing.source))
             shutil.rmtree(staging)
-            if self._options.place is Place.MOVE and placed.is_new:
-                _remove(listing, selection)
             return model
 
-    def _download(self, origin: Origin, listing: Listing, selection: Selection, key: str) -> dict[str, Digests]:
+    def _download(self, origin: Origin, candidate: Candidate, staging: Path) -> dict[str, Digests]:
         """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""
-        staged = self._settings.downloads / key / _staged(selection)
-        transfers = Transfers(self._engine, key)
+        listing, selection = candidate.listing, candidate.selection
+        staged = staging / _staged(selection, candidate.report)
+        transfers = Transfers(self._engine, staging.name)
         goals = [_Goal(file, staged / selection.inside(file)) for file in selection.files]
+        transfers.keep_only([goal.file.path for goal in goals])
         if selection.is_folder:
             _keep_only(staged, goals)
         for goal in goals:
@@ -305,23 +310,10 @@ def _link(path: Path, name: Path) -> bool:
     return True
 
 
-def _remove(listing: Listing, selection: Selection) -> None:
-    """What was moved, unless somebody has changed it meanwhile; and the folders that are empty then."""
-    for file in selection.files:
-        path = on_disk(listing, selection, file)
-        with suppress(FileNotFoundError):
-            if version(path) == file.etag:
-                path.unlink()
-    root = Path(listing.source)
-    for folder in sorted({on_disk(listing, selection, f).parent for f in selection.files}, reverse=True):
-        with suppress(OSError):  # something else lies there
-            if folder.is_relative_to(root):
-                folder.rmdir()
-
-
-def _staged(selection: Selection) -> str:
-    """What the download is called until it has its final name: a stranger's file name may be too long for this disk."""
-    return "model" if selection.is_folder else f"model{PurePosixPath(selection.files[0].path).suffix}"
+def _staged(selection: Selection, report: Report) -> str:
+    """What the download is called until it has its final name: a stranger's file name may be too long for this disk. Its ending says
+    what the bytes are, whatever the stranger's says: on the shelf readers go by it."""
+    return "model" if selection.is_folder else f"model.{report.format}"
 
 
 @dataclass(slots=True)
@@ -389,7 +381,7 @@ def _key(listing: Listing, selection: Selection, options: Options) -> str:
     """Name of the staging folder: the same files of the same source share it, so that an interrupted download is found again, also when
     there is a new commit meanwhile. Which of its files are still the same, Transfers knows."""
     part = selection.prefix if selection.is_folder else selection.files[0].path
-    identity = (listing.repo_id or listing.source, listing.ref, part, options.variant)
+    identity = (listing.repo_id or listing.source, listing.ref, part, options.variant, options.place)
     return sha256("\n".join(map(str, identity)).encode()).hexdigest()[:24]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import Engine, delete
-from sqlmodel import col
+from sqlmodel import Session, col, select
 
 from registry.db import unit_of_work
 from registry.installs.origins import Listing, RemoteFile
@@ -38,6 +38,18 @@ class Transfers:
     def set_etag(self, path: str, etag: str | None) -> None:
         with unit_of_work(self._engine) as session:
             session.get_one(Transfer, (self._staging, path)).sqlmodel_update({"etag": etag, "updated_at": now()})
+
+    def versions(self) -> dict[str, str | None]:
+        """The ETag of each file, by its path at its origin."""
+        query = select(col(Transfer.path), col(Transfer.etag)).where(col(Transfer.staging) == self._staging)
+        with Session(self._engine) as session:
+            return dict(session.exec(query).all())
+
+    def keep_only(self, paths: Collection[str]) -> None:
+        """Forget the files that are no longer wanted."""
+        gone = delete(Transfer).where(col(Transfer.staging) == self._staging, col(Transfer.path).not_in(paths))
+        with unit_of_work(self._engine) as session:
+            session.connection().execute(gone)
 
     @staticmethod
     def forget(engine: Engine, stagings: Collection[str]) -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,10 +27,12 @@ from registry.errors import (
     ModelshelfError,
     NotIdentified,
     NoWeights,
+    StorageFull,
     UnusableFile,
     WrongState,
 )
-from registry.installs import pauses, placing
+from registry.installs import examine, pauses, placing
+from registry.installs.download import RESERVE
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
@@ -256,6 +260,19 @@ class TestSeveralModels:
             manager.install("c/d")
         assert manager.install("a/b").name == "style"
 
+    def test_none_is_taken_while_some_were_not_looked_at(
+        self, manager: Manager, shelf: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(examine, "LISTED", 2)
+        write(shelf / "a/b/1.safetensors", (STARTER / VAE).read_bytes())
+        for number in (2, 3, 4):
+            write(shelf / f"a/b/{number}.safetensors", sd15_lora(rank=number))
+        with pytest.raises(AmbiguousChoice, match="1 models and 2 more weight files that were not looked at"):
+            manager.install("a/b")
+        write(shelf / "a/b/2.safetensors", (STARTER / VAE).read_bytes())
+        with pytest.raises(NoWeights, match=r"None of the 4 .* among the first 2; 2 were not looked at"):
+            manager.install("a/b")
+
     def test_none_of_them(self, manager: Manager, shelf: Path) -> None:
         write(shelf / "a/b/one.safetensors", (STARTER / VAE).read_bytes())
         write(shelf / "a/b/two.safetensors", b"<!DOCTYPE html><html><body>Sign in</body></html>")
@@ -360,6 +377,49 @@ def test_a_place_that_a_missing_model_has_is_not_taken(manager: Manager, shelf: 
     model = manager.install("another/starter-outline-lora")
     assert model.name == "starter-outline-lora-2"
     assert manager.catalog.is_whole(model)
+
+
+@pytest.mark.parametrize("name", ["x.SAFETENSORS", "x.sft", "x.safetensors.bak", "weights"])
+def test_a_file_that_is_named_is_taken_whatever_its_ending_says(manager: Manager, shelf: Path, name: str) -> None:
+    write(shelf / "a/b" / name, sd15_lora())
+    model = manager.install(f"a/b:{name}")
+    assert (model.kind, manager.catalog.path(model).suffix) == ("lora", ".safetensors")
+    assert manager.catalog.is_whole(model)
+
+
+@pytest.mark.parametrize("name", ["x.SAFETENSORS", "x.sft"])
+def test_an_ending_is_known_in_every_spelling(manager: Manager, shelf: Path, name: str) -> None:
+    write(shelf / "a/b" / name, sd15_lora())
+    assert manager.install("a/b").name == "x"
+
+
+def test_what_a_full_disk_has_paused_goes_on_when_the_reserve_is_free_again_and_not_before(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage, free = namedtuple("usage", "total used free"), [0]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, free[0]))
+    with pytest.raises(StorageFull) as caught:
+        manager.install(OUTLINE)
+    states = []
+    for more in (RESERVE - 1, RESERVE):
+        free[0] = caught.value.detail["needed"] + more
+        manager._worker.make_room()
+        states.append(manager.installs.list()[0].state)
+    assert states == [InstallState.PAUSED, InstallState.QUEUED]
+
+
+def test_one_that_is_cancelled_lets_go_while_a_name_is_being_resolved(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hangs.wait(30))
+    install = manager.installs.open(f"hf://{OUTLINE}")
+    threading.Timer(0.5, lambda: manager.installs.command(install.id, "cancel")).start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        manager.run_install(install.id)
+    assert time.monotonic() - began < 2
+    hangs.set()
 
 
 def test_a_name_that_is_taken_gets_a_number(manager: Manager, shelf: Path) -> None:
