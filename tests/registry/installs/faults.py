@@ -289,7 +289,8 @@ def killed_at_every_step(stage: Stage, source: str, every: int = 1) -> Row:
 
 def killed_while_mended(stage: Stage, every: int = 1) -> Row:
     """A model is installed and its last byte changed; what a kill leaves is damaged and known as that, or whole."""
-    row, at = Row("SIGKILL before every step of mending a damaged model"), set[str]()
+    which = "every step" if every == 1 else f"one step of {every}"
+    row, at = Row(f"SIGKILL before {which} of mending a damaged model"), set[str]()
 
     def damaged() -> Path:
         stage.fresh()
@@ -548,7 +549,7 @@ def rows(folder: Path, kills: int, many: int = 50) -> Iterator[Row]:
             lambda s: killed_while_split(s, max(1, kills // 4)),
             lambda s: killed_at_every_step(s, BIG),
             lambda s: killed_at_every_step(s, PIPELINE, every=3),
-            killed_while_mended,
+            lambda s: killed_while_mended(s, every=5),
             cut,
             wrong_bytes,
             range_ignored,
