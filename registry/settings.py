@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     download_patience: float = Field(
         default=600.0,
         ge=0,
-        description="Seconds that a download which has begun waits for a lost connection to come back, before it counts as failed.",
+        description="Seconds that an install which has begun waits for a lost connection, also after a restart, before it fails.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("civitai.com",),

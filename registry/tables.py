@@ -307,7 +307,7 @@ class Transfer(SQLModel, table=True):
 
     staging: str = Field(primary_key=True)  # name of the folder that it lies in
     path: str = Field(primary_key=True)  # as its origin lists it
-    revision: str | None = None  # commit
+    revision: str | None = None  # what pins its bytes: the announced digest, else the commit
     etag: str | None = None  # as it was served
     updated_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
 

@@ -21,7 +21,9 @@ ATTEMPTS = 20
 RESERVE = 16 << 20
 """Bytes that stay free on the disk: the database must still be able to say that the disk is full."""
 YIELDED = 1 << 20  # bytes of a partial file that are given up when the disk has none left
-ROOM_EVERY = 64 << 20  # bytes between two looks at the free space
+ROOM_EVERY = (
+    4 << 20
+)  # bytes between two looks at the free space: what comes of an unknown size takes no more of the reserve
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,18 @@ def download(
     return digests
 
 
+def to_spare(folder: Path) -> int:
+    """Bytes that a transfer into `folder` may take of its disk; below 0 where the reserve itself is touched."""
+    return shutil.disk_usage(folder).free - RESERVE
+
+
 def check_room(folder: Path, missing: int, what: str) -> None:
-    """Say at once what would otherwise fail hours later. `missing`: bytes still to come. Raises StorageFull."""
-    free = shutil.disk_usage(folder).free - RESERVE
-    if missing > free:
+    """Say at once what would otherwise fail hours later. `missing`: bytes still to come, as far as known. Raises StorageFull."""
+    free, needed = to_spare(folder), max(0, missing)
+    if needed > free:
         raise StorageFull(
-            f"{what} needs {missing:,} more bytes, and {folder} has {max(0, free):,} to spare. Make room, then try again.",
-            needed=missing,
+            f"{what} needs {needed:,} more bytes, and {folder} has {max(0, free):,} to spare. Make room, then try again.",
+            needed=needed,
             free=max(0, free),
         )
 

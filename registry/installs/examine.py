@@ -53,20 +53,22 @@ def examine(origin: Origin, wanted: Options = AS_USUAL) -> Candidate:
     listing = origin.listing()
     tiers = options(listing, partial(read_json, origin), wanted.variant)
     seen: list[tuple[Selection, Report | UnreadableModel]] = []
+    unseen = 0
     for tier in tiers:
         found = list(zip(tier, _probe_all(origin, listing, tier), strict=False))
         taken = [(s, r) for s, r in found if isinstance(r, Report) and _is_taken(r)]
-        if len(taken) == 1:
+        unseen = len(tier) - len(found)  # any of which may be what is meant
+        if len(taken) == 1 and not unseen:
             return Candidate(listing, *taken[0])
         seen += taken or found
-        if taken:
+        if taken or unseen:
             break
     if len(tiers[0]) == 1 and not taken:  # what is wrong with it says more than that there is nothing else
         selection, report = seen[0]
         if isinstance(report, UnreadableModel):
             raise report
         return Candidate(listing, selection, report)
-    raise _undecided(listing, seen, sum(map(len, tiers)), any_taken=bool(taken))
+    raise _undecided(listing, seen, sum(map(len, tiers)), unseen, any_taken=bool(taken))
 
 
 def _probe_all(origin: Origin, listing: Listing, tier: list[Selection]) -> list[Report | UnreadableModel]:
@@ -89,7 +91,12 @@ def _is_taken(report: Report) -> bool:
 
 
 def _undecided(
-    listing: Listing, seen: list[tuple[Selection, Report | UnreadableModel]], count: int, *, any_taken: bool
+    listing: Listing,
+    seen: list[tuple[Selection, Report | UnreadableModel]],
+    count: int,
+    unseen: int,
+    *,
+    any_taken: bool,
 ) -> Exception:
     candidates = [
         {
@@ -109,10 +116,14 @@ def _undecided(
     ]
     names = ", ".join(what[:6]) + (" and more" if len(what) > 6 else "")
     if any_taken:
+        more = f" and {unseen} more weight files that were not looked at" if unseen else ""
         return AmbiguousChoice(
-            f"There are {len(candidates)} models in {label}; name one of them: {names}.", candidates=candidates
+            f"There are {len(candidates)} models{more} in {label}; name one of them: {names}.", candidates=candidates
         )
-    return NoWeights(f"None of the {count} weight files in {label} is a model that is taken.", candidates=candidates)
+    but = f" among the first {LISTED}; {unseen} were not looked at: name one" if unseen else ""
+    return NoWeights(
+        f"None of the {count} weight files in {label} is a model that is taken{but}.", candidates=candidates
+    )
 
 
 def connection(settings: Settings, *, confined: bool = False) -> dict[str, Any]:

@@ -5,30 +5,40 @@ from __future__ import annotations
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 from sqlalchemy import Engine
 
-from probes import probe
+from probes import Report, probe
 from registry.catalog import Catalog
-from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, FileMissing, HubUnreachable, InvalidSource
+from registry.errors import (
+    Cancelled,
+    DigestMismatch,
+    DownloadIncomplete,
+    FileMissing,
+    HubUnreachable,
+    InvalidSource,
+    ModelshelfError,
+)
 from registry.installs import partial
 from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download, verify
-from registry.installs.examine import accept, examine, hints_for
+from registry.installs.examine import Candidate, accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.known import known
 from registry.installs.locks import held
+from registry.installs.moving import remove_moved
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.folder import FolderOrigin, version
-from registry.installs.placing import pinned, place, provenance
+from registry.installs.pauses import Pauses
+from registry.installs.placing import gain_source, place
 from registry.installs.selection import Selection
 from registry.installs.states import POLL_SECONDS, Attempt
 from registry.installs.transfers import Transfers
@@ -39,9 +49,6 @@ from registry.settings import Settings
 from registry.sources import PathSource, without_signature
 from registry.tables import InstallState
 
-PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
-"""Seconds between tries while a connection is away, after those of a single request (origins/http.py) are used up; the last one again and
-again."""
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
 
 
@@ -86,6 +93,7 @@ class Job:
         self._attempt = attempt
         self._tell = on_progress
         self._stop = stop
+        self._begun = attempt.install.staging is not None or attempt.install.attempt > 1
         self._notes: list[str] = []  # for people, of what came of it
 
     def check(self) -> None:
@@ -95,30 +103,33 @@ class Job:
 
     def run(self, origin: Origin) -> Model:
         self._tell(Progress(InstallState.RESOLVING))
-        candidate = examine(origin, self._options)
+        candidate = self._examined(origin)
         accept(candidate.report)
         listing, selection = candidate.listing, candidate.selection
         if self._options.place is Place.IN_PLACE:
             model = self._register(on_disk(listing, selection))
             self._registered()
             return self._installed(model)
-        key = _key(listing, selection)
+        key = _key(listing, selection, self._options)
         staging = self._settings.downloads / key
         locks = self._settings.downloads / "locks"
-        # Two installs of the same files: the second waits, and then finds the model in the registry.
-        with held(locks / f"{key}.files", self.check):
+        announced = None if selection.is_folder else selection.files[0].sha256
+        # Two installs of the same files, or of the same bytes: the second waits, and then finds the model in the registry.
+        with (
+            held(locks / f"{key}.files", self.check),
+            held(locks / f"{announced}.bytes", self.check) if announced else nullcontext(),
+        ):
             if (there := known(self._catalog, listing, selection)) is not None:
-                source = provenance(listing, selection)
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
-                model = self._installed(self._catalog.add_source(there, source))
+                model = self._installed(gain_source(self._catalog, there, listing, selection))
                 shutil.rmtree(
                     staging, ignore_errors=True
                 )  # there after a kill between the model's record and the install's
                 return model
             self._move(InstallState.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
-            digests = self._download(origin, listing, selection, key)
+            digests = self._download(origin, candidate, staging)
             self._move(InstallState.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
-            staged = staging / _staged(selection)
+            staged = staging / _staged(selection, candidate.report)
             report = accept(probe(staged, hints_for(listing, selection)))
             sha256 = None if selection.is_folder else next(iter(digests.values())).sha256
             hub = self._settings.hub_endpoint
@@ -134,18 +145,24 @@ class Job:
             ):
                 for note in placed.notes:
                     self._note(note)
+                if not placed.is_new:  # then nothing was moved, and after a kill nothing is
+                    Transfers.forget(self._engine, [key])
                 self._registered()
                 model = self._installed(placed.model)
+            if self._options.place is Place.MOVE:
+                remove_moved(self._engine, key, Path(listing.source))
             shutil.rmtree(staging)
-            if self._options.place is Place.MOVE and placed.is_new:
-                _remove(listing, selection)
             return model
 
-    def _download(self, origin: Origin, listing: Listing, selection: Selection, key: str) -> dict[str, Digests]:
+    def _download(self, origin: Origin, candidate: Candidate, staging: Path) -> dict[str, Digests]:
         """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""
-        staged = self._settings.downloads / key / _staged(selection)
-        transfers = Transfers(self._engine, key)
+        listing, selection = candidate.listing, candidate.selection
+        staged = staging / _staged(selection, candidate.report)
+        transfers = Transfers(self._engine, staging.name)
         goals = [_Goal(file, staged / selection.inside(file)) for file in selection.files]
+        transfers.keep_only([goal.file.path for goal in goals])
+        if selection.is_folder:
+            _keep_only(staged, goals)
         for goal in goals:
             goal.prepare(is_same_version=(record := transfers.take_up(listing, goal.file)) is not None)
             goal.etag = record.etag if record else None
@@ -182,27 +199,46 @@ class Job:
             goal.part.replace(goal.target)
         return digests
 
+    def _examined(self, origin: Origin) -> Candidate:
+        """Of an install that had begun, also when the network is away for a while: after a restart it may be the last to come up."""
+        pauses = Pauses(self._settings.download_patience)
+        while True:
+            try:
+                return examine(origin, self._options)
+            except HubUnreachable as error:
+                if not self._begun:
+                    raise
+                self._wait(pauses, error)
+
     def _fetch(self, origin: Origin, goal: _Goal, watch: Watch) -> Digests:
         """The file, also when the connection is away for a while: that is waited out, shown, as long as the settings say. What never came
         at all is no lost connection, and is told at once."""
-        most, here, waited, pauses = self._settings.download_connections, 0, 0.0, iter(PAUSES)
+        most, here, pauses = self._settings.download_connections, 0, Pauses(self._settings.download_patience)
         while True:
             try:
                 return download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
             except (HubUnreachable, DownloadIncomplete) as error:
                 if goal.here > here:
-                    here, waited, pauses = goal.here, 0.0, iter(PAUSES)
-                pause = min(next(pauses, PAUSES[-1]), self._settings.download_patience - waited)
-                if not here or pause <= 0:
+                    here, pauses = goal.here, Pauses(self._settings.download_patience)
+                if not here and not self._begun:
                     raise
-                waited += pause
-                message = f"{error.message} The next try is in {pause:.0f} s."
-                until = time.monotonic() + pause
-                while time.monotonic() < until:
-                    self.check()
-                    told = {"code": error.code, "message": message, "detail": error.detail}
-                    self._attempt.progress(error=told, bytes_per_second=None)
-                    time.sleep(min(POLL_SECONDS, pause))
+                self._wait(pauses, error)
+
+    def _wait(self, pauses: Pauses, error: ModelshelfError) -> None:
+        """Until the next try, telling why; raises `error` when it has been waited for long enough."""
+        pause = pauses.next(error)
+        if pause <= 0:
+            raise error
+        told = {
+            "code": error.code,
+            "message": f"{error.message} The next try is in {pause:.0f} s.",
+            "detail": error.detail,
+        }
+        until = time.monotonic() + pause
+        while time.monotonic() < until:
+            self.check()
+            self._attempt.progress(error=told, bytes_per_second=None)
+            time.sleep(min(POLL_SECONDS, pause))
 
     def _kept(self, goal: _Goal) -> Digests | None:
         """What an earlier run brought whole, hashed where it lies: it may be a name of a model's file, to which nothing is ever written."""
@@ -261,7 +297,7 @@ class Job:
         return model
 
     def _move(self, to: InstallState, **fields: Any) -> None:
-        install = self._attempt.move(to, **fields)
+        install = self._attempt.move(to, error=None, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
 
 
@@ -274,23 +310,10 @@ def _link(path: Path, name: Path) -> bool:
     return True
 
 
-def _remove(listing: Listing, selection: Selection) -> None:
-    """What was moved, unless somebody has changed it meanwhile; and the folders that are empty then."""
-    for file in selection.files:
-        path = on_disk(listing, selection, file)
-        with suppress(FileNotFoundError):
-            if version(path) == file.etag:
-                path.unlink()
-    root = Path(listing.source)
-    for folder in sorted({on_disk(listing, selection, f).parent for f in selection.files}, reverse=True):
-        with suppress(OSError):  # something else lies there
-            if folder.is_relative_to(root):
-                folder.rmdir()
-
-
-def _staged(selection: Selection) -> str:
-    """What the download is called until it has its final name: a stranger's file name may be too long for this disk."""
-    return "model" if selection.is_folder else f"model{PurePosixPath(selection.files[0].path).suffix}"
+def _staged(selection: Selection, report: Report) -> str:
+    """What the download is called until it has its final name: a stranger's file name may be too long for this disk. Its ending says
+    what the bytes are, whatever the stranger's says: on the shelf readers go by it."""
+    return "model" if selection.is_folder else f"model.{report.format}"
 
 
 @dataclass(slots=True)
@@ -354,8 +377,19 @@ class _Rate:
         return (done - first) / seconds if seconds > 0 and since != now else None
 
 
-def _key(listing: Listing, selection: Selection) -> str:
-    """Name of the staging folder: the same files of the same revision share it, so that an interrupted download is found again."""
-    identity: Mapping[str, Any] = {f.path: (f.size, f.sha256) for f in selection.files}
-    lines = [pinned(listing, selection), *(f"{path} {size} {digest}" for path, (size, digest) in identity.items())]
-    return sha256("\n".join(lines).encode()).hexdigest()[:24]
+def _key(listing: Listing, selection: Selection, options: Options) -> str:
+    """Name of the staging folder: the same files of the same source share it, so that an interrupted download is found again, also when
+    there is a new commit meanwhile. Which of its files are still the same, Transfers knows."""
+    part = selection.prefix if selection.is_folder else selection.files[0].path
+    identity = (listing.repo_id or listing.source, listing.ref, part, options.variant, options.place)
+    return sha256("\n".join(map(str, identity)).encode()).hexdigest()[:24]
+
+
+def _keep_only(folder: Path, goals: Iterable[_Goal]) -> None:
+    """Remove what an earlier run left of files that the source does not have any more: the folder becomes the model."""
+    wanted = {path for goal in goals for path in (goal.target, goal.part, *partial.blocks(goal.part).values())}
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if not path.is_dir() and path not in wanted:
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

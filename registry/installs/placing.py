@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -53,12 +54,14 @@ def place(
     """The model, recorded and under its final name; both are taken back when the block raises.
 
     Row first: a kill in between leaves a row without a file, which the next run of the install fills, and never a file that nobody
-    knows. The same bytes that are on the shelf already stay where they are, and gain a source.
+    knows. A row that is known as damaged or missing stays so until the whole file is there.
+
+    The same bytes that are on the shelf already stay where they are, and gain a source.
     """
     whole = whole_digests(selection, digests)
     known = catalog.find(blake3=whole.blake3)
     if known is not None and catalog.is_whole(known):
-        model = catalog.add_source(known, provenance(listing, selection))
+        model = gain_source(catalog, known, listing, selection)
         yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."], False)
         return
     if known is None:
@@ -66,7 +69,7 @@ def place(
         model = _record(catalog, root, listing, selection, staged, report, digests, sidecars)
     else:
         notes = [f"{known.name} is whole again."]
-        model = _mend(catalog, root, known, staged, report, selection)
+        model = _at_home(catalog, root, known, staged, report, selection)
     notes += contradictions(model)
     path, is_there = catalog.path(model), False
     try:
@@ -75,6 +78,8 @@ def place(
             _clear(path)
         _put(staged, path)
         is_there = True
+        if known is not None:
+            model = _set(catalog, model, missing_since=None, damaged_at=None)
         yield Placed(model, notes, True)
     except BaseException:
         if is_there and staged.exists():
@@ -84,10 +89,8 @@ def place(
         if known is None:
             catalog.remove(model)
         else:
-            since = known.missing_since or now()
-            catalog.place(
-                known, path=known.path, managed=known.managed, missing_since=since, damaged_at=known.damaged_at
-            )
+            was = {"path": known.path, "managed": known.managed, "damaged_at": known.damaged_at}
+            catalog.place(known, **was, missing_since=known.missing_since or now())
         catalog.disown(model.path)
         raise
 
@@ -117,15 +120,20 @@ def _put(staged: Path, path: Path) -> None:
     staged.rename(path)  # of a folder onto one that holds something the system refuses it
 
 
-def _mend(catalog: Catalog, root: Path, known: Model, staged: Path, report: Report, selection: Selection) -> Model:
-    """The record of a model whose file is gone or damaged, for the whole one. Where it lay in a folder of the user's, to which nothing is
-    written, it lies on the shelf from now on; the record, with the user's settings, stays."""
-    path = known.path
-    if not known.managed:
-        with catalog.writing() as connection:
-            path = _free_name(connection, root, staged, report, selection)[1]
-    catalog.place(known, path=path, managed=True, missing_since=None, damaged_at=None)
-    return catalog.get(known.id)
+def _at_home(catalog: Catalog, root: Path, known: Model, staged: Path, report: Report, selection: Selection) -> Model:
+    """The record of a model whose file is gone or damaged, at the place that the whole one gets; it counts as gone or damaged until the
+    whole one is there. Where it lay in a folder of the user's, to which nothing is written, it lies on the shelf from now on; the record,
+    with the user's settings, stays."""
+    if known.managed:
+        return known
+    with catalog.writing() as connection:
+        path = _free_name(connection, root, staged, report, selection)[1]
+    return _set(catalog, known, path=path, managed=True, missing_since=known.missing_since or now())
+
+
+def _set(catalog: Catalog, model: Model, **columns: Any) -> Model:
+    catalog.place(model, **columns)
+    return catalog.get(model.id)
 
 
 def _same_weights(catalog: Catalog, whole: Digests) -> list[str]:
@@ -223,6 +231,12 @@ def provenance(listing: Listing, selection: Selection) -> Provenance:
         ref=listing.ref,
         etag=single.sha256 if single else None,
     )
+
+
+def gain_source(catalog: Catalog, model: Model, listing: Listing, selection: Selection) -> Model:
+    """A model that is whole: it comes from here, too, and is not missing, whatever its record says of an earlier moment."""
+    model = catalog.add_source(model, provenance(listing, selection))
+    return _set(catalog, model, missing_since=None) if model.missing_since else model
 
 
 def whole_digests(selection: Selection, digests: Mapping[str, Digests]) -> Digests:

@@ -14,7 +14,7 @@ from registry.errors import NoWeights, UnusableFile
 from registry.installs.origins import Listing, RemoteFile
 from registry.sources import HubSource
 
-WEIGHTS = (".safetensors", ".gguf")
+WEIGHTS = (".safetensors", ".sft", ".gguf")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 TEXTS = (".json", ".txt", ".model")  # configurations and tokenizers
 INDEX = "model_index.json"
@@ -48,7 +48,7 @@ class Selection:
 
     @property
     def weights(self) -> tuple[RemoteFile, ...]:
-        return tuple(f for f in self.files if f.path.endswith(WEIGHTS))
+        return tuple(f for f in self.files if _ends(f.path, WEIGHTS)) or self.files
 
     def inside(self, file: RemoteFile) -> str:
         """Path of one of the files in the model; "" for a model that is this file."""
@@ -64,15 +64,20 @@ def options(
     `read` fetches a small JSON file. `variant`: of a pipeline's weights, see Options. Raises NoWeights, UnusableFile.
     """
     by_path = {f.path: f for f in listing.files}
+    prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
+    if variant and prefix + INDEX not in by_path:
+        raise NoWeights(
+            f"{_label(listing)} is no pipeline, and only a pipeline's weights have variants such as {variant}. Leave it out.",
+            variants=[],
+        )
     if listing.focus in by_path:
         return [[_single(by_path[listing.focus], listing, by_path)]]
-    prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = [f for f in listing.files if f.path.startswith(prefix)]
     if index := by_path.get(prefix + INDEX):
         files, variants = _pipeline_files(inside, prefix, read(index), variant)
         name = PurePosixPath(prefix).name or _repository_name(listing)
         return [[Selection(files, True, name, prefix, variants)]]
-    weights = [f for f in inside if f.path.endswith(WEIGHTS)]
+    weights = [f for f in inside if _ends(f.path, WEIGHTS)]
     here = [_single(f, listing, by_path) for f in weights if "/" not in f.path[len(prefix) :]]
     below = [_single(f, listing, by_path) for f in weights if "/" in f.path[len(prefix) :]]
     if not weights:
@@ -80,15 +85,16 @@ def options(
     return [tier for tier in (here, below) if tier]
 
 
+def _ends(path: str, endings: tuple[str, ...]) -> bool:
+    """People's and programs' spelling of an ending differs in its case."""
+    return path.lower().endswith(endings)
+
+
 def _single(file: RemoteFile, listing: Listing, by_path: Mapping[str, RemoteFile]) -> Selection:
     """A weight file by itself; PEFT's with the configuration beside it, which alone says by how much its tensors count (alpha)."""
     path = PurePosixPath(file.path)
-    if path.suffix in PICKLES:
+    if _ends(file.path, PICKLES):
         raise _pickle(file.path)
-    if path.suffix not in WEIGHTS:
-        raise NoWeights(
-            f"{path.name} is not a weight file; a model's file ends in {' or '.join(WEIGHTS)}.", file=file.path
-        )
     name = _repository_name(listing) if path.stem in GENERIC_STEMS else path.stem
     prefix = file.path[: -len(path.name)]
     config = by_path.get(prefix + ADAPTER_INDEX) if path.name == PEFT_WEIGHTS else None
@@ -118,7 +124,7 @@ def _pipeline_files(
         chosen += [f for name, f in by_name.items() if name.endswith(TEXTS) and SHARD_INDEX not in name]
         kept = choose_weights(sorted(n for n in by_name if variant_of(n) == variant)) if variant else []
         kept = kept or choose_weights(sorted(by_name))
-        if not kept and (pickle := next((f for f in members if f.path.endswith(PICKLES)), None)):
+        if not kept and (pickle := next((f for f in members if _ends(f.path, PICKLES)), None)):
             raise _pickle(pickle.path)
         if any("-of-" in name for name in kept):
             kept += [n for n in by_name if SHARD_INDEX in n and variant_of(n) == variant_of(kept[0])]
@@ -167,7 +173,7 @@ def _repository_name(listing: Listing) -> str:
 
 
 def _nothing(listing: Listing, inside: list[RemoteFile], prefix: str) -> Exception:
-    pickles = [f.path for f in inside if f.path.endswith(PICKLES)]
+    pickles = [f.path for f in inside if _ends(f.path, PICKLES)]
     if pickles:
         return _pickle(pickles[0])
     return NoWeights(

@@ -116,6 +116,13 @@ class InstallBook:
         with Session(self._engine) as session:
             return {name for name in session.exec(query) if name is not None}
 
+    def installed(self, names: Collection[str]) -> Sequence[tuple[str | None, str, dict[str, Any]]]:
+        """Staging folder, source and options of those that ended well and whose folder is one of `names`."""
+        columns = col(Install.staging), col(Install.source), col(Install.options)
+        query = select(*columns).where(col(Install.state) == InstallState.INSTALLED, columns[0].in_(names))
+        with Session(self._engine) as session:
+            return [(staging, source, options) for staging, source, options in session.exec(query)]
+
     def page(self, limit: int, cursor: str | None = None) -> InstallPage:
         """Newest first, those after the page that gave `cursor`. Raises InvalidRequest."""
         keys = _TABLE.c.created_at, _TABLE.c.id

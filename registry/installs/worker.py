@@ -16,11 +16,12 @@ from probes import UnreadableModel
 from registry.catalog import Catalog
 from registry.db import is_full
 from registry.errors import Cancelled, InstallNotFound, ModelshelfError, StorageFull, UnusableFile
-from registry.installs.download import RESERVE
+from registry.installs.download import to_spare
 from registry.installs.examine import accept, connection, examine
 from registry.installs.job import Job, OnProgress, Progress
 from registry.installs.locks import held, held_if_free
-from registry.installs.options import AS_USUAL, Options
+from registry.installs.moving import remove_moved
+from registry.installs.options import AS_USUAL, Options, Place
 from registry.installs.origins import open_origin
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, Attempt, InstallBook
 from registry.installs.transfers import Transfers
@@ -108,18 +109,26 @@ class Worker:
             yield install.id
 
     def sweep(self) -> None:
-        """Remove partial files of installs that ended well: a kill may have come between such an end and their removal."""
+        """Remove partial files of installs that ended well, and what they moved: a kill may have come between such an end and that."""
         there = {path.name for path in self._settings.downloads.glob("*")} - {self._locks.name}
         # Most of them belong to installs that go on, and these are few; only for the others is it looked through all that ended well.
         ended = self._book.staging(self._unneeded(there), (InstallState.INSTALLED,))
         with ExitStack() as locks:
-            self._remove_staging({n for n in ended if locks.enter_context(held_if_free(self._locks / f"{n}.files"))})
+            free = {n for n in ended if locks.enter_context(held_if_free(self._locks / f"{n}.files"))}
+            for staging, source, options in self._book.installed(free) if free else ():
+                if staging is not None and Options.of(options).place is Place.MOVE:
+                    remove_moved(self._engine, staging, Path(source))
+            self._remove_staging(free)
 
     def make_room(self) -> None:
         """Queue again what a full disk has paused, once there is room for it."""
-        free = shutil.disk_usage(self._settings.root).free
+        free = to_spare(self._settings.root)
         for install in self._book.list(states=(InstallState.PAUSED,), limit=None):
-            if install.error and install.error["code"] == StorageFull.code and free > install.error["detail"]["needed"]:
+            if (
+                install.error
+                and install.error["code"] == StorageFull.code
+                and free >= install.error["detail"]["needed"]
+            ):
                 self._book.command(install.id, "resume")
 
     def discard(self, install_id: str) -> None:
@@ -189,6 +198,8 @@ class Worker:
             if told is error:
                 raise
             raise told from error
+        finally:  # its source may name another file by now
+            self._remove_staging({install.staging} - {attempt.install.staging})
 
     def _record(self, attempt: Attempt, error: ModelshelfError) -> None:
         detail = {"code": error.code, "message": error.message, "detail": error.detail}
@@ -239,7 +250,7 @@ def _told(error: Exception, root: Path) -> ModelshelfError:
     if isinstance(error, UnreadableModel):
         return UnusableFile(str(error), probe=error.code)
     if is_full(error):
-        return StorageFull(f"The disk of {root} is full. Make room: the install goes on then.", needed=RESERVE, free=0)
+        return StorageFull(f"The disk of {root} is full. Make room: the install goes on then.", needed=0, free=0)
     if isinstance(error, OSError) and error.filename is not None:
         return ModelshelfError(
             f"{error.filename} cannot be read or written: {error.strerror}.", file=str(error.filename)

@@ -216,8 +216,9 @@ class HttpFiles:
         try:
             return call()
         except Transient as error:
+            asks = {"retry_after": error.after} if error.after else {}
             raise HubUnreachable(
-                f"{host} cannot be reached: {error}. Check the connection, or try again later.", host=host
+                f"{host} cannot be reached: {error}. Check the connection, or try again later.", host=host, **asks
             ) from error
 
     def _wait(self, seconds: float) -> None:

@@ -14,8 +14,10 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from functools import cache
 from ipaddress import ip_address
+from threading import Thread
 from typing import Any, TypeVar
 
 import httpcore
@@ -113,7 +115,7 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """To the first address of `host` that answers; all of them must be admitted."""
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = self._resolve(host, port, timeout)
         except OSError as error:
             raise httpcore.ConnectError(f"{host} is not known ({error.strerror or error})") from error
         for *_, where in found:
@@ -127,6 +129,23 @@ class _Backend(httpcore.NetworkBackend):
             except httpcore.ConnectTimeout as error:
                 failure = error
         raise failure
+
+    def _resolve(self, host: str, port: int, timeout: float | None) -> list[Any]:
+        """The system's own question cannot be called off: it is asked in a thread that nobody waits for then."""
+        answer, deadline = Future[list[Any]](), _deadline(timeout)
+
+        def ask() -> None:
+            try:
+                answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except Exception as error:
+                answer.set_exception(error)
+
+        Thread(target=ask, name="resolve", daemon=True).start()
+        while not wait([answer], LOOK_SECONDS).done:
+            self._ask()
+            if time.monotonic() >= deadline:
+                raise httpcore.ConnectTimeout(f"{host} is not resolved in time")
+        return answer.result()
 
     def _connect(self, family: int, kind: int, protocol: int, where: Any, timeout: float | None) -> socket.socket:
         connection = socket.socket(family, kind, protocol)

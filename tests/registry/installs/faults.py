@@ -166,14 +166,17 @@ class Steps:
 
 
 def run(facts: dict[str, Any], source: str, die_at: int | None = None, told: Any = None) -> None:
-    """In a process of its own: go on with what is unfinished, or begin. `told`: gets the number of steps, see Steps."""
+    """In a process of its own: go on with what is unfinished, or begin. `told`: gets the number of steps, see Steps.
+
+    A model that is there already is whole then, or known as damaged: that one is installed again.
+    """
     steps = Steps(facts["root"], die_at)
     if die_at is not None or told is not None:
         steps.watch()
     with closed(Manager(Settings(**facts))) as manager:
         manager.resume_installs()
         manager.wait()
-        if not manager.catalog.list():
+        if not all(map(manager.catalog.is_whole, found := manager.catalog.list())) or not found:
             manager.install(source)
         if told is not None:
             told.value = steps.count
@@ -281,6 +284,39 @@ def killed_at_every_step(stage: Stage, source: str, every: int = 1) -> Row:
         last.join()
         row.count(last.exitcode == 0 and not half_made and stage.is_whole() and stage.nothing_half_made(blake3))
     row.how = f"seen in {', '.join(sorted(at))}"
+    return row
+
+
+def killed_while_mended(stage: Stage, every: int = 1) -> Row:
+    """A model is installed and its last byte changed; what a kill leaves is damaged and known as that, or whole."""
+    which = "every step" if every == 1 else f"one step of {every}"
+    row, at = Row(f"SIGKILL before {which} of mending a damaged model"), set[str]()
+
+    def damaged() -> Path:
+        stage.fresh()
+        with closed(stage.manager()) as manager:
+            model = manager.install(BIG)
+            path = manager.catalog.path(model)
+            path.write_bytes(stage.whole[:-1] + b"x")
+            list(manager.upkeep.verify([model]))
+        return path
+
+    damaged()
+    told = processes.Value("i", 0)
+    in_process(stage, told=told).join()
+    for step in range(1, told.value + 1, every):
+        path = damaged()
+        process = in_process(stage, die_at=step)
+        process.join()
+        whole = path.exists() and path.read_bytes() == stage.whole
+        with closed(stage.manager()) as manager:
+            [model] = manager.catalog.list()
+            honest = whole or not manager.catalog.is_whole(model)
+        at.add("whole" if whole else "damaged" if path.exists() else "gone")
+        last = in_process(stage)
+        last.join()
+        row.count(last.exitcode == 0 and honest and path.read_bytes() == stage.whole and stage.is_whole())
+    row.how = f"left {', '.join(sorted(at))}, and known as that"
     return row
 
 
@@ -513,6 +549,7 @@ def rows(folder: Path, kills: int, many: int = 50) -> Iterator[Row]:
             lambda s: killed_while_split(s, max(1, kills // 4)),
             lambda s: killed_at_every_step(s, BIG),
             lambda s: killed_at_every_step(s, PIPELINE, every=3),
+            lambda s: killed_while_mended(s, every=5),
             cut,
             wrong_bytes,
             range_ignored,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,17 @@ class TestFullDisk:
         assert caught.value.detail == {"needed": len(body) - 1000, "free": 5000}
         assert part.read_bytes() == body[:1000]
         assert not transfers(hub)
+
+    def test_of_an_unknown_size_the_reserve_is_kept_too(
+        self, origin: Origin, part: Path, body: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usage = namedtuple("usage", "total used free")
+        monkeypatch.setattr("registry.installs.download.ROOM_EVERY", 1)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, RESERVE + len(body) // 2 - part.stat().st_size))
+        with pytest.raises(StorageFull) as caught:
+            bring(origin, part, replace(weights(origin), size=None))
+        assert caught.value.detail["needed"] == 0
+        assert 0 < part.stat().st_size < len(body)
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
     def test_it_fills_up_meanwhile(

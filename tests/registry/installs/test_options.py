@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from registry.errors import Cancelled, InvalidRequest, KindNotTaken, NoWeights
+from registry.installs import job
 from registry.installs.hashing import hash_file
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, RemoteFile
@@ -105,6 +108,25 @@ class TestMove:
         model = manager.install(str(mine), options=MOVE)
         assert (hash_file(manager.catalog.path(model)), mine.exists()) == (digest, False)
 
+    def test_one_that_is_killed_before_the_source_is_removed_is_finished_by_the_next(
+        self, manager: Manager, settings: Settings, mine: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def kill(*_: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if (child := os.fork()) == 0:
+            try:
+                monkeypatch.setattr(job, "remove_moved", kill)
+                Manager(settings).install(str(mine), options=MOVE)
+            finally:
+                os._exit(1)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        assert (manager.installs.list()[0].state, mine.exists()) == (InstallState.INSTALLED, True)
+        manager.resume_installs()
+        assert not mine.exists()
+        [model] = manager.catalog.list()
+        assert manager.catalog.path(model).stat().st_nlink == 1
+
     def test_bytes_that_the_shelf_has_already_are_left_where_they_are(self, manager: Manager, mine: Path) -> None:
         manager.install(str(mine), options=IN_PLACE)
         list(manager.scans.digester.hash_all())
@@ -182,6 +204,13 @@ def test_one_precision_is_taken_whole_the_unmarked_one_unless_another_is_asked_f
 def test_a_precision_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(NoWeights, match=r"no variant bf16 \(there: fp16\)"):
         chosen("bf16")
+
+
+@pytest.mark.parametrize("focus", ["", "x.safetensors"])
+def test_a_precision_of_what_is_no_pipeline_is_refused(focus: str) -> None:
+    listing = Listing("hf://o/r@c", "o/r", "c", (RemoteFile("x.safetensors", 1, None),), None, focus)
+    with pytest.raises(NoWeights, match="o/r is no pipeline"):
+        options(listing, lambda _: {}, "fp16")
 
 
 @pytest.mark.parametrize(

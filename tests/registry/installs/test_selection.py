@@ -139,6 +139,5 @@ def test_a_repository_without_weights(files: tuple[str, ...]) -> None:
         chosen(*files)
 
 
-def test_a_named_file_that_holds_no_weights() -> None:
-    with pytest.raises(NoWeights, match=r"README\.md"):
-        chosen("README.md", "a.safetensors", focus="README.md")
+def test_a_named_file_is_looked_into_whatever_it_is_called() -> None:
+    assert paths(chosen("README.md", "a.safetensors", focus="README.md")) == ["README.md"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import socket
 import threading
 import time
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,10 +27,12 @@ from registry.errors import (
     ModelshelfError,
     NotIdentified,
     NoWeights,
+    StorageFull,
     UnusableFile,
     WrongState,
 )
-from registry.installs import job
+from registry.installs import examine, pauses, placing
+from registry.installs.download import RESERVE
 from registry.installs.hashing import hash_file
 from registry.installs.worker import Progress
 from registry.manager import Manager
@@ -254,6 +260,19 @@ class TestSeveralModels:
             manager.install("c/d")
         assert manager.install("a/b").name == "style"
 
+    def test_none_is_taken_while_some_were_not_looked_at(
+        self, manager: Manager, shelf: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(examine, "LISTED", 2)
+        write(shelf / "a/b/1.safetensors", (STARTER / VAE).read_bytes())
+        for number in (2, 3, 4):
+            write(shelf / f"a/b/{number}.safetensors", sd15_lora(rank=number))
+        with pytest.raises(AmbiguousChoice, match="1 models and 2 more weight files that were not looked at"):
+            manager.install("a/b")
+        write(shelf / "a/b/2.safetensors", (STARTER / VAE).read_bytes())
+        with pytest.raises(NoWeights, match=r"None of the 4 .* among the first 2; 2 were not looked at"):
+            manager.install("a/b")
+
     def test_none_of_them(self, manager: Manager, shelf: Path) -> None:
         write(shelf / "a/b/one.safetensors", (STARTER / VAE).read_bytes())
         write(shelf / "a/b/two.safetensors", b"<!DOCTYPE html><html><body>Sign in</body></html>")
@@ -278,6 +297,36 @@ def test_a_model_whose_file_is_gone_or_damaged_is_mended_by_installing_it_again(
         (first.id, "mine", {"weight": 0.4}, None, None)
     ]
     assert manager.installs.list()[0].notes == ["mine is whole again."]
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+@pytest.mark.parametrize("step", ["_clear", "_put", "_set"])
+def test_one_that_is_killed_while_a_model_is_mended_goes_on_mending_it(
+    manager: Manager, settings: Settings, monkeypatch: pytest.MonkeyPatch, harm: str, step: str
+) -> None:
+    model = manager.install(OUTLINE)
+    path = manager.catalog.path(model)
+    whole = path.read_bytes()
+    path.unlink() if harm == "missing" else path.write_bytes(whole[:-1] + b"x")
+    assert [v.state for v in manager.upkeep.verify([model])] == [harm]
+
+    def kill(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if (child := os.fork()) == 0:
+        try:
+            monkeypatch.setattr(placing, step, kill)
+            Manager(settings).install(OUTLINE)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    successor = Manager(settings)
+    successor.resume_installs()
+    successor.wait()
+    successor.close()
+    mended = manager.catalog.get(model.id)
+    assert path.read_bytes() == whole
+    assert (mended.missing_since, mended.damaged_at) == (None, None)
 
 
 def test_a_damaged_folder_is_mended_too(manager: Manager, tmp_path: Path) -> None:
@@ -328,6 +377,49 @@ def test_a_place_that_a_missing_model_has_is_not_taken(manager: Manager, shelf: 
     model = manager.install("another/starter-outline-lora")
     assert model.name == "starter-outline-lora-2"
     assert manager.catalog.is_whole(model)
+
+
+@pytest.mark.parametrize("name", ["x.SAFETENSORS", "x.sft", "x.safetensors.bak", "weights"])
+def test_a_file_that_is_named_is_taken_whatever_its_ending_says(manager: Manager, shelf: Path, name: str) -> None:
+    write(shelf / "a/b" / name, sd15_lora())
+    model = manager.install(f"a/b:{name}")
+    assert (model.kind, manager.catalog.path(model).suffix) == ("lora", ".safetensors")
+    assert manager.catalog.is_whole(model)
+
+
+@pytest.mark.parametrize("name", ["x.SAFETENSORS", "x.sft"])
+def test_an_ending_is_known_in_every_spelling(manager: Manager, shelf: Path, name: str) -> None:
+    write(shelf / "a/b" / name, sd15_lora())
+    assert manager.install("a/b").name == "x"
+
+
+def test_what_a_full_disk_has_paused_goes_on_when_the_reserve_is_free_again_and_not_before(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage, free = namedtuple("usage", "total used free"), [0]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, free[0]))
+    with pytest.raises(StorageFull) as caught:
+        manager.install(OUTLINE)
+    states = []
+    for more in (RESERVE - 1, RESERVE):
+        free[0] = caught.value.detail["needed"] + more
+        manager._worker.make_room()
+        states.append(manager.installs.list()[0].state)
+    assert states == [InstallState.PAUSED, InstallState.QUEUED]
+
+
+def test_one_that_is_cancelled_lets_go_while_a_name_is_being_resolved(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hangs.wait(30))
+    install = manager.installs.open(f"hf://{OUTLINE}")
+    threading.Timer(0.5, lambda: manager.installs.command(install.id, "cancel")).start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        manager.run_install(install.id)
+    assert time.monotonic() - began < 2
+    hangs.set()
 
 
 def test_a_name_that_is_taken_gets_a_number(manager: Manager, shelf: Path) -> None:
@@ -466,6 +558,63 @@ def test_an_install_that_was_killed_goes_on_where_it_was(
     successor.close()
 
 
+def test_a_new_commit_meanwhile_throws_nothing_away_that_is_still_the_same(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    killed_halfway(manager, "somebody/big", len(whole))
+    (shelf / "somebody/big/README.md").write_text("# of today")
+    hub.seen.clear()
+    manager.resume_installs()
+    manager.wait()
+    [install] = manager.installs.list()
+    assert install.state == InstallState.INSTALLED
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) // 2 + 2**19  # the rest, and the header
+    assert not list(manager.settings.downloads.glob("*/model*"))
+
+
+def test_of_a_folder_with_a_new_commit_what_is_gone_is_not_in_the_model(manager: Manager, shelf: Path) -> None:
+    base = Path(shutil.copytree(STARTER / "modelshelf/starter-base", shelf / "modelshelf/starter-base"))
+    (base / "tokenizer/extra.json").write_text("{}")
+    size = sum(p.stat().st_size for p in base.rglob("*.safetensors"))
+    killed_halfway(manager, "modelshelf/starter-base", size)
+    (base / "tokenizer/extra.json").unlink()
+    changed = base / "scheduler/scheduler_config.json"
+    changed.write_text(changed.read_text() + " ")
+    model = manager.install("modelshelf/starter-base")
+    folder = manager.catalog.path(model)
+    assert (folder / "scheduler/scheduler_config.json").read_text() == changed.read_text()
+    assert not (folder / "tokenizer/extra.json").exists()
+
+
+def test_what_arrived_of_a_file_that_its_repository_has_renamed_is_removed(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    killed_halfway(manager, "somebody/big", len(whole))
+    (shelf / "somebody/big/big.safetensors").rename(shelf / "somebody/big/better.safetensors")
+    manager.resume_installs()
+    manager.wait()
+    assert [m.name for m in manager.catalog.list()] == ["better"]
+    assert [p.name for p in manager.settings.downloads.iterdir()] == ["locks"]
+
+
+def test_the_same_bytes_from_two_repositories_at_once_are_downloaded_once(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    whole = sd15_lora(rank=128)
+    for name in ("one/big", "two/big"):
+        write(shelf / name / "big.safetensors", whole)
+        hub.faults[f"{name}/big.safetensors"] = Fault(bytes_per_second=len(whole))
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(manager.install, ["one/big", "two/big"])
+    assert first.id == second.id
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) + 3 * 2**19  # once, and headers
+    assert {s.repo_id for s in manager.catalog.get(first.id).sources} == {"one/big", "two/big"}
+
+
 def test_a_connection_that_is_cut_again_and_again_is_picked_up(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
     whole = sd15_lora(rank=128)
     write(shelf / "somebody/big/big.safetensors", whole)
@@ -476,7 +625,7 @@ def test_a_connection_that_is_cut_again_and_again_is_picked_up(manager: Manager,
 def test_a_connection_that_is_away_for_a_while_is_waited_for_and_shown(
     manager: Manager, hub: LoopbackHub, shelf: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "PAUSES", (0.3,))
+    monkeypatch.setattr(pauses, "PAUSES", (0.3,))
     whole = sd15_lora(rank=128)
     write(shelf / "somebody/big/big.safetensors", whole)
     hub.faults["somebody/big/big.safetensors"] = Fault(cut_after=len(whole) // 2, cuts=2)  # the header, then the file
@@ -492,6 +641,26 @@ def test_a_connection_that_is_away_for_a_while_is_waited_for_and_shown(
     watched.join()
     assert "The next try is in 0 s" in told[0]
     assert manager.installs.list()[0].error is None
+
+
+def test_one_that_had_begun_waits_for_a_network_that_is_not_up_yet(
+    manager: Manager, hub: LoopbackHub, shelf: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pauses, "PAUSES", (0.3,))
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    killed_halfway(manager, "somebody/big", len(whole))
+    hub.faults["somebody/big"] = Fault(fail_next=9)  # its listing; four for each try
+    [again] = manager._worker.abandoned()
+    seen: list[Progress] = []
+    told: list[str] = []
+    watched = threading.Thread(target=lambda: told.extend(messages(manager)))
+    watched.start()
+    assert manager.run_install(again, seen.append).blake3 == blake3(whole).hexdigest()
+    watched.join()
+    assert "The next try is in 0 s" in told[0]
+    [install] = manager.installs.list()
+    assert (install.state, install.error, install.attempt) == (InstallState.INSTALLED, None, 2)
 
 
 def messages(manager: Manager) -> list[str]:
