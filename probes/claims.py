@@ -23,7 +23,7 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("segmind-vega", r"segmind[-_/ ]*vega|\bvegart\b"),
         ("kolors", r"\bkolors\b"),
         ("sdxl-refiner", r"(xl|sdxl)[-_ a-z0-9.]*refiner"),
-        ("sdxl", r"sdxl|stable-diffusion-xl|\bxl[-_]base|\bpony|illustrious|noobai|animagine|playground-v2"),
+        ("sdxl", r"sdxl|stable-diffusion-xl|\bxl[-_]base|(?<![a-z])pony|illustrious|noobai|animagine|playground-v2"),
         ("sd-3", r"stable-diffusion-3|stable-diffusion-v3|\bsd[-_ .v]*3(?!\d)|\bsd35"),
         (
             "sd-2",

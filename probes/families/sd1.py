@@ -10,7 +10,7 @@ from probes.rules import Claimed, Dimensions, Either, Has, Width, Without
 from probes.signature import Signature
 
 _CHANNELS = Width("conv_in.weight", 4, 5, 8, 9)
-_NO_OFFSETS = Either(Width("conv_in.weight", 4, 5, 9), Claimed("ic-light", wanted=False))
+_NO_OFFSETS = Either(Width("conv_in.weight", 4, 5, 9), Claimed("ic-light", "sd-1", wanted=False))
 """IC-Light's files have a UNet's names and shapes, with light (8) or background too (12), and hold differences from one."""
 _ENCODERS = Encoders(te=768, te1=768, text_encoder=768)
 

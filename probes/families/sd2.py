@@ -14,7 +14,7 @@ from probes.rules import Claimed, Dimensions, Has, Width, Without
 from probes.signature import ChannelVariants, Signature
 
 _ENCODERS = Encoders(te=1024, te1=1024, text_encoder=1024)
-_NO_VIDEO = Claimed("stable-video", wanted=False)
+_NO_VIDEO = Claimed("stable-video", "sd-2", wanted=False)
 """Stable Video Diffusion's and ZeroScope's layers for single pictures are SD 2's."""
 
 
