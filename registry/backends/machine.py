@@ -13,8 +13,8 @@ import torch
 
 from registry.errors import InvalidRequest, OutOfMemory
 
-_CPU_ALLOCATOR = "DefaultCPUAllocator"
-"""torch reports a failed allocation on the CPU as a RuntimeError with this word."""
+_NO_MEMORY = ("defaultcpuallocator", "out of memory")
+"""torch reports a failed allocation on the CPU, of pinned memory and on MPS as a RuntimeError with these words."""
 
 
 @dataclass
@@ -44,11 +44,8 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if (
-            isinstance(error, RuntimeError)
-            and not isinstance(error, torch.OutOfMemoryError)
-            and _CPU_ALLOCATOR not in str(error)
-        ):
+        known = not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError)
+        if not known and not any(words in str(error).lower() for words in _NO_MEMORY):
             raise
         gc.collect()
         if torch.cuda.is_available():

@@ -98,7 +98,7 @@ def _unet_spellings(module: str, ldm: str | None) -> set[str]:
 
 _TEXT_KOHYA = {
     "text_encoder": ("lora_te_", "lora_te1_", "oft_te_", "lycoris_"),
-    "text_encoder_2": ("lora_te2_", "lycoris_"),
+    "text_encoder_2": ("lora_te2_", "lora_te3_", "lycoris_"),  # FLUX.1's T5, which sd-scripts calls te3 as in SD 3
     "text_encoder_3": ("lora_te3_",),
 }
 _TEXT_DOTTED = {  # ComfyUI's beside diffusers'

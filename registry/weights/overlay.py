@@ -225,6 +225,10 @@ class Wearer:
             raise
         self._worn = wanted
 
+    def wears(self, adapters: Adapters, *, merged: bool = True) -> bool:
+        """Whether it is exactly these, put on so."""
+        return self._worn == _wanted(_worn(adapters), merged)
+
     def _beside(self, work: Mapping[str, Work], *, merged: bool = True) -> set[str]:
         stay = {name for name in work if self._bundle.tensors[name].dtype in NARROW} if merged else work
         return {name for name in stay if can_attach(self._slots[name].module, name)}

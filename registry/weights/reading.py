@@ -105,8 +105,12 @@ class _Ring:
 
     def take(self, nbytes: int) -> Tensor:
         buffer = self._free.get()
-        if buffer is None or buffer.numel() < nbytes:
-            buffer = torch.empty(max(nbytes, BLOCK_BYTES), dtype=torch.uint8, pin_memory=self._pinned)
+        try:
+            if buffer is None or buffer.numel() < nbytes:
+                buffer = torch.empty(max(nbytes, BLOCK_BYTES), dtype=torch.uint8, pin_memory=self._pinned)
+        except BaseException:  # or the next load would wait for this place for ever
+            self._free.put(None)
+            raise
         return buffer
 
     def give_back(self, buffer: Tensor) -> None:

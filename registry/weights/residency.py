@@ -168,12 +168,14 @@ class Residency:
 
     def _expire(self) -> None:
         assert self._keep_alive is not None
-        self.evict_idle(self._keep_alive)
-        with self._lock:
-            self._timer = None
-            idle = [slot.used for slot in self._slots.values() if not slot.holders]
-            if idle:
-                self._wake_in(max(0.01, min(idle) + self._keep_alive - time.monotonic()))
+        try:
+            self.evict_idle(self._keep_alive)
+        finally:
+            with self._lock:
+                self._timer = None
+                idle = [slot.used for slot in self._slots.values() if not slot.holders]
+                if idle:
+                    self._wake_in(max(0.01, min(idle) + self._keep_alive - time.monotonic()))
 
     def _make_room(self, wanted: str, nbytes: int, instead_of: _Slot | None = None) -> list[tuple[str, _Slot]]:
         others = [(key, slot) for key, slot in self._slots.items() if slot is not instead_of]
@@ -201,7 +203,9 @@ class Residency:
         return gone
 
     def _tell(self, gone: list[tuple[str, _Slot]]) -> None:
-        for key, slot in gone:
+        """Empties the list: what stood in it would stay in memory as long as the list does, which for a lease is the whole lease."""
+        while gone:
+            key, slot = gone.pop(0)
             self._evicted(key, slot.value.result())
 
     def _fill(self, key: str, slot: _Slot, gone: list[tuple[str, _Slot]], load: Callable[[], T]) -> None:

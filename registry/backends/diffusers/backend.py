@@ -92,8 +92,9 @@ class DiffusersBackend:
             clock.lap("wait")
             warnings += self._wear(job.checkpoint, pipeline, worn)
             clock.lap("adapters")
-            with memory_errors():
-                images, more = sample(pipeline, job, scheduler, self.batch, on_step, clock)
+            images, more = self._drawn(
+                job, pipeline, worn, lambda: sample(pipeline, job, scheduler, self.batch, on_step, clock)
+            )
         seeds = tuple(range(job.seed, job.seed + job.n))
         return Generated(images, seeds, clock.seconds(), (*warnings, *more))
 
@@ -184,6 +185,8 @@ class DiffusersBackend:
     ) -> tuple[str, ...]:
         """Merged if there is room for that, else beside the model."""
         key, own, wearer = self._checkpoint_key(checkpoint), pipeline.bundle.nbytes, pipeline.wearer
+        if worn and wearer.wears(worn, merged=False):  # there was no room for it the last time
+            return (UNMERGED,)
         try:
             try:
                 self.residency.resize(key, own + wearer.needs(worn))
@@ -195,11 +198,33 @@ class DiffusersBackend:
         except OutOfMemory:
             if not worn:
                 raise
-        wearer.take_off()
-        wearer.release()
-        self.residency.resize(key, own)
-        self._with_room(lambda: wearer.wear(worn, merged=False))
+        return self._wear_beside(checkpoint, pipeline, worn)
+
+    def _wear_beside(
+        self, checkpoint: CheckpointRef, pipeline: Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
+    ) -> tuple[str, ...]:
+        pipeline.wearer.take_off()
+        pipeline.wearer.release()
+        self.residency.resize(self._checkpoint_key(checkpoint), pipeline.bundle.nbytes)
+        self._with_room(lambda: pipeline.wearer.wear(worn, merged=False))
         return (UNMERGED,)
+
+    def _drawn(
+        self,
+        job: GenerationJob,
+        pipeline: Pipeline,
+        worn: Mapping[str, tuple[Factors, Strength]],
+        draw: Callable[[], tuple[T, tuple[str, ...]]],
+    ) -> tuple[T, tuple[str, ...]]:
+        """Drawn again without what is idle, then with the LoRAs unmerged, if memory ends on the way."""
+        try:
+            return self._with_room(draw)
+        except OutOfMemory:
+            if not worn or pipeline.wearer.wears(worn, merged=False):
+                raise
+        beside = self._wear_beside(job.checkpoint, pipeline, worn)
+        images, warnings = self._with_room(draw)
+        return images, (*beside, *warnings)
 
     def _with_room(self, work: Callable[[], T]) -> T:
         """Once more with everything idle evicted, if the device has no memory for it."""

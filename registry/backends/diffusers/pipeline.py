@@ -120,9 +120,9 @@ class Pipeline:
         vae: Any = self.modules["vae"]
         upcast = self.kind.vae_overflows and vae.dtype == torch.float16 and vae.config.force_upcast
         own = [(parameter, parameter.data) for parameter in vae.parameters()] if upcast else []
-        if upcast:
-            vae.to(torch.float32)
         try:
+            if upcast:
+                vae.to(torch.float32)  # which memory may end half-way
             yield vae
         finally:
             for parameter, data in own:  # the bundle's memory again, not a copy converted back

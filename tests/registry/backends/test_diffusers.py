@@ -344,6 +344,7 @@ def test_no_room_in_the_budget(job: GenerationJob):
         torch.OutOfMemoryError("CUDA out of memory"),
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory"),
     ],
 )
 def test_a_device_without_memory(backend: DiffusersBackend, job: GenerationJob, loras, monkeypatch, failure: Exception):
@@ -366,6 +367,39 @@ def test_a_device_without_memory(backend: DiffusersBackend, job: GenerationJob, 
             backend.generate(replace(wanted, adapters=(loras["lcm"],)))
     assert _same(backend.generate(job), before)
     assert _same(backend.generate(wanted), merged)
+
+
+@pytest.mark.parametrize(("failures", "warnings"), [(1, ()), (2, (backend_module.UNMERGED,))])
+def test_where_memory_ends_while_drawing_what_is_idle_goes_and_then_the_overlay(
+    job: GenerationJob, loras, monkeypatch, failures: int, warnings: tuple[str, ...]
+):
+    backend = _backend()
+    wanted = replace(job, adapters=(loras["both"],))
+    whole = backend.generate(wanted)
+    backend.generate(replace(job, adapters=(loras["lcm"],)))
+    real, left = backend_module.sample, [torch.OutOfMemoryError("CUDA out of memory")] * failures
+
+    def sample(*arguments: object) -> object:
+        if left:
+            raise left.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(backend_module, "sample", sample)
+    made = backend.generate(wanted)
+    assert made.warnings == warnings
+    assert _differ(made.images[0], whole.images[0]) <= 1
+    assert len(backend.residency.entries()) == 2  # the checkpoint and what it wears: the other LoRA had to go
+
+
+def test_a_set_that_runs_beside_the_model_is_not_put_on_again(job: GenerationJob, loras, monkeypatch):
+    wanted = replace(job, adapters=(replace(loras["both"], weight=0.8),))
+    model = bundle_bytes(job.checkpoint.path, torch.float32)
+    backend = _backend(budget_bytes=model + loras["both"].path.stat().st_size + 1000)
+    first = backend.generate(wanted)
+    monkeypatch.setattr(overlays, "attach", None)
+    again = backend.generate(wanted)
+    assert again.warnings == first.warnings == (backend_module.UNMERGED,)
+    assert _same(again, first)
 
 
 def test_an_overlay_that_has_no_room_in_the_budget_runs_beside_the_model(job: GenerationJob, loras):

@@ -108,3 +108,21 @@ print(bundle.nbytes, peak() - before)
     model, grown = map(int, done.stdout.split())
     assert model == 300 * 2**20
     assert grown < model + 256 * 2**20
+
+
+def test_a_load_that_memory_ended_holds_up_no_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.arange(64 * reading.BLOCKS, dtype=torch.float32)
+    path, whole = _write(tmp_path / "a", values), torch.zeros_like(values)
+    moves = [Move(path, at * 256, torch.float32, 64, whole[at * 64 : (at + 1) * 64]) for at in range(reading.BLOCKS)]
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 256)
+    reading._ring.cache_clear()
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as no_memory:
+        no_memory.setattr(reading.torch, "empty", fail)
+        with pytest.raises(MemoryError):
+            read(moves, CPU)
+    read(moves, CPU)
+    assert torch.equal(whole, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
+from weakref import ref
 
 import pytest
 
@@ -39,6 +40,17 @@ def test_the_least_recently_used_goes_first_and_no_more_than_needed():
     assert _keys(residency) == ["c", "a", "d"]
     _load(residency, "e", 15)
     assert _keys(residency) == ["d", "e"]
+
+
+def test_what_made_room_is_gone_before_its_successor_is_loaded():
+    class Weights: ...
+
+    residency = Residency(10)
+    with residency.lease("a", lambda: 10, Weights) as value:
+        evicted = ref(value)
+    del value
+    with residency.lease("b", lambda: 10, lambda: evicted() is None) as was_gone:
+        assert was_gone
 
 
 def test_what_is_leased_is_never_evicted():
