@@ -27,7 +27,7 @@ import uvicorn
 from api.app import create_app
 from api.guard import is_loopback
 from api.logs import configure
-from registry.errors import CannotListen, TokenRequired
+from registry.errors import CannotListen, ModelshelfError, TokenRequired
 from registry.manager import Manager
 
 
@@ -36,6 +36,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
+        if not self.started:
+            return
         for listening in sockets or ():
             host, port = listening.getsockname()[:2]
             url = f"http://{f'[{host}]' if listening.family == AF_INET6 else host}:{port}"
@@ -69,9 +71,18 @@ def run(manager: Manager, host: str, port: int) -> None:
         access_log=False,  # api/observing.py has it
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after its shutdown
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # or that would be the end, before the manager's own
-        _Server(config).run(sockets)
+    server = _Server(config)
+    try:
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after its shutdown
+            signal.signal(
+                signal.SIGTERM, signal.default_int_handler
+            )  # or that would be the end, before the manager's own
+            server.run(sockets)
+            if not server.started:
+                raise ModelshelfError("The service could not start; its log says why.")
+    finally:
+        for listening in sockets:
+            listening.close()
 
 
 def _listening(host: str, port: int) -> list[socket]:

@@ -155,8 +155,15 @@ def _outside(path: str) -> UnreadableModel:
 
 def _leads_out(folder: str, may_read: Callable[[Path], bool]) -> bool:
     """Whether a link in the folder, at any depth, leads to what may not be read."""
-    inside = (Path(at, name) for at, folders, files in os.walk(folder) for name in (*folders, *files))
-    return any(path.is_symlink() and not may_read(path) for path in inside)
+    visited = set[str]()
+    for at, folders, files in os.walk(folder, followlinks=True):  # a link is asked about before it is gone into
+        if (real := os.path.realpath(at)) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        if any(path.is_symlink() and not may_read(path) for path in (Path(at, name) for name in (*folders, *files))):
+            return True
+    return False
 
 
 def _look(place: Place, known: Mapping[str, tuple[Stamp, Report]], hints: Callable[[str], Hints]) -> Found:

@@ -27,7 +27,9 @@ _TAG_KEYS = (
     "modelspec.architecture",
     "modelspec.merged_from",
 )
-_COMMON = ("sdxl", "sd-1", "flux-1", "wan", "qwen-image", "z-image", "hunyuan-video", "sd-3", "chroma", "flux-2", "sd-2")  # fmt: skip
+_COMMON = (
+    "sdxl", "sd-1", "flux-1", "wan", "qwen-image", "z-image", "hunyuan-video", "ltx-video", "ltx-2", "sd-3", "chroma", "flux-2", "sd-2",
+)  # fmt: skip
 """Families by how many LoRAs are published for them, the most first: which one to propose where several fit."""
 _NEAR = 3
 """How many signatures that came closest a report explains."""

@@ -15,7 +15,7 @@ from registry.models import Statement
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?)\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _MAX_FRONT = 64 * 1024  # characters; the longest on the Hub, with every widget and metric, are a quarter of it
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|\s\|\s")
 _NUMBER = r"(?<![a-z0-9.])(?:0,\d+|\d+(?:\.\d+)?|\.\d+)(?!\d|\.\d|\s*%|x\b)"
 # "0.6-0.9", "4 to 8", "0.5 up to 1", "between 1 and 2"; the en dash is what people write. Elsewhere `and` begins another statement.
 _RANGE = (
@@ -32,7 +32,7 @@ _AMOUNT = re.compile(
     rf"(?:{_LINK}\w+)?{_LINK}(?:weight|strength|scale)s?)"
     rf"|(?P<cfg>(?:cfg|guidance)(?:{_LINK}(?:guidance|scale|strength|weight|value))*)"
     rf"|(?P<weight>(?:lora{_LINK})?(?:weight|strength|scale)s?)"
-    rf")\b(?:\s+(?:of|is|at|around|about|anywhere|from|to|=)\b)*[\s:*_=~(|]*{_RANGE}",
+    rf")\b(?:\s+(?:of|is|at|around|about|anywhere|from|to|=)\b)*[\s:*_=~(]*{_RANGE}",
     re.IGNORECASE,
 )
 # "0.8 strength", "0.6-0.9 weight", "<lora:name:0.8>": taken only from a sentence that recommends, too.

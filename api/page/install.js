@@ -23,6 +23,7 @@ const MOST_FOLLOWED = 3; // a browser opens six connections to a server in all, 
 let input, answer, heading, list;
 let asking = null; // AbortController of the probe under way
 const jobs = new Map(); // id -> {job, row}, newest first
+const forgotten = new Set(); // ids that a list which was asked for before may still have
 const followed = new Map(); // id -> AbortController
 let visible = false;
 
@@ -149,6 +150,7 @@ export async function refresh() {
 const nothing = () => fill(list, el("li", { class: "muted" }, "No installs to show."));
 
 function keep(job) {
+  if (forgotten.has(job.id)) return;
   const held = jobs.get(job.id);
   if (held) {
     held.update(job);
@@ -255,7 +257,10 @@ async function forget(id) {
   } catch (error) {
     if (error.code !== "install_not_found") throw error; // forgotten elsewhere
   }
-  const { row, job } = jobs.get(id);
+  forgotten.add(id);
+  const known = jobs.get(id);
+  if (!known) return; // a second click
+  const { row, job } = known;
   const held = row.contains(document.activeElement);
   jobs.delete(id);
   row.remove();

@@ -93,7 +93,7 @@ class Job:
         self._attempt = attempt
         self._tell = on_progress
         self._stop = stop
-        self._begun = attempt.install.staging is not None or attempt.install.attempt > 1
+        self._begun = attempt.install.staging is not None
         self._notes: list[str] = []  # for people, of what came of it
 
     def check(self) -> None:
@@ -117,7 +117,7 @@ class Job:
         # Two installs of the same files, or of the same bytes: the second waits, and then finds the model in the registry.
         with (
             held(locks / f"{key}.files", self.check),
-            held(locks / f"{announced}.bytes", self.check) if announced else nullcontext(),
+            held(locks / f"{_name_of(announced)}.bytes", self.check) if announced else nullcontext(),
         ):
             if (there := known(self._catalog, listing, selection)) is not None:
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
@@ -131,9 +131,9 @@ class Job:
             self._move(InstallState.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / _staged(selection, candidate.report)
             report = accept(probe(staged, hints_for(listing, selection)))
-            sha256 = None if selection.is_folder else next(iter(digests.values())).sha256
+            digest = None if selection.is_folder else next(iter(digests.values())).sha256
             hub = self._settings.hub_endpoint
-            described = describe(origin, listing, selection, staged, sha256, self._previews, hub)
+            described = describe(origin, listing, selection, staged, digest, self._previews, hub)
             self._notes += described.notes
             self._move(InstallState.REGISTERING)
             # One at a time looks for a free name and takes it.
@@ -375,6 +375,11 @@ class _Rate:
             self._points.popleft()
         (since, first), seconds = self._points[0], now - self._points[0][0]
         return (done - first) / seconds if seconds > 0 and since != now else None
+
+
+def _name_of(digest: str) -> str:
+    """For a lock's file: what a source announces may be any text."""
+    return sha256(digest.encode()).hexdigest()[:24]
 
 
 def _key(listing: Listing, selection: Selection, options: Options) -> str:

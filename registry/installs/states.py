@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
 
-from sqlalchemy import Engine, delete, literal, tuple_
+from sqlalchemy import Engine, delete, literal, tuple_, update
 from sqlmodel import Session, col, select
 
 from registry.cursors import pack, unpacked
@@ -122,6 +122,12 @@ class InstallBook:
         query = select(*columns).where(col(Install.state) == InstallState.INSTALLED, columns[0].in_(names))
         with Session(self._engine) as session:
             return [(staging, source, options) for staging, source, options in session.exec(query)]
+
+    def let_go(self, names: Collection[str]) -> None:
+        """Those that ended well need these folders no more: a later install of the same source has the same name for its own."""
+        done = update(Install).where(col(Install.state) == InstallState.INSTALLED, col(Install.staging).in_(names))
+        with unit_of_work(self._engine) as session:
+            session.connection().execute(done.values(staging=None))
 
     def page(self, limit: int, cursor: str | None = None) -> InstallPage:
         """Newest first, those after the page that gave `cursor`. Raises InvalidRequest."""

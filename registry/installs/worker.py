@@ -119,6 +119,7 @@ class Worker:
                 if staging is not None and Options.of(options).place is Place.MOVE:
                     remove_moved(self._engine, staging, Path(source))
             self._remove_staging(free)
+            self._book.let_go(free)
 
     def make_room(self) -> None:
         """Queue again what a full disk has paused, once there is room for it."""
@@ -188,7 +189,10 @@ class Worker:
             source = self._parse(install.source, confined=False)  # as `open` has recorded it: absolute
             where = connection(self._settings, confined=Options.of(install.options).confined)
             with open_origin(source, **where, check=job.check) as origin:
-                return job.run(origin)
+                model = job.run(origin)
+            if attempt.install.staging is not None:
+                self._book.let_go([attempt.install.staging])
+            return model
         except KeyboardInterrupt:
             self._leave(attempt, InstallState.PAUSED)
             raise

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from registry.background import going_on
 from registry.catalog import Catalog
-from registry.errors import Cancelled, InvalidRequest, ModelshelfError, WrongState
+from registry.errors import Cancelled, InvalidRequest, ModelshelfError, UnusableFile, WrongState
 from registry.fits import Fits
 from registry.installs.folders import admit
 from registry.models import Model
@@ -64,6 +64,9 @@ class Scans:
         again, and known by its new bytes. Raises FileMissing, UnusableFile."""
         if model.managed or self._catalog.is_as_seen(model):
             return model
+        path = self._catalog.path(model)
+        if (limits := self._limits(path)) is not None and not limits(path):
+            raise UnusableFile(f"{model.name} has become a link to where nothing may be read.", model=model.id)
         self.scanner.look_again(model)
         self._fits.catch_up()
         self.digester.wake()
@@ -101,9 +104,13 @@ class Scans:
     def refresh(self) -> None:
         """What has changed since the last time, in every folder. One that is not there (a disk) is passed over."""
         self.scanner.check_others()
-        for folder in self.folders():
+        for folder in map(Path, self.folders()):
+            limits = self._limits(folder)
+            if limits is not None and not limits(folder):
+                logger.warning("%s leads out of what may be read, and is passed over", folder)
+                continue
             try:
-                self.scanner.scan(Path(folder), check=self._check_stop, may_read=self._limits(Path(folder)))
+                self.scanner.scan(folder, check=self._check_stop, may_read=limits)
             except Cancelled:
                 return
             except ModelshelfError as error:
@@ -149,18 +156,31 @@ class Scans:
         self.digester.wake()
 
     def _admitted(self) -> list[Path]:
-        """The folders that a scan may be asked for over the network, and that links may lead to in one."""
-        return [*self._settings.reachable, *map(Path, self.folders())]
+        """The folders that a scan may be asked for over the network, and that links may lead to in one. One that was scanned before and
+        has become a link, where others may make links, is none of them."""
+        kept = [
+            folder for folder in self.folders() if os.path.realpath(folder) == folder or not self._is_reachable(folder)
+        ]
+        return [*self._settings.reachable, *map(Path, kept)]
+
+    def _is_reachable(self, path: str) -> bool:
+        return any(map(Path(path).is_relative_to, map(os.path.realpath, self._settings.reachable)))
 
     def _may_read(self) -> MayRead:
         folders = [os.path.realpath(folder) for folder in self._admitted()]
-        return lambda path: any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in folders)
+
+        def may_read(path: Path) -> bool:
+            real = Path(os.path.realpath(path))
+            return any(map(real.is_relative_to, folders))
+
+        return may_read
 
     def _limits(self, path: Path) -> MayRead | None:
-        """Of what lies where it may have been asked for over the network; elsewhere it was the user of this machine, and links lead
-        anywhere."""
-        real, reachable = Path(os.path.realpath(path)), map(os.path.realpath, self._settings.reachable)
-        return self._may_read() if any(map(real.is_relative_to, reachable)) else None
+        """Of what lies where it may have been asked for over the network, by its name or by where it leads; elsewhere it was the user of
+        this machine, and links lead anywhere."""
+        return (
+            self._may_read() if any(map(self._is_reachable, (str(path.absolute()), os.path.realpath(path)))) else None
+        )
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

@@ -31,7 +31,6 @@ def card(prose: str, front: str = "tags: [lora]") -> str:
         ("strength of .8", 0.8, (None, None)),
         ("Set the LoRA strength anywhere from 0.5 up to 1.0", 0.75, (0.5, 1.0)),
         ("Use it as <lora:ink:0.8>", 0.8, (None, None)),
-        ("| weight | 0.8 |", 0.8, (None, None)),
     ],
 )
 def test_weight_is_read_from_prose(prose: str, value: float, bounds: tuple[float | None, float | None]) -> None:

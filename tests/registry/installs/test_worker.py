@@ -841,12 +841,19 @@ def test_what_other_programs_left_beside_the_file_is_recorded(manager: Manager, 
         assert note == f"The LoRA Manager sidecar claims sha256 cdcdcdcdcdcd; the bytes have {model.sha256[:12]}."
 
 
+def killed_at_the_end(manager: Manager) -> Path:
+    """The folder of partial files of an install that has ended and was not yet done with it."""
+    manager.install(OUTLINE)
+    [install] = manager.installs.list()
+    assert install.staging is None  # a later install of the same source has the same folder
+    manager.installs.progress(install.id, staging="left")
+    return manager.settings.downloads / "left"
+
+
 def test_a_kill_between_the_end_of_an_install_and_the_removal_of_its_partial_files_leaves_none(
     manager: Manager,
 ) -> None:
-    manager.install(OUTLINE)
-    [install] = manager.installs.list()
-    left = manager.settings.downloads / str(install.staging)
+    left = killed_at_the_end(manager)
     others = manager.settings.downloads / "of another"
     for folder in (left, others):
         folder.mkdir()
@@ -857,9 +864,7 @@ def test_a_kill_between_the_end_of_an_install_and_the_removal_of_its_partial_fil
 
 def test_to_look_for_partial_files_reads_no_install(manager: Manager) -> None:
     """It is done each second, and installs are as many as ever were."""
-    manager.install(OUTLINE)
-    [install] = manager.installs.list()
-    left = manager.settings.downloads / str(install.staging)
+    left = killed_at_the_end(manager)
     left.mkdir()
     read: list[str] = []
 
@@ -875,10 +880,9 @@ def test_to_look_for_partial_files_reads_no_install(manager: Manager) -> None:
 
 
 def test_partial_files_that_another_install_may_go_on_with_stay(manager: Manager) -> None:
-    manager.install(OUTLINE)
+    left = killed_at_the_end(manager)
     [ended] = manager.installs.list()
     other = manager.installs.open(ended.source, staging=ended.staging, state=InstallState.PAUSED)
-    left = manager.settings.downloads / str(ended.staging)
     left.mkdir()
     manager._worker.sweep()
     assert left.exists()
