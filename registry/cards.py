@@ -32,7 +32,7 @@ _AMOUNT = re.compile(
     rf"(?:{_LINK}\w+)?{_LINK}(?:weight|strength|scale)s?)"
     rf"|(?P<cfg>(?:cfg|guidance)(?:{_LINK}(?:guidance|scale|strength|weight|value))*)"
     rf"|(?P<weight>(?:lora{_LINK})?(?:weight|strength|scale)s?)"
-    rf")\b(?:\s+(?:of|is|at|around|about|anywhere|from|to|=)\b)*[\s:*_=~(]*{_RANGE}",
+    rf")\b(?:\s+(?:of|is|at|around|about|anywhere|from|to|=)\b)*[\s:*_=~]*(?:\((?=[\d.,\s~–-]*\)))?{_RANGE}",
     re.IGNORECASE,
 )
 # "0.8 strength", "0.6-0.9 weight", "<lora:name:0.8>": taken only from a sentence that recommends, too.

@@ -86,6 +86,10 @@ def test_a_number_belongs_to_the_whole_noun_before_it(
     assert (said[name].value, (said[name].minimum, said[name].maximum)) == (value, bounds)
 
 
+def test_brackets_of_more_than_numbers_are_another_statement() -> None:
+    assert recommendations(parse_card(card("Use 4 steps without guidance (8 score best)."))).keys() == {"steps"}
+
+
 def test_sampler_values_need_a_sentence_that_recommends() -> None:
     said = recommendations(parse_card(card("Recommended: LCM scheduler, 4 to 8 steps, CFG 1.")))
     assert (said["scheduler"].value, said["steps"].value, said["cfg"].value) == ("lcm", 6, 1.0)
