@@ -105,3 +105,13 @@ def test_of_two_equal_files_the_one_that_is_there_gains_the_source(library: Libr
     library.scan()
     found = library.manager.install(REPO)
     assert (found.name, found.managed, len(found.sources)) == ({"x": "y", "y": "x"}[gone], False, 1)
+
+
+def test_what_was_missing_and_is_back_is_handed_out_as_often_as_it_is_asked_for(library: Library) -> None:
+    path = library.folder / "x.safetensors"
+    aside = path.rename(path.with_suffix(".aside"))
+    library.scan()
+    assert library.model("x").missing_since is not None
+    aside.rename(path)
+    assert [library.manager.catalog.path(library.manager.install(REPO)) for _ in range(2)] == [path, path]
+    assert library.model("x").missing_since is None
