@@ -106,6 +106,7 @@ class Scanner:
         if not Path(root).is_dir():
             raise FileMissing(f"There is no folder {folder}.", path=str(folder))
         before = seen_below(self._engine, root, current=True)
+        missing = self._missing()
         known = {path: (seen.stamp, _REMEMBERED) for path, seen in before.items()}
         lost, look = Lost(self._engine, self._catalog, check), self._looking(may_read)
         counts, visited, unreadable, waiting = Counts(), set[str](), list[str](), list[Found]()
@@ -128,7 +129,7 @@ class Scanner:
                 waiting = []
                 on_progress(counts)
         counts = self._settle(waiting, counts, lost, look)
-        counts = counts.plus(missing=self._mark(root, visited, unreadable))
+        counts = counts.plus(missing=self._mark(root, visited, unreadable, missing))
         on_progress(counts)
         with self._engine.begin() as connection:
             folder_scanned(connection, root)
@@ -272,15 +273,14 @@ class Scanner:
         back = [row.id for row in own if row.missing_since is not None and there[row.id]]
         self._set_missing(lost, back)
 
-    def _mark(self, root: str, visited: set[str], unreadable: Sequence[str]) -> int:
-        """Models of this folder that were not met are missing, those that were are not. Returns how many went missing now."""
-        hidden = tuple(path + "/" for path in unreadable)  # what cannot be looked into says nothing of what is in it
+    def _missing(self) -> set[str]:
         with self._engine.connect() as connection:
-            missing = dict(
-                connection.execute(
-                    select(MODEL.c.id, MODEL.c.missing_since).where(MODEL.c.missing_since.is_not(None))
-                ).all()
-            )
+            return {*connection.execute(select(MODEL.c.id).where(MODEL.c.missing_since.is_not(None))).scalars()}
+
+    def _mark(self, root: str, visited: set[str], unreadable: Sequence[str], missing: set[str]) -> int:
+        """Models of this folder that were not met are missing, those that were are not; `missing`: that were before. Returns how many went
+        missing now."""
+        hidden = tuple(path + "/" for path in unreadable)  # what cannot be looked into says nothing of what is in it
         seen = seen_below(self._engine, root)
         gone = [s for s in seen.values() if s.path not in visited and not s.path.startswith(hidden or ("\0",))]
         lost = [s.model_id for s in gone if s.model_id and s.model_id not in missing]

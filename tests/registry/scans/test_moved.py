@@ -100,3 +100,12 @@ def test_a_model_of_modelshelf_s_own_that_was_moved_by_hand_is_the_user_s_from_n
     assert [v.state for v in manager.upkeep.verify([after])] == ["whole"]
     manager.catalog.remove(after)
     assert list(manager.upkeep.waste().files) == []
+
+
+def test_a_model_that_no_scan_has_seen_and_whose_place_is_taken_is_missing(library: Library) -> None:
+    manager = library.manager
+    own = manager.install(str(STARTER / "modelshelf" / OUTLINE))
+    (library.folder / "a.safetensors").rename(manager.catalog.path(own))
+    counts = manager.scans.scan(manager.settings.root)
+    assert (counts.moved, manager.catalog.path(library.model("a"))) == (1, manager.catalog.path(own))
+    assert library.model(own.id).missing_since is not None
