@@ -56,6 +56,7 @@ class Page(NamedTuple):
     cursor: str | None
 
 
+_AT_ONCE = 500  # parameters of one IN, as in registry/scans/record.py
 _BY_ID_OR_NAME = select(MODEL).where(
     or_(MODEL.c.id.in_(bindparam("ids", expanding=True)), MODEL.c.name_key.in_(bindparam("keys", expanding=True)))
 )
@@ -173,6 +174,15 @@ class Catalog:
                 for row in connection.execute(select(MODEL).where(MODEL.c.id.in_(query)).order_by(MODEL.c.name_key))
             ]
             return read(connection, [*dict.fromkeys(rows)])
+
+    def blake3_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of these models, those that are hashed, by id."""
+        hashed = (DIGEST.c.algorithm == "blake3", DIGEST.c.by == "")
+        query = select(DIGEST.c.model_id, DIGEST.c.value).where(*hashed)
+        with self._engine.connect() as connection:
+            parts = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+            rows = [row for some in parts for row in connection.execute(query.where(DIGEST.c.model_id.in_(some)))]
+        return {row.model_id: row.value for row in rows}
 
     def came_from(self, repo_id: str, ref: str | None) -> Sequence[tuple[str, str]]:
         """Pinned source and model's id of what came from a repository by this branch or tag, the newest first."""

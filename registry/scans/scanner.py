@@ -1,7 +1,8 @@
 """One scan of a folder: what is new is registered where it lies, what has moved is found again, what is gone is marked.
 
-What has not changed costs a stat: its stamp (size, time, inode) is what it was. Nothing is hashed here but a new file that may be a lost
-one under another name; the others are hashed later (registry/scans/digesting.py), and can be used until then.
+What has not changed costs a stat: its stamp (size, time, inode) is what it was. Nothing is hashed here but a file that may be a lost one
+under another name: a new one, or a changed one as long as some model of its size has nothing at its place; the others are hashed later
+(registry/scans/digesting.py), and can be used until then.
 """
 
 from __future__ import annotations
