@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
-from probes.scan import Found, Stamp, look_at, scan_folder
+from probes.scan import SUFFIXES, Found, Stamp, look_at, scan_folder
 from registry.accelerations import decided
 from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
@@ -279,13 +279,18 @@ class Scanner:
             return {*connection.execute(select(MODEL.c.id).where(MODEL.c.missing_since.is_not(None))).scalars()}
 
     def _mark(self, root: str, visited: set[str], unreadable: Sequence[str], missing: set[str]) -> int:
-        """Models of this folder that were not met are missing, those that were are not; `missing`: that were before. Returns how many went
-        missing now."""
+        """Models of this folder that were not met are missing, those that were are not; `missing`: that were before. A file that was
+        registered by itself and has an ending that no scan looks at counts as met while it is there. Returns how many went missing now."""
+
+        def is_met(path: str) -> bool:
+            return path in visited or (not path.lower().endswith(SUFFIXES) and Path(path).is_file())
+
         hidden = tuple(path + "/" for path in unreadable)  # what cannot be looked into says nothing of what is in it
-        seen = seen_below(self._engine, root)
-        gone = [s for s in seen.values() if s.path not in visited and not s.path.startswith(hidden or ("\0",))]
+        below = seen_below(self._engine, root).values()
+        seen = [s for s in below if not s.path.startswith(hidden or ("\0",))]
+        gone = [s for s in seen if not is_met(s.path)]
         lost = [s.model_id for s in gone if s.model_id and s.model_id not in missing]
-        back = [s.model_id for s in seen.values() if s.path in visited and s.model_id in missing]
+        back = [s.model_id for s in seen if s.model_id in missing and is_met(s.path)]
         self._set_missing(lost, [model_id for model_id in back if model_id])
         with self._engine.begin() as connection:
             forget(connection, [s.path for s in gone if not s.model_id])
