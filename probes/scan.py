@@ -18,7 +18,7 @@ from probes.engine import probe
 from probes.header import Header, UnreadableModel
 from probes.report import Evidence, Hints, Outcome, Report
 
-SUFFIXES = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
 """Files that are looked at; pickles too, so that a report says why they are of no use."""
 _INDEXES = frozenset({PIPELINE_INDEX, ADAPTER_INDEX, *(f"{stem}.safetensors.index.json" for stem in WEIGHTS)})
 """What makes a folder one model as a whole: the index of a pipeline, of a PEFT adapter, or of shards."""

@@ -10,18 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, String, bindparam, cast, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, String, bindparam, cast, delete, exists, func, insert, or_, select, update
 
 from probes.scan import Stamp, stamp_of
 from registry.accelerations import ACCELERATION
 from registry.errors import InvalidRequest, ModelNotFound
-from registry.models import Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.models import BEFORE, Digest, Model, ModelFile, Provenance, folded, search_text
 from registry.naming import Names
 from registry.placed import disown, own
 from registry.queries import EVERYTHING, Query, find, storable
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, read, rows_of, table_of, write
 from registry.tables import (
     CatalogState,
+    DigestRow,
     FileRow,
     ModelRow,
     OverrideRow,
@@ -55,6 +56,7 @@ class Page(NamedTuple):
     cursor: str | None
 
 
+_AT_ONCE = 500  # parameters of one IN, as in registry/scans/record.py
 _BY_ID_OR_NAME = select(MODEL).where(
     or_(MODEL.c.id.in_(bindparam("ids", expanding=True)), MODEL.c.name_key.in_(bindparam("keys", expanding=True)))
 )
@@ -156,8 +158,10 @@ class Catalog:
         return next(filter(self.is_whole, found), next(iter(found), None))
 
     def matching(self, *, source: str | None = None, **digests: str | None) -> Sequence[Model]:
-        """The models that came from this pinned source, then those with one of these digests, computed (`sha256=...`, `autov3=...`)."""
-        queries = [select(SOURCE.c.model_id).where(SOURCE.c.url == source)] if source else []
+        """The models that came from this pinned source, then those with one of these digests, computed (`sha256=...`, `autov3=...`). The
+        source of one that was written to since answers for nothing until it is hashed."""
+        in_doubt = exists().where(DIGEST.c.model_id == SOURCE.c.model_id, DIGEST.c.by == BEFORE)
+        queries = [select(SOURCE.c.model_id).where(SOURCE.c.url == source, ~in_doubt)] if source else []
         queries += [
             select(DIGEST.c.model_id).where(DIGEST.c.value == value, DIGEST.c.algorithm == algorithm, DIGEST.c.by == "")
             for algorithm, value in digests.items()
@@ -170,6 +174,15 @@ class Catalog:
                 for row in connection.execute(select(MODEL).where(MODEL.c.id.in_(query)).order_by(MODEL.c.name_key))
             ]
             return read(connection, [*dict.fromkeys(rows)])
+
+    def blake3_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of these models, those that are hashed, by id."""
+        hashed = (DIGEST.c.algorithm == "blake3", DIGEST.c.by == "")
+        query = select(DIGEST.c.model_id, DIGEST.c.value).where(*hashed)
+        with self._engine.connect() as connection:
+            parts = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+            rows = [row for some in parts for row in connection.execute(query.where(DIGEST.c.model_id.in_(some)))]
+        return {row.model_id: row.value for row in rows}
 
     def came_from(self, repo_id: str, ref: str | None) -> Sequence[tuple[str, str]]:
         """Pinned source and model's id of what came from a repository by this branch or tag, the newest first."""
@@ -255,8 +268,8 @@ class Catalog:
         own(connection, (entry.model.id for entry in entries if entry.model.managed))
 
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
-        """A model that is there (same id) has other bytes: what was said of the old ones goes, where they came from with it; the user's own
-        settings stay."""
+        """A model that is there (same id) was written to: what was said of the old bytes goes; the user's own settings stay, and until the
+        new bytes are hashed, where the old ones came from, if they may be the same: they had a digest and were as many."""
         with self.writing() as connection:
             self.revise_in(connection, model, report, files)
 
@@ -394,12 +407,28 @@ class Catalog:
     def revise_in(
         self, connection: Connection, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]
     ) -> None:
+        size = connection.execute(select(MODEL.c.size).where(MODEL.c.id == model.id)).scalar_one()
+        old = (DIGEST.c.model_id == model.id, DIGEST.c.algorithm == "blake3", DIGEST.c.by.in_(("", BEFORE)))
+        was = connection.execute(select(DIGEST.c.value).where(*old).order_by(DIGEST.c.by)).scalar()
+        may_be_same = was is not None and size == model.size
         rows = rows_of(model, report, files)
         [values] = rows.pop(ModelRow)
         connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
-        for kind in (*SAID, SourceRow):
+        for kind in (*SAID, *(() if may_be_same else (SourceRow,))):
             table = table_of(kind)
             said = table.c.model_id == model.id
             connection.execute(delete(table).where(said & (table.c.by != USER) if table is TAG else said))
+        if may_be_same:
+            rows[SourceRow] = []  # those that are there stay
+            rows[DigestRow].append({"model_id": model.id, "algorithm": "blake3", "by": BEFORE, "value": was})
         write(connection, [{kind: values for kind, values in rows.items() if table_of(kind) is not TEXT}])
         self._index_text(connection, model)
+
+    def settle_in(self, connection: Connection, model: Model, blake3: str) -> None:
+        """Its bytes are hashed again: where they came from counts on only if they are what they were."""
+        before = (DIGEST.c.model_id == model.id, DIGEST.c.by == BEFORE)
+        was = connection.execute(select(DIGEST.c.value).where(*before)).scalar()
+        connection.execute(delete(DIGEST).where(*before))
+        if was not in (None, blake3):
+            connection.execute(delete(SOURCE).where(SOURCE.c.model_id == model.id))
+            self._index_text(connection, model)

@@ -16,6 +16,8 @@ RECIPE = ("weight", "steps", "cfg", "scheduler")
 
 
 BESIDE = "file beside it"
+BEFORE = "before it was written to"
+"""Who claims the digest that a model's bytes had, until that of today's is known: no claim to show, but what its sources depend on."""
 PICTURE = "picture"
 """The fact that names the model's own picture, by its digest (registry/previews.py); `preview` says where it is shown."""
 

@@ -40,7 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from probes import Kind
 from registry.cursors import pack, unpacked
 from registry.errors import InvalidRequest
-from registry.models import folded
+from registry.models import BEFORE, folded
 from registry.rows import DIGEST, FIT, MODEL, TAG, TEXT
 from registry.verdicts import Verdict
 
@@ -188,7 +188,7 @@ def _set_filters(connection: Connection, query: Query) -> Iterator[tuple[Select[
         # A range, with `g` behind every hex digit. (BETWEEN would be the same, but SQLAlchemy 2.1 writes it for PostgreSQL with a COLLATE
         # that stands between BETWEEN and its AND, where the grammar has none.)
         beginning = (DIGEST.c.value >= query.digest, DIGEST.c.value < f"{query.digest}g")
-        passing = select(DIGEST.c.model_id).where(*beginning)
+        passing = select(DIGEST.c.model_id).where(*beginning, DIGEST.c.by != BEFORE)
         yield passing, passing
     if query.tag:
         passing = select(TAG.c.model_id).where(TAG.c.name == query.tag)

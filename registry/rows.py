@@ -34,7 +34,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel
 
 from probes.json_text import dumps, loads
-from registry.models import Digest, Model, ModelFile, Provenance, Statement, Trigger, folded, search_text
+from registry.models import BEFORE, Digest, Model, ModelFile, Provenance, Statement, Trigger, folded, search_text
 from registry.tables import (
     DigestRow,
     FileRow,
@@ -128,7 +128,7 @@ def read(connection: Connection, rows: Sequence[Row[Any]]) -> list[Model]:
         models.append(
             Model(
                 **facts,
-                digests=tuple(digests),
+                digests=tuple(digest for digest in digests if digest.by != BEFORE),
                 sources=tuple(sources),
                 trigger_words=tuple(triggers),
                 statements=tuple(statements),

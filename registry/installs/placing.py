@@ -236,7 +236,10 @@ def provenance(listing: Listing, selection: Selection) -> Provenance:
 def gain_source(catalog: Catalog, model: Model, listing: Listing, selection: Selection) -> Model:
     """A model that is whole: it comes from here, too, and is not missing, whatever its record says of an earlier moment."""
     model = catalog.add_source(model, provenance(listing, selection))
-    return _set(catalog, model, missing_since=None) if model.missing_since else model
+    if model.missing_since is None:
+        return model
+    catalog.set(model, missing_since=None)  # where it lies is where it lay: what a scan has seen of it holds
+    return catalog.get(model.id)
 
 
 def whole_digests(selection: Selection, digests: Mapping[str, Digests]) -> Digests:

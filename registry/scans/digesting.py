@@ -116,6 +116,7 @@ class Digester:
         ]
         digests = computed(**whole.by_algorithm())
         with self._catalog.writing() as connection:
+            self._catalog.settle_in(connection, model, whole.blake3)
             self._catalog.add_digests_in(connection, model, digests)
             connection.execute(delete(FILE).where(FILE.c.model_id == model.id))
             if rows:  # a folder may have been emptied

@@ -28,32 +28,36 @@ class Lost:
         self, path: str, stamp: Stamp, structure: str | None, seen_before: Sequence[Seen], here: Known | None
     ) -> str | None:
         """The id of the model that a new or changed file is. By size, time and inode (moved within a file system; `seen_before`), else by
-        digest; else None. `here`: the model that is on record at its path, which it may be after all."""
+        digest; else None. `here`: the model that is on record at its path, which it may be after all: then only those count whose own
+        place is empty, or in a library that was touched each file would be read whole for all the others."""
         for seen in seen_before:
             if seen.model_id and seen.model_id not in self._found and not _stands(seen.path, seen.stamp):
                 return self._take(seen.model_id)
         # Of other shapes it cannot be the same; that spares most hashing.
-        rows = [known for known in self._gone.get(stamp.size, ()) if known.id not in self._found]
-        candidates = [known for known in rows if known.structure in (None, structure)]
-        digests = {known: self._catalog.get(known.id).blake3 for known in candidates}
-        if not any(digest for known, digest in digests.items() if here is None or known.id != here.id):
+        candidates = [
+            known
+            for known, is_empty in self._gone.get(stamp.size, ())
+            if known.id not in self._found and known.structure in (None, structure) and (is_empty or here is None)
+        ]
+        digests = self._catalog.blake3_of([known.id for known in candidates])
+        if not digests:
             return None
         blake3 = self._hash(path)
-        alike = [known for known, digest in digests.items() if digest and digest == blake3]
-        if here is not None and here.id in [known.id for known in alike]:
+        if here is not None and here.id not in self._found and blake3 in self._catalog.blake3_of([here.id]).values():
             return self._take(here.id)
+        alike = [known for known in candidates if blake3 and digests.get(known.id) == blake3]
         return next((self._take(k.id) for k in alike if self._hash(self._catalog.root / k.path) != blake3), None)
 
     @cached_property
-    def _gone(self) -> Mapping[int, Sequence[Known]]:
-        """Models that are not where they were, or that something else may be there instead of, by size. Asked for once a scan, when the
-        first new file is met: a library may hold thousands of LoRAs of one size."""
-        found: dict[int, list[Known]] = {}
+    def _gone(self) -> Mapping[int, Sequence[tuple[Known, bool]]]:
+        """Models that are not where they were, or that something else may be there instead of, by size, and whether their place is empty.
+        Asked for once a scan, when the first new file is met: a library may hold thousands of LoRAs of one size."""
+        found: dict[int, list[tuple[Known, bool]]] = {}
         with self._engine.connect() as connection:
             for known in every_model(connection):
                 path = self._catalog.root / known.path
                 if not (_stands(path, known.stamp) if known.stamp else os.path.lexists(path)):
-                    found.setdefault(known.size, []).append(known)
+                    found.setdefault(known.size, []).append((known, not os.path.lexists(path)))
         return found
 
     def _hash(self, path: str | Path) -> str | None:

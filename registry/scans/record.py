@@ -134,7 +134,8 @@ def put(connection: Connection, model_id: str, path: str) -> None:
     old = connection.execute(select(MODEL.c.path).where(MODEL.c.id == model_id)).scalar_one()
     there = select(MODEL.c.id).where(MODEL.c.path == path, MODEL.c.id != model_id)
     if (replaced := connection.execute(there).scalar()) is not None:
-        connection.execute(update(MODEL).where(MODEL.c.id == replaced).values(path=f"{path}.{replaced}"))
+        waiting = {"path": f"{path}.{replaced}", "missing_since": now()}
+        connection.execute(update(MODEL).where(MODEL.c.id == replaced).values(**waiting))
         seen = update(SEEN).where(SEEN.c.model_id == replaced)
         connection.execute(seen.values(path=SEEN.c.path + f".{replaced}"))
     values = {"path": path, "managed": False, "missing_since": None}

@@ -1,7 +1,8 @@
 """One scan of a folder: what is new is registered where it lies, what has moved is found again, what is gone is marked.
 
-What has not changed costs a stat: its stamp (size, time, inode) is what it was. Nothing is hashed here but a new file that may be a lost
-one under another name; the others are hashed later (registry/scans/digesting.py), and can be used until then.
+What has not changed costs a stat: its stamp (size, time, inode) is what it was. Nothing is hashed here but a file that may be a lost one
+under another name: a new one, or a changed one as long as some model of its size has nothing at its place; the others are hashed later
+(registry/scans/digesting.py), and can be used until then.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
-from probes.scan import Found, Stamp, look_at, scan_folder
+from probes.scan import SUFFIXES, Found, Stamp, look_at, scan_folder
 from registry.accelerations import decided
 from registry.catalog import Catalog
 from registry.errors import FileMissing, UnusableFile
@@ -106,6 +107,7 @@ class Scanner:
         if not Path(root).is_dir():
             raise FileMissing(f"There is no folder {folder}.", path=str(folder))
         before = seen_below(self._engine, root, current=True)
+        missing = self._missing()
         known = {path: (seen.stamp, _REMEMBERED) for path, seen in before.items()}
         lost, look = Lost(self._engine, self._catalog, check), self._looking(may_read)
         counts, visited, unreadable, waiting = Counts(), set[str](), list[str](), list[Found]()
@@ -128,7 +130,7 @@ class Scanner:
                 waiting = []
                 on_progress(counts)
         counts = self._settle(waiting, counts, lost, look)
-        counts = counts.plus(missing=self._mark(root, visited, unreadable))
+        counts = counts.plus(missing=self._mark(root, visited, unreadable, missing))
         on_progress(counts)
         with self._engine.begin() as connection:
             folder_scanned(connection, root)
@@ -272,19 +274,23 @@ class Scanner:
         back = [row.id for row in own if row.missing_since is not None and there[row.id]]
         self._set_missing(lost, back)
 
-    def _mark(self, root: str, visited: set[str], unreadable: Sequence[str]) -> int:
-        """Models of this folder that were not met are missing, those that were are not. Returns how many went missing now."""
-        hidden = tuple(path + "/" for path in unreadable)  # what cannot be looked into says nothing of what is in it
+    def _missing(self) -> set[str]:
         with self._engine.connect() as connection:
-            missing = dict(
-                connection.execute(
-                    select(MODEL.c.id, MODEL.c.missing_since).where(MODEL.c.missing_since.is_not(None))
-                ).all()
-            )
-        seen = seen_below(self._engine, root)
-        gone = [s for s in seen.values() if s.path not in visited and not s.path.startswith(hidden or ("\0",))]
+            return {*connection.execute(select(MODEL.c.id).where(MODEL.c.missing_since.is_not(None))).scalars()}
+
+    def _mark(self, root: str, visited: set[str], unreadable: Sequence[str], missing: set[str]) -> int:
+        """Models of this folder that were not met are missing, those that were are not; `missing`: that were before. A file that was
+        registered by itself and has an ending that no scan looks at counts as met while it is there. Returns how many went missing now."""
+
+        def is_met(path: str) -> bool:
+            return path in visited or (not path.lower().endswith(SUFFIXES) and Path(path).is_file())
+
+        hidden = tuple(path + "/" for path in unreadable)  # what cannot be looked into says nothing of what is in it
+        below = seen_below(self._engine, root).values()
+        seen = [s for s in below if not s.path.startswith(hidden or ("\0",))]
+        gone = [s for s in seen if not is_met(s.path)]
         lost = [s.model_id for s in gone if s.model_id and s.model_id not in missing]
-        back = [s.model_id for s in seen.values() if s.path in visited and s.model_id in missing]
+        back = [s.model_id for s in seen if s.model_id in missing and is_met(s.path)]
         self._set_missing(lost, [model_id for model_id in back if model_id])
         with self._engine.begin() as connection:
             forget(connection, [s.path for s in gone if not s.model_id])

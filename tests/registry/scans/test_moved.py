@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from registry.scans import digesting, lost
+from registry.scans.digesting import Hashed
 from tests.conftest import STARTER
-from tests.registry.scans.library import Library, lora
+from tests.registry.scans.library import Library, lora, touch_later
 
 OUTLINE = "starter-outline-lora"
 
@@ -38,25 +40,47 @@ def weights(library: Library) -> dict[str, float | None]:
     return {holds[library.manager.catalog.path(model)]: model.overrides.get("weight") for model in models}
 
 
-def swap_names(folder: Path) -> None:
-    (folder / "a.safetensors").rename(folder / "t")
-    (folder / "b.safetensors").rename(folder / "a.safetensors")
-    (folder / "t").rename(folder / "b.safetensors")
-
-
-def swap_by_copies(folder: Path) -> None:
-    one, other = ((folder / f"{name}.safetensors").read_bytes() for name in "ab")
-    (folder / "a.safetensors").write_bytes(other)
-    (folder / "b.safetensors").write_bytes(one)
-
-
-@pytest.mark.parametrize("swap", [swap_names, swap_by_copies])
-def test_two_files_that_swap_names(library: Library, swap: Callable[[Path], None]) -> None:
-    swap(library.folder)
+def test_two_files_that_swap_names(library: Library) -> None:
+    (library.folder / "a.safetensors").rename(library.folder / "t")
+    (library.folder / "b.safetensors").rename(library.folder / "a.safetensors")
+    (library.folder / "t").rename(library.folder / "b.safetensors")
     assert library.scan() == {"moved": 2}
     assert weights(library) == {"a": 0.1, "b": 0.9}
     assert [library.model(n).path for n in "ab"] == [str(library.folder / f"{n}.safetensors") for n in "ba"]
     assert library.scan() == {"unchanged": 2}
+
+
+def test_of_two_files_that_are_overwritten_with_each_other_s_bytes_each_is_the_model_of_its_place(
+    library: Library,
+) -> None:
+    """Both places are taken: to tell this from a library that was touched, each file would have to be read whole."""
+    library.put("a.safetensors", lora("b"))
+    library.put("b.safetensors", lora("a"))
+    assert library.scan() == {"changed": 2}
+    assert sorted(library.hash()) == ["a", "b"]
+    assert [library.model(n).path for n in "ab"] == [str(library.folder / f"{n}.safetensors") for n in "ab"]
+
+
+@pytest.mark.parametrize(("gone", "read"), [(False, []), (True, ["a", "b"])], ids=["all there", "one gone"])
+def test_a_library_that_was_touched_is_read_only_while_one_of_it_is_looked_for(
+    library: Library, monkeypatch: pytest.MonkeyPatch, gone: bool, read: list[str]
+) -> None:
+    path = library.put("c.safetensors", lora("c"))
+    library.scan()
+    library.hash()
+    for name in "abc":
+        touch_later(library.folder / f"{name}.safetensors")
+    if gone:
+        path.unlink()
+    hashed = []
+
+    def hash_model(path: Path, check: Callable[[], None]) -> Hashed:
+        hashed.append(path.stem)
+        return digesting.hash_model(path, check)
+
+    monkeypatch.setattr(lost, "hash_model", hash_model)
+    library.scan()
+    assert hashed == read
 
 
 def test_a_file_that_is_moved_onto_another_takes_its_place_and_not_its_settings(library: Library) -> None:
@@ -100,3 +124,12 @@ def test_a_model_of_modelshelf_s_own_that_was_moved_by_hand_is_the_user_s_from_n
     assert [v.state for v in manager.upkeep.verify([after])] == ["whole"]
     manager.catalog.remove(after)
     assert list(manager.upkeep.waste().files) == []
+
+
+def test_a_model_that_no_scan_has_seen_and_whose_place_is_taken_is_missing(library: Library) -> None:
+    manager = library.manager
+    own = manager.install(str(STARTER / "modelshelf" / OUTLINE))
+    (library.folder / "a.safetensors").rename(manager.catalog.path(own))
+    counts = manager.scans.scan(manager.settings.root)
+    assert (counts.moved, manager.catalog.path(library.model("a"))) == (1, manager.catalog.path(own))
+    assert library.model(own.id).missing_since is not None

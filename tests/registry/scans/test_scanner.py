@@ -261,6 +261,23 @@ def test_what_is_gone_is_marked_and_what_is_back_is_not(library: Library) -> Non
     assert library.model("a").missing_since is None
 
 
+def test_a_file_of_the_rarer_ending_is_found(library: Library) -> None:
+    library.put("a.sft")
+    assert library.scan() == {"added": 1}
+
+
+def test_a_file_with_an_ending_that_no_scan_looks_at_is_missing_only_when_it_is_gone(library: Library) -> None:
+    path = library.put("a.weights")
+    library.manager.scans.register(path)
+    assert library.scan() == {}
+    assert library.model("a").missing_since is None
+    aside = path.rename(library.folder.parent / "aside")
+    assert library.scan() == {"missing": 1}
+    aside.rename(path)
+    assert library.scan() == {}
+    assert library.model("a").missing_since is None
+
+
 def test_a_folder_that_is_not_there_says_nothing_of_its_files(library: Library) -> None:
     library.put("a.safetensors")
     library.scan()

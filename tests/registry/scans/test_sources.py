@@ -9,11 +9,12 @@ import pytest
 
 from registry.manager import Manager
 from registry.models import Model
+from registry.queries import Query
 from registry.settings import Settings
 from tests.databases import migrated_sqlite
 from tests.hub import LoopbackHub
 from tests.loopback import NETWORK
-from tests.registry.scans.library import Library, lora
+from tests.registry.scans.library import Library, lora, touch_later
 
 REPO = "somebody/ink"
 
@@ -105,3 +106,53 @@ def test_of_two_equal_files_the_one_that_is_there_gains_the_source(library: Libr
     library.scan()
     found = library.manager.install(REPO)
     assert (found.name, found.managed, len(found.sources)) == ({"x": "y", "y": "x"}[gone], False, 1)
+
+
+def test_what_was_missing_and_is_back_is_handed_out_as_often_as_it_is_asked_for(library: Library) -> None:
+    path = library.folder / "x.safetensors"
+    aside = path.rename(path.with_suffix(".aside"))
+    library.scan()
+    assert library.model("x").missing_since is not None
+    aside.rename(path)
+    assert [library.manager.catalog.path(library.manager.install(REPO)) for _ in range(2)] == [path, path]
+    assert library.model("x").missing_since is None
+
+
+def test_what_was_only_touched_is_still_from_there_once_it_is_hashed_again(library: Library) -> None:
+    manager = library.manager
+    manager.install(REPO)
+    before = library.model("x")
+    for _ in range(2):
+        touch_later(library.folder / "x.safetensors")
+        assert library.scan() == {"changed": 1}
+    in_doubt = library.model("x")
+    assert (in_doubt.sources, in_doubt.digests) == (before.sources, ())
+    assert manager.catalog.list(Query(digest=before.blake3)) == []
+    library.hash()
+    after = library.model("x")
+    assert (after.sources, after.digests) == (before.sources, before.digests)
+    assert manager.install(REPO).id == before.id
+
+
+@pytest.mark.parametrize("title", ["first", "tsrif"])
+def test_until_then_no_install_hands_it_out(library: Library, title: str) -> None:
+    path = library.put("x.safetensors", lora("first"))
+    library.scan()
+    library.hash()
+    library.manager.install(REPO)
+    library.put("x.safetensors", lora(title))
+    touch_later(path)
+    library.scan()
+    assert library.model("x").sources
+    again = library.manager.install(REPO)
+    assert (again.name, bytes_of(again, library)) == ("ink", lora("first"))
+
+
+def test_as_many_bytes_that_are_others_are_from_nowhere_once_they_are_hashed(library: Library) -> None:
+    library.manager.install(REPO)
+    path = library.put("x.safetensors", lora("tsrif"))
+    touch_later(path)
+    assert library.scan() == {"changed": 1}
+    library.hash()
+    assert (library.model("x").sources, library.model("x").claims) == ((), ())
+    assert library.manager.catalog.list(Query(text=REPO)) == []
