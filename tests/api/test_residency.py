@@ -22,10 +22,10 @@ pytestmark = pytest.mark.slow
 Ask = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Ask]]:
-    """A client of a service with the starter installed, and the command line pointed at the same service."""
-    folder = tmp_path_factory.mktemp("residency")
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[tuple[httpx.Client, Ask]]:
+    """A client of a new service with the starter installed, and the command line pointed at the same service."""
+    folder = tmp_path
     shutil.copytree(STARTER, folder / "hub")
     with LoopbackHub(folder / "hub") as hub:
         env = environment(folder / "root", hub.endpoint)
