@@ -19,8 +19,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## the whole product on the starter models: install, list, generate; leaves demo-output/contact-sheet.png
 	$(BIN)/python -m tests.demo
 
-test: $(READY)  ## every test
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# The order of the tests is drawn from it: the same each time, so that a failure can be seen again, and another now and then.
+SEED ?= 26
+
+test: $(READY)  ## every test, in the order of SEED=26; another order now and then: make test SEED=$$RANDOM
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --randomly-seed=$(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check .
