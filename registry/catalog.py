@@ -19,7 +19,7 @@ from registry.models import BEFORE, Digest, Model, ModelFile, Provenance, folded
 from registry.naming import Names
 from registry.placed import disown, own
 from registry.queries import EVERYTHING, Query, find, storable
-from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, read, rows_of, table_of, write
+from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, in_parts, read, rows_of, table_of, write
 from registry.tables import (
     CatalogState,
     DigestRow,
@@ -56,7 +56,6 @@ class Page(NamedTuple):
     cursor: str | None
 
 
-_AT_ONCE = 500  # parameters of one IN, as in registry/scans/record.py
 _BY_ID_OR_NAME = select(MODEL).where(
     or_(MODEL.c.id.in_(bindparam("ids", expanding=True)), MODEL.c.name_key.in_(bindparam("keys", expanding=True)))
 )
@@ -180,8 +179,7 @@ class Catalog:
         hashed = (DIGEST.c.algorithm == "blake3", DIGEST.c.by == "")
         query = select(DIGEST.c.model_id, DIGEST.c.value).where(*hashed)
         with self._engine.connect() as connection:
-            parts = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
-            rows = [row for some in parts for row in connection.execute(query.where(DIGEST.c.model_id.in_(some)))]
+            rows = [r for some in in_parts(ids) for r in connection.execute(query.where(DIGEST.c.model_id.in_(some)))]
         return {row.model_id: row.value for row in rows}
 
     def came_from(self, repo_id: str, ref: str | None) -> Sequence[tuple[str, str]]:

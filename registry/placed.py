@@ -8,18 +8,16 @@ from pathlib import Path, PurePosixPath
 
 from sqlalchemy import Connection, and_, delete, or_, select
 
-from registry.rows import MODEL, insert_new, table_of
+from registry.rows import MODEL, in_parts, insert_new, table_of
 from registry.tables import FileRow, PlacedRow
 
 PLACED, FILE = table_of(PlacedRow), table_of(FileRow)
-_AT_ONCE = 500  # parameters of one IN, as in registry/scans/record.py
 
 
 def own(connection: Connection, model_ids: Iterable[str]) -> None:
     """The files of these models, where they are modelshelf's own, as they are on record."""
     query = select(MODEL.c.path, FILE.c.path).join(FILE, FILE.c.model_id == MODEL.c.id).where(MODEL.c.managed)
-    ids = list(model_ids)
-    for some in (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)):
+    for some in in_parts(list(model_ids)):
         paths = connection.execute(query.where(MODEL.c.id.in_(some))).all()
         insert_new(connection, PLACED, [{"path": f"{path}/{inside}" if inside else path} for path, inside in paths])
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -50,6 +50,7 @@ from registry.tables import (
     now,
 )
 
+V = TypeVar("V")
 Rows = dict[type[SQLModel], list[dict[str, Any]]]
 
 
@@ -107,6 +108,14 @@ def write(connection: Connection, many: Iterable[Rows]) -> None:
     for kind, values in together.items():
         if values:
             connection.execute(insert(table_of(kind)), values)
+
+
+_AT_ONCE = 500  # parameters of one IN: SQLite's default limit of 32766 is far, its parser is quick with hundreds
+
+
+def in_parts(values: Sequence[V]) -> Iterator[Sequence[V]]:
+    """For an IN each, however many there are."""
+    return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """What people may name to install from, and its one parser.
 
-Importing this module is cheap: huggingface_hub, whose URL grammar is used, is imported when a Hub address is parsed.
+Importing this module is cheap: huggingface_hub, whose URL grammar is used, and probes are imported when an address asks for them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ ACCEPTED = (
 CIVITAI = "civitai.com"
 CIVITAI_PAGE = re.compile(r"/models/(\d+)(?:/[^/]*)?/?")  # of a model there; the rest is its name
 PUBLIC_HUB = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
-MODEL_SUFFIXES = frozenset({".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin"})
-"""Endings that make a bare `a/b` a file on disk rather than a repository; no repository is named so."""
-
 LONGEST = 1024  # characters; macOS' PATH_MAX, the shortest in use, beyond which the system refuses to look
 _WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(?:/|$)|[A-Za-z]:[\\/]|\.{0,2}\\")
 _UNWRITABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -175,7 +172,9 @@ def _parse_bare(text: str, confined: bool) -> Source:
             f"hf://{found[1]}" + (f"@{_revision(found[2])}" if found[2] else "") + (f"/{found[3]}" if found[3] else "")
         )
         return _parse_hub(uri, text, None)
-    if path.suffix.lower() in MODEL_SUFFIXES:
+    from probes.scan import SUFFIXES
+
+    if path.suffix.lower() in SUFFIXES:  # no repository is named so
         raise InvalidSource(
             f"There is no file {text!r} here. For one in a repository write hf://OWNER/REPO/FILE. {ACCEPTED}"
         )

@@ -18,7 +18,7 @@ from registry.installs.hashing import Digests
 from registry.models import PICTURE, Model
 from registry.placed import disown, is_stray, stray
 from registry.previews import Previews
-from registry.rows import DIGEST, FIT, MODEL, read, table_of
+from registry.rows import DIGEST, FIT, MODEL, in_parts, read, table_of
 from registry.scans.digesting import Digester, hash_model
 from registry.tables import Install, OverrideRow, StatementRow, now
 
@@ -180,9 +180,6 @@ class Upkeep:
         return [path for path in pictures if path.suffix != ".webp" or path.stem not in shown]
 
 
-_AT_ONCE = 500  # models; each is one of a statement's parameters, of which databases take some thousands
-
-
 def _sharing(connection: Connection, algorithm: str) -> Iterator[tuple[str, list[Model]]]:
     """Models by a computed digest that several of them have."""
     computed = and_(DIGEST.c.algorithm == algorithm, DIGEST.c.by == "")
@@ -191,9 +188,9 @@ def _sharing(connection: Connection, algorithm: str) -> Iterator[tuple[str, list
     query = query.where(computed, DIGEST.c.value.in_(values)).order_by(DIGEST.c.value, MODEL.c.name_key)
     pairs = connection.execute(query).all()
     models: dict[str, Model] = {}
-    for at in range(0, len(pairs), _AT_ONCE):
-        some = select(MODEL).where(MODEL.c.id.in_([model_id for _, model_id in pairs[at : at + _AT_ONCE]]))
-        models |= {model.id: model for model in read(connection, connection.execute(some).all())}
+    for ids in in_parts([model_id for _, model_id in pairs]):
+        rows = connection.execute(select(MODEL).where(MODEL.c.id.in_(ids))).all()
+        models |= {model.id: model for model in read(connection, rows)}
     for value, group in groupby(pairs, key=lambda pair: str(pair[0])):
         yield value, [models[model_id] for _, model_id in group]
 

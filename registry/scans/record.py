@@ -11,11 +11,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, 
 
 from probes.scan import Stamp
 from registry.placed import disown
-from registry.rows import MODEL, table_of
+from registry.rows import MODEL, in_parts, table_of
 from registry.tables import FolderRow, SeenRow, now
 
 SEEN, FOLDER = table_of(SeenRow), table_of(FolderRow)
-_AT_ONCE = 500  # parameters of one IN: SQLite's default limit of 32766 is far, its parser is quick with hundreds
 
 
 class Known(NamedTuple):
@@ -91,7 +90,7 @@ def remember(connection: Connection, seen: Sequence[Seen]) -> None:
 
 
 def forget(connection: Connection, paths: Sequence[str]) -> None:
-    for some in _some(paths):
+    for some in in_parts(paths):
         connection.execute(delete(SEEN).where(SEEN.c.path.in_(some)))
 
 
@@ -99,7 +98,7 @@ def of_inode(connection: Connection, stamps: Iterable[Stamp]) -> dict[Stamp, lis
     """Models' paths that had one of these stamps, by stamp: the same file under another name, if that one is gone."""
     wanted = set(stamps)
     found: dict[Stamp, list[Seen]] = {}
-    for some in _some(sorted({stamp.inode for stamp in wanted})):
+    for some in in_parts(sorted({stamp.inode for stamp in wanted})):
         query = select(SEEN).where(SEEN.c.inode.in_(some), SEEN.c.model_id.is_not(None))
         for row in connection.execute(query).mappings():
             stamp = Stamp(row["size"], row["mtime_ns"], row["inode"])
@@ -119,7 +118,7 @@ def every_model(connection: Connection) -> Iterable[Known]:
 
 def models_at(connection: Connection, paths: Sequence[str]) -> dict[str, Known]:
     """By `path`, as `model` has it."""
-    rows = (row for some in _some(paths) for row in connection.execute(_KNOWN.where(MODEL.c.path.in_(some))))
+    rows = (row for some in in_parts(paths) for row in connection.execute(_KNOWN.where(MODEL.c.path.in_(some))))
     return {known.path: known for known in map(_known, rows)}
 
 
@@ -155,7 +154,3 @@ def folders(engine: Engine, limit: int | None = None) -> list[str]:
 def folder_scanned(connection: Connection, folder: str) -> None:
     if not connection.execute(update(FOLDER).where(FOLDER.c.path == folder).values(scanned_at=now())).rowcount:
         connection.execute(insert(FOLDER).values(path=folder, added_at=now(), scanned_at=now()))
-
-
-def _some(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))

@@ -25,17 +25,16 @@ Ask = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[tuple[httpx.Client, Ask]]:
     """A client of a new service with the starter installed, and the command line pointed at the same service."""
-    folder = tmp_path
-    shutil.copytree(STARTER, folder / "hub")
-    with LoopbackHub(folder / "hub") as hub:
-        env = environment(folder / "root", hub.endpoint)
+    shutil.copytree(STARTER, tmp_path / "hub")
+    with LoopbackHub(tmp_path / "hub") as hub:
+        env = environment(tmp_path / "root", hub.endpoint)
         for name in ("starter-base", "starter-outline-lora"):
             subprocess.run([MODELSHELF, "install", f"modelshelf/{name}"], env=env, check=True, capture_output=True)
-        with running_service(folder / "root", hub.endpoint) as client:
+        with running_service(tmp_path / "root", hub.endpoint) as client:
             port = str(client.base_url.port)
 
             def ask(*words: str) -> subprocess.CompletedProcess[str]:
-                env = environment(folder / "root", hub.endpoint, MODELSHELF_PORT=port)
+                env = environment(tmp_path / "root", hub.endpoint, MODELSHELF_PORT=port)
                 return subprocess.run([MODELSHELF, *words], env=env, capture_output=True, text=True, check=False)
 
             yield client, ask
