@@ -171,7 +171,8 @@ class Wearer:
 
     `stable`: for compiled graphs, which hold addresses: once touched, a weight stays at one address of its own, into which overlays, and
     the base again, are written. Otherwise taking off is an exchange of pointers; on a CPU the overlay's memory is then kept for the next
-    one until `release`, since fresh memory takes as long as the overlay itself.
+    one until `release`, since fresh memory takes as long as the overlay itself. Until the next one is written there it still holds the
+    last set, which goes on again by an exchange of pointers.
     """
 
     def __init__(self, bundle: Bundle, slots: Mapping[str, Slot], *, stable: bool = False) -> None:
@@ -182,6 +183,7 @@ class Wearer:
         self._worn: Wanted = (True, ())
         self._patched: dict[str, Tensor] = {}
         self._kept: dict[str, Tensor] = {}
+        self._kept_whole: Wanted | None = None
         self._sidecars: list[RemovableHandle] = []
 
     @property
@@ -217,7 +219,7 @@ class Wearer:
         if not merged:  # memory is short
             self.release()
         try:
-            self._put_on(patch)
+            self._put_on(wanted, patch)
             for name in beside:
                 self._sidecars.append(attach(self._slots[name].module, self._bundle, name, work[name]))
         except BaseException:
@@ -233,10 +235,14 @@ class Wearer:
         stay = {name for name in work if self._bundle.tensors[name].dtype in NARROW} if merged else work
         return {name for name in stay if can_attach(self._slots[name].module, name)}
 
-    def _put_on(self, work: Mapping[str, Work]) -> None:
+    def _put_on(self, wanted: Wanted, work: Mapping[str, Work]) -> None:
         if not work:
             return
-        made = overlay(self._bundle, work, self._patched if self._stable else self._kept)
+        if wanted == self._kept_whole:
+            made = {name: self._kept[name] for name in work}
+        else:
+            self._kept_whole = None
+            made = overlay(self._bundle, work, self._patched if self._stable else self._kept)
         self._patched |= made
         self._kept = {name: tensor for name, tensor in self._kept.items() if name not in made}
         for name, tensor in made.items():
@@ -248,7 +254,7 @@ class Wearer:
 
     def _take_off(self, but: Set[str]) -> None:
         """`but`: what is written to in a moment need not be the base's in between."""
-        self._worn = (True, ())
+        was, self._worn = self._worn, (True, ())
         for handle in self._sidecars:
             handle.remove()
         self._sidecars = []
@@ -258,14 +264,15 @@ class Wearer:
             return
         for name in self._patched:
             self._slots[name].parameter.data = self._bundle.tensors[name]
-        if self._keeps:
+        if self._keeps and self._patched:
             self._kept |= self._patched
+            self._kept_whole = was
         self._patched = {}
 
     def release(self) -> int:
         """Gives back what is kept for the next overlay; returns how many bytes that was."""
         freed = sum(tensor.nbytes for tensor in self._kept.values())
-        self._kept = {}
+        self._kept, self._kept_whole = {}, None
         return freed
 
 

@@ -7,6 +7,7 @@ import gc
 import re
 import time
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -50,14 +51,18 @@ class Ours:
             for name, parameter in unet.named_parameters()
         }
         self.wearer = Wearer(bundle, slots)
-        self.resident: dict[str, Factors] = {}
+        self.resident: dict[str, tuple[str, Factors]] = {}
+        self._loads = count()
 
     def load(self, path: Path) -> None:
+        """Each time under another key, so that it is never the set which was worn last."""
         assert check_fit(read_header(path), self.bundle.specs).fits
-        self.resident[path.stem] = load_factors(path, self.bundle.shapes, self.bundle.device)
+        factors = load_factors(path, self.bundle.shapes, self.bundle.device)
+        self.resident[path.stem] = f"{path.stem} {next(self._loads)}", factors
 
     def change(self, name: str, weight: float) -> None:
-        self.wearer.wear({name: (self.resident[name], Strength(weight, weight))})
+        key, factors = self.resident[name]
+        self.wearer.wear({key: (factors, Strength(weight, weight))})
 
     def put_on(self, path: Path) -> None:
         self.load(path)
@@ -67,6 +72,10 @@ class Ours:
 
     def take_off(self) -> None:
         self.wearer.wear({})
+
+    def off_and_on(self, name: str) -> None:
+        self.take_off()
+        self.change(name, 1.0)
 
     def forget(self) -> None:
         self.take_off()
@@ -99,7 +108,7 @@ class Ours:
         self.wearer.release()
         self.load(path)
         self.bundle.fingerprint()  # every page of the mapped files counts already
-        layers = self.resident[path.stem].layers.values()
+        layers = self.resident[path.stem][1].layers.values()
         assert all(part.isfinite().all() for layer in layers for part in layer.parts.values())
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # what was freed and not returned would be counted as there already
@@ -146,6 +155,9 @@ class Theirs:
 
     def take_off(self) -> None:
         self.pipe.unfuse_lora(components=["unet"])
+
+    def off_and_on(self, name: str) -> None:
+        self.change(name, 1.0)
 
     def forget(self) -> None:
         if getattr(self.unet, "peft_config", None):

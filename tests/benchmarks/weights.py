@@ -48,6 +48,7 @@ def _table(folder: Path, dtype: torch.dtype, quick: bool) -> Table:
     contest.both("change its weight", "4", "style", lambda side: side.change("style", 0.5), files)
     contest.both("switch to a resident set", "4", "style", lambda side: side.change("other", 1.0), files)
     off, _ = contest.both("take it off", "", "style", lambda side: side.take_off(), files)
+    contest.both("off, and the same on again", "", "style", lambda side: side.off_and_on("style"), files)
     again, _ = contest.both("the same set again", "", "style", lambda side: side.change("style", 1.0), files, sides=1)
     contest.bare()
     first = ours.into_fresh_memory(files["style"])

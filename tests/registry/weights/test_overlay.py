@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -178,6 +179,48 @@ def test_the_same_set_again_does_nothing_whatever_its_order(files, monkeypatch, 
     monkeypatch.setattr(overlays, "overlay", lambda *_: pytest.fail("made again"))
     rig.wear({name: {"lora": 0.5, "lokr": 0.25}[name] for name in order})
     rig.wear({"lora": 0.5, "lokr": 0.25, "ia3": 0.0})
+
+
+def test_the_set_that_was_taken_off_goes_on_again_without_being_made(files, monkeypatch):
+    """Until its memory is written to, or released."""
+    rig = Rig(files, torch.float32, stable=False)
+    rig.wear({"locon": 0.5})
+    made, count = rig.values(), Mock(side_effect=overlays.overlay)
+    monkeypatch.setattr(overlays, "overlay", count)
+
+    def as_the_first_time(*others, made_anew):
+        for worn in others:
+            rig.wear(worn)
+        count.reset_mock()
+        rig.wear({"locon": 0.5})
+        assert all(torch.equal(made[name], tensor) for name, tensor in rig.values().items())
+        assert count.call_count == made_anew
+
+    as_the_first_time({}, made_anew=0)
+    as_the_first_time({"locon": 0.0}, made_anew=0)
+    as_the_first_time({}, {"locon": 0.4}, {}, made_anew=1)
+    as_the_first_time({"lora": 1.0}, {}, made_anew=1)
+    rig.wear({})
+    rig.wearer.release()
+    as_the_first_time(made_anew=1)
+
+
+def test_what_a_failure_left_half_written_is_made_anew(files, monkeypatch):
+    rig = Rig(files, torch.float32, stable=False)
+    rig.wear({"locon": 0.5})
+    made = {name: tensor.clone() for name, tensor in rig.values().items()}
+
+    def fails(bundle, work, memory):
+        for tensor in memory.values():
+            tensor.zero_()
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(overlays, "overlay", fails)
+        with pytest.raises(MemoryError):
+            rig.wear({"locon": 0.4})
+    rig.wear({"locon": 0.5})
+    assert all(torch.equal(made[name], tensor) for name, tensor in rig.values().items())
 
 
 def test_stable_addresses(files):
