@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from registry import upkeep
 from registry.errors import ModelshelfError
 from registry.models import Model
+from registry.scans.digesting import Digester
 from registry.tasks import Finding, Kind, Work
-from registry.updates import Change
-
-if TYPE_CHECKING:
-    from registry.manager import Manager
+from registry.updates import Change, Update
+from registry.upkeep import Condition, Upkeep
 
 
-def works(manager: Manager) -> Mapping[Kind, Work]:
+def works(
+    upkeep: Upkeep,
+    digester: Digester,
+    updates: Callable[[Iterable[Model]], Iterator[Update]],
+    fetch: Callable[[Update], Model],
+    load: Callable[[str], Model],
+) -> Mapping[Kind, Work]:
     def verify(models: Iterable[Model]) -> Iterator[Finding]:
-        for found in manager.upkeep.verify(models):
-            fine = found.state in (upkeep.Condition.WHOLE, upkeep.Condition.HASHED)
+        for found in upkeep.verify(models):
+            fine = found.state in (Condition.WHOLE, Condition.HASHED)
             reason = ", ".join(name for name in found.files if name)
             yield Finding(found.model.id, found.model.name, found.state, reason, notable=not fine)
 
@@ -27,30 +30,30 @@ def works(manager: Manager) -> Mapping[Kind, Work]:
             if model.hashed_at is not None:
                 yield Finding(model.id, model.name, "known", notable=False)
             else:
-                done = manager.scans.digester.hash(model.id)
+                done = digester.hash(model.id)
                 yield Finding(model.id, model.name, "hashed" if done else "unreadable")
 
     def check_updates(models: Iterable[Model]) -> Iterator[Finding]:
-        for found in manager.updates(models):
+        for found in updates(models):
             current = found.change is Change.CURRENT
             yield Finding(found.model.id, found.model.name, found.change, found.reason, notable=not current)
 
     def update(models: Iterable[Model]) -> Iterator[Finding]:
-        for found in manager.updates(models):
+        for found in updates(models):
             if found.change is not Change.NEWER:
                 current = found.change is Change.CURRENT
                 yield Finding(found.model.id, found.model.name, found.change, found.reason, notable=not current)
                 continue
             try:
-                new = manager.fetch_update(found)
+                new = fetch(found)
             except ModelshelfError as error:
                 yield Finding(found.model.id, found.model.name, "failed", error.message)
             else:
                 yield Finding(new.id, new.name, "updated", found.reason)
 
-    def load(models: Iterable[Model]) -> Iterator[Finding]:
+    def load_each(models: Iterable[Model]) -> Iterator[Finding]:
         for model in models:
-            manager.load(model.id)
+            load(model.id)
             yield Finding(model.id, model.name, "loaded")
 
     return {
@@ -58,5 +61,5 @@ def works(manager: Manager) -> Mapping[Kind, Work]:
         Kind.HASH: digest,
         Kind.CHECK_UPDATES: check_updates,
         Kind.UPDATE: update,
-        Kind.LOAD: load,
+        Kind.LOAD: load_each,
     }

@@ -100,7 +100,8 @@ class Manager:
         self._watch = Thread(target=self._keep_watch, name="installs", daemon=True)
         self._backend = Once(self._load_backend)
         limits = Limits(settings.max_pictures, settings.max_side, settings.max_prompt)
-        self.tasks = Tasks(works(self))
+        self.works = works(self.upkeep, self.scans.digester, self.updates, self.fetch_update, self.load)
+        self.tasks = Tasks(self.works)
         self.generator = Generator(
             self.catalog,
             self._backend,

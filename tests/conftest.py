@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from api.cli.shelf import SERVER
+from api.cli.opening import SERVER
 from registry.manager import Manager
 from registry.settings import Settings
 from registry.starter import starter_repositories

@@ -24,8 +24,8 @@ from api.cli import (
     tokens,
 )
 from api.cli.common import FAILED, INTERRUPTED, USAGE
+from api.cli.opening import SERVER
 from api.cli.output import is_plain, say
-from api.cli.shelf import SERVER
 from registry.errors import LocalOnly, ModelshelfError
 
 HELP = """Model manager and registry service for diffusion models.

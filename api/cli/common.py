@@ -34,7 +34,7 @@ SchedulerName = Annotated[
 
 def model_names(incomplete: str) -> list[str]:
     """For the shell's completion. Whatever is wrong, it offers nothing: there is nobody to tell."""
-    from api.cli.shelf import opened_shelf
+    from api.cli.opening import opened_shelf
     from registry.errors import ModelshelfError
 
     try:

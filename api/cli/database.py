@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.common import FAILED, Json
+from api.cli.opening import chosen_server
 from api.cli.output import print_json, print_table, size_text
-from api.cli.shelf import chosen_server
 from registry.errors import InvalidRequest, LocalOnly
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 from api.cli.common import FAILED, Json
+from api.cli.opening import opened_shelf
 from api.cli.output import Line, print_json, print_lines
-from api.cli.shelf import opened_shelf
 
 app = typer.Typer()
 

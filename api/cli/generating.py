@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.common import Cfg, Json, Reference, SchedulerName, Steps
+from api.cli.opening import opened_shelf
 from api.cli.output import print_json, print_table, say, steps_bar
-from api.cli.shelf import opened_shelf
 from registry.errors import InvalidRequest, NotSaved
 
 if TYPE_CHECKING:

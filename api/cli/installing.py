@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.common import FAILED, Json, Source
+from api.cli.opening import opened_shelf
 from api.cli.output import print_json, print_table, progress_bars, say, size_text
-from api.cli.shelf import Shelf, opened_shelf
+from api.cli.shelf import Shelf
 from registry.errors import AmbiguousChoice, ModelshelfError
 
 if TYPE_CHECKING:

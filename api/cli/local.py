@@ -140,7 +140,6 @@ class LocalShelf:
 
     # -- upkeep
     def run_task(self, kind: str, models: Sequence[str], on_progress: Callable[[Task], None]) -> Task:
-        from registry.chores import works
         from registry.tasks import Kind
 
         manager, counts, findings, began = self._manager, Counter[str](), list[records.Finding](), now()
@@ -150,7 +149,7 @@ class LocalShelf:
             done = counts.total()
             return Task("", kind, state, done, len(chosen), dict(counts), list(findings), None, began, now())
 
-        for found in works(manager)[Kind(kind)](chosen):
+        for found in manager.works[Kind(kind)](chosen):
             counts[found.outcome] += 1
             if found.notable:
                 findings.append(read(records.Finding, found))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.common import Cfg, Json, Reference, References, SchedulerName, Steps
+from api.cli.opening import opened_shelf
 from api.cli.output import print_json, print_table, say, size_text
-from api.cli.shelf import opened_shelf
 from registry.errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from api.cli.common import Json, Reference
+from api.cli.opening import chosen_server
 from api.cli.output import print_json, print_table, size_text
-from api.cli.shelf import chosen_server
 
 if TYPE_CHECKING:
     from api.client import Client

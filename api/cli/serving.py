@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.shelf import managed
+from api.cli.opening import managed
 
 app = typer.Typer()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 if TYPE_CHECKING:
@@ -26,9 +24,7 @@ if TYPE_CHECKING:
         Waste,
     )
     from registry.installs.options import Options
-    from registry.manager import Manager
     from registry.plans import GenerationRequest
-    from registry.settings import Settings
 
 OnProgress = Callable[[Any], None]
 """Is told an Install, or a Progress of the registry's: both have state, filename, bytes_done, bytes_total."""
@@ -64,39 +60,3 @@ class Shelf(Protocol):
     def revoke_token(self, token: str) -> None: ...
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None]) -> Generation: ...
     def made_again(self, made: Generation) -> str: ...
-
-
-SERVER: ContextVar[str | None] = ContextVar("server", default=None)
-"""What `--server` says; None: what the setting says."""
-
-
-def chosen_server(settings: Settings) -> str | None:
-    return SERVER.get() or settings.server
-
-
-@contextmanager
-def opened_shelf() -> Iterator[Shelf]:
-    from registry.settings import Settings
-
-    settings = Settings()
-    if server := chosen_server(settings):
-        from api.cli.remote import RemoteShelf
-
-        with RemoteShelf(server, settings.token) as remote:
-            yield remote
-    else:
-        from api.cli.local import LocalShelf
-
-        with LocalShelf(settings) as local:
-            yield local
-
-
-@contextmanager
-def managed(settings: Settings) -> Iterator[Manager]:
-    from registry.manager import build_manager
-
-    manager = build_manager(settings)
-    try:
-        yield manager
-    finally:
-        manager.close()

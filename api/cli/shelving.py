@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.common import FAILED, EveryReference, Json
+from api.cli.opening import opened_shelf
 from api.cli.output import counting_bar, print_json, print_table, say, size_text
-from api.cli.shelf import opened_shelf
 
 if TYPE_CHECKING:
     from api.records import Removed, Scan, Task, Waste

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from api.cli.opening import opened_shelf
 from api.cli.output import print_table
-from api.cli.shelf import opened_shelf
 from registry.scopes import EVERY_SCOPE, Scope
 
 app = typer.Typer()
