@@ -145,6 +145,7 @@ class Planner:
                     planned.weight.value,
                     model.name,
                     planned.text_weight.value if planned.text_weight else None,
+                    model.managed,
                 )
                 for (model, _), planned in zip(adapters, plan.adapters, strict=True)
             ),

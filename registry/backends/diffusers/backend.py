@@ -254,7 +254,7 @@ class DiffusersBackend:
                     problems=[str(problem) for problem in fit.problems[:NAMED_PROBLEMS]],
                     count=len(fit.problems),
                 )
-            return load_factors(adapter.path, bundle.shapes, self.device)
+            return load_factors(adapter.path, bundle.shapes, self.device, mapped=adapter.managed)
 
         def size() -> int:
             try:

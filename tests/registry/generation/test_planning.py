@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,3 +75,14 @@ def test_an_adapter_at_weight_zero_is_planned_and_does_not_count_as_worn(catalog
     plan, job, _ = resolve(catalog, loras=(AdapterRequest("style", 0.0),))
     assert plan.adapters[0].weight.value == 0.0
     assert [adapter.weight for adapter in job.adapters] == [0.0]
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_the_backend_is_told_whose_the_files_are(catalog: Catalog, tmp_path: Path, managed: bool) -> None:
+    for name in ("tiny", "style"):
+        path = catalog.path(catalog.get(name))
+        mine = tmp_path / f"my {path.name}"
+        mine.symlink_to(path)
+        catalog.add(replace(catalog.get(name), id=name, name=f"my {name}", path=str(mine), managed=managed), {})
+    _, job, _ = resolve(catalog, checkpoint="my tiny", loras=(AdapterRequest("my style"),))
+    assert [job.checkpoint.managed, job.adapters[0].managed] == [managed] * 2
