@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,12 @@ class Factors:
 
     layers: Mapping[Target, Layer]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
-        return sum(part.nbytes for layer in self.layers.values() for part in layer.parts.values())
+        """Of the memory that they keep: of a file that was read whole, all of it, though a single part be left in it."""
+        parts = [part for layer in self.layers.values() for part in (*layer.parts.values(), layer.magnitude)]
+        stores = [part.untyped_storage() for part in parts if part is not None]
+        return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from registry.weights.adapters import Factors, Layer, Strength
 from registry.weights.algorithms import Shape
@@ -21,7 +20,7 @@ from registry.weights.bundle import Bundle
 from registry.weights.fused import fused, takes
 from registry.weights.narrow import NARROW
 from registry.weights.neighbours import adjacent, neighbours
-from registry.weights.sidecar import attach, can_attach
+from registry.weights.sidecar import Sidecar, attach, can_attach, sidecar_bytes
 from registry.weights.work import Work, change_of, factors_of, work_on
 
 BATCH_BYTES = 128 * 2**20
@@ -182,23 +181,27 @@ class Wearer:
         self._worn: Wanted = (True, ())
         self._patched: dict[str, Tensor] = {}
         self._kept: dict[str, Tensor] = {}
-        self._sidecars: list[RemovableHandle] = []
+        self._sidecars: list[Sidecar] = []
 
     @property
     def nbytes(self) -> int:
-        """Memory that the overlay takes now, with what is kept for the next."""
-        return sum(tensor.nbytes for tensor in (*self._patched.values(), *self._kept.values()))
+        """Memory that the overlay and the sidecars take now, with what is kept for the next overlay."""
+        overlays = sum(tensor.nbytes for tensor in (*self._patched.values(), *self._kept.values()))
+        return overlays + sum(sidecar.nbytes for sidecar in self._sidecars)
 
-    def needs(self, adapters: Adapters) -> int:
-        """What `nbytes` would be with this set, merged."""
+    def needs(self, adapters: Adapters, *, merged: bool = True) -> int:
+        """What `nbytes` would be with this set."""
         worn = _worn(adapters)
-        if _wanted(worn) == self._worn:
+        if _wanted(worn, merged) == self._worn:
             return self.nbytes
         work = work_on(list(worn.values()))
-        names = (work.keys() - self._beside(work)) | self._kept.keys()
-        if self._keeps or self._stable:
-            names |= self._patched.keys()
-        return sum(prod(self._bundle.shapes[name]) for name in names) * self._bundle.dtype.itemsize
+        beside = self._beside(work, merged=merged)
+        names = work.keys() - beside
+        if self._stable or (self._keeps and merged):
+            names |= self._patched.keys() | self._kept.keys()
+        shapes, dtype = self._bundle.shapes, self._bundle.dtype
+        patched = sum(prod(shapes[name]) for name in names) * dtype.itemsize
+        return patched + sum(sidecar_bytes(shapes[name], dtype, work[name]) for name in beside)
 
     def wear(self, adapters: Adapters, *, merged: bool = True) -> None:
         """Exactly these adapters (by key) from now on; the same as before: nothing to do.
@@ -249,8 +252,8 @@ class Wearer:
     def _take_off(self, but: Set[str]) -> None:
         """`but`: what is written to in a moment need not be the base's in between."""
         self._worn = (True, ())
-        for handle in self._sidecars:
-            handle.remove()
+        for sidecar in self._sidecars:
+            sidecar.handle.remove()
         self._sidecars = []
         if self._stable:
             for name in self._patched.keys() - but:
