@@ -42,13 +42,30 @@ class Source:
         return stored[::-1] if self.transposed else stored
 
 
+_NO_WEIGHTS = (
+    "position_ids",
+    "scaled_fp8",
+    ".comfy_quant",
+    ".scale_weight",
+    ".weight_scale",
+    ".scale_input",
+    ".input_scale",
+)
+"""What is beside weights: buffers, and how ComfyUI's float8 files are scaled. Scales of activations concern products in float8 alone."""
+
+
+def scales_of(stored: str) -> tuple[str, str]:
+    """The two names that ComfyUI has had for what the values of a stored tensor are multiplied by."""
+    return f"{stored.removesuffix('.weight')}.scale_weight", f"{stored}_scale"
+
+
 def canonical_sources(names: Iterable[str], component: str | None) -> dict[str, Source]:
     """Canonical name -> where it lies, for the stored `names` of one file.
 
     `component` is the diffusers folder that the file lies in; None: a single file with everything in LDM layout. Tensors that are
     no weights of a component (schedules, EMA copies, `position_ids`) are left out; so is whatever has no known name.
     """
-    stored = [name for name in names if not name.endswith("position_ids")]
+    stored = [name for name in names if not name.endswith(_NO_WEIGHTS)]
     if component is None:
         return _from_single_file(stored)
     if component == "vae":

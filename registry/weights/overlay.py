@@ -59,7 +59,7 @@ def _room(bundle: Bundle, name: str, memory: Mapping[str, Tensor]) -> Tensor:
     kept = memory.get(name)
     if kept is not None:
         return kept
-    return torch.empty_like(bundle.tensors[name], dtype=bundle.dtype, memory_format=torch.contiguous_format)
+    return torch.empty_like(bundle.tensors[name], dtype=bundle.dtype_of(name), memory_format=torch.contiguous_format)
 
 
 def _low_rank(base: Tensor, layers: Sequence[tuple[Layer, float]], out: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def _batched(
     """A number of launches that depends on the shapes, not on the layers: bases and factors lie one after another and are not gathered."""
     patched: dict[str, Tensor] = {}
     for names in _batches(bundle, work):
-        up, down, weight = _factors_of_many([work[name] for name in names], bundle.dtype)
+        up, down, weight = _factors_of_many([work[name] for name in names], bundle.dtype_of(names[0]))
         base = neighbours([bundle.wide(name).flatten(1) for name in names])
         kept = {name: memory[name] for name in names if name in memory}
         to = adjacent([tensor.flatten(1) for tensor in kept.values()]) if len(kept) == len(names) else None
@@ -142,12 +142,13 @@ def _factors_of_many(
 
 
 def _batches(bundle: Bundle, work: Mapping[str, list[tuple[Layer, float]]]) -> Iterator[list[str]]:
-    """Names of tensors of one shape and equal ranks, in the bundle's order, up to BATCH_BYTES at a time."""
-    classes: dict[tuple[Shape, tuple[int, ...]], list[str]] = defaultdict(list)
+    """Names of tensors of one shape, dtype and equal ranks, in the bundle's order, up to BATCH_BYTES at a time."""
+    classes: dict[tuple[Shape, torch.dtype, tuple[int, ...]], list[str]] = defaultdict(list)
     for name in sorted(work, key=bundle.order.__getitem__):
-        classes[bundle.shapes[name], tuple(layer.rank for layer, _ in work[name])].append(name)
-    for (shape, _), names in classes.items():
-        count = max(1, BATCH_BYTES // (bundle.dtype.itemsize * prod(shape)))
+        ranks = tuple(layer.rank for layer, _ in work[name])
+        classes[bundle.shapes[name], bundle.dtype_of(name), ranks].append(name)
+    for (shape, dtype, _), names in classes.items():
+        count = max(1, BATCH_BYTES // (dtype.itemsize * prod(shape)))
         for start in range(0, len(names), count):
             yield names[start : start + count]
 
@@ -199,9 +200,9 @@ class Wearer:
         names = work.keys() - beside
         if self._stable or (self._keeps and merged):
             names |= self._patched.keys() | self._kept.keys()
-        shapes, dtype = self._bundle.shapes, self._bundle.dtype
-        patched = sum(prod(shapes[name]) for name in names) * dtype.itemsize
-        return patched + sum(sidecar_bytes(shapes[name], dtype, work[name]) for name in beside)
+        shapes, dtype_of = self._bundle.shapes, self._bundle.dtype_of
+        patched = sum(prod(shapes[name]) * dtype_of(name).itemsize for name in names)
+        return patched + sum(sidecar_bytes(shapes[name], dtype_of(name), work[name]) for name in beside)
 
     def wear(self, adapters: Adapters, *, merged: bool = True) -> None:
         """Exactly these adapters (by key) from now on; the same as before: nothing to do.

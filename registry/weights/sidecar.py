@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from torch import Tensor, dtype, nn
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
@@ -28,9 +29,9 @@ def can_attach(module: nn.Module, name: str) -> bool:
     return isinstance(module, nn.Linear | nn.Conv2d) and name.endswith(".weight")
 
 
-def sidecar_bytes(shape: Shape, wide: dtype, todo: Work) -> int:
+def sidecar_bytes(shape: Shape, dtype: torch.dtype, todo: Work) -> int:
     """What a sidecar holds: factors of all its adapters in the layer's own dtype. Other algorithms' parts are resident anyway."""
-    return sum(layer.rank for layer, _ in todo.low_rank) * (shape[0] + prod(shape[1:])) * wide.itemsize
+    return sum(layer.rank for layer, _ in todo.low_rank) * (shape[0] + prod(shape[1:])) * dtype.itemsize
 
 
 def attach(module: nn.Module, bundle: Bundle, name: str, todo: Work) -> Sidecar:
@@ -38,12 +39,12 @@ def attach(module: nn.Module, bundle: Bundle, name: str, todo: Work) -> Sidecar:
 
     Other algorithms work their change out anew each time: slow, with one layer's change in memory at a time.
     """
-    shape = bundle.tensors[name].shape
+    shape, dtype = bundle.tensors[name].shape, bundle.dtype_of(name)
     up = down = None
     if todo.low_rank:
         wide_up, wide_down, weight = factors_of(todo.low_rank)
-        up = (wide_up * weight).to(bundle.dtype).view(*wide_up.shape, *(1 for _ in shape[2:]))
-        down = wide_down.to(bundle.dtype).view(-1, *shape[1:])
+        up = (wide_up * weight).to(dtype).view(*wide_up.shape, *(1 for _ in shape[2:]))
+        down = wide_down.to(dtype).view(-1, *shape[1:])
     held = sum(part.nbytes for part in (up, down) if part is not None)
 
     def add(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

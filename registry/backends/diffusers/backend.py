@@ -23,6 +23,7 @@ from registry.backends import (
     Residents,
     Tier,
 )
+from registry.backends.diffusers.families import KINDS
 from registry.backends.diffusers.pipeline import Pipeline
 from registry.backends.diffusers.sampling import build_scheduler, sample
 from registry.backends.machine import (
@@ -142,6 +143,7 @@ class DiffusersBackend:
 
     @contextmanager
     def _pipeline(self, checkpoint: CheckpointRef, holder: str) -> Iterator[Pipeline]:
+        precise = KINDS[checkpoint.config.pipeline].precise(self.dtype)
         with ExitStack() as lease:
             # held before room is made: what has to leave the device must not drive it out of the host
             with self.host.lease_resident(f"{checkpoint.digest}:", holder=holder) as kept:
@@ -151,14 +153,16 @@ class DiffusersBackend:
                     bundle = (
                         kept.to(self.device)
                         if kept
-                        else load_bundle(path, digest, self.device, self.dtype, mapped=checkpoint.managed)
+                        else load_bundle(
+                            path, digest, self.device, self.dtype, mapped=checkpoint.managed, precise=precise
+                        )
                     )
                     return Pipeline(bundle, checkpoint.config, self.compiler)
 
                 pipeline = lease.enter_context(
                     self.residency.lease(
                         self._checkpoint_key(checkpoint),
-                        lambda: bundle_bytes(checkpoint.path, self.dtype),
+                        lambda: bundle_bytes(checkpoint.path, self.dtype, precise),
                         lambda: self._with_room(load),
                         holder=holder,
                         label=checkpoint.name or checkpoint.path.name,

@@ -18,6 +18,7 @@ from registry.backends import AdapterRef, BackendOptions, CheckpointRef, Generat
 from registry.backends.diffusers import DiffusersBackend
 from registry.errors import InvalidRequest, NotGenerable
 from registry.pipeline_config import PipelineConfig
+from registry.weights.bundle import bundle_bytes
 from tests.registry.backends.test_families import differ, same, start_picture
 from tests.registry.flow import PIPELINES, build
 
@@ -133,6 +134,39 @@ def test_what_cannot_be_run_is_said(folder: Path, backend: DiffusersBackend) -> 
 def test_sd_3_runs_without_t5(backend: DiffusersBackend, tmp_path: Path) -> None:
     job = job_for(build("sd-3", tmp_path / "sd-3", t5=False))
     assert differ(backend.generate(job).images[0], by_diffusers(job)) <= 1
+
+
+def test_in_float16_t5_keeps_in_float32_what_its_class_keeps_so(tmp_path: Path) -> None:
+    """Whose products overflow in float16. A LoRA on them is put on in float32, too."""
+    from transformers import T5EncoderModel
+
+    folder = build("flux-1", tmp_path / "flux-1")
+    half = DiffusersBackend(BackendOptions(device="cpu", dtype="float16", budget_bytes=2**30))
+    job = job_for(folder)
+    plain = half.generate(job)
+    with half._pipeline(job.checkpoint, "a test") as pipeline:
+        bundle, t5 = pipeline.bundle, pipeline.modules["text_encoder_2"]
+        in_float32 = {name for name, tensor in bundle.tensors.items() if tensor.dtype == torch.float32}
+        assert in_float32 == {name for name in bundle.tensors if name.endswith("DenseReluDense.wo.weight")} != set()
+        theirs: Any = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=torch.float16)
+        tokens = torch.tensor([[5, 9, 3, 1]])
+        with torch.inference_mode():
+            assert torch.equal(t5(tokens).last_hidden_state, theirs(tokens).last_hidden_state)
+        assert bundle.nbytes == bundle_bytes(
+            folder, torch.float16, pipeline.kind.precise(torch.float16)
+        ) == half.residents().tiers[0].used  # fmt: skip
+        wo = "encoder.block.0.layer.1.DenseReluDense.wo"
+        lora = {
+            f"text_encoder_2.{wo}.lora_A.weight": torch.randn(2, 32),
+            f"text_encoder_2.{wo}.lora_B.weight": torch.randn(48, 2),
+        }
+        save_file(lora, tmp_path / "lora.safetensors")
+        worn = half.generate(replace(job, adapters=(AdapterRef(tmp_path / "lora.safetensors", "lora", 0.5, "lora"),)))
+        up, down = (lora[f"text_encoder_2.{wo}.lora_{part}.weight"] for part in "BA")
+        base = bundle.tensors[f"text_encoder_2.{wo}.weight"]
+        torch.testing.assert_close(t5.get_parameter(f"{wo}.weight").data, base + 0.5 * up @ down)
+    assert not same(worn, plain)
+    assert same(half.generate(job), plain)
 
 
 def test_a_prompt_that_t5_reads_whole_is_not_called_cut(folder: Path, backend: DiffusersBackend) -> None:
