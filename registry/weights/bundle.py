@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -24,6 +24,7 @@ from registry.weights.names import Source, canonical_sources, scales_of
 from registry.weights.narrow import NARROW, resident_dtype, widen
 from registry.weights.reading import Move, read
 from registry.weights.stored import DTYPES, entries
+from registry.weights.transformers import WHOLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,7 @@ def load_bundle(
         )
     if found:
         room = _room({name: (stored.shape, stored.becomes) for name, stored in found.items()}, device)
-        read((stored.move(room[name]) for name, stored in found.items()), device)
+        read((move for name, stored in found.items() for move in stored.moves(room[name])), device)
         tensors |= room
     kept = frozenset(filter(precise, tensors))
     return Bundle(digest, device, dtype, MappingProxyType(tensors), MappingProxyType(scales), kept)
@@ -198,11 +199,18 @@ class _Stored:
     def shape(self) -> tuple[int, ...]:
         return self.source.shape(self.stored)
 
-    def move(self, to: Tensor) -> Move:
-        count = prod(self.shape)
-        start = (self.source.third or 0) * count * self.dtype.itemsize  # a third of the rows is a third of the bytes
+    def moves(self, to: Tensor) -> Iterator[Move]:
+        row = prod(self.stored[1:])
+        begin, end = (0, 1) if not self.stored else self.source.span(self.stored[0])
         columns = self.stored[1] if self.source.transposed else None
-        return Move(self.path, self.offset + start, self.dtype, count, to.view(-1), columns, self.scale)
+        flat, middle = to.view(-1), (begin + end) // 2
+        parts = [(begin, end)] if not self.source.swapped else [(middle, end), (begin, middle)]
+        done = 0
+        for first, last in parts:
+            count = (last - first) * row
+            offset = self.offset + first * row * self.dtype.itemsize
+            yield Move(self.path, offset, self.dtype, count, flat[done : done + count], columns, self.scale)
+            done += count
 
 
 def _examine(
@@ -227,7 +235,7 @@ def _examine(
                 scale = next((_scale(stored, key, file) for key in scales_of(source.name) if key in found), 1.0)
                 if scale != 1 and becomes in NARROW:
                     scales[name], scale = scale, 1.0
-                if mapped and kept == becomes and scale == 1 and not source.transposed:
+                if mapped and kept == becomes and scale == 1 and not (source.transposed or source.swapped):
                     there[name] = _canonical(stored.get_tensor(source.name), source)
                 else:
                     offset = start + entry["data_offsets"][0]
@@ -249,6 +257,7 @@ def _scale(stored: Any, key: str, file: WeightFile) -> float:
 
 
 def _canonical(tensor: Tensor, source: Source) -> Tensor:
-    if source.third is not None:
-        return tensor.chunk(3)[source.third]
+    if source.rows != WHOLE:
+        begin, end = source.span(tensor.shape[0])
+        return tensor[begin:end]
     return tensor.reshape(tensor.shape[:2]) if source.linear else tensor

@@ -125,7 +125,7 @@ def test_a_scaled_single_file_gives_the_picture_of_its_values(
     save_file(plain, tmp_path / "plain.safetensors")
     save_file(lora(tiny.tensors, EVERYTHING, layout="kohya", seed=2), tmp_path / "lora.safetensors")
     config = PipelineConfig.from_folder(tiny.folder)
-    assert config.fits(checkpoint_tensors(tmp_path / "scaled.safetensors"))
+    assert config.lent_to(checkpoint_tensors(tmp_path / "scaled.safetensors"))
     for worn in ((), (AdapterRef(tmp_path / "lora.safetensors", f"{tmp_path} lora", 0.8, "lora"),)):
         made, expected = (
             backend.generate(

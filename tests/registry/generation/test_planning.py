@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from registry.catalog import Catalog
 from registry.errors import InvalidRequest, NotGenerable
@@ -34,6 +35,17 @@ def test_a_single_file_of_unpublished_sizes_runs_with_a_folder_of_the_same_shape
     catalog.remove(catalog.get("tiny"))
     with pytest.raises(NotGenerable, match="Install a diffusers folder"):
         resolve(catalog, checkpoint="single")
+
+
+def test_a_file_of_the_denoiser_alone_is_refused_with_what_it_lacks(catalog: Catalog, tmp_path: Path) -> None:
+    whole = catalog.get("single")
+    tensors = {
+        name: t for name, t in load_file(catalog.path(whole)).items() if name.startswith("model.diffusion_model.")
+    }
+    save_file(tensors, tmp_path / "alone.safetensors")
+    catalog.add(replace(whole, id="alone", name="alone", path=str(tmp_path / "alone.safetensors")), {})
+    with pytest.raises(NotGenerable, match="alone holds unet alone; a picture takes text encoders and a VAE, too"):
+        resolve(catalog, checkpoint="alone")
 
 
 @pytest.mark.parametrize("variant", ["inpaint", "edit", "depth"])
