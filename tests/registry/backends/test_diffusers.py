@@ -418,8 +418,18 @@ def test_an_overlay_that_has_no_room_in_the_budget_runs_beside_the_model(job: Ge
     assert sum(tier.used for tier in backend.residents().tiers) <= backend.residency.budget
 
 
+@pytest.fixture
+def hooks_guarded() -> Iterator[None]:
+    """A backend that compiles sets this for the whole process."""
+    skips = torch._dynamo.config.skip_nnmodule_hook_guards
+    yield
+    torch._dynamo.config.skip_nnmodule_hook_guards = skips
+
+
 @pytest.mark.parametrize("compiler", [None, "eager"])
-def test_what_the_budget_counts_is_what_is_there(job: GenerationJob, loras, compiler: str | None):
+def test_what_the_budget_counts_is_what_is_there(
+    job: GenerationJob, loras, monkeypatch, hooks_guarded, compiler: str | None
+):
     """Overlays, copies at fixed addresses for compiled graphs, factors and what runs beside the model."""
     backend = _backend(compile=compiler)
     pipeline = _pipeline(backend, job)
@@ -431,8 +441,8 @@ def test_what_the_budget_counts_is_what_is_there(job: GenerationJob, loras, comp
     backend.generate(replace(job, adapters=(loras["lcm"],)))
     merged = pipeline.wearer.nbytes
     assert counted() == merged > 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlays, "overlay", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with monkeypatch.context() as no_memory:
+        no_memory.setattr(overlays, "overlay", lambda *_: (_ for _ in ()).throw(MemoryError()))
         backend.generate(replace(job, adapters=(replace(loras["lcm"], weight=0.3),)))
     beside = counted() - (merged if compiler else 0)
     assert counted() == pipeline.wearer.nbytes
@@ -580,11 +590,9 @@ def test_progress_bars_are_silent(backend: DiffusersBackend, job: GenerationJob,
 
 
 @pytest.fixture
-def compiled() -> Iterator[DiffusersBackend]:
+def compiled(hooks_guarded) -> Iterator[DiffusersBackend]:
     """By a compiler that needs no C++ compiler beside it; it captures graphs as the others do."""
-    skips = torch._dynamo.config.skip_nnmodule_hook_guards
     yield _backend(compile="aot_eager")
-    torch._dynamo.config.skip_nnmodule_hook_guards = skips
     torch._dynamo.reset()
 
 
