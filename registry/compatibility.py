@@ -75,8 +75,8 @@ def judge(adapter: Header, family: str, tensors: Callable[[], Mapping[str, Tenso
 def checkpoint_tensors(path: Path) -> Mapping[str, TensorSpec]:
     """Canonical tensor name -> dtype and canonical shape, for a diffusers folder or a single file, from the headers alone.
 
-    Raises UnusableFile: a file cannot be read. NotGenerable: no tensor names of a known layout; Stable Diffusion 1, 2 and XL are known, of
-    Stable Diffusion 3 and FLUX.1 the diffusers folders.
+    Raises UnusableFile: a file cannot be read. NotGenerable: no tensor names of a known layout; Stable Diffusion 1, 2, 3 and XL, and FLUX.1
+    are known.
     """
     found: dict[str, TensorSpec] = {}
     for file in weight_files(path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -180,15 +180,30 @@ class PipelineConfig:
             raise ValueError(f"{self.origin} is no folder: it has no tensors")
         return {name: spec.shape for name, spec in checkpoint_tensors(self.folder).items()}
 
-    def fits(self, tensors: Mapping[str, TensorSpec]) -> bool:
-        """Whether a checkpoint with these canonical `tensors` runs with the configurations of this folder.
+    def lent_to(self, tensors: Mapping[str, TensorSpec]) -> PipelineConfig | None:
+        """How a checkpoint with these canonical `tensors` runs with the configurations of this folder; None: it does not.
 
-        True if the folder's own tensors have the same names and shapes. What leaves no trace in a shape (the number of attention heads,
-        the prediction type) is not seen: compare families first.
+        The folder's own tensors must have the same names and shapes; text encoders that the pipeline can do without may be lacking. What
+        leaves no trace in a shape (the number of attention heads, the prediction type) is not seen: compare families first.
         """
-        return self._tensors == {name: spec.shape for name, spec in tensors.items()}
+        theirs = {name: spec.shape for name, spec in tensors.items()}
+        has = {name.partition(".")[0] for name in theirs}
+        without = self.layout.optional - has
+        own = {name: shape for name, shape in self._tensors.items() if name.partition(".")[0] not in without}
+        unused = {name for name in theirs.keys() - own.keys() if name.endswith(_SURPLUS)}
+        if own != {name: shape for name, shape in theirs.items() if name not in unused}:
+            return None
+        lacking = {self.layout.tokenizers[encoder] for encoder in without}
+        return replace(
+            self,
+            components={name: config for name, config in self.components.items() if name not in without},
+            tokenizers={name: ref for name, ref in self.tokenizers.items() if name not in lacking},
+            unused=frozenset(unused),
+        )
 
 
+_SURPLUS = (".text_projection.weight", ".encoder.embed_tokens.weight")
+"""ComfyUI writes every CLIP with its projection, which not every pipeline uses, and T5's word embedding under both its names."""
 _OPTIONS = {"StableDiffusionXLPipeline": ("force_zeros_for_empty_prompt",)}
 """What a model_index.json says about the pipeline as a whole, and changes pictures."""
 

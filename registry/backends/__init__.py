@@ -46,7 +46,7 @@ class CheckpointRef:
 class AdapterRef:
     """A LoRA file and the weight to run it at: 0 is off, 1 is as trained, negative is allowed. `name` is for messages.
 
-    `text_weight`: for the text encoders, where it differs.
+    `text_weight`: for the text encoders, where it differs. `managed`: as a checkpoint's.
     """
 
     path: Path
@@ -54,6 +54,7 @@ class AdapterRef:
     weight: float
     name: str
     text_weight: float | None = None
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

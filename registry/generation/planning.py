@@ -145,6 +145,7 @@ class Planner:
                     planned.weight.value,
                     model.name,
                     planned.text_weight.value if planned.text_weight else None,
+                    model.managed,
                 )
                 for (model, _), planned in zip(adapters, plan.adapters, strict=True)
             ),
@@ -189,10 +190,19 @@ class Planner:
         for other in self._catalog.every(Query(Kind.CHECKPOINT, checkpoint.family)):
             folder = self._catalog.path(other)
             with suppress(NotGenerable, FileMissing, UnusableFile):  # this folder cannot lend; another may
-                if folder.is_dir() and (config := PipelineConfig.from_folder(folder)).fits(tensors):
+                if folder.is_dir() and (config := PipelineConfig.from_folder(folder).lent_to(tensors)):
                     return config
+        parts = {name.partition(".")[0] for name in tensors}
+        if "vae" not in parts or "text_encoder" not in parts:
+            raise NotGenerable(
+                f"{checkpoint.name} holds {' and '.join(sorted(parts))} alone; a picture takes text encoders and a VAE, too. Install a "
+                "file that has all of them, or a diffusers folder.",
+                model=checkpoint.id,
+                parts=sorted(parts),
+            )
         raise NotGenerable(
-            f"{checkpoint.name} is a single file of other sizes than {checkpoint.family} was published with, so how to run it is not "
-            f"known. Install a diffusers folder of the same architecture; its configuration is then used for this file.",
+            f"{checkpoint.name} is a single file of other sizes than {checkpoint.family} was published with, or of a family that "
+            "only folders say how to run. Install a diffusers folder of the same architecture; its configuration is then used for this "
+            "file.",
             model=checkpoint.id,
         )

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,12 @@ class Factors:
 
     layers: Mapping[Target, Layer]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
-        return sum(part.nbytes for layer in self.layers.values() for part in layer.parts.values())
+        """Of the memory that they keep: of a file that was read whole, all of it, though a single part be left in it."""
+        parts = [part for layer in self.layers.values() for part in (*layer.parts.values(), layer.magnitude)]
+        stores = [part.untyped_storage() for part in parts if part is not None]
+        return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,18 @@ class Strength:
 
 
 def load_factors(
-    path: Path, base: Mapping[str, Shape], device: torch.device, *, stacked: bool | None = None
+    path: Path,
+    base: Mapping[str, Shape],
+    device: torch.device,
+    *,
+    mapped: bool = True,
+    stacked: bool | None = None,
 ) -> Factors:
     """Reads an adapter for a base with these canonical names and shapes. Whether the shapes fit is `check_fit`'s to say, before.
 
-    On a CPU the factors stay in the mapped file, if it has the form in which they are needed. `stacked`: low-rank factors of one shape
-    are laid one after another, in the order of `base`, so that a set is put on in one launch a shape; None: on a GPU.
+    On a CPU the factors stay in the mapped file, if it has the form in which they are needed; `mapped` False: they are read, so that
+    nothing hangs on what others do to the file. `stacked`: low-rank factors of one shape are laid one after another, in the order of
+    `base`, so that a set is put on in one launch a shape; None: on a GPU.
 
     Raises UnusableFile: the file is damaged. IncompatibleAdapter: tensors have no place in the base.
     """
@@ -97,16 +107,15 @@ def load_factors(
             configs = _peft_configs(path, stored.metadata() or {})
             names = stored.keys()
             placed, problems = place(names, base.keys())
-            there = Stored(path, device, mapped=device.type == "cpu")
+            there = Stored(path, device, mapped=mapped and device.type == "cpu")
+            numbers = there.numbers(key for keys in placed.values() for part, key in keys.items() if part in NUMBERS)
             layers: dict[Target, Layer] = {}
             for target, keys in placed.items():
                 algorithm = recognise(keys)
                 if isinstance(algorithm, Unrecognised):
                     problems |= {keys[part]: algorithm.problem for part in algorithm.parts}
                     continue
-                parts = {
-                    part: there.number(key) if part in NUMBERS else there.tensor(key) for part, key in keys.items()
-                }
+                parts = {part: numbers[key] if key in numbers else there.tensor(key) for part, key in keys.items()}
                 layers |= _layers(target, algorithm.name, parts, base, configs)
     except SafetensorError as error:
         raise UnusableFile(f"{path.name} cannot be read: {error}", path=str(path)) from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from blake3 import blake3
@@ -19,16 +20,17 @@ from probes import TensorSpec
 from registry.compatibility import checkpoint_tensors
 from registry.errors import NotGenerable, UnusableFile
 from registry.weights.files import WeightFile, weight_files
-from registry.weights.names import Source, canonical_sources
-from registry.weights.narrow import resident_dtype, widen
+from registry.weights.names import Source, canonical_sources, scales_of
+from registry.weights.narrow import NARROW, resident_dtype, widen
 from registry.weights.reading import Move, read
 from registry.weights.stored import DTYPES, entries
+from registry.weights.transformers import WHOLE
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """Canonical name -> tensor, all on `device`, of `dtype`, or as narrow as stored (see `narrow`). Whoever works with them must not write
-    to them.
+    to them. `scales`: what narrow ones are multiplied by, where not 1. `precise`: those that are worked with in float32 all the same.
 
     torch has no read-only tensors: `fingerprint` proves afterwards that nobody did.
     """
@@ -37,6 +39,8 @@ class Bundle:
     device: torch.device
     dtype: torch.dtype
     tensors: Mapping[str, Tensor]
+    scales: Mapping[str, float] = field(default_factory=dict)
+    precise: frozenset[str] = frozenset()
 
     @cached_property
     def specs(self) -> Mapping[str, TensorSpec]:
@@ -55,9 +59,13 @@ class Bundle:
         """Canonical name -> place: tensors of one shape and kind of layer follow each other as they do in the allocation."""
         return {name: place for place, name in enumerate(self.tensors)}
 
-    def wide(self, name: str) -> Tensor:
-        """The tensor in `dtype`, in which it is worked with."""
-        return widen(self.tensors[name], self.dtype)
+    def dtype_of(self, name: str) -> torch.dtype:
+        """In which the tensor is worked with."""
+        return torch.float32 if name in self.precise else self.dtype
+
+    def wide(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """The tensor in `dtype`; None: in which it is worked with."""
+        return widen(self.tensors[name], dtype or self.dtype_of(name), self.scales.get(name, 1.0))
 
     @cached_property
     def nbytes(self) -> int:
@@ -73,7 +81,7 @@ class Bundle:
             room[name].copy_(tensor, non_blocking=pinned)
         if self.device.type == "cuda" or device.type == "cuda":
             torch.cuda.synchronize()
-        return Bundle(self.digest, device, self.dtype, MappingProxyType(room))
+        return replace(self, device=device, tensors=MappingProxyType(room))
 
     @cached_property
     def structure(self) -> str:
@@ -92,10 +100,21 @@ class Bundle:
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def bundle_bytes(checkpoint: Path, dtype: torch.dtype) -> int:
+Precise = Callable[[str], bool]
+"""Whether the tensor of a canonical name is kept in float32, in a bundle of half precision."""
+
+
+def _none(_: str) -> bool:
+    return False
+
+
+def bundle_bytes(checkpoint: Path, dtype: torch.dtype, precise: Precise = _none) -> int:
     """What the checkpoint's bundle will occupy, from its headers."""
     return sum(
-        prod(spec.shape) * resident_dtype(name, spec.shape, DTYPES.get(spec.dtype, dtype), dtype).itemsize
+        prod(spec.shape)
+        * resident_dtype(
+            name, spec.shape, DTYPES.get(spec.dtype, dtype), torch.float32 if precise(name) else dtype
+        ).itemsize
         for name, spec in checkpoint_tensors(checkpoint).items()
     )
 
@@ -124,7 +143,13 @@ ALIGNMENT = 256
 
 
 def load_bundle(
-    checkpoint: Path, digest: str, device: torch.device, dtype: torch.dtype, *, mapped: bool = True
+    checkpoint: Path,
+    digest: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    mapped: bool = True,
+    precise: Precise = _none,
 ) -> Bundle:
     """Reads a diffusers folder or a single safetensors file.
 
@@ -136,23 +161,26 @@ def load_bundle(
     """
     tensors: dict[str, Tensor] = {}
     found: dict[str, _Stored] = {}
+    scales: dict[str, float] = {}
     for file in weight_files(checkpoint):
         if file.path.suffix != ".safetensors":
             raise NotGenerable(
                 f"{file.path.name} is not a safetensors file; only those can be loaded.", path=str(file.path)
             )
-        there, rest = _examine(file, dtype, mapped=mapped and device.type == "cpu")
+        there, rest, factors = _examine(file, dtype, precise, mapped=mapped and device.type == "cpu")
         tensors |= there
         found |= rest
+        scales |= factors
     if not tensors and not found:
         raise NotGenerable(
             f"The tensor names in {checkpoint.name} belong to no layout that is known here.", path=str(checkpoint)
         )
     if found:
         room = _room({name: (stored.shape, stored.becomes) for name, stored in found.items()}, device)
-        read((stored.move(room[name]) for name, stored in found.items()), device)
+        read((move for name, stored in found.items() for move in stored.moves(room[name])), device)
         tensors |= room
-    return Bundle(digest, device, dtype, MappingProxyType(tensors))
+    kept = frozenset(filter(precise, tensors))
+    return Bundle(digest, device, dtype, MappingProxyType(tensors), MappingProxyType(scales), kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,22 +193,33 @@ class _Stored:
     becomes: torch.dtype
     source: Source
     stored: tuple[int, ...]
+    scale: float
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.source.shape(self.stored)
 
-    def move(self, to: Tensor) -> Move:
-        count = prod(self.shape)
-        start = (self.source.third or 0) * count * self.dtype.itemsize  # a third of the rows is a third of the bytes
+    def moves(self, to: Tensor) -> Iterator[Move]:
+        row = prod(self.stored[1:])
+        begin, end = (0, 1) if not self.stored else self.source.span(self.stored[0])
         columns = self.stored[1] if self.source.transposed else None
-        return Move(self.path, self.offset + start, self.dtype, count, to.view(-1), columns)
+        flat, middle = to.view(-1), (begin + end) // 2
+        parts = [(begin, end)] if not self.source.swapped else [(middle, end), (begin, middle)]
+        done = 0
+        for first, last in parts:
+            count = (last - first) * row
+            offset = self.offset + first * row * self.dtype.itemsize
+            yield Move(self.path, offset, self.dtype, count, flat[done : done + count], columns, self.scale)
+            done += count
 
 
-def _examine(file: WeightFile, dtype: torch.dtype, *, mapped: bool) -> tuple[dict[str, Tensor], dict[str, _Stored]]:
-    """(canonical name -> tensor in the mapped file, canonical name -> what has to be read)."""
+def _examine(
+    file: WeightFile, dtype: torch.dtype, precise: Precise, *, mapped: bool
+) -> tuple[dict[str, Tensor], dict[str, _Stored], dict[str, float]]:
+    """By canonical name: tensors in the mapped file, what has to be read, and the scales of what stays narrow."""
     there: dict[str, Tensor] = {}
     rest: dict[str, _Stored] = {}
+    scales: dict[str, float] = {}
     try:
         with safe_open(file.path, framework="pt", device="cpu") as stored:  # which checks offsets and shapes
             found, start = entries(file.path)
@@ -192,18 +231,33 @@ def _examine(file: WeightFile, dtype: torch.dtype, *, mapped: bool) -> tuple[dic
                         f"{file.path.name} has tensors of {entry['dtype']}, which cannot be run.", path=str(file.path)
                     )
                 shape = tuple(entry["shape"])
-                becomes = resident_dtype(name, source.shape(shape), kept, dtype)
-                if mapped and kept == becomes and not source.transposed:
+                becomes = resident_dtype(name, source.shape(shape), kept, torch.float32 if precise(name) else dtype)
+                scale = next((_scale(stored, key, file) for key in scales_of(source.name) if key in found), 1.0)
+                if scale != 1 and becomes in NARROW:
+                    scales[name], scale = scale, 1.0
+                if mapped and kept == becomes and scale == 1 and not (source.transposed or source.swapped):
                     there[name] = _canonical(stored.get_tensor(source.name), source)
                 else:
                     offset = start + entry["data_offsets"][0]
-                    rest[name] = _Stored(file.path, offset, kept, becomes, source, shape)
+                    rest[name] = _Stored(file.path, offset, kept, becomes, source, shape, scale)
     except SafetensorError as error:
         raise UnusableFile(f"{file.path.name} cannot be read: {error}", path=str(file.path)) from error
-    return there, rest
+    return there, rest, scales
+
+
+def _scale(stored: Any, key: str, file: WeightFile) -> float:
+    scale = stored.get_tensor(key)
+    if scale.numel() != 1:
+        raise NotGenerable(
+            f"{file.path.name} is quantised with a scale for each part of a matrix ({key} is {list(scale.shape)}), which cannot be run; "
+            "take the file in float16, bfloat16, or in float8 with one scale for each matrix.",
+            path=str(file.path),
+        )
+    return float(scale.item())
 
 
 def _canonical(tensor: Tensor, source: Source) -> Tensor:
-    if source.third is not None:
-        return tensor.chunk(3)[source.third]
+    if source.rows != WHOLE:
+        begin, end = source.span(tensor.shape[0])
+        return tensor[begin:end]
     return tensor.reshape(tensor.shape[:2]) if source.linear else tensor

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from registry.weights.transformers import WHOLE, Rows, canonical_parts, transformer_in
+
 COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 """The components of a diffusers folder whose tensors have canonical names."""
 
@@ -24,31 +26,55 @@ Pairs = list[tuple[str, str]]  # (LDM prefix, diffusers prefix)
 class Source:
     """Where a canonical tensor lies in a file, and what its value goes through on the way.
 
-    `third` 0, 1 or 2: rows of a fused q, k, v projection. `linear`: a 1x1 convolution that became a linear layer loses its
-    trailing ones. `transposed`: stored [in, out].
+    `rows`: of a fused projection. `linear`: a 1x1 convolution that became a linear layer loses its trailing ones. `transposed`: stored
+    [in, out]. `swapped`: its halves are exchanged.
     """
 
     name: str
-    third: int | None = None
+    rows: Rows = WHOLE
     linear: bool = False
     transposed: bool = False
+    swapped: bool = False
 
     def shape(self, stored: Shape) -> Shape:
         """The canonical tensor's shape, from the stored one's."""
-        if self.third is not None:
-            return (stored[0] // 3, *stored[1:])
+        if self.rows != WHOLE:
+            begin, end = self.span(stored[0])
+            return (end - begin, *stored[1:])
         if self.linear:
             return stored[:2]
         return stored[::-1] if self.transposed else stored
+
+    def span(self, rows: int) -> tuple[int, int]:
+        """First and last row, of so many stored ones."""
+        begin, end, parts = self.rows
+        return begin * rows // parts, end * rows // parts
+
+
+_NO_WEIGHTS = (
+    "position_ids",
+    "scaled_fp8",
+    ".comfy_quant",
+    ".scale_weight",
+    ".weight_scale",
+    ".scale_input",
+    ".input_scale",
+)
+"""What is beside weights: buffers, and how ComfyUI's float8 files are scaled. Scales of activations concern products in float8 alone."""
+
+
+def scales_of(stored: str) -> tuple[str, str]:
+    """The two names that ComfyUI has had for what the values of a stored tensor are multiplied by."""
+    return f"{stored.removesuffix('.weight')}.scale_weight", f"{stored}_scale"
 
 
 def canonical_sources(names: Iterable[str], component: str | None) -> dict[str, Source]:
     """Canonical name -> where it lies, for the stored `names` of one file.
 
-    `component` is the diffusers folder that the file lies in; None: a single file with everything in LDM layout. Tensors that are
+    `component` is the diffusers folder that the file lies in; None: a single file in its maker's layout. Tensors that are
     no weights of a component (schedules, EMA copies, `position_ids`) are left out; so is whatever has no known name.
     """
-    stored = [name for name in names if not name.endswith("position_ids")]
+    stored = [name for name in names if not name.endswith(_NO_WEIGHTS)]
     if component is None:
         return _from_single_file(stored)
     if component == "vae":
@@ -60,8 +86,9 @@ def canonical_sources(names: Iterable[str], component: str | None) -> dict[str, 
 
 # --- single files ----------------------------------------------------------------------------------------------------
 
-_UNET = "model.diffusion_model."
-_VAE = "first_stage_model."
+_DENOISER = "model.diffusion_model."
+_VAES = ("first_stage_model.", "vae.")
+_ENCODERS = re.compile(r"text_encoders\.(\w+)\.transformer\.(.+)")
 _CLIP = {"cond_stage_model.transformer.": "text_encoder", "conditioner.embedders.0.transformer.": "text_encoder"}
 _OPEN_CLIP = {
     "cond_stage_model.model.": "text_encoder",
@@ -72,16 +99,26 @@ _OPEN_CLIP = {
 
 def _from_single_file(names: list[str]) -> dict[str, Source]:
     found: dict[str, Source] = {}
-    unet = [name.removeprefix(_UNET) for name in names if name.startswith(_UNET)]
-    unet_table = dict(_unet_pairs(*_unet_plan_of_ldm(unet)))
-    for name in unet:
-        if renamed := _rename(name, unet_table):
-            found[f"unet.{renamed}"] = Source(_UNET + name)
-    vae = [name.removeprefix(_VAE) for name in names if name.startswith(_VAE)]
-    vae_table = dict(_vae_pairs(*_vae_plan_of_ldm(vae)))
-    for name in vae:
-        if renamed := _rename(name, vae_table):
-            found[f"vae.{renamed}"] = Source(_VAE + name, linear=_was_convolution(renamed))
+    bare = transformer_in(names)
+    prefix = "" if bare else _DENOISER
+    denoiser = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    if made := bare or transformer_in(denoiser):
+        for ours, stored, rows, swapped in canonical_parts(made, denoiser):
+            found[f"transformer.{ours}"] = Source(prefix + stored, rows, swapped=swapped)
+        for name in names:
+            if (match := _ENCODERS.fullmatch(name)) and (encoder := made.encoders.get(match[1])):
+                found[f"{encoder}.{_with_text_model(match[2])}"] = Source(name)
+    else:
+        unet_table = dict(_unet_pairs(*_unet_plan_of_ldm(denoiser)))
+        for name in denoiser:
+            if renamed := _rename(name, unet_table):
+                found[f"unet.{renamed}"] = Source(prefix + name)
+    for prefix in _VAES:
+        vae = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        vae_table = dict(_vae_pairs(*_vae_plan_of_ldm(vae)))
+        for name in vae:
+            if renamed := _rename(name, vae_table):
+                found[f"vae.{renamed}"] = Source(prefix + name, linear=_was_convolution(renamed))
     for name in names:
         for prefix, component in _CLIP.items():
             if name.startswith(prefix) and not name.endswith("logit_scale"):
@@ -264,6 +301,6 @@ def _from_open_clip(stored: str, prefix: str) -> dict[str, Source]:
     layer, rest = f"text_model.encoder.layers.{match[1]}", match[2]
     if rest.startswith("attn.in_proj_"):
         kind = rest.removeprefix("attn.in_proj_")
-        return {f"{layer}.self_attn.{qkv}_proj.{kind}": Source(stored, third=i) for i, qkv in enumerate("qkv")}
+        return {f"{layer}.self_attn.{qkv}_proj.{kind}": Source(stored, (i, i + 1, 3)) for i, qkv in enumerate("qkv")}
     renamed = _rename(rest, _OPEN_CLIP_LAYER)
     return {f"{layer}.{renamed}": Source(stored)} if renamed else {}

@@ -13,7 +13,6 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from registry.weights.adapters import Factors, Layer, Strength
 from registry.weights.algorithms import Shape
@@ -21,7 +20,7 @@ from registry.weights.bundle import Bundle
 from registry.weights.fused import fused, takes
 from registry.weights.narrow import NARROW
 from registry.weights.neighbours import adjacent, neighbours
-from registry.weights.sidecar import attach, can_attach
+from registry.weights.sidecar import Sidecar, attach, can_attach, sidecar_bytes
 from registry.weights.work import Work, change_of, factors_of, work_on
 
 BATCH_BYTES = 128 * 2**20
@@ -60,7 +59,7 @@ def _room(bundle: Bundle, name: str, memory: Mapping[str, Tensor]) -> Tensor:
     kept = memory.get(name)
     if kept is not None:
         return kept
-    return torch.empty_like(bundle.tensors[name], dtype=bundle.dtype, memory_format=torch.contiguous_format)
+    return torch.empty_like(bundle.tensors[name], dtype=bundle.dtype_of(name), memory_format=torch.contiguous_format)
 
 
 def _low_rank(base: Tensor, layers: Sequence[tuple[Layer, float]], out: Tensor) -> Tensor:
@@ -108,7 +107,7 @@ def _batched(
     """A number of launches that depends on the shapes, not on the layers: bases and factors lie one after another and are not gathered."""
     patched: dict[str, Tensor] = {}
     for names in _batches(bundle, work):
-        up, down, weight = _factors_of_many([work[name] for name in names], bundle.dtype)
+        up, down, weight = _factors_of_many([work[name] for name in names], bundle.dtype_of(names[0]))
         base = neighbours([bundle.wide(name).flatten(1) for name in names])
         kept = {name: memory[name] for name in names if name in memory}
         to = adjacent([tensor.flatten(1) for tensor in kept.values()]) if len(kept) == len(names) else None
@@ -143,12 +142,13 @@ def _factors_of_many(
 
 
 def _batches(bundle: Bundle, work: Mapping[str, list[tuple[Layer, float]]]) -> Iterator[list[str]]:
-    """Names of tensors of one shape and equal ranks, in the bundle's order, up to BATCH_BYTES at a time."""
-    classes: dict[tuple[Shape, tuple[int, ...]], list[str]] = defaultdict(list)
+    """Names of tensors of one shape, dtype and equal ranks, in the bundle's order, up to BATCH_BYTES at a time."""
+    classes: dict[tuple[Shape, torch.dtype, tuple[int, ...]], list[str]] = defaultdict(list)
     for name in sorted(work, key=bundle.order.__getitem__):
-        classes[bundle.shapes[name], tuple(layer.rank for layer, _ in work[name])].append(name)
-    for (shape, _), names in classes.items():
-        count = max(1, BATCH_BYTES // (bundle.dtype.itemsize * prod(shape)))
+        ranks = tuple(layer.rank for layer, _ in work[name])
+        classes[bundle.shapes[name], bundle.dtype_of(name), ranks].append(name)
+    for (shape, dtype, _), names in classes.items():
+        count = max(1, BATCH_BYTES // (dtype.itemsize * prod(shape)))
         for start in range(0, len(names), count):
             yield names[start : start + count]
 
@@ -184,23 +184,27 @@ class Wearer:
         self._patched: dict[str, Tensor] = {}
         self._kept: dict[str, Tensor] = {}
         self._kept_whole: Wanted | None = None
-        self._sidecars: list[RemovableHandle] = []
+        self._sidecars: list[Sidecar] = []
 
     @property
     def nbytes(self) -> int:
-        """Memory that the overlay takes now, with what is kept for the next."""
-        return sum(tensor.nbytes for tensor in (*self._patched.values(), *self._kept.values()))
+        """Memory that the overlay and the sidecars take now, with what is kept for the next overlay."""
+        overlays = sum(tensor.nbytes for tensor in (*self._patched.values(), *self._kept.values()))
+        return overlays + sum(sidecar.nbytes for sidecar in self._sidecars)
 
-    def needs(self, adapters: Adapters) -> int:
-        """What `nbytes` would be with this set, merged."""
+    def needs(self, adapters: Adapters, *, merged: bool = True) -> int:
+        """What `nbytes` would be with this set."""
         worn = _worn(adapters)
-        if _wanted(worn) == self._worn:
+        if _wanted(worn, merged) == self._worn:
             return self.nbytes
         work = work_on(list(worn.values()))
-        names = (work.keys() - self._beside(work)) | self._kept.keys()
-        if self._keeps or self._stable:
-            names |= self._patched.keys()
-        return sum(prod(self._bundle.shapes[name]) for name in names) * self._bundle.dtype.itemsize
+        beside = self._beside(work, merged=merged)
+        names = work.keys() - beside
+        if self._stable or (self._keeps and merged):
+            names |= self._patched.keys() | self._kept.keys()
+        shapes, dtype_of = self._bundle.shapes, self._bundle.dtype_of
+        patched = sum(prod(shapes[name]) * dtype_of(name).itemsize for name in names)
+        return patched + sum(sidecar_bytes(shapes[name], dtype_of(name), work[name]) for name in beside)
 
     def wear(self, adapters: Adapters, *, merged: bool = True) -> None:
         """Exactly these adapters (by key) from now on; the same as before: nothing to do.
@@ -255,8 +259,8 @@ class Wearer:
     def _take_off(self, but: Set[str]) -> None:
         """`but`: what is written to in a moment need not be the base's in between."""
         was, self._worn = self._worn, (True, ())
-        for handle in self._sidecars:
-            handle.remove()
+        for sidecar in self._sidecars:
+            sidecar.handle.remove()
         self._sidecars = []
         if self._stable:
             for name in self._patched.keys() - but:

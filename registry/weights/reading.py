@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,7 +29,8 @@ THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """`count` elements of `dtype` at `offset` (bytes) of a file, into `to`, flat and of any dtype; `columns`: transposed, from so many."""
+    """`count` elements of `dtype` at `offset` (bytes) of a file, into `to`, flat and of any dtype; `columns`: transposed, from so many;
+    times `scale`."""
 
     path: Path
     offset: int
@@ -37,6 +38,7 @@ class Move:
     count: int
     to: Tensor
     columns: int | None = None
+    scale: float = 1.0
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +76,7 @@ def _pieces(moves: Iterable[Move]) -> Iterator[Move]:
         for start in range(0, move.count, step):
             count = min(step, move.count - start)
             offset = move.offset + start * move.dtype.itemsize
-            yield Move(move.path, offset, move.dtype, count, move.to[start : start + count], move.columns)
+            yield replace(move, offset=offset, count=count, to=move.to[start : start + count])
 
 
 def _blocks(moves: Iterable[Move]) -> Iterator[tuple[Path, int, int, list[Move]]]:
@@ -148,6 +150,8 @@ def _arrive(block: Future[Tensor], start: int, parts: Sequence[Move], ring: _Rin
             at = move.offset - start
             values = typed(here[at : at + move.nbytes], move.dtype)
             move.to.copy_(values if move.columns is None else values.view(-1, move.columns).T.reshape(-1))
+            if move.scale != 1:
+                move.to.mul_(move.scale)
         if device.type == "cuda":
             torch.cuda.current_stream(device).synchronize()  # the buffer is written to again
     finally:

@@ -108,7 +108,7 @@ class Residency:
         """
         with self._lock:
             slot = self._slots[key]
-            gone = self._make_room(key, nbytes, slot)
+            gone = self._make_room(slot.label or key, nbytes, slot)
             slot.nbytes = nbytes
         self._tell(gone)
 
@@ -150,7 +150,7 @@ class Residency:
                 self._slots.move_to_end(key)
                 return slot, None
             nbytes = size()
-            gone = self._make_room(key, nbytes)
+            gone = self._make_room(label or key, nbytes)
             slot = self._slots[key] = _Slot(label, nbytes, [holder], time.monotonic())
         return slot, gone
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from registry.weights.algorithms import Shape
 from registry.weights.bundle import Bundle
 from registry.weights.work import Work, change_of, factors_of
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What runs beside a layer until `handle` is removed, and the bytes that it holds."""
+
+    handle: RemovableHandle
+    nbytes: int
 
 
 def can_attach(module: nn.Module, name: str) -> bool:
@@ -17,17 +29,23 @@ def can_attach(module: nn.Module, name: str) -> bool:
     return isinstance(module, nn.Linear | nn.Conv2d) and name.endswith(".weight")
 
 
-def attach(module: nn.Module, bundle: Bundle, name: str, todo: Work) -> RemovableHandle:
+def sidecar_bytes(shape: Shape, dtype: torch.dtype, todo: Work) -> int:
+    """What a sidecar holds: factors of all its adapters in the layer's own dtype. Other algorithms' parts are resident anyway."""
+    return sum(layer.rank for layer, _ in todo.low_rank) * (shape[0] + prod(shape[1:])) * dtype.itemsize
+
+
+def attach(module: nn.Module, bundle: Bundle, name: str, todo: Work) -> Sidecar:
     """From now on the module adds what the adapters change to what it gives; a low-rank product is never multiplied out.
 
     Other algorithms work their change out anew each time: slow, with one layer's change in memory at a time.
     """
-    shape = bundle.tensors[name].shape
+    shape, dtype = bundle.tensors[name].shape, bundle.dtype_of(name)
     up = down = None
     if todo.low_rank:
         wide_up, wide_down, weight = factors_of(todo.low_rank)
-        up = (wide_up * weight).to(bundle.dtype).view(*wide_up.shape, *(1 for _ in shape[2:]))
-        down = wide_down.to(bundle.dtype).view(-1, *shape[1:])
+        up = (wide_up * weight).to(dtype).view(*wide_up.shape, *(1 for _ in shape[2:]))
+        down = wide_down.to(dtype).view(-1, *shape[1:])
+    held = sum(part.nbytes for part in (up, down) if part is not None)
 
     def add(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         (x,) = args
@@ -37,7 +55,7 @@ def attach(module: nn.Module, bundle: Bundle, name: str, todo: Work) -> Removabl
             output = output + _like(module, x, change_of(bundle, name, target, layer, weight).to(x.dtype))
         return output
 
-    return module.register_forward_hook(add)
+    return Sidecar(module.register_forward_hook(add), held)
 
 
 def _like(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from probes.json_text import loads
+from registry.errors import UnusableFile
 from registry.weights.reading import Move, read, typed
 
 DTYPES = {
@@ -45,28 +47,37 @@ def entries(path: Path) -> tuple[Entries, int]:
 
 class Stored:
     """A checked file's tensors by name. `mapped`: views of the mapped file, for a CPU; else they are read into one allocation on the
-    device, since a GPU is then waited for once and not once a tensor.
+    device, since a GPU is then waited for once and not once a tensor. Whoever shortens a mapped file ends the process (SIGBUS).
 
     Raises UnusableFile: the file ends early.
     """
 
     def __init__(self, path: Path, device: torch.device, *, mapped: bool) -> None:
-        self._entries, start = entries(path)
+        self._path = path
+        self._entries, self._start = entries(path)
         size = path.stat().st_size
-        self._mapped = torch.from_file(str(path), size=size, dtype=torch.uint8)[start:]
-        self._there = self._mapped
-        if not mapped:
-            self._there = torch.empty(size - start, dtype=torch.uint8, device=device)
-            read([Move(path, start, torch.uint8, size - start, self._there)], device)
+        if mapped:
+            self._there = torch.from_file(str(path), size=size, dtype=torch.uint8)[self._start :]
+        else:
+            self._there = torch.empty(size - self._start, dtype=torch.uint8, device=device)
+            read([Move(path, self._start, torch.uint8, size - self._start, self._there)], device)
 
     def tensor(self, name: str) -> Tensor:
-        return self._view(name, self._there)
-
-    def number(self, name: str) -> Tensor:
-        """On the CPU: whoever asks a GPU for a number waits for it."""
-        return self._view(name, self._mapped)
-
-    def _view(self, name: str, whole: Tensor) -> Tensor:
         entry = self._entries[name]
         start, end = entry["data_offsets"]
-        return typed(whole[start:end], _EVERY[entry["dtype"]]).view(entry["shape"])
+        return typed(self._there[start:end], _EVERY[entry["dtype"]]).view(entry["shape"])
+
+    def numbers(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Small tensors, on the CPU: whoever asks a GPU for a number waits for it."""
+        if self._there.device.type == "cpu":
+            return {name: self.tensor(name) for name in names}
+        made = {}
+        with self._path.open("rb") as file:
+            for name in names:
+                entry = self._entries[name]
+                start, end = entry["data_offsets"]
+                raw = bytearray(os.pread(file.fileno(), end - start, self._start + start))
+                if len(raw) < end - start:
+                    raise UnusableFile(f"{self._path.name} ends before {name}.", path=str(self._path))
+                made[name] = torch.frombuffer(raw, dtype=_EVERY[entry["dtype"]]).view(entry["shape"])
+        return made

@@ -52,7 +52,7 @@ def factors_of(layers: Sequence[tuple[Layer, float]]) -> tuple[Tensor, Tensor, f
 def change_of(bundle: Bundle, name: str, target: Target, layer: Layer, weight: float) -> Tensor:
     """What a layer of any algorithm adds to `name`, which is all or a part of its target."""
     if target == (name,):
-        return layer.change(bundle.tensors[name].float(), weight)
-    stacked = torch.cat([bundle.tensors[part].float() for part in target])
+        return layer.change(bundle.wide(name, torch.float32), weight)
+    stacked = torch.cat([bundle.wide(part, torch.float32) for part in target])
     before = sum(bundle.tensors[part].shape[0] for part in target[: target.index(name)])
     return layer.change(stacked, weight)[before : before + bundle.tensors[name].shape[0]]

@@ -110,12 +110,19 @@ class Ours:
         self.bundle.fingerprint()  # every page of the mapped files counts already
         layers = self.resident[path.stem][1].layers.values()
         assert all(part.isfinite().all() for layer in layers for part in layer.parts.values())
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed and not returned would be counted as there already
-        Path("/proc/self/clear_refs").write_text("5")
-        held = _status("VmRSS")
-        self.change(path.stem, 1.0)
-        return _status("VmHWM") - held - self.wearer.nbytes
+        return peak(lambda: self.change(path.stem, 1.0)) - self.wearer.nbytes
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes of host memory that `work` takes at its peak, its result included."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed and not returned would be counted as there already
+    Path("/proc/self/clear_refs").write_text("5")
+    held = _status("VmRSS")
+    kept = work()
+    most = _status("VmHWM") - held
+    del kept
+    return most
 
 
 def _status(field: str) -> int:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from registry.weights.transformers import FLUX, SD3, makers_names
 from tests.registry import tiny
 
 TEXT = {**tiny.TEXT, "max_position_embeddings": tiny.CONTEXT}
@@ -20,7 +23,7 @@ VAE = {
     "use_quant_conv": False,
     "use_post_quant_conv": False,
 }
-SD3 = {
+SD3_CONFIG: dict[str, Any] = {
     "sample_size": 8,
     "patch_size": 2,
     "in_channels": 4,
@@ -33,7 +36,7 @@ SD3 = {
     "pooled_projection_dim": 48,
     "pos_embed_max_size": 16,
 }
-FLUX = {
+FLUX_CONFIG: dict[str, Any] = {
     "patch_size": 1,
     "in_channels": 16,
     "num_layers": 1,
@@ -64,7 +67,7 @@ def build(family: str, folder: Path, *, t5: bool = True, **denoiser: Any) -> Pat
     vae = diffusers.AutoencoderKL(**VAE)
     if family == "sd-3":
         parts: dict[str, Any] = {
-            "transformer": diffusers.SD3Transformer2DModel(**{**SD3, **denoiser}),
+            "transformer": diffusers.SD3Transformer2DModel(**{**SD3_CONFIG, **denoiser}),
             "text_encoder": CLIPTextModelWithProjection(text).eval(),
             "text_encoder_2": CLIPTextModelWithProjection(text).eval(),
             "text_encoder_3": big if t5 else None,
@@ -74,7 +77,7 @@ def build(family: str, folder: Path, *, t5: bool = True, **denoiser: Any) -> Pat
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     else:
         parts = {
-            "transformer": diffusers.FluxTransformer2DModel(**{**FLUX, **denoiser}),
+            "transformer": diffusers.FluxTransformer2DModel(**{**FLUX_CONFIG, **denoiser}),
             "text_encoder": CLIPTextModel(text).eval(),
             "text_encoder_2": big,
             "tokenizer_2": pieces,
@@ -85,6 +88,51 @@ def build(family: str, folder: Path, *, t5: bool = True, **denoiser: Any) -> Pat
     pipe = getattr(diffusers, PIPELINES[family])(vae=vae, tokenizer=words, scheduler=scheduler, **parts)
     pipe.save_pretrained(folder)
     return folder
+
+
+def write_single(family: str, folder: Path, path: Path, *, leave_out: tuple[str, ...] = ()) -> Path:
+    """The tensors of `folder` as ComfyUI's file of the whole: in the maker's names, with what it writes beside what is needed."""
+    made = {"flux-1": FLUX, "sd-3": SD3}[family]
+    own = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    stored: dict[str, Tensor] = {"pos_embed": own["pos_embed.pos_embed"]} if "pos_embed.pos_embed" in own else {}
+    modules = {name.rpartition(".")[0] for name in own}
+    for theirs, ours in (*makers_names(modules), ("final_layer.adaLN_modulation.1", ("norm_out.linear",))):
+        for kind in ("weight", "bias") if "processor" not in theirs else ():
+            stored[f"{theirs}.{kind}"] = torch.cat([own[f"{name}.{kind}"] for name in ours])
+    swapped = ["final_layer.adaLN_modulation.1"]
+    if family == "sd-3":
+        last = SD3_CONFIG["num_layers"] - 1
+        swapped.append(f"joint_blocks.{last}.context_block.adaLN_modulation.1")
+        for kind in ("weight", "bias"):
+            stored[f"{swapped[-1]}.{kind}"] = own[f"transformer_blocks.{last}.norm1_context.linear.{kind}"]
+    for module in swapped:
+        for kind in ("weight", "bias"):
+            stored[f"{module}.{kind}"] = torch.cat(stored[f"{module}.{kind}"].chunk(2)[::-1])
+    ours_of = {theirs: ours for theirs, ours, _ in made.blocks}
+    for stack, norms in made.norms:
+        for number in range(9):
+            for theirs, norm in norms.items():
+                if (name := f"{ours_of[stack]}.{number}.{norm}.weight") in own:
+                    stored[f"{stack}.{number}.{theirs}.{'scale' if family == 'flux-1' else 'weight'}"] = own[name]
+    whole = {f"model.diffusion_model.{name}": tensor for name, tensor in stored.items()}
+    for name, tensor in load_file(folder / "vae" / "diffusion_pytorch_model.safetensors").items():
+        attention = ".attentions." in name and name.endswith(".weight") and tensor.dim() == 2
+        whole[f"first_stage_model.{tiny.ldm_vae(name, 2)}"] = (
+            tensor[:, :, None, None].contiguous() if attention else tensor
+        )
+    for theirs, component in made.encoders.items():
+        tensors = load_file(folder / component / "model.safetensors") if (folder / component).is_dir() else {}
+        for name, tensor in tensors.items():
+            whole[f"text_encoders.{theirs}.transformer.{name}"] = tensor
+        if theirs == "clip_l":
+            whole.setdefault(
+                f"text_encoders.{theirs}.transformer.text_projection.weight", torch.eye(TEXT["projection_dim"])
+            )
+            whole[f"text_encoders.{theirs}.logit_scale"] = torch.tensor(4.6)
+        if theirs == "t5xxl" and tensors:
+            whole[f"text_encoders.{theirs}.transformer.encoder.embed_tokens.weight"] = tensors["shared.weight"].clone()
+    save_file({name: tensor for name, tensor in whole.items() if not name.startswith(leave_out)}, path)
+    return path
 
 
 def _t5_tokenizer() -> Any:

@@ -52,12 +52,12 @@ def test_the_scheduler_that_it_came_with(folder, config, name):
 def test_a_single_file_of_the_same_shapes_fits(tiny: Tiny):
     config = PipelineConfig.from_folder(tiny.folder)
     tensors = dict(checkpoint_tensors(tiny.single))
-    assert config.fits(tensors)
+    assert config.lent_to(tensors)
     half = {name: TensorSpec("F16", spec.shape) for name, spec in tensors.items()}
-    assert config.fits(half)
+    assert config.lent_to(half)
     name = next(iter(tensors))
-    assert not config.fits({**tensors, name: TensorSpec("F32", (1,))})
-    assert not config.fits({key: spec for key, spec in tensors.items() if key != name})
+    assert not config.lent_to({**tensors, name: TensorSpec("F32", (1,))})
+    assert not config.lent_to({key: spec for key, spec in tensors.items() if key != name})
 
 
 @pytest.mark.parametrize(

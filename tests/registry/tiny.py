@@ -132,7 +132,7 @@ def ldm_name(canonical: str, levels: int = 2, layers: int = 2, attended: frozens
     if component == "text_encoder":
         return f"cond_stage_model.transformer.{name}"
     if component == "vae":
-        return f"first_stage_model.{_ldm_vae(name, levels)}"
+        return f"first_stage_model.{ldm_vae(name, levels)}"
     for old, new in {
         "conv_in.": "input_blocks.0.0.",
         "conv_norm_out.": "out.0.",
@@ -178,7 +178,7 @@ def ldm_name(canonical: str, levels: int = 2, layers: int = 2, attended: frozens
     return f"model.diffusion_model.{name}"
 
 
-def _ldm_vae(name: str, levels: int) -> str:
+def ldm_vae(name: str, levels: int) -> str:
     name = name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
     name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
     name = re.sub(r"down_blocks\.(\d+)\.resnets\.", r"down.\1.block.", name)

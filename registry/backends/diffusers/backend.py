@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from math import lcm
@@ -22,6 +23,7 @@ from registry.backends import (
     Residents,
     Tier,
 )
+from registry.backends.diffusers.families import KINDS
 from registry.backends.diffusers.pipeline import Pipeline
 from registry.backends.diffusers.sampling import build_scheduler, sample
 from registry.backends.machine import (
@@ -43,6 +45,8 @@ T = TypeVar("T")
 
 BATCH = 4
 """Pictures in one denoising pass when nobody says otherwise: a GPU gains most of what it can gain by then (SDXL at 8: a quarter)."""
+
+_log = logging.getLogger(__name__)
 
 NAMED_PROBLEMS = 100
 """How many tensors that do not fit an error lists; it counts them all."""
@@ -139,6 +143,7 @@ class DiffusersBackend:
 
     @contextmanager
     def _pipeline(self, checkpoint: CheckpointRef, holder: str) -> Iterator[Pipeline]:
+        precise = KINDS[checkpoint.config.pipeline].precise(self.dtype)
         with ExitStack() as lease:
             # held before room is made: what has to leave the device must not drive it out of the host
             with self.host.lease_resident(f"{checkpoint.digest}:", holder=holder) as kept:
@@ -148,14 +153,16 @@ class DiffusersBackend:
                     bundle = (
                         kept.to(self.device)
                         if kept
-                        else load_bundle(path, digest, self.device, self.dtype, mapped=checkpoint.managed)
+                        else load_bundle(
+                            path, digest, self.device, self.dtype, mapped=checkpoint.managed, precise=precise
+                        )
                     )
                     return Pipeline(bundle, checkpoint.config, self.compiler)
 
                 pipeline = lease.enter_context(
                     self.residency.lease(
                         self._checkpoint_key(checkpoint),
-                        lambda: bundle_bytes(checkpoint.path, self.dtype),
+                        lambda: bundle_bytes(checkpoint.path, self.dtype, precise),
                         lambda: self._with_room(load),
                         holder=holder,
                         label=checkpoint.name or checkpoint.path.name,
@@ -164,12 +171,14 @@ class DiffusersBackend:
             yield pipeline
 
     def _demote(self, key: str, value: Any) -> None:
-        """A checkpoint that leaves the device goes to the host, if it has room there."""
-        if isinstance(value, Pipeline):
+        """A checkpoint that leaves the device goes to the host, if there is a host tier. Whoever needs its room on the device is not
+        concerned if that fails: the file is read again, then."""
+        if not isinstance(value, Pipeline) or not self.host.budget:
+            return
+        bundle = value.bundle
+        try:
             value.wearer.take_off()
-            bundle = value.bundle
             with (
-                suppress(OutOfMemory),
                 memory_errors(),
                 self.host.lease(
                     f"{bundle.digest}:",
@@ -179,21 +188,29 @@ class DiffusersBackend:
                 ),
             ):
                 pass
+        except OutOfMemory as error:
+            _log.info("%s leaves the device and is not kept in memory beside it: %s", value.name, error)
+        except Exception as error:
+            _log.warning(
+                "%s leaves the device and could not be kept in memory beside it; it will be read from its file again: %s",
+                value.name,
+                error,
+                exc_info=True,
+            )
 
     def _wear(
         self, checkpoint: CheckpointRef, pipeline: Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
     ) -> tuple[str, ...]:
         """Merged if there is room for that, else beside the model."""
-        key, own, wearer = self._checkpoint_key(checkpoint), pipeline.bundle.nbytes, pipeline.wearer
-        if worn and wearer.wears(worn, merged=False):  # there was no room for it the last time
+        if worn and pipeline.wearer.wears(worn, merged=False):  # there was no room for it the last time
             return (UNMERGED,)
         try:
             try:
-                self.residency.resize(key, own + wearer.needs(worn))
+                self._put_on(checkpoint, pipeline, worn, merged=True)
             except OutOfMemory:
-                wearer.release()
-                self.residency.resize(key, own + wearer.needs(worn))
-            self._with_room(lambda: wearer.wear(worn))
+                if not pipeline.wearer.release():
+                    raise
+                self._put_on(checkpoint, pipeline, worn, merged=True)
             return ()
         except OutOfMemory:
             if not worn:
@@ -203,11 +220,24 @@ class DiffusersBackend:
     def _wear_beside(
         self, checkpoint: CheckpointRef, pipeline: Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
     ) -> tuple[str, ...]:
-        pipeline.wearer.take_off()
-        pipeline.wearer.release()
-        self.residency.resize(self._checkpoint_key(checkpoint), pipeline.bundle.nbytes)
-        self._with_room(lambda: pipeline.wearer.wear(worn, merged=False))
+        self._put_on(checkpoint, pipeline, worn, merged=False)
         return (UNMERGED,)
+
+    def _put_on(
+        self,
+        checkpoint: CheckpointRef,
+        pipeline: Pipeline,
+        worn: Mapping[str, tuple[Factors, Strength]],
+        *,
+        merged: bool,
+    ) -> None:
+        """The budget makes room first; afterwards what it counts is what is there, however this ended."""
+        key, own, wearer = self._checkpoint_key(checkpoint), pipeline.bundle.nbytes, pipeline.wearer
+        try:
+            self.residency.resize(key, own + wearer.needs(worn, merged=merged))
+            self._with_room(lambda: wearer.wear(worn, merged=merged))
+        finally:
+            self.residency.resize(key, own + wearer.nbytes)
 
     def _drawn(
         self,
@@ -254,7 +284,9 @@ class DiffusersBackend:
                     problems=[str(problem) for problem in fit.problems[:NAMED_PROBLEMS]],
                     count=len(fit.problems),
                 )
-            return load_factors(adapter.path, bundle.shapes, self.device)
+            factors = load_factors(adapter.path, bundle.shapes, self.device, mapped=adapter.managed)
+            self.residency.resize(self._key(adapter, bundle), factors.nbytes)
+            return factors
 
         def size() -> int:
             try:

@@ -25,9 +25,39 @@ Encoded = dict[str, Tensor]
 """Arguments of a pipeline's call, each [1, ...]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A component's class, in transformers beside that of its configuration."""
+
+    made_of: Any
+    config: Any = None
+
+    def __call__(self, config: Json) -> torch.nn.Module:
+        if self.config is None:
+            made: torch.nn.Module = self.made_of.from_config(dict(config))
+        else:
+            made = self.made_of(self.config.from_dict(dict(config)))
+        return made
+
+    def precise(self, dtype: torch.dtype) -> frozenset[str]:
+        """Names within it that stay float32 in a model of `dtype`, as the class itself states: T5's `wo` overflows in float16."""
+        lists = {torch.float16: (_PRECISE, f"{_PRECISE}_strict"), torch.bfloat16: (f"{_PRECISE}_strict",)}
+        return frozenset().union(*(getattr(self.made_of, name, None) or () for name in lists.get(dtype, ())))
+
+
+_PRECISE = "_keep_in_fp32_modules"
+_UNET = Part(diffusers.UNet2DConditionModel)
+_VAE = Part(diffusers.AutoencoderKL)
+_CLIP = Part(CLIPTextModel, CLIPTextConfig)
+_CLIP_WITH_PROJECTION = Part(CLIPTextModelWithProjection, CLIPTextConfig)
+_T5 = Part(T5EncoderModel, T5Config)
+_SD3 = Part(diffusers.SD3Transformer2DModel)
+_FLUX = Part(diffusers.FluxTransformer2DModel)
+
+
 @dataclass(frozen=True)
 class Kind:
-    """`parts`: component -> its module, made from its configuration. `extras`: further arguments of the pipelines. `encode(pipeline,
+    """`parts`: component -> what makes its module from its configuration. `extras`: further arguments of the pipelines. `encode(pipeline,
     prompt, negative, guided)`: text to arguments of the call. `tokenizers`: their classes, where not CLIP's. `reads`: the tokenizer that
     sees most of a prompt, and how many tokens (None: as many as it says itself). `guided`: there may be a second pass for guidance.
     `own_sigmas`: the pipeline states the noise levels. `unpack(latents, height, width)`: what it denoises as [n, channels, height, width].
@@ -35,7 +65,7 @@ class Kind:
 
     text_to_image: str
     image_to_image: str
-    parts: Mapping[str, Callable[[Json], torch.nn.Module]]
+    parts: Mapping[str, Part]
     encode: Callable[[Any, str, str, bool], Encoded]
     extras: Mapping[str, Any] = field(default_factory=dict)
     vae_overflows: bool = False
@@ -48,33 +78,12 @@ class Kind:
     def tokenizer(self, name: str) -> Any:
         return self.tokenizers.get(name, CLIPTokenizer)
 
-
-def _unet(config: Json) -> Any:
-    return diffusers.UNet2DConditionModel.from_config(dict(config))
-
-
-def _vae(config: Json) -> Any:
-    return diffusers.AutoencoderKL.from_config(dict(config))
-
-
-def _clip(config: Json) -> Any:
-    return CLIPTextModel(CLIPTextConfig.from_dict(dict(config)))
-
-
-def _clip_with_projection(config: Json) -> Any:
-    return CLIPTextModelWithProjection(CLIPTextConfig.from_dict(dict(config)))
-
-
-def _t5(config: Json) -> Any:
-    return T5EncoderModel(T5Config.from_dict(dict(config)))
-
-
-def _sd3(config: Json) -> Any:
-    return diffusers.SD3Transformer2DModel.from_config(dict(config))
-
-
-def _flux(config: Json) -> Any:
-    return diffusers.FluxTransformer2DModel.from_config(dict(config))
+    def precise(self, dtype: torch.dtype) -> Callable[[str], bool]:
+        """Whether the tensor of a canonical name stays float32 in a bundle of `dtype`."""
+        kept = [
+            (f"{component}.", f".{name}.") for component, part in self.parts.items() for name in part.precise(dtype)
+        ]
+        return lambda tensor: any(tensor.startswith(component) and name in tensor for component, name in kept)
 
 
 def _encode_sd(pipe: Any, prompt: str, negative: str, guided: bool) -> Encoded:
@@ -122,14 +131,14 @@ KINDS: Mapping[str, Kind] = {
     "StableDiffusionPipeline": Kind(
         "StableDiffusionPipeline",
         "StableDiffusionImg2ImgPipeline",
-        {"unet": _unet, "vae": _vae, "text_encoder": _clip},
+        {"unet": _UNET, "vae": _VAE, "text_encoder": _CLIP},
         _encode_sd,
         {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     ),
     "StableDiffusionXLPipeline": Kind(
         "StableDiffusionXLPipeline",
         "StableDiffusionXLImg2ImgPipeline",
-        {"unet": _unet, "vae": _vae, "text_encoder": _clip, "text_encoder_2": _clip_with_projection},
+        {"unet": _UNET, "vae": _VAE, "text_encoder": _CLIP, "text_encoder_2": _CLIP_WITH_PROJECTION},
         _encode_sdxl,
         {"add_watermarker": False},
         vae_overflows=True,
@@ -138,11 +147,11 @@ KINDS: Mapping[str, Kind] = {
         "StableDiffusion3Pipeline",
         "StableDiffusion3Img2ImgPipeline",
         {
-            "transformer": _sd3,
-            "vae": _vae,
-            "text_encoder": _clip_with_projection,
-            "text_encoder_2": _clip_with_projection,
-            "text_encoder_3": _t5,
+            "transformer": _SD3,
+            "vae": _VAE,
+            "text_encoder": _CLIP_WITH_PROJECTION,
+            "text_encoder_2": _CLIP_WITH_PROJECTION,
+            "text_encoder_3": _T5,
         },
         _encode_sd3,
         tokenizers={"tokenizer_3": T5TokenizerFast},
@@ -151,7 +160,7 @@ KINDS: Mapping[str, Kind] = {
     "FluxPipeline": Kind(
         "FluxPipeline",
         "FluxImg2ImgPipeline",
-        {"transformer": _flux, "vae": _vae, "text_encoder": _clip, "text_encoder_2": _t5},
+        {"transformer": _FLUX, "vae": _VAE, "text_encoder": _CLIP, "text_encoder_2": _T5},
         _encode_flux,
         tokenizers={"tokenizer_2": T5TokenizerFast},
         reads=("tokenizer_2", _FLUX_TOKENS),

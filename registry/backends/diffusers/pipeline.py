@@ -163,8 +163,9 @@ def _bind(component: str, module: torch.nn.Module, bundle: Bundle, unused: Colle
         own[name]: Slot(module.get_submodule(name.rpartition(".")[0]), parameter)
         for name, parameter in module.named_parameters()
     }
-    for owner in module.modules():
-        widen_when_read(owner, bundle.dtype)
+    for name, owner in module.named_modules():
+        if (weight := own.get(f"{name}.weight")) is not None:
+            widen_when_read(owner, bundle.dtype_of(weight), bundle.scales.get(weight, 1.0))
     return slots
 
 

@@ -32,7 +32,7 @@ from registry.errors import (
 )
 from registry.pipeline_config import PipelineConfig
 from registry.weights import overlay as overlays
-from registry.weights.bundle import bundle_bytes
+from registry.weights.bundle import Bundle, bundle_bytes
 from tests.registry.tiny import ATTENTION, EVERYTHING, TEXT_ENCODER, Tiny, lora
 
 NUMPY_COPY = pytest.mark.filterwarnings(
@@ -85,6 +85,11 @@ def _same(a, b) -> bool:
 def _differ(a, b) -> int:
     """The largest difference of any channel, 0..255."""
     return max(high for _, high in ImageChops.difference(a, b).getextrema())
+
+
+def _beside(adapter: AdapterRef) -> int:
+    """Bytes that it takes unmerged: its factors, and those that its sidecars have of their own."""
+    return 2 * adapter.path.stat().st_size
 
 
 # --- one copy of the base ---------------------------------------------------------------------------------------------
@@ -394,7 +399,7 @@ def test_where_memory_ends_while_drawing_what_is_idle_goes_and_then_the_overlay(
 def test_a_set_that_runs_beside_the_model_is_not_put_on_again(job: GenerationJob, loras, monkeypatch):
     wanted = replace(job, adapters=(replace(loras["both"], weight=0.8),))
     model = bundle_bytes(job.checkpoint.path, torch.float32)
-    backend = _backend(budget_bytes=model + loras["both"].path.stat().st_size + 1000)
+    backend = _backend(budget_bytes=model + _beside(loras["both"]))
     first = backend.generate(wanted)
     monkeypatch.setattr(overlays, "attach", None)
     again = backend.generate(wanted)
@@ -406,11 +411,53 @@ def test_an_overlay_that_has_no_room_in_the_budget_runs_beside_the_model(job: Ge
     wanted = replace(job, adapters=(replace(loras["both"], weight=0.8),))
     merged = _backend().generate(wanted)
     model = bundle_bytes(job.checkpoint.path, torch.float32)
-    backend = _backend(budget_bytes=model + loras["both"].path.stat().st_size + 1000)
+    backend = _backend(budget_bytes=model + _beside(loras["both"]))
     beside = backend.generate(wanted)
     assert (merged.warnings, beside.warnings) == ((), (backend_module.UNMERGED,))
     assert _differ(beside.images[0], merged.images[0]) <= 1
     assert sum(tier.used for tier in backend.residents().tiers) <= backend.residency.budget
+
+
+@pytest.fixture
+def hooks_guarded() -> Iterator[None]:
+    """A backend that compiles sets this for the whole process."""
+    skips = torch._dynamo.config.skip_nnmodule_hook_guards
+    yield
+    torch._dynamo.config.skip_nnmodule_hook_guards = skips
+
+
+@pytest.mark.parametrize("compiler", [None, "eager"])
+def test_what_the_budget_counts_is_what_is_there(
+    job: GenerationJob, loras, monkeypatch, hooks_guarded, compiler: str | None
+):
+    """Overlays, copies at fixed addresses for compiled graphs, factors and what runs beside the model."""
+    backend = _backend(compile=compiler)
+    pipeline = _pipeline(backend, job)
+    pipeline.modules["unet"].__dict__.pop("_compiled_call_impl", None)  # only its addresses matter here
+
+    def counted() -> int:
+        return {r.digest: r.nbytes for r in backend.residents().models}["tiny"] - pipeline.bundle.nbytes
+
+    backend.generate(replace(job, adapters=(loras["lcm"],)))
+    merged = pipeline.wearer.nbytes
+    assert counted() == merged > 0
+    with monkeypatch.context() as no_memory:
+        no_memory.setattr(overlays, "overlay", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        backend.generate(replace(job, adapters=(replace(loras["lcm"], weight=0.3),)))
+    beside = counted() - (merged if compiler else 0)
+    assert counted() == pipeline.wearer.nbytes
+    assert beside == sum(t.nbytes for t in load_file(loras["lcm"].path).values() if t.dim())  # float32 there, too
+    with backend.residency.lease_resident(next(e.key for e in backend.residency.entries() if e.label == "lcm")) as lcm:
+        assert lcm.nbytes == {r.digest: r.nbytes for r in backend.residents().models}["lcm"]
+
+
+def test_a_set_without_room_even_beside_the_model_is_refused_by_name(job: GenerationJob, loras):
+    model = bundle_bytes(job.checkpoint.path, torch.float32)
+    backend = _backend(budget_bytes=model + loras["lcm"].path.stat().st_size + 1000)
+    plain = backend.generate(job)
+    with pytest.raises(OutOfMemory, match=r"^tiny needs .* the budget is"):
+        backend.generate(replace(job, adapters=(loras["lcm"],)))
+    assert _same(backend.generate(job), plain)
 
 
 # --- what is loaded -----------------------------------------------------------------------------------------------------
@@ -474,6 +521,35 @@ def test_what_leaves_the_device_waits_on_the_host(tiny: Tiny, job: GenerationJob
     assert "gone" not in {resident.digest for resident in backend.residents().models}
 
 
+@pytest.mark.parametrize(
+    ("failure", "level", "said"),
+    [
+        (RuntimeError("CUDA error: unspecified launch failure"), "WARNING", "unspecified launch failure"),
+        (torch.OutOfMemoryError("out of pinned memory"), "INFO", "too little memory"),
+    ],
+)
+def test_what_cannot_be_kept_on_the_host_is_said_and_hinders_nobody(
+    tiny: Tiny, job: GenerationJob, monkeypatch, caplog, failure: Exception, level: str, said: str
+):
+    model = bundle_bytes(job.checkpoint.path, torch.float32)
+    backend = _backend(budget_bytes=2 * model - 1, host_bytes=model)
+    plain = backend.generate(job)
+
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    with monkeypatch.context() as broken, caplog.at_level("INFO", logger=backend_module.__name__):
+        broken.setattr(Bundle, "to", fail)
+        other = backend.generate(replace(job, checkpoint=CheckpointRef(tiny.single, "other", job.checkpoint.config)))
+    assert _same(other, plain)
+    assert {(r.tier, r.digest) for r in backend.residents().models} == {("device", "other")}
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert record.getMessage().startswith("tiny leaves the device")
+    assert said in record.getMessage()
+    assert _same(backend.generate(job), plain)  # from its file
+
+
 def test_an_error_in_the_caller_s_progress_is_his_own(backend: DiffusersBackend, job: GenerationJob):
     before = backend.generate(job)
 
@@ -514,11 +590,9 @@ def test_progress_bars_are_silent(backend: DiffusersBackend, job: GenerationJob,
 
 
 @pytest.fixture
-def compiled() -> Iterator[DiffusersBackend]:
+def compiled(hooks_guarded) -> Iterator[DiffusersBackend]:
     """By a compiler that needs no C++ compiler beside it; it captures graphs as the others do."""
-    skips = torch._dynamo.config.skip_nnmodule_hook_guards
     yield _backend(compile="aot_eager")
-    torch._dynamo.config.skip_nnmodule_hook_guards = skips
     torch._dynamo.reset()
 
 
@@ -545,9 +619,7 @@ def test_a_compiled_denoiser_takes_notice_of_adapters_beside_it(
 ):
     wanted = replace(job, adapters=(replace(loras["lcm"], weight=0.8),))
     compiled.generate(job)
-    compiled.residency.budget = (
-        bundle_bytes(job.checkpoint.path, torch.float32) + loras["lcm"].path.stat().st_size + 1000
-    )
+    compiled.residency.budget = bundle_bytes(job.checkpoint.path, torch.float32) + _beside(loras["lcm"])
     beside = compiled.generate(wanted)
     assert beside.warnings == (backend_module.UNMERGED,)
     assert _differ(beside.images[0], backend.generate(wanted).images[0]) <= 1

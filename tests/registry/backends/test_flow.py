@@ -16,10 +16,12 @@ from safetensors.torch import save_file
 
 from registry.backends import AdapterRef, BackendOptions, CheckpointRef, GenerationJob
 from registry.backends.diffusers import DiffusersBackend
+from registry.compatibility import checkpoint_tensors
 from registry.errors import InvalidRequest, NotGenerable
 from registry.pipeline_config import PipelineConfig
+from registry.weights.bundle import bundle_bytes
 from tests.registry.backends.test_families import differ, same, start_picture
-from tests.registry.flow import PIPELINES, build
+from tests.registry.flow import PIPELINES, build, write_single
 
 LAYERS = r"to_q|to_k|to_v|to_out\.0|add_k_proj|ff\.net\.2|proj_mlp|norm1\.linear"
 
@@ -98,23 +100,51 @@ def test_pictures_of_one_pass_are_those_of_their_seeds_and_every_step_can_be_see
 def test_an_adapter_is_worn_as_diffusers_fuses_it(folder: Path, backend: DiffusersBackend, tmp_path: Path) -> None:
     job = job_for(folder)
     plain = backend.generate(job)
-    with backend._pipeline(job.checkpoint, "a test") as pipeline:
-        shapes = {
-            name: tuple(t.shape) for name, t in pipeline.bundle.tensors.items() if name.startswith("transformer.")
-        }
-    torch.manual_seed(3)
-    tensors = {}
-    for name, shape in shapes.items():
-        module = name.removesuffix(".weight")
-        if name.endswith(".weight") and len(shape) == 2 and re.search(rf"\.({LAYERS})$", module):
-            tensors[f"{module}.lora_A.weight"] = torch.randn(2, shape[1]) * 0.2
-            tensors[f"{module}.lora_B.weight"] = torch.randn(shape[0], 2) * 0.2
-    save_file(tensors, tmp_path / "lora.safetensors")
-    lora = AdapterRef(tmp_path / "lora.safetensors", str(tmp_path), 0.6, "lora")
+    lora = _adapter(folder, tmp_path / "lora.safetensors")
     worn = backend.generate(replace(job, adapters=(lora,)))
     assert differ(worn.images[0], by_diffusers(job, lora)) <= 1
     assert not same(worn, plain)
     assert same(backend.generate(job), plain)
+
+
+def _adapter(folder: Path, path: Path) -> AdapterRef:
+    """Rank 2, on every layer that LAYERS names."""
+    torch.manual_seed(3)
+    tensors = {}
+    for name, spec in checkpoint_tensors(folder).items():
+        module = name.removesuffix(".weight")
+        if name.endswith(".weight") and len(spec.shape) == 2 and re.search(rf"^transformer\..*\.({LAYERS})$", module):
+            tensors[f"{module}.lora_A.weight"] = torch.randn(2, spec.shape[1]) * 0.2
+            tensors[f"{module}.lora_B.weight"] = torch.randn(spec.shape[0], 2) * 0.2
+    save_file(tensors, path)
+    return AdapterRef(path, str(path), 0.6, "lora")
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_single_file_gives_the_folder_s_picture(
+    folder: Path, backend: DiffusersBackend, tmp_path: Path, managed: bool
+) -> None:
+    """With a LoRA and without. Fused projections are views of the file where it is mapped."""
+    single = write_single(folder.name, folder, tmp_path / "single.safetensors")
+    config = PipelineConfig.from_folder(folder).lent_to(checkpoint_tensors(single))
+    assert config is not None
+    job = job_for(folder)
+    alone = replace(job, checkpoint=CheckpointRef(single, str(single), config, managed=managed))
+    for worn in ((), (_adapter(folder, tmp_path / "lora.safetensors"),)):
+        made = backend.generate(replace(alone, adapters=worn))
+        assert same(made, backend.generate(replace(job, adapters=worn)))
+    assert not same(made, backend.generate(job))
+
+
+def test_a_single_file_of_sd_3_runs_without_t5(backend: DiffusersBackend, tmp_path: Path) -> None:
+    """The folder that lends its configuration has it."""
+    whole = build("sd-3", tmp_path / "whole")
+    single = write_single("sd-3", whole, tmp_path / "single.safetensors", leave_out=("text_encoders.t5xxl.",))
+    config = PipelineConfig.from_folder(whole).lent_to(checkpoint_tensors(single))
+    assert config is not None
+    job = replace(job_for(whole), checkpoint=CheckpointRef(single, "without", config))
+    without = build("sd-3", tmp_path / "without", t5=False)
+    assert differ(backend.generate(job).images[0], by_diffusers(job_for(without))) <= 1
 
 
 def test_what_cannot_be_run_is_said(folder: Path, backend: DiffusersBackend) -> None:
@@ -133,6 +163,39 @@ def test_what_cannot_be_run_is_said(folder: Path, backend: DiffusersBackend) -> 
 def test_sd_3_runs_without_t5(backend: DiffusersBackend, tmp_path: Path) -> None:
     job = job_for(build("sd-3", tmp_path / "sd-3", t5=False))
     assert differ(backend.generate(job).images[0], by_diffusers(job)) <= 1
+
+
+def test_in_float16_t5_keeps_in_float32_what_its_class_keeps_so(tmp_path: Path) -> None:
+    """Whose products overflow in float16. A LoRA on them is put on in float32, too."""
+    from transformers import T5EncoderModel
+
+    folder = build("flux-1", tmp_path / "flux-1")
+    half = DiffusersBackend(BackendOptions(device="cpu", dtype="float16", budget_bytes=2**30))
+    job = job_for(folder)
+    plain = half.generate(job)
+    with half._pipeline(job.checkpoint, "a test") as pipeline:
+        bundle, t5 = pipeline.bundle, pipeline.modules["text_encoder_2"]
+        in_float32 = {name for name, tensor in bundle.tensors.items() if tensor.dtype == torch.float32}
+        assert in_float32 == {name for name in bundle.tensors if name.endswith("DenseReluDense.wo.weight")} != set()
+        theirs: Any = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=torch.float16)
+        tokens = torch.tensor([[5, 9, 3, 1]])
+        with torch.inference_mode():
+            assert torch.equal(t5(tokens).last_hidden_state, theirs(tokens).last_hidden_state)
+        assert bundle.nbytes == bundle_bytes(
+            folder, torch.float16, pipeline.kind.precise(torch.float16)
+        ) == half.residents().tiers[0].used  # fmt: skip
+        wo = "encoder.block.0.layer.1.DenseReluDense.wo"
+        lora = {
+            f"text_encoder_2.{wo}.lora_A.weight": torch.randn(2, 32),
+            f"text_encoder_2.{wo}.lora_B.weight": torch.randn(48, 2),
+        }
+        save_file(lora, tmp_path / "lora.safetensors")
+        worn = half.generate(replace(job, adapters=(AdapterRef(tmp_path / "lora.safetensors", "lora", 0.5, "lora"),)))
+        up, down = (lora[f"text_encoder_2.{wo}.lora_{part}.weight"] for part in "BA")
+        base = bundle.tensors[f"text_encoder_2.{wo}.weight"]
+        torch.testing.assert_close(t5.get_parameter(f"{wo}.weight").data, base + 0.5 * up @ down)
+    assert not same(worn, plain)
+    assert same(half.generate(job), plain)
 
 
 def test_a_prompt_that_t5_reads_whole_is_not_called_cut(folder: Path, backend: DiffusersBackend) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from registry.backends import AdapterRef, BackendOptions, CheckpointRef, GenerationJob
 from registry.backends.diffusers import DiffusersBackend
+from registry.compatibility import checkpoint_tensors
 from registry.pipeline_config import PipelineConfig
 from registry.weights.bundle import bundle_bytes
 from tests.conftest import STARTER
@@ -95,7 +96,51 @@ def test_what_it_takes_is_what_the_file_has(backend: DiffusersBackend, jobs):
     assert bundle_bytes(narrow.checkpoint.path, torch.float16) < 0.56 * half
     backend.generate(replace(narrow, adapters=SETS["lcm"]))
     (resident,) = (r for r in backend.residents().models if r.digest == "narrow")
-    assert resident.nbytes == bundle_bytes(narrow.checkpoint.path, backend.dtype) < 0.7 * half
+    with backend._pipeline(narrow.checkpoint, "a test") as pipeline:
+        beside = pipeline.wearer.nbytes
+    assert resident.nbytes - beside == bundle_bytes(narrow.checkpoint.path, backend.dtype) < 0.7 * half
+    assert 0 < beside < 4 * LCM.stat().st_size  # factors, which are in half precision there
+
+
+@pytest.mark.parametrize("names", [("scale_weight", "scaled_fp8"), ("weight_scale", "comfy_quant")], ids="/".join)
+def test_a_scaled_single_file_gives_the_picture_of_its_values(
+    backend: DiffusersBackend, tiny: Tiny, jobs, tmp_path: Path, names: tuple[str, str]
+):
+    """As ComfyUI writes them: each matrix fills float8's range, with the number beside it that brings it back."""
+    scale_name, marker = names
+    scaled: dict[str, Tensor] = {marker: torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    if marker == "comfy_quant":
+        scaled = {"model.diffusion_model.out.2.comfy_quant": torch.zeros(9, dtype=torch.uint8)}
+    plain = {}
+    for name, tensor in ldm_layout(tiny.tensors).items():
+        if tensor.dim() < 2 or not name.endswith(".weight") or name.startswith("first_stage_model."):
+            scaled[name] = plain[name] = tensor
+            continue
+        scale = tensor.abs().max() / 448
+        scaled[name] = (tensor / scale).to(torch.float8_e4m3fn)
+        plain[name] = scaled[name].float() * scale
+        stem = name.removesuffix("weight")
+        scaled |= {f"{stem}{scale_name}": scale, f"{stem}scale_input": torch.tensor(1.0)}
+    save_file(scaled, tmp_path / "scaled.safetensors")
+    save_file(plain, tmp_path / "plain.safetensors")
+    save_file(lora(tiny.tensors, EVERYTHING, layout="kohya", seed=2), tmp_path / "lora.safetensors")
+    config = PipelineConfig.from_folder(tiny.folder)
+    assert config.lent_to(checkpoint_tensors(tmp_path / "scaled.safetensors"))
+    for worn in ((), (AdapterRef(tmp_path / "lora.safetensors", f"{tmp_path} lora", 0.8, "lora"),)):
+        made, expected = (
+            backend.generate(
+                replace(
+                    jobs[0],
+                    checkpoint=CheckpointRef(tmp_path / f"{kind}.safetensors", f"{tmp_path} {kind}", config),
+                    adapters=worn,
+                    prompt="a",
+                    width=16,
+                    height=16,
+                )
+            )
+            for kind in ("scaled", "plain")
+        )
+        assert _differ(made, expected) <= (1 if worn else 0)
 
 
 def test_image_to_image_and_previews(backend: DiffusersBackend, jobs):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from registry.catalog import Catalog
 from registry.errors import InvalidRequest, NotGenerable
@@ -33,6 +35,17 @@ def test_a_single_file_of_unpublished_sizes_runs_with_a_folder_of_the_same_shape
     catalog.remove(catalog.get("tiny"))
     with pytest.raises(NotGenerable, match="Install a diffusers folder"):
         resolve(catalog, checkpoint="single")
+
+
+def test_a_file_of_the_denoiser_alone_is_refused_with_what_it_lacks(catalog: Catalog, tmp_path: Path) -> None:
+    whole = catalog.get("single")
+    tensors = {
+        name: t for name, t in load_file(catalog.path(whole)).items() if name.startswith("model.diffusion_model.")
+    }
+    save_file(tensors, tmp_path / "alone.safetensors")
+    catalog.add(replace(whole, id="alone", name="alone", path=str(tmp_path / "alone.safetensors")), {})
+    with pytest.raises(NotGenerable, match="alone holds unet alone; a picture takes text encoders and a VAE, too"):
+        resolve(catalog, checkpoint="alone")
 
 
 @pytest.mark.parametrize("variant", ["inpaint", "edit", "depth"])
@@ -74,3 +87,14 @@ def test_an_adapter_at_weight_zero_is_planned_and_does_not_count_as_worn(catalog
     plan, job, _ = resolve(catalog, loras=(AdapterRequest("style", 0.0),))
     assert plan.adapters[0].weight.value == 0.0
     assert [adapter.weight for adapter in job.adapters] == [0.0]
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_the_backend_is_told_whose_the_files_are(catalog: Catalog, tmp_path: Path, managed: bool) -> None:
+    for name in ("tiny", "style"):
+        path = catalog.path(catalog.get(name))
+        mine = tmp_path / f"my {path.name}"
+        mine.symlink_to(path)
+        catalog.add(replace(catalog.get(name), id=name, name=f"my {name}", path=str(mine), managed=managed), {})
+    _, job, _ = resolve(catalog, checkpoint="my tiny", loras=(AdapterRequest("my style"),))
+    assert [job.checkpoint.managed, job.adapters[0].managed] == [managed] * 2

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -216,6 +219,26 @@ def test_a_damaged_file(tmp_path, bundle: Bundle):
     (tmp_path / "cut.safetensors").write_bytes(b"\xff" * 9)
     with pytest.raises(UnusableFile, match=r"cut\.safetensors"):
         load_factors(tmp_path / "cut.safetensors", bundle.shapes, CPU)
+
+
+@pytest.mark.parametrize(("mapped", "ends"), [(True, -signal.SIGBUS), (False, 0)])
+def test_a_file_that_others_may_shorten_is_read_and_not_mapped(tmp_path: Path, saved, mapped: bool, ends: int):
+    """Of a mapped one the pages are gone with the bytes, and whoever touches them is ended by the kernel."""
+    path = saved(
+        {"lora_unet_to_q.lora_down.weight": torch.ones(4, 9000), "lora_unet_to_q.lora_up.weight": torch.ones(8, 4)}
+    )
+    code = f"""
+import torch
+from pathlib import Path
+from registry.weights.adapters import load_factors
+path = Path({str(path)!r})
+factors = load_factors(path, {{"unet.to_q.weight": (8, 9000)}}, torch.device("cpu"), mapped={mapped})
+with path.open("r+b") as file:
+    file.truncate(0)
+(layer,) = factors.layers.values()
+assert layer.parts["down"].sum() == 4 * 9000
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == ends
 
 
 def test_metadata_that_is_not_diffusers_is_ignored(tiny: Tiny, bundle: Bundle, saved):

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from registry.errors import NotGenerable
 from registry.weights.bundle import bundle_bytes, load_bundle
 from registry.weights.narrow import NARROW, resident_dtype, widen, widen_when_read
 from tests.registry.tiny import Tiny, ldm_layout
@@ -90,3 +91,39 @@ def test_a_bundle_of_float8(tiny: Tiny, tmp_path, narrow, dtype, mapped):
         assert torch.equal(bundle.wide(name), wide.to(dtype)), name
     copy = bundle.to(CPU)
     assert (copy.nbytes, copy.fingerprint()) == (bundle.nbytes, bundle.fingerprint())
+
+
+@pytest.mark.parametrize("narrow", NARROWS)
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_scaled_bundle_has_the_values_that_the_scales_say(tmp_path, narrow, dtype, mapped):
+    """Rounded once. Thirds of a fused projection have its one scale; what does not stay narrow is scaled at once."""
+    clip, unet, vae = (
+        "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight",
+        "model.diffusion_model.input_blocks.0.0.weight",
+        "first_stage_model.encoder.conv_in.weight",
+    )
+    stored = {name: (torch.randn(6, 4, 3, 3) * 30).to(narrow) for name in (unet, vae)}
+    stored |= {clip: (torch.randn(6, 4) * 30).to(narrow), "scaled_fp8": torch.zeros(0, dtype=narrow)}
+    scales = {unet: torch.tensor(0.0123), vae: torch.tensor([0.5]), clip: torch.tensor(0.03)}
+    beside = {name.removesuffix(".weight") + ".scale_weight": scale for name, scale in scales.items()}
+    save_file(stored | beside, tmp_path / "scaled.safetensors")
+    bundle = load_bundle(tmp_path / "scaled.safetensors", "scaled", CPU, dtype, mapped=mapped)
+    wide = {name: (stored[name].float() * scale).to(dtype) for name, scale in scales.items()}
+    assert torch.equal(bundle.wide("unet.conv_in.weight"), wide[unet])
+    assert torch.equal(bundle.wide("vae.encoder.conv_in.weight"), wide[vae])
+    thirds = [f"text_encoder_2.text_model.encoder.layers.0.self_attn.{part}_proj.weight" for part in "qkv"]
+    assert torch.equal(torch.cat([bundle.wide(name) for name in thirds]), wide[clip])
+    assert bundle.tensors["unet.conv_in.weight"].dtype == narrow
+    assert bundle.tensors.keys() == {"unet.conv_in.weight", "vae.encoder.conv_in.weight", *thirds}
+    assert torch.equal(bundle.to(CPU).wide("unet.conv_in.weight"), wide[unet])
+
+
+def test_what_has_several_scales_a_matrix_is_refused(tmp_path):
+    name = "model.diffusion_model.input_blocks.0.0"
+    save_file(
+        {f"{name}.weight": torch.zeros(6, 4, 3, 3).to(NARROWS[0]), f"{name}.scale_weight": torch.ones(6, 1)},
+        tmp_path / "rows.safetensors",
+    )
+    with pytest.raises(NotGenerable, match=r"scale for each part .*scale_weight is \[6, 1\].*take the file"):
+        load_bundle(tmp_path / "rows.safetensors", "rows", CPU, torch.float32)

@@ -84,21 +84,27 @@ class Rig:
     """A net bound to a bundle, with every adapter loaded. `stored`: in what it has its matrices; its values are always float8's."""
 
     def __init__(
-        self, files: Mapping[str, Path], dtype: torch.dtype, stable: bool, stored: torch.dtype | None = None
+        self,
+        files: Mapping[str, Path],
+        dtype: torch.dtype,
+        stable: bool,
+        stored: torch.dtype | None = None,
+        scale: float = 1.0,
     ) -> None:
         torch.manual_seed(1)
         self.net = Net().to(dtype).requires_grad_(False)
         tensors = {
             f"unet.{name}": p.detach().to(torch.float8_e4m3fn).to(dtype) for name, p in self.net.named_parameters()
         }
-        tensors = {name: t.to(stored) if stored and t.dim() > 1 else t for name, t in tensors.items()}
-        self.bundle = Bundle("net", CPU, dtype, tensors)
+        narrow = {name for name, t in tensors.items() if stored and t.dim() > 1}
+        tensors = {name: (t / scale).to(stored) if name in narrow else t for name, t in tensors.items()}
+        self.bundle = Bundle("net", CPU, dtype, tensors, dict.fromkeys(narrow, scale))
         self.slots = {}
         for name, parameter in self.net.named_parameters():
             parameter.data = tensors[f"unet.{name}"]
             self.slots[f"unet.{name}"] = Slot(self.net.get_submodule(name.rpartition(".")[0]), parameter)
         for module in self.net.modules():
-            widen_when_read(module, dtype)
+            widen_when_read(module, dtype, scale)
         self.wearer = Wearer(self.bundle, self.slots, stable=stable)
         self.factors: dict[str, Factors] = {
             name: load_factors(path, self.bundle.shapes, CPU) for name, path in files.items()
@@ -153,12 +159,13 @@ def test_beside_the_model_as_merged_into_it(files, worn):
     assert rig.slots["unet.to_q.weight"].parameter.data_ptr() == rig.bundle.tensors["unet.to_q.weight"].data_ptr()
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.25])
 @given(worn=SETS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_on_a_narrow_base_as_on_the_widened_one(files, worn):
+def test_on_a_narrow_base_as_on_the_widened_one(files, scale, worn):
     """What is narrow stays so, at its address, whatever is worn; the rest is patched."""
     wide = Rig(files, torch.float32, stable=False)
-    rig = Rig(files, torch.float32, stable=False, stored=torch.float8_e4m3fn)
+    rig = Rig(files, torch.float32, stable=False, stored=torch.float8_e4m3fn, scale=scale)
     before = rig.bundle.fingerprint()
     assert torch.equal(rig.runs(), wide.runs())
     wide.wear(worn)

@@ -23,8 +23,9 @@ def test_every_tensor_is_the_file_s(tmp_path: Path, mapped: bool) -> None:
     for name, tensor in tensors.items():
         assert stored.tensor(name).dtype == tensor.dtype
         assert torch.equal(stored.tensor(name).flatten().view(torch.uint8), tensor.flatten().view(torch.uint8))
-    assert stored.number("alpha").item() == 8.0
-    assert bool(stored.number("on_input"))
+    numbers = stored.numbers(["alpha", "on_input"])
+    assert numbers["alpha"].item() == 8.0
+    assert bool(numbers["on_input"])
     big = [stored.tensor(name) for name in ("F64", "F32")]
     one = {tensor.untyped_storage().data_ptr() for tensor in big}
     assert len(one) == 1
@@ -49,3 +50,10 @@ def test_the_file_s_own_bytes_are_not_written(tmp_path: Path) -> None:
     before = path.read_bytes()
     Stored(path, CPU, mapped=True).tensor("a").fill_(1.0)
     assert path.read_bytes() == before
+
+
+def test_numbers_are_on_the_cpu_wherever_the_tensors_are(tmp_path: Path) -> None:
+    save_file({"a": torch.randn(5, 5), "alpha": torch.tensor(0.5)}, tmp_path / "a.safetensors")
+    stored = Stored(tmp_path / "a.safetensors", torch.device("meta"), mapped=False)
+    assert stored.tensor("a").device.type == "meta"
+    assert stored.numbers(["alpha"])["alpha"].item() == 0.5

@@ -14,11 +14,12 @@ from probes import Header, TensorSpec
 from registry.compatibility import check_fit, checkpoint_tensors
 from registry.errors import NotGenerable
 from registry.weights.adapters import Strength, load_factors
-from registry.weights.bundle import Bundle
+from registry.weights.bundle import Bundle, load_bundle
 from registry.weights.modules import place
 from registry.weights.overlay import overlay
 from registry.weights.transformers import FLUX, SD3, makers_names, transformer_of
 from registry.weights.work import work_on
+from tests.probes.headers import load
 
 CPU = torch.device("cpu")
 
@@ -172,6 +173,29 @@ def test_sd3_names_as_diffusers_converts_them():
     assert len(named) > 80
     for name in named:
         assert torch.equal(converted[name], bundle.tensors[f"transformer.{name}"]), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("flux-1-dev-bfl", "flux-1-schnell-bfl", "flux-1-dev-comfy"),
+        *("sd-3-medium-original", "sd-3.5-medium-single-file", "sd-3.5-large-original"),
+    ],
+)
+def test_a_file_is_read_as_diffusers_converts_it(name: str, tmp_path: Path):
+    """Every published tensor with as many rows as it has, of one element each."""
+    from diffusers.loaders import single_file_utils
+
+    stored = {
+        key: torch.randn(spec.shape[0], *(1 for _ in spec.shape[1:])) for key, spec in load(name).header.tensors.items()
+    }
+    convert = f"convert_{'flux' if 'flux' in name else 'sd3'}_transformer_checkpoint_to_diffusers"
+    theirs = getattr(single_file_utils, convert)(dict(stored))
+    save_file(stored, tmp_path / "file.safetensors")
+    for mapped in (True, False):
+        ours = load_bundle(tmp_path / "file.safetensors", name, CPU, torch.float32, mapped=mapped).tensors
+        assert ours.keys() == {f"transformer.{key}" for key in theirs}
+        assert all(torch.equal(ours[f"transformer.{key}"], tensor) for key, tensor in theirs.items())
 
 
 @pytest.mark.parametrize(
