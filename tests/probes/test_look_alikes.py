@@ -146,15 +146,8 @@ def test_lora_of_diffsynth_is_read_under_its_pipeline() -> None:
 
 
 def test_control_lora_is_no_control_net() -> None:
-    header = header_of(
-        {
-            "lora_controlnet": (0,),
-            "input_hint_block.0.weight": (16, 3, 3, 3),
-            "zero_convs.0.0.weight": (320, 320, 1, 1),
-            "input_blocks.1.0.in_layers.2.up": (320, 64),
-        }
-    )
-    assert probe(header).kind is Kind.CONTROL_LORA
+    assert probe(without("control-lora-sdxl", "lora_controlnet")).kind is Kind.CONTROL_LORA
+    assert probe(headers.load("control-lora-sdxl").header).kind is Kind.CONTROL_LORA
 
 
 def test_four_bits_in_a_byte_are_counted_as_two_values() -> None:
@@ -173,9 +166,10 @@ def test_four_bits_in_a_byte_are_counted_as_two_values() -> None:
 
 
 def test_a_row_of_linear_layers_is_no_upscaler() -> None:
-    sizes = {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.2.weight": (64, 64, 3, 3)}
-    assert probe(header_of(sizes)).kind is Kind.UPSCALER
-    assert probe(header_of(dict.fromkeys(sizes, (64, 64)))).outcome is Outcome.UNKNOWN
+    header = headers.load("upscaler-compact").header
+    linear = {name: TensorSpec("F16", spec.shape[:2]) for name, spec in header.tensors.items()}
+    assert probe(header).kind is Kind.UPSCALER
+    assert probe(Header(linear)).outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("stray", ["step", "lora_unet_mystery.alpha", "clip_l", "clip_g"])
