@@ -103,6 +103,7 @@ def test_eight_channels_are_not_always_a_picture_to_edit() -> None:
     edit = headers.load("unet-sd-1-edit-diffusers").header
     assert probe(edit).variant == "edit"
     assert probe(edit, Hints(repo_id="lllyasviel/ic-light")).outcome is Outcome.UNKNOWN
+    assert probe(edit, Hints(repo_id="bennyguo/zero123-xl-diffusers")).outcome is Outcome.UNKNOWN
     assert probe(with_first("unet-sd-1-diffusers", "conv_in.weight", 12)).outcome is Outcome.UNKNOWN
     plain = headers.load("unet-sd-1-diffusers").header
     assert probe(plain, Hints(filename="photon_ic-light_base.safetensors")).variant == "normal"
@@ -178,3 +179,22 @@ def test_a_stray_tensor_is_a_companion_of_good_modules(stray: str) -> None:
     report = probe(Header({**header.tensors, stray: TensorSpec("F32", (4, 768) if "clip" in stray else ())}))
     assert (report.kind, report.family) == (Kind.LORA, "sd-1")
     assert probe(Header({**header.tensors, "stray": TensorSpec("F32", ())})).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said", "family"),
+    [
+        (120, None, "pixart-alpha"),
+        (300, None, "pixart-sigma"),
+        (None, None, "pixart-sigma"),
+        (None, "PixArt-alpha/PixArt-XL-2-512x512", "pixart-alpha"),
+    ],
+)
+def test_small_pixart_alpha_is_told_by_its_longest_text_or_by_name(
+    tokens: int | None, said: str | None, family: str
+) -> None:
+    """It embeds no resolution, as Sigma does not."""
+    header = headers.load("pixart-sigma-diffusers").header
+    table = {"caption_projection.y_embedding": TensorSpec("BF16", (tokens, 4096))} if tokens else {}
+    report = probe(Header({**header.tensors, **table}), Hints(repo_id=said))
+    assert (report.outcome, report.family) == (Outcome.IDENTIFIED, family)
