@@ -162,7 +162,10 @@ SIGNATURES = (
     _part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("enc.blk.0.attn_q.weight"), Has("dec.blk.0.attn_q.weight")),
     _part(
         Kind.LANGUAGE_MODEL, "bert",
-        Has("embeddings.word_embeddings.weight"), Begins("encoder.layer..attention.self."), roots=("", "bert.", "roberta."),
+        Has("embeddings.word_embeddings.weight"),
+        Begins("encoder.layer..attention.self.", "encoder.layer..attention.attn.", "encoder.albert_layer_groups.",
+               "transformer.layer..attention."),
+        roots=("", "bert.", "roberta.", "distilbert.", "mpnet.", "albert."),
     ),
     _part(
         Kind.LANGUAGE_MODEL, "chatglm",
