@@ -17,6 +17,7 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern, re.IGNORECASE))
     for family, pattern in (
         ("ic-light", r"\bic[-_ ]?light"),
+        ("zero123", r"zero[-_ ]?123"),
         ("stable-video", r"stable-video|\bsvd[-_ ]xt|zeroscope"),
         ("koala", r"\bkoala[-_ ]?(700m|1b|lightning)"),
         ("ssd-1b", r"\bssd[-_ ]?1b\b"),

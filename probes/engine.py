@@ -21,7 +21,7 @@ from probes.subject import Subject
 from probes.verdicts import ambiguous, checkpoint, listed, lora, name, near_misses, orphaned, unknown
 
 _PICKLES = ("torch_zip", "pickle")
-DENOISERS = ("unet", "transformer", "prior")
+DENOISERS = ("unet", "transformer", "prior", "decoder")
 _EMPTY = (
     "The file is whole but holds no tensors, as one that was saved before anything was put into it. Download it again, or "
     "ask who made it."

@@ -1,4 +1,5 @@
-"""Chroma: FLUX.1's blocks with one small network that makes all their modulations; no pooled text."""
+"""Chroma: FLUX.1's blocks with one small network that makes all their modulations; no pooled text. Radiance draws
+pixels, through a small field of them at the end."""
 
 from __future__ import annotations
 
@@ -21,6 +22,11 @@ def _shared(naming: Naming) -> Naming:
 
 
 BFL, DIFFUSERS = _shared(flux1.BFL), _shared(flux1.DIFFUSERS)
+RADIANCE = Naming(
+    BFL.blocks,
+    BFL.around,
+    f"{BFL.beside} img_in_patch nerf_image_embedder embedder nerf_blocks param_generator nerf_final_layer_conv nerf_final_layer conv __x__",
+)
 CHROMA = Transformer("Chroma", (BFL, DIFFUSERS))
 _WITH_MODULATION = r"(double|single)_blocks_|single_transformer_blocks_\d+_proj_"
 """All in BFL's names (kohya, OneTrainer, diffusion-pipe), and the feed-forward of single blocks in diffusers' (ai-toolkit)."""
@@ -30,6 +36,11 @@ SIGNATURES = (
         "chroma", "bfl", BFL,
         Has("distilled_guidance_layer.in_proj.weight"), Width("double_blocks.0.img_attn.qkv.weight", WIDTH),
         Without("vector_in.in_layer.weight"), Blocks("double_blocks", 19), Blocks("single_blocks", 38),
+    ),
+    checkpoint(
+        "chroma", "bfl", RADIANCE,
+        Has("distilled_guidance_layer.in_proj.weight"), Width("double_blocks.0.img_attn.qkv.weight", WIDTH),
+        Width("img_in_patch.weight", 3), Blocks("double_blocks", 19), Blocks("single_blocks", 38), variant="radiance",
     ),
     checkpoint(
         "chroma", "diffusers", DIFFUSERS,

@@ -1,6 +1,7 @@
 """FLUX.1: 19 double and 38 single blocks of 3072 values. BFL's own names and diffusers' names.
 
-Freepik's flux.1-lite-8B and ostris' Flex.1-alpha were cut from it: they have the first 8 double blocks.
+Cut from it were Freepik's flux.1-lite-8B and ostris' Flex.1-alpha, which have the first 8 double blocks; Flex.2, which is
+told a masked picture and a control beside the noise; and TencentARC's flux-mini.
 """
 
 from __future__ import annotations
@@ -108,34 +109,39 @@ _ENCODERS = Encoders(te1=768, te2=4096, te3=4096, text_encoder=768, text_encoder
 _PICTURES = {128: "control", 384: "fill"}
 _BFL = (
     Has("double_blocks.0.img_attn.qkv.weight"), Width("double_blocks.0.img_mlp.0.weight", WIDTH),
-    Width("vector_in.in_layer.weight", 768), Width("txt_in.weight", 4096), Blocks("single_blocks", 38),
+    Width("vector_in.in_layer.weight", 768), Width("txt_in.weight", 4096),
 )  # fmt: skip
 _DIFFUSERS = (
     Has("single_transformer_blocks.0.proj_mlp.weight"), Width("transformer_blocks.0.attn.add_q_proj.weight", WIDTH),
     Width("time_text_embed.text_embedder.linear_1.weight", 768), Width("context_embedder.weight", 4096),
-    Blocks("single_transformer_blocks", 38),
 )  # fmt: skip
 _LAYOUTS = (
-    ("bfl", BFL, _BFL, "double_blocks", "guidance_in.in_layer.weight", "img_in.weight"),
-    (
-        "diffusers", DIFFUSERS, _DIFFUSERS, "transformer_blocks",
-        "time_text_embed.guidance_embedder.linear_1.weight", "x_embedder.weight",
-    ),
-)  # fmt: skip
-"""Layout, its naming, its rules, what its double blocks are called, guidance embedding, first layer."""
+    ("bfl", BFL, _BFL, "guidance_in.in_layer.weight", "img_in.weight"),
+    ("diffusers", DIFFUSERS, _DIFFUSERS, "time_text_embed.guidance_embedder.linear_1.weight", "x_embedder.weight"),
+)
+"""Layout, its naming, its rules, guidance embedding, first layer."""
+_SINGLE = 38
+_CUTS = {"lite": (64, _LITE_DOUBLE, _SINGLE), "flex-2": (196, _LITE_DOUBLE, _SINGLE), "mini": (64, 5, 10)}
+"""Variant -> channels in, double and single blocks."""
+
+
+def _depths(naming: Naming, *counts: int) -> tuple[Blocks, ...]:
+    return tuple(Blocks(prefix, count) for prefix, count in zip(naming.blocks, counts, strict=True))
+
 
 SIGNATURES = (
     *(
         checkpoint(
-            "flux-1", layout, naming, *rules, Blocks(double, _DOUBLE), guided(guidance),
+            "flux-1", layout, naming, *rules, *_depths(naming, _DOUBLE, _SINGLE), guided(guidance),
             variants=ChannelVariants(first, {64: normal, **_PICTURES}),
         )
-        for layout, naming, rules, double, guidance, first in _LAYOUTS
+        for layout, naming, rules, guidance, first in _LAYOUTS
         for guided, normal in ((Has, "dev"), (Without, "schnell"))
     ),
     *(
-        checkpoint("flux-1", layout, naming, *rules, Width(first, 64), Blocks(double, _LITE_DOUBLE), variant="lite")
-        for layout, naming, rules, double, _, first in _LAYOUTS
+        checkpoint("flux-1", layout, naming, *rules, Width(first, channels), *_depths(naming, *counts), variant=variant)
+        for layout, naming, rules, _, first in _LAYOUTS
+        for variant, (channels, *counts) in _CUTS.items()
     ),
     *(
         Signature(
@@ -143,7 +149,7 @@ SIGNATURES = (
             (
                 Has("single_transformer_blocks.0.norm.linear.qweight"), Has("transformer_blocks.0.mlp_context_fc1.qweight"),
                 Width("x_embedder.weight", 64, 128, 384), Width("context_embedder.weight", 4096),
-                Blocks("transformer_blocks", _DOUBLE), Blocks("single_transformer_blocks", 38),
+                *_depths(DIFFUSERS, _DOUBLE, _SINGLE),
                 guided("time_text_embed.guidance_embedder.linear_1.weight"),
             ),
             ROOTS, ChannelVariants("x_embedder.weight", {64: normal, **_PICTURES}), prediction_type="flow",

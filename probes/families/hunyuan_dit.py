@@ -27,17 +27,39 @@ def _naming(meta: int) -> Naming:
     return Naming({"blocks": (40, block)}, around, beside)
 
 
-_VERSIONS = {"1.1": _naming(3968), "1.2": _naming(1024)}
+ORIGINAL = Naming(
+    {
+        "blocks": (40, {
+            "attn1.Wqkv": (WIDTH, 3 * WIDTH), **square(WIDTH, "attn1.out_proj", "attn2.q_proj", "attn2.out_proj", "default_modulation.1"),
+            "attn2.kv_proj": (TEXT, 2 * WIDTH), "mlp.fc1": (WIDTH, MLP), "mlp.fc2": (MLP, WIDTH),
+        }),
+    },
+    {
+        **each((2 * WIDTH, WIDTH), *(f"blocks.{n}.skip_linear" for n in range(21, 40))),
+        "mlp_t5.0": (T5, 4 * T5), "mlp_t5.2": (4 * T5, TEXT), "t_embedder.mlp.0": (256, WIDTH), "t_embedder.mlp.2": (WIDTH, WIDTH),
+        **square(T5, *(f"pooler.{part}_proj" for part in "qkv")), "pooler.c_proj": (T5, TEXT), "x_embedder.proj": (4, WIDTH),
+        "extra_embedder.2": (4 * WIDTH, WIDTH), "final_layer.linear": (WIDTH, 32), "final_layer.adaLN_modulation.1": (WIDTH, 2 * WIDTH),
+    },
+    beside="norm1 norm2 norm3 q_norm k_norm skip_norm style_embedder text_embedding_padding positional_embedding",
+)  # fmt: skip
+
+_VERSIONS = {"1.1": 3968, "1.2": 1024}
 
 SIGNATURES = tuple(
     signature
-    for version, naming in _VERSIONS.items()
+    for version, meta in _VERSIONS.items()
+    for naming in [_naming(meta)]
     for signature in (
         checkpoint(
             "hunyuan-dit", "diffusers", naming,
             Has("blocks.39.skip_linear.weight"), Width("blocks.0.attn2.to_k.weight", TEXT), Width("blocks.0.attn1.to_q.weight", WIDTH),
-            Width("time_extra_emb.extra_embedder.linear_1.weight", naming.around["time_extra_emb.extra_embedder.linear_1"][0]),
-            Blocks("blocks", 40), variant=version, prediction_type="v_prediction",
+            Width("time_extra_emb.extra_embedder.linear_1.weight", meta), Blocks("blocks", 40),
+            variant=version, prediction_type="v_prediction",
+        ),
+        checkpoint(
+            "hunyuan-dit", "original", ORIGINAL,
+            Has("blocks.0.attn1.Wqkv.weight"), Width("blocks.0.attn1.Wqkv.weight", WIDTH), Width("mlp_t5.0.weight", T5),
+            Width("extra_embedder.0.weight", meta), Blocks("blocks", 40), variant=version, prediction_type="v_prediction",
         ),
         lora("hunyuan-dit", Transformer(f"Hunyuan-DiT {version}", (naming,)), Encoders()),
     )

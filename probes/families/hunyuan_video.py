@@ -3,10 +3,17 @@ network with an encoder of the frames before."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
+from typing import TypeVar
+
 from probes.adapter_rules import Encoders
 from probes.families.flux1 import NOT_XLABS
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.rules import Blocks, Has, Width, Without
+from probes.signature import ChannelVariants
+
+T = TypeVar("T")
 
 WIDTH, MLP = 3072, 12288
 _MODULATION = (WIDTH, 6 * WIDTH)
@@ -40,6 +47,24 @@ ORIGINAL = Naming(
     },
     beside="img_attn_q_norm img_attn_k_norm txt_attn_q_norm txt_attn_k_norm q_norm k_norm norm1 norm2",
 )  # fmt: skip
+_AS_FLUX = (
+    ("mod.linear", "mod.lin"), ("attn_qkv", "attn.qkv"), ("attn_proj", "attn.proj"), ("mlp.fc1", "mlp.0"), ("mlp.fc2", "mlp.2"),
+    ("modulation.linear", "modulation.lin"), ("_in.mlp.0", "_in.in_layer"), ("_in.mlp.2", "_in.out_layer"),
+    ("embedder.mlp.0", "embedder.in_layer"), ("embedder.mlp.2", "embedder.out_layer"),
+    ("embedder.linear_1", "embedder.in_layer"), ("embedder.linear_2", "embedder.out_layer"),
+)  # fmt: skip
+
+
+def _as_flux(layers: Mapping[str, T]) -> dict[str, T]:
+    """Under the names by which ComfyUI, whose FLUX.1 has the same blocks, saves them."""
+    return {reduce(lambda path, pair: path.replace(*pair), _AS_FLUX, name): value for name, value in layers.items()}
+
+
+COMFY = Naming(
+    {prefix: (count, _as_flux(block)) for prefix, (count, block) in ORIGINAL.blocks.items()},
+    _as_flux(ORIGINAL.around),
+    beside="norm query_norm key_norm scale norm1 norm2",
+)
 _REFINER = "context_embedder.token_refiner.refiner_blocks"
 DIFFUSERS = Naming(
     {
@@ -89,14 +114,28 @@ _DIFFUSERS_RULES = (
     Blocks("single_transformer_blocks", 40),
 )
 _CLEAN = "clean_x_embedder.proj.weight"
+_CHANNELS = {33: "image-to-video", 32: "image-to-video"}
+"""With a first picture, and in Tencent's a mask, beside the noise (SkyReels has none). A picture in place of the first frame shows
+nowhere."""
+
+
+def _variants(first: str) -> ChannelVariants:
+    return ChannelVariants(first, _CHANNELS)
+
 
 SIGNATURES = (
-    checkpoint(
-        "hunyuan-video", "original", ORIGINAL,
-        Has("double_blocks.0.img_attn_qkv.weight"), Has("txt_in.individual_token_refiner.blocks.0.self_attn_qkv.weight"),
-        Width("double_blocks.0.img_attn_qkv.weight", WIDTH), Blocks("double_blocks", 20), Blocks("single_blocks", 40),
+    *(
+        checkpoint(
+            "hunyuan-video", layout, naming,
+            Has(f"double_blocks.0.img_attn{dot}qkv.weight"), Has(f"txt_in.individual_token_refiner.blocks.0.self_attn{dot}qkv.weight"),
+            Width(f"double_blocks.0.img_attn{dot}qkv.weight", WIDTH), Width("txt_in.input_embedder.weight", 4096),
+            Blocks("double_blocks", 20), Blocks("single_blocks", 40), variants=_variants("img_in.proj.weight"),
+        )
+        for layout, naming, dot in (("original", ORIGINAL, "_"), ("comfy", COMFY, "."))
     ),
-    checkpoint("hunyuan-video", "diffusers", DIFFUSERS, *_DIFFUSERS_RULES, Without(_CLEAN)),
+    checkpoint(
+        "hunyuan-video", "diffusers", DIFFUSERS, *_DIFFUSERS_RULES, Without(_CLEAN), variants=_variants("x_embedder.proj.weight")
+    ),
     checkpoint("hunyuan-video", "diffusers", FRAMEPACK, *_DIFFUSERS_RULES, Has(_CLEAN), variant="framepack"),
     lora("hunyuan-video", HUNYUAN_VIDEO, Encoders(te1=4096, text_encoder=4096), NOT_XLABS),
 )  # fmt: skip

@@ -51,6 +51,8 @@ _LANGUAGE_ROOTS = (
 )  # fmt: skip
 _UPSCALER_ROOTS = ("", "params_ema.", "params.")
 """Basic SR saves the trained weights, and their moving average, under such names."""
+_CONTROL_LORA = ("lora_controlnet", "input_blocks.1.0.in_layers.2.up")
+"""Its marker, which has no elements, and the first of its low-rank pairs."""
 _CLIP_TEXT = "text_model.encoder.layers.0.self_attn.q_proj.weight"
 
 SIGNATURES = (
@@ -74,9 +76,9 @@ SIGNATURES = (
         Kind.VAE, "video",
         Has("encoder.conv_in.conv.weight", "encoder.conv_in.conv_s.weight", "encoder.proj_in.weight", "encoder.conv1.weight",
             "encoder.conv1.weight_g", "encoder.down_blocks.0.0.conv1.weight", "encoder.down_blocks.0.conv1.weight",
-            "encoder.down_blocks.0.resnets.0.norm1.gamma", "encoder.conv_in.weight"),
+            "encoder.down_blocks.0.resnets.0.norm1.gamma", "encoder.conv_in.weight", "encoder.layers.0.weight"),
         Has("decoder.conv_out.conv.weight", "decoder.conv_out.conv_s.weight", "decoder.conv_out.weight", "decoder.proj_out.weight",
-            "decoder.head.2.weight", "decoder.conv2.weight_v"),
+            "decoder.head.2.weight", "decoder.conv2.weight_v", "decoder.output_proj.weight"),
         Without("encoder.down_blocks.0.resnets.0.conv1.weight", "encoder.down.0.block.0.conv1.weight", "quantize.embedding.weight"),
         Only("encoder", "decoder", "quant_conv", "post_quant_conv", "conv1", "conv2", "latents_mean", "latents_std",
              "per_channel_statistics"),
@@ -92,10 +94,10 @@ SIGNATURES = (
     ),
     _part(
         Kind.CONTROLNET, "ldm",
-        Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), Without("lora_controlnet"), roots=("", "control_model."),
+        Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), Without(*_CONTROL_LORA), roots=("", "control_model."),
     ),
     _part(Kind.CONTROLNET, "lllite", Begins("lllite_unet_")),
-    _part(Kind.CONTROL_LORA, "stability", Has("lora_controlnet")),
+    _part(Kind.CONTROL_LORA, "stability", Has(*_CONTROL_LORA)),
     _part(Kind.CONTROL_LORA, None, AdapterOf(CONTROL)),
     _part(
         Kind.T2I_ADAPTER, None,
@@ -157,9 +159,13 @@ SIGNATURES = (
         Kind.LANGUAGE_MODEL, "t5",
         Has("encoder.block.0.layer.0.SelfAttention.q.weight"), Has("decoder.block.0.layer.0.SelfAttention.q.weight"),
     ),
+    _part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("enc.blk.0.attn_q.weight"), Has("dec.blk.0.attn_q.weight")),
     _part(
         Kind.LANGUAGE_MODEL, "bert",
-        Has("embeddings.word_embeddings.weight"), Begins("encoder.layer..attention.self."), roots=("", "bert.", "roberta."),
+        Has("embeddings.word_embeddings.weight"),
+        Begins("encoder.layer..attention.self.", "encoder.layer..attention.attn.", "encoder.albert_layer_groups.",
+               "transformer.layer..attention."),
+        roots=("", "bert.", "roberta.", "distilbert.", "mpnet.", "albert."),
     ),
     _part(
         Kind.LANGUAGE_MODEL, "chatglm",
@@ -190,7 +196,31 @@ SIGNATURES = (
             "codeformer": ("position_emb", "idx_pred_layer.0.weight"),
             "gfpgan": ("conv_body_first.weight", "stylegan_decoder.constant_input.weight"),
             "lama": ("model.model.1.ffc.convl2l.weight",),
-            "realrestorer": ("patch_embed.proj.weight", "encoder_level1.0.norm1.body.weight"),
+            "restormer": (
+                "patch_embed.proj.weight",
+                ("encoder_level1.0.norm1.body.weight", "encoder_level1.0.norm2.body.weight", "encoder_level1.0.norm1.weight",
+                 "patch_unembed.proj.0.weight"),
+            ),
+            "rcan": ("sub_mean.weight", "add_mean.weight"),
+            "scunet": ("m_head.0.weight", "m_tail.0.weight"),
+            "drunet": ("m_head.weight", "m_down1.0.res.0.weight"),
+            "nafnet": ("intro.weight", ("ending.weight", "encoders.0.0.w")),
+            "fdat": ("conv_first.weight", "groups.0.blocks.0.n1.weight"),
+            "mosr": ("gblocks.0.weight", "gblocks.1.norm.weight"),
+            "moesr": ("in_to_dim.weight", "upscale.0.weight"),
+            "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight"),
+            "swiftsrgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
+            "uformer": ("input_proj.proj.0.weight", "output_proj.proj.0.weight"),
+            "craft": ("relative_position_index_h", "biases_v"),
+            "ditn": ("sft.weight", "UFONE.0.ITLs.0.attn.qkv.weight"),
+            "dctlsa": ("fea_conv.weight", "B1.body.0.transformer_body.0.blocks.0.attn.qkv.weight"),
+            "retinexformer": ("body.0.estimator.conv1.weight", "body.0.denoiser.mapping.weight"),
+            "hvi-cidnet": ("HVE_block0.1.weight", "trans.density_k"),
+            "ddcolor": ("encoder.arch.downsample_layers.0.0.weight", "decoder.color_decoder.color_embed.layers.0.weight"),
+            "femasr": ("multiscale_encoder.in_conv.weight", ("after_quant_group.0.weight", "after_quant_group.0.conv.weight")),
+            "mprnet": ("shallow_feat1.0.weight", "concat12.weight"),
+            "mirnet": ("conv_in.weight", "body.0.body.0.dau_top.body.0.weight"),
+            "mat": ("model.synthesis.first_stage.conv_first.conv.weight", "model.mapping.fc0.weight"),
         }.items()
     ),
 )  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from probes.adapter_rules import Encoders
-from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
+from probes.families.transformer import JOINT, ROOTS, Naming, Transformer, attention, checkpoint, each, lora, square
+from probes.report import Kind
 from probes.rules import Blocks, Has, Width
+from probes.signature import Signature
 
 WIDTH, MLP = 3072, 12288
 
@@ -22,11 +24,17 @@ NAMING = Naming(
     beside="txt_norm norm_q norm_k norm_added_q norm_added_k __index_timestep_zero__ addition_t_embedding",
 )  # fmt: skip
 
+_AROUND = (Width("txt_in.weight", 3584), Width("img_in.weight", 64), Blocks("transformer_blocks", 60))
+
 SIGNATURES = (
     checkpoint(
         "qwen-image", "diffusers", NAMING,
-        Has("transformer_blocks.0.img_mod.1.weight"), Width("txt_in.weight", 3584), Width("img_in.weight", 64),
-        Blocks("transformer_blocks", 60),
+        Has("transformer_blocks.0.img_mod.1.weight"), *_AROUND,
     ),
+    Signature(
+        Kind.CHECKPOINT, "qwen-image", "nunchaku",
+        (Has("transformer_blocks.0.img_mod.1.qweight"), Has("transformer_blocks.0.attn.add_qkv_proj.qweight"), *_AROUND),
+        ROOTS, prediction_type="flow",
+    ),  # SVDQuant: four bits and a low-rank rest, attention fused
     lora("qwen-image", Transformer("Qwen-Image", (NAMING,)), Encoders()),
 )  # fmt: skip

@@ -10,8 +10,11 @@ from probes.rules import Claimed, Dimensions, Either, Has, Width, Without
 from probes.signature import Signature
 
 _CHANNELS = Width("conv_in.weight", 4, 5, 8, 9)
-_NO_OFFSETS = Either(Width("conv_in.weight", 4, 5, 9), Claimed("ic-light", "sd-1", wanted=False))
-"""IC-Light's files have a UNet's names and shapes, with light (8) or background too (12), and hold differences from one."""
+_ITSELF = tuple(
+    Either(Width("conv_in.weight", 4, 5, 9), Claimed(other, "sd-1", wanted=False)) for other in ("ic-light", "zero123")
+)
+"""IC-Light's files have a UNet's names and shapes, with light (8) or background too (12), and hold differences from one; Zero123's
+UNet takes a picture (8) and a camera."""
 _ENCODERS = Encoders(te=768, te1=768, text_encoder=768)
 
 SIGNATURES = (
@@ -27,7 +30,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-1", "diffusers",
         (
             Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 768),
-            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), _CHANNELS, _NO_OFFSETS,
+            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), _CHANNELS, *_ITSELF,
             unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",

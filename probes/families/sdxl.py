@@ -1,6 +1,6 @@
 """Stable Diffusion XL and what was cut from it: cross-attention on 2048 values (CLIP-L and CLIP-G side by side).
 
-The base, SSD-1B and Segmind Vega differ in their block depths alone; Kolors puts another text encoder in front. SDXL's
+The base, SSD-1B, Segmind Vega and KOALA differ in their block depths alone; Kolors puts another text encoder in front. SDXL's
 own derivatives (Turbo, Lightning, Pony, Illustrious, NoobAI, Playground) have its very shapes.
 """
 
@@ -19,16 +19,17 @@ _LDM = (Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k
 _DIFFUSERS = (Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k.weight", 2048))
 
 
-def _checkpoints(family: str, middle: int, deepest: int, added: int = 2816, *extra: Rule) -> tuple[Signature, ...]:
+def _checkpoints(family: str, middle: int, deepest: int, per_level: int = 2) -> tuple[Signature, ...]:
     """Both namings. `middle`: transformer blocks in the mid block (0: none there); `deepest`: those of the lowest
-    level's first attention; `added`: width of the size and pooled-text embedding."""
+    level's first attention; `per_level`: layers of a level on the way down."""
     ldm_middle = Blocks("middle_block.1.transformer_blocks", middle)
     diffusers_middle = Blocks("mid_block.attentions.0.transformer_blocks", middle)
     return (
         Signature(
             Kind.CHECKPOINT, family, "ldm",
             (
-                *_LDM, Width("label_emb.0.0.weight", added), Blocks("input_blocks.7.1.transformer_blocks", deepest), ldm_middle,
+                *_LDM, Width("label_emb.0.0.weight", 2816),
+                Blocks(f"input_blocks.{3 + 2 * per_level}.1.transformer_blocks", deepest), ldm_middle,
                 unet.LDM_WHOLE, unet.LDM_WORDS,
             ),
             unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
@@ -36,8 +37,8 @@ def _checkpoints(family: str, middle: int, deepest: int, added: int = 2816, *ext
         Signature(
             Kind.CHECKPOINT, family, "diffusers",
             (
-                *_DIFFUSERS, Width("add_embedding.linear_1.weight", added),
-                Blocks("down_blocks.2.attentions.0.transformer_blocks", deepest), diffusers_middle, *extra,
+                *_DIFFUSERS, Width("add_embedding.linear_1.weight", 2816),
+                Blocks("down_blocks.2.attentions.0.transformer_blocks", deepest), diffusers_middle,
                 unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
             ),
             unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
@@ -67,6 +68,8 @@ SIGNATURES = (
     *_checkpoints("sdxl", 10, 10),
     *_checkpoints("ssd-1b", 0, 4),
     *_checkpoints("segmind-vega", 0, 2),
+    *_checkpoints("koala", 6, 6, per_level=1),
+    *_checkpoints("koala", 0, 5, per_level=1),
     *_loras("sdxl", unet.SDXL, 2048, _ENCODERS, Claimed("kolors", "sdxl", wanted=False)),
     *_loras("kolors", unet.SDXL, 2048, Encoders(), Claimed("kolors", "sdxl")),
     *_cut("ssd-1b", unet.SSD_1B),

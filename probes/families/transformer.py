@@ -12,7 +12,9 @@ from probes.report import Kind
 from probes.rules import Rule, Words
 from probes.signature import ChannelVariants, Signature
 
-ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "transformer.")
+ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "transformer.", "model.", "model.model.", "net.")
+"""Prefixes under which transformers are saved: alone, in a whole checkpoint, by ComfyUI, by trainers; the last three by AuraFlow's
+authors, by ComfyUI for Hunyuan Video, and by NVIDIA."""
 
 Layers = Mapping[str, tuple[int, int]]
 Blocks = Mapping[str, tuple[int, Layers]]

@@ -51,6 +51,34 @@ def _diffusers(count: int, width: int, mlp: int, channels: int) -> Naming:
     return Naming({"blocks": (count, block)}, _around(width, channels, _DIFFUSERS), beside)
 
 
+_ADDED = {
+    # what else a model is told: variant -> its first tensor, and the words of its modules
+    "camera": ("control_adapter.conv.weight", "control_adapter conv residual_blocks conv1 conv2"),
+    "humo": (
+        "audio_proj.audio_proj_glob_1.layer.weight",
+        "audio_proj audio_proj_glob_1 audio_proj_glob_2 audio_proj_glob_3 audio_proj_glob_norm layer audio_cross_attn_wrapper "
+        "audio_cross_attn norm1_audio",
+    ),
+    "s2v": (
+        "casual_audio_encoder.encoder.final_linear.weight",
+        "trainable_cond_mask casual_audio_encoder weights encoder padding_tokens conv1_local conv1_global conv2 conv3 conv final_linear "
+        "cond_encoder audio_injector injector injector_adain_layers injector_pre_norm_feat injector_pre_norm_vec linear frame_packer "
+        "proj proj_2x proj_4x norm norm1 norm2 norm_feat",
+    ),
+    "animate": (
+        "face_adapter.fuser_blocks.0.k_norm.weight",
+        "pose_patch_embedding face_adapter fuser_blocks linear1_kv linear1_q linear2 q_norm k_norm motion_encoder enc dec net_app fc "
+        "convs skip kernel direction face_encoder conv1_local conv2 conv3 conv out_proj padding_tokens norm1 norm2 norm activate",
+    ),
+    "control": ("ref_conv.weight", "ref_conv"),
+}  # fmt: skip
+"""Of Fun-Camera, HuMo, S2V, Animate and Fun-Control, in their own names. Each has Wan's layers and more."""
+
+
+def _with(naming: Naming, words: str) -> Naming:
+    return Naming(naming.blocks, naming.around, f"{naming.beside} {words}")
+
+
 def _vace(naming: Naming, count: int) -> Naming:
     """With VACE's blocks, which diffusers names otherwise."""
     ((_, block),) = naming.blocks.values()
@@ -75,18 +103,25 @@ SIGNATURES = tuple(
     for signature in (
         *(
             checkpoint("wan", layout, naming, *rules, Blocks("blocks", count), *more, variant=variant, variants=variants)
-            for layout, plain, rules in (
-                ("original", original, (
-                    Has("head.modulation"), Width("blocks.0.self_attn.q.weight", width), Width("text_embedding.0.weight", 4096),
-                )),
-                ("diffusers", diffusers, (
-                    Has("condition_embedder.time_proj.weight"), Width("blocks.0.attn1.to_q.weight", width),
-                    Width("condition_embedder.text_embedder.linear_1.weight", 4096),
-                )),
+            for layout, plain, rules, added in (
+                (
+                    "original", original,
+                    (Has("head.modulation"), Width("blocks.0.self_attn.q.weight", width), Width("text_embedding.0.weight", 4096)),
+                    _ADDED,
+                ),
+                (
+                    "diffusers", diffusers,
+                    (
+                        Has("condition_embedder.time_proj.weight"), Width("blocks.0.attn1.to_q.weight", width),
+                        Width("condition_embedder.text_embedder.linear_1.weight", 4096),
+                    ),
+                    {},
+                ),
             )
             for naming, more, variant, variants in (
                 (plain, (), None, ChannelVariants("patch_embedding.weight", channels)),
                 (_vace(plain, _VACE[name]), (Has("vace_patch_embedding.weight"),), "vace", None),
+                *((_with(plain, words), (Has(first),), variant, None) for variant, (first, words) in added.items()),
             )
         ),
         lora("wan", Transformer(f"Wan {name}", (_vace(original, _VACE[name]), _vace(diffusers, _VACE[name]))), Encoders()),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from probes.adapter_rules import Encoders
-from probes.families.transformer import Layers, Naming, Transformer, checkpoint, each, lora, square
+from probes.families.transformer import ROOTS, Layers, Naming, Transformer, checkpoint, each, lora, square
+from probes.report import Kind
 from probes.rules import Blocks, Has, Width
+from probes.signature import Signature
 
 WIDTH, MLP = 3840, 10240
 _DEPTH = (Blocks("layers", 30), Blocks("noise_refiner", 2), Blocks("context_refiner", 2))
@@ -47,5 +49,9 @@ SIGNATURES = (
         Has("layers.0.attention.to_q.weight"), Width("cap_embedder.1.weight", 2560), Width("layers.0.attention.to_q.weight", WIDTH),
         *_DEPTH,
     ),
+    Signature(
+        Kind.CHECKPOINT, "z-image", "nunchaku",
+        (Has("layers.0.attention.to_qkv.qweight"), Width("cap_embedder.1.weight", 2560), *_DEPTH), ROOTS, prediction_type="flow",
+    ),  # SVDQuant, as of Qwen-Image
     lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL)), Encoders()),
 )  # fmt: skip

@@ -174,29 +174,8 @@ def test_language_model_lora_is_recognised_and_not_taken() -> None:
         ({"<v1.5-style>": (1, 768)}, Kind.TEXTUAL_INVERSION),
         ({"sks": (768,)}, Kind.TEXTUAL_INVERSION),
         (
-            {
-                "image_proj.proj.weight": (3072, 1024),
-                "ip_adapter.1.to_k_ip.weight": (320, 768),
-                "ip_adapter.0.to_q_lora.down.weight": (128, 320),
-            },
-            Kind.IP_ADAPTER,
-        ),
-        (
-            {
-                "lora_controlnet": (0,),
-                "input_blocks.1.0.in_layers.2.up": (320, 64),
-                "input_blocks.1.0.in_layers.2.down": (64, 320, 3, 3),
-            },
-            Kind.CONTROL_LORA,
-        ),
-        (
             {"model.embed_tokens.weight": (32000, 4096), "model.layers.0.self_attn.q_proj.weight": (4096, 4096)},
             Kind.LANGUAGE_MODEL,
-        ),
-        ({"model.0.weight": (64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)}, Kind.UPSCALER),
-        (
-            {"params_ema.conv_first.weight": (64, 3, 3, 3), "params_ema.body.0.rdb1.conv1.weight": (32, 64, 3, 3)},
-            Kind.UPSCALER,
         ),
         (
             {

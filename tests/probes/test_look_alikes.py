@@ -103,6 +103,7 @@ def test_eight_channels_are_not_always_a_picture_to_edit() -> None:
     edit = headers.load("unet-sd-1-edit-diffusers").header
     assert probe(edit).variant == "edit"
     assert probe(edit, Hints(repo_id="lllyasviel/ic-light")).outcome is Outcome.UNKNOWN
+    assert probe(edit, Hints(repo_id="bennyguo/zero123-xl-diffusers")).outcome is Outcome.UNKNOWN
     assert probe(with_first("unet-sd-1-diffusers", "conv_in.weight", 12)).outcome is Outcome.UNKNOWN
     plain = headers.load("unet-sd-1-diffusers").header
     assert probe(plain, Hints(filename="photon_ic-light_base.safetensors")).variant == "normal"
@@ -146,15 +147,8 @@ def test_lora_of_diffsynth_is_read_under_its_pipeline() -> None:
 
 
 def test_control_lora_is_no_control_net() -> None:
-    header = header_of(
-        {
-            "lora_controlnet": (0,),
-            "input_hint_block.0.weight": (16, 3, 3, 3),
-            "zero_convs.0.0.weight": (320, 320, 1, 1),
-            "input_blocks.1.0.in_layers.2.up": (320, 64),
-        }
-    )
-    assert probe(header).kind is Kind.CONTROL_LORA
+    assert probe(without("control-lora-sdxl", "lora_controlnet")).kind is Kind.CONTROL_LORA
+    assert probe(headers.load("control-lora-sdxl").header).kind is Kind.CONTROL_LORA
 
 
 def test_four_bits_in_a_byte_are_counted_as_two_values() -> None:
@@ -173,9 +167,10 @@ def test_four_bits_in_a_byte_are_counted_as_two_values() -> None:
 
 
 def test_a_row_of_linear_layers_is_no_upscaler() -> None:
-    sizes = {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.2.weight": (64, 64, 3, 3)}
-    assert probe(header_of(sizes)).kind is Kind.UPSCALER
-    assert probe(header_of(dict.fromkeys(sizes, (64, 64)))).outcome is Outcome.UNKNOWN
+    header = headers.load("upscaler-compact").header
+    linear = {name: TensorSpec("F16", spec.shape[:2]) for name, spec in header.tensors.items()}
+    assert probe(header).kind is Kind.UPSCALER
+    assert probe(Header(linear)).outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("stray", ["step", "lora_unet_mystery.alpha", "clip_l", "clip_g"])
@@ -184,3 +179,22 @@ def test_a_stray_tensor_is_a_companion_of_good_modules(stray: str) -> None:
     report = probe(Header({**header.tensors, stray: TensorSpec("F32", (4, 768) if "clip" in stray else ())}))
     assert (report.kind, report.family) == (Kind.LORA, "sd-1")
     assert probe(Header({**header.tensors, "stray": TensorSpec("F32", ())})).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said", "family"),
+    [
+        (120, None, "pixart-alpha"),
+        (300, None, "pixart-sigma"),
+        (None, None, "pixart-sigma"),
+        (None, "PixArt-alpha/PixArt-XL-2-512x512", "pixart-alpha"),
+    ],
+)
+def test_small_pixart_alpha_is_told_by_its_longest_text_or_by_name(
+    tokens: int | None, said: str | None, family: str
+) -> None:
+    """It embeds no resolution, as Sigma does not."""
+    header = headers.load("pixart-sigma-diffusers").header
+    table = {"caption_projection.y_embedding": TensorSpec("BF16", (tokens, 4096))} if tokens else {}
+    report = probe(Header({**header.tensors, **table}), Hints(repo_id=said))
+    assert (report.outcome, report.family) == (Outcome.IDENTIFIED, family)
