@@ -106,6 +106,8 @@ class Job:
         candidate = self._examined(origin)
         accept(candidate.report)
         listing, selection = candidate.listing, candidate.selection
+        if listing.left_out:
+            self._note(_passed_over(listing))
         if self._options.place is Place.IN_PLACE:
             model = self._register(on_disk(listing, selection))
             self._registered()
@@ -299,6 +301,13 @@ class Job:
     def _move(self, to: InstallState, **fields: Any) -> None:
         install = self._attempt.move(to, error=None, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
+
+
+def _passed_over(listing: Listing) -> str:
+    names = [repr(file.path) for file in listing.left_out]
+    some = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
+    count = "A file was" if len(names) == 1 else f"{len(names)} files were"
+    return f"{count} passed over, for names that not every system takes: {some}. The model does not need them."
 
 
 def _link(path: Path, name: Path) -> bool:

@@ -508,6 +508,15 @@ def test_a_wrong_file_is_refused_before_it_is_downloaded(manager: Manager, hub: 
     assert sum(s.sent for s in hub.seen if s.server == "storage") < len(big) / 4
 
 
+def test_a_bad_name_among_the_others_is_passed_over_and_told(manager: Manager, shelf: Path) -> None:
+    for name in ("line\nbreak.txt", "back\\slash.safetensors", "CON.txt", "x" * 250):
+        (shelf / OUTLINE / name).write_bytes(b"")
+    assert manager.install(OUTLINE).kind == "lora"
+    [note] = manager.installs.list()[0].notes
+    assert note.startswith("2 files were passed over, for names that not every system takes: ")
+    assert "'line\\nbreak.txt'" in note
+
+
 @pytest.mark.parametrize(("source", "code", "_status"), BAD_SOURCES)
 def test_what_cannot_be_installed_is_told_and_leaves_nothing(
     manager: Manager, shelf: Path, settings: Settings, source: str, code: str, _status: int
