@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -115,12 +115,12 @@ class Job:
         key = _key(listing, selection, self._options)
         staging = self._settings.downloads / key
         locks = self._settings.downloads / "locks"
-        announced = None if selection.is_folder else selection.files[0].sha256
-        # Two installs of the same files, or of the same bytes: the second waits, and then finds the model in the registry.
-        with (
-            held(locks / f"{key}.files", self.check),
-            held(locks / f"{_name_of(announced)}.bytes", self.check) if announced else nullcontext(),
-        ):
+        announced = {file.sha256 for file in selection.files if file.sha256}
+        # Two installs of the same files, or of some bytes that both need: the second waits, and then finds them on the shelf. All take
+        # these locks in one order, so that no two wait for each other.
+        with ExitStack() as alone:
+            for name in (f"{key}.files", *sorted(f"{_name_of(digest)}.bytes" for digest in announced)):
+                alone.enter_context(held(locks / name, self.check))
             if (there := known(self._catalog, listing, selection)) is not None:
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
                 model = self._installed(gain_source(self._catalog, there, listing, selection))

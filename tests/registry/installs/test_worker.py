@@ -11,6 +11,7 @@ import threading
 import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -622,6 +623,22 @@ def test_the_same_bytes_from_two_repositories_at_once_are_downloaded_once(
     assert first.id == second.id
     assert sum(s.sent for s in hub.seen if s.server == "storage") < len(whole) + 3 * 2**19  # once, and headers
     assert {s.repo_id for s in manager.catalog.get(first.id).sources} == {"one/big", "two/big"}
+
+
+def test_a_pipeline_from_two_repositories_at_once_is_downloaded_once_but_for_its_small_files(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    for name in ("one/base", "two/base"):
+        shutil.copytree(STARTER / "modelshelf/starter-base", shelf / name)
+    weights = {path.relative_to(shelf / "one/base").as_posix() for path in shelf.glob("one/base/*/*.safetensors")}
+    for repository, file in product(("one/base", "two/base"), weights):
+        hub.faults[f"{repository}/{file}"] = Fault(bytes_per_second=8 << 20)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(manager.install, ["one/base", "two/base"])
+    assert first.id == second.id
+    assert {s.repo_id for s in manager.catalog.get(first.id).sources} == {"one/base", "two/base"}
+    size = sum((shelf / "one/base" / file).stat().st_size for file in weights)
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < 1.5 * size  # once, and headers
 
 
 def test_a_connection_that_is_cut_again_and_again_is_picked_up(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
