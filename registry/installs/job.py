@@ -80,8 +80,11 @@ class Job:
         previews: Previews,
         register: Callable[[Path], Model],
         measures: Measures,
+        *,
+        patient: bool,
     ) -> None:
-        """`register`: records a model where it lies."""
+        """`register`: records a model where it lies. `patient`: nobody waits for it, so it waits for a network that is away, also before
+        anything has come; one that somebody has just typed tells at once."""
         self._previews = previews
         self._register = register
         self._options = Options.of(attempt.install.options)
@@ -93,7 +96,7 @@ class Job:
         self._attempt = attempt
         self._tell = on_progress
         self._stop = stop
-        self._begun = attempt.install.staging is not None
+        self._patient = patient or attempt.install.staging is not None
         self._notes: list[str] = []  # for people, of what came of it
 
     def check(self) -> None:
@@ -202,13 +205,13 @@ class Job:
         return digests
 
     def _examined(self, origin: Origin) -> Candidate:
-        """Of an install that had begun, also when the network is away for a while: after a restart it may be the last to come up."""
+        """Of an install that is patient, also when the network is away for a while: after a restart it may be the last to come up."""
         pauses = Pauses(self._settings.download_patience)
         while True:
             try:
                 return examine(origin, self._options)
             except HubUnreachable as error:
-                if not self._begun:
+                if not self._patient:
                     raise
                 self._wait(pauses, error)
 
@@ -222,7 +225,7 @@ class Job:
             except (HubUnreachable, DownloadIncomplete) as error:
                 if goal.here > here:
                     here, pauses = goal.here, Pauses(self._settings.download_patience)
-                if not here and not self._begun:
+                if not here and not self._patient:
                     raise
                 self._wait(pauses, error)
 

@@ -689,6 +689,36 @@ def test_one_that_had_begun_waits_for_a_network_that_is_not_up_yet(
     assert (install.state, install.error, install.attempt) == (InstallState.INSTALLED, None, 2)
 
 
+@pytest.mark.parametrize("order", [(), ("pause", "resume"), ("cancel", "retry")])
+def test_one_that_is_queued_and_never_began_waits_for_the_network_too(
+    manager: Manager, hub: LoopbackHub, impatient: None, monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(pauses, "PAUSES", (0.3,))
+    queued = manager.installs.open(f"hf://{OUTLINE}")
+    for name in order:
+        manager.installs.command(queued.id, name)
+    hub.faults[OUTLINE] = Fault(fail_next=9)  # its listing; four for each try
+    told: list[str] = []
+    watched = threading.Thread(target=lambda: told.extend(messages(manager)))
+    watched.start()
+    manager.resume_installs()
+    manager.wait()
+    watched.join()
+    assert "The next try is in 0 s" in told[0]
+    [install] = manager.installs.list()
+    assert (install.state, install.error) == (InstallState.INSTALLED, None)
+
+
+def test_it_waits_no_longer_than_the_setting_says(settings: Settings, impatient: None) -> None:
+    away = Manager(settings.model_copy(update={"hub_endpoint": "http://127.0.0.1:9", "download_patience": 0.5}))
+    away.installs.open(f"hf://{OUTLINE}")
+    away.resume_installs()
+    away.wait()
+    [install] = away.installs.list()
+    assert (install.state, install.error and install.error["code"]) == (InstallState.FAILED, "hub_unreachable")
+    away.close()
+
+
 def messages(manager: Manager) -> list[str]:
     """What a running install tells of its troubles, until it ends."""
     told: list[str] = []
