@@ -39,6 +39,11 @@ class Access:
             host=host,
         )
 
+    def names(self, host: str) -> bool:
+        """Whether it is one of `hosts` by more than `*`."""
+        host = host.lower().rstrip(".")
+        return any(allowed != "*" and _fits(host, allowed.lower()) for allowed in self.hosts)
+
     def admits(self, address: Address, *, secure: bool) -> bool:
         """Whether to connect: to public addresses over TLS, and to the private `networks`."""
         plain = _embedded(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -133,6 +134,82 @@ def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch: pytes
     assert asked == ["rebinding.example"] * 2  # the retry resolved again, was answered loopback, and was refused
 
 
+class TestBehindAProxy:
+    """It is the proxy that resolves and connects: what this machine can know of a name is asked before."""
+
+    @pytest.fixture(autouse=True)
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+        """What the proxy is asked for; it refuses all."""
+        seen: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_CONNECT(self) -> None:
+                seen.append(self.path)
+                self.send_error(502)
+
+            def log_message(self, *_: Any) -> None: ...
+
+        with running(Handler) as port:
+            monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")  # as curl takes it, without a scheme
+            yield seen
+
+    def resolves(self, monkeypatch: pytest.MonkeyPatch, answer: str | OSError) -> None:
+        real = socket.getaddrinfo
+
+        def getaddrinfo(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
+            if host == "127.0.0.1":
+                return real(host, port, *rest, **more)
+            if isinstance(answer, OSError):
+                raise answer
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answer, port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    @pytest.mark.parametrize("address", ["10.0.0.5", "127.0.0.1", "169.254.169.254"])
+    def test_what_is_inside_for_this_machine_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, asked: list[str], address: str
+    ) -> None:
+        self.resolves(monkeypatch, address)
+        with pytest.raises(AddressRefused, match=rf"civitai.com \({address}\) is an address inside"):
+            fetch("https://civitai.com/a.safetensors", Access(hosts=("civitai.com",)))
+        assert asked == []
+
+    def test_what_is_public_goes_to_the_proxy(self, monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
+        self.resolves(monkeypatch, "93.184.216.34")
+        with pytest.raises(HubUnreachable):
+            fetch("https://files.example/a.safetensors", Access(hosts=("*",)))
+        assert {*asked} == {"files.example:443"}
+
+    @pytest.mark.parametrize(("hosts", "left_to_it"), [(("*",), False), (("*.example",), True)])
+    def test_what_only_the_proxy_knows_must_be_named(
+        self, monkeypatch: pytest.MonkeyPatch, asked: list[str], hosts: tuple[str, ...], left_to_it: bool
+    ) -> None:
+        self.resolves(monkeypatch, socket.gaierror(-2, "Name or service not known"))
+        with pytest.raises(HubUnreachable, match=None if left_to_it else "MODELSHELF_ALLOWED_HOSTS"):
+            fetch("https://files.example/a.safetensors", Access(hosts=hosts))
+        assert {*asked} == ({"files.example:443"} if left_to_it else set())
+
+    def test_a_proxy_that_is_none_of_http_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HTTPS_PROXY", "socks5://somebody:secret@127.0.0.1:1080")
+        with pytest.raises(HubUnreachable, match="socks5:// proxy") as error:
+            fetch("https://files.example/a.safetensors", Access(hosts=("*",)))
+        assert "secret" not in error.value.message
+
+
+@contextmanager
+def running(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """The port of a server on loopback."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.fixture
 def redirecting() -> Iterator[Callable[[str], str]]:
     """Address of a server that redirects to where it is told."""
@@ -147,19 +224,13 @@ def redirecting() -> Iterator[Callable[[str], str]]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-
     def towards(where: str) -> str:
         nonlocal target
         target = where
-        return f"http://127.0.0.1:{server.server_port}/a.safetensors"
+        return f"http://127.0.0.1:{port}/a.safetensors"
 
-    yield towards
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(Handler) as port:
+        yield towards
 
 
 @pytest.mark.parametrize(
