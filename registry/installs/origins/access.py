@@ -72,6 +72,9 @@ def _embedded(address: Address) -> Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
+ANYWHERE = Access(networks=(ip_network("0.0.0.0/0"), ip_network("::/0")))
+"""For what this machine's own user names: a proxy."""
+
 CIVITAI_FILE = re.compile(r"/api/download/models/(\d+)/?")  # of a version
 
 

@@ -24,7 +24,7 @@ import httpcore
 import httpx
 
 from registry.errors import AddressRefused, HubUnreachable
-from registry.installs.origins.access import Access, Address
+from registry.installs.origins.access import ANYWHERE, Access, Address
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class GuardedTransport(httpx.BaseTransport):
         self._backends = {scheme: _Backend(access, check, secure=scheme == "https") for scheme in ("http", "https")}
         self._direct = {scheme: _PinnedTransport(backend) for scheme, backend in self._backends.items()}
         self._proxied = {
-            scheme: httpx.HTTPTransport(verify=_tls(), proxy=_proxy(url))
+            scheme: _through(_proxy(url), check)
             for scheme, url in urllib.request.getproxies().items()
             if scheme in self._direct
         }
@@ -77,15 +77,22 @@ class GuardedTransport(httpx.BaseTransport):
             transport.close()
 
 
-def _proxy(url: str) -> str:
-    """As httpx wants it. Raises HubUnreachable."""
+def _through(proxy: httpx.Proxy, check: Callable[[], None]) -> httpx.BaseTransport:
+    """By way of a proxy; one that is itself spoken to over TLS is waited for without `check`."""
+    if proxy.url.scheme == "https":
+        return httpx.HTTPTransport(verify=_tls(), proxy=proxy)
+    return _PinnedTransport(_Backend(ANYWHERE, check, secure=False), proxy)
+
+
+def _proxy(url: str) -> httpx.Proxy:
+    """Raises HubUnreachable."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme.lower() not in ("http", "https"):
         raise HubUnreachable(
             f"The environment names a {scheme}:// proxy, and only http:// and https:// ones can be used. Set one in HTTPS_PROXY, or "
             "unset it."
         )
-    return url if separator else f"http://{url}"
+    return httpx.Proxy(url if separator else f"http://{url}")
 
 
 def _literal(host: str) -> Address | None:
@@ -113,9 +120,14 @@ def _check(access: Access, host: str, address: Address | None, *, secure: bool) 
 class _PinnedTransport(httpx.HTTPTransport):
     """httpx's own, with our way to open connections, which it has no argument for."""
 
-    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+    def __init__(self, backend: httpcore.NetworkBackend, proxy: httpx.Proxy | None = None) -> None:
         super().__init__(verify=_tls())
-        self._pool = httpcore.ConnectionPool(ssl_context=_tls(), max_connections=None, network_backend=backend)
+        common: dict[str, Any] = {"ssl_context": _tls(), "max_connections": None, "network_backend": backend}
+        self._pool = (
+            httpcore.ConnectionPool(**common)
+            if proxy is None
+            else httpcore.HTTPProxy(proxy_url=str(proxy.url), proxy_auth=proxy.raw_auth, **common)
+        )
 
 
 @cache

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import httpx
 import pytest
 
-from registry.errors import AddressRefused, HostRefused, HubUnreachable
+from registry.errors import AddressRefused, Cancelled, HostRefused, HubUnreachable
 from registry.installs.origins import open_origin
 from registry.installs.origins.access import Access
 from registry.sources import UrlSource
+from tests.hub import LoopbackHub
+from tests.hub.fixtures import OPEN, WEIGHTS
 from tests.loopback import LOOPBACK
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -194,6 +198,48 @@ class TestBehindAProxy:
         with pytest.raises(HubUnreachable, match="socks5:// proxy") as error:
             fetch("https://files.example/a.safetensors", Access(hosts=("*",)))
         assert "secret" not in error.value.message
+
+    def test_bytes_come_through_it(self, monkeypatch: pytest.MonkeyPatch, hub: LoopbackHub) -> None:
+        came: list[str | None] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                came.append(self.headers["Proxy-Authorization"])
+                del self.headers["Proxy-Authorization"]
+                answer = httpx.get(self.path, headers=dict(self.headers), trust_env=False)
+                self.send_response(answer.status_code)
+                for name in ("Content-Length", "Content-Range", "ETag", "Location"):
+                    if name in answer.headers:
+                        self.send_header(name, answer.headers[name])
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+            def log_message(self, *_: Any) -> None: ...
+
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with running(Handler) as port:
+            monkeypatch.setenv("HTTP_PROXY", f"http://me:word@127.0.0.1:{port}")
+            got = fetch(f"{hub.endpoint}/{OPEN}/resolve/main/{WEIGHTS}", LOOPBACK)
+        assert got == (hub.root / OPEN / WEIGHTS).read_bytes()[:100]
+        assert {*came} == {"Basic bWU6d29yZA=="}
+
+    def test_one_that_says_nothing_is_not_waited_for_when_nobody_wants_it_any_more(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wait = 60.0
+
+        def check() -> None:
+            raise Cancelled("It was cancelled.")
+
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://user:word@127.0.0.1:{silent.getsockname()[1]}")
+            self.resolves(monkeypatch, "93.184.216.34")
+            source, began = UrlSource("https://files.example/a.safetensors"), time.monotonic()
+            origin = open_origin(source, endpoint="", token=None, timeout=wait, access=Access(("*",)), check=check)
+            with origin, pytest.raises(Cancelled):
+                origin.listing()
+        assert time.monotonic() - began < wait / 2
 
 
 @contextmanager
