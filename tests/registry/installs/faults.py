@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -534,21 +534,31 @@ def on_small_disk(when: str) -> None:
 
 def cancelled(stage: Stage) -> Row:
     """In every kind of wait: how long until the worker has let go."""
-    row, seconds = Row("cancelled: server slow, server silent, between retries, waiting for another install"), []
-    waits = {
-        "slow": Fault(bytes_per_second=len(stage.whole) // 20),
-        "silent": Fault(cut_after=1 << 20, stalls=True),
-        "retries": Fault(fail_next=99, status=429, retry_after="50"),
-        "another": Fault(bytes_per_second=len(stage.whole) // 20),
+    retries = Fault(fail_next=99, status=429, retry_after="50")
+    slow = Fault(bytes_per_second=len(stage.whole) // 20)
+    waits = {  # in which the install is, where, and what is the matter there
+        "server slow": (InstallState.DOWNLOADING, FILE, slow),
+        "server silent": (InstallState.DOWNLOADING, FILE, Fault(cut_after=1 << 20, stalls=True)),
+        "between retries of the listing": (InstallState.RESOLVING, BIG, retries),
+        "of the file": (InstallState.RESOLVING, FILE, retries),
+        "of what Civitai knows": (InstallState.PROBING, "by-hash", retries),
+        "waiting for another install": (InstallState.RESOLVING, FILE, slow),
     }
-    for name, fault in waits.items():
+    row, seconds = Row(f"cancelled: {', '.join(waits)}"), []
+    for name, (state, where, fault) in waits.items():
         stage.fresh()
-        with closed(stage.manager(download_timeout=60)) as manager:
-            jobs = [manager.installs.open(f"hf://{BIG}").id for _ in range(2 if name == "another" else 1)]
-            stage.hub.faults[FILE] = fault
+        with (
+            LoopbackCivitai(files={7: stage.path}) as civitai,
+            closed(stage.manager(download_timeout=60, civitai_endpoint=civitai.endpoint)) as manager,
+        ):
+            source = civitai.url(7) if where == "by-hash" else f"hf://{BIG}"
+            jobs = [manager.installs.open(source).id for _ in range(2 if "another" in name else 1)]
+            stage.hub.faults[where] = civitai.faults[where] = replace(fault)
             for job in jobs:
                 manager.order_install(manager.installs.command(job, "pause").id, "resume")
-                while manager.installs.get(job).state not in (InstallState.RESOLVING, InstallState.DOWNLOADING):
+                while (there := manager.installs.get(job).state) != state:
+                    if there == InstallState.DOWNLOADING and job != jobs[-1]:
+                        break  # the other
                     time.sleep(0.01)
                 time.sleep(1)
             began = time.monotonic()
