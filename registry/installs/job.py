@@ -54,12 +54,13 @@ RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What an install is doing; bytes of the whole transfer."""
+    """What an install is doing; bytes of the whole transfer. `trouble`: why it waits, and until when."""
 
     state: InstallState
     filename: str | None = None
     bytes_done: int = 0
     bytes_total: int = 0
+    trouble: str | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -234,11 +235,10 @@ class Job:
         pause = pauses.next(error)
         if pause <= 0:
             raise error
-        told = {
-            "code": error.code,
-            "message": f"{error.message} The next try is in {pause:.0f} s.",
-            "detail": error.detail,
-        }
+        trouble = f"{error.message} The next try is in {pause:.0f} s."
+        told = {"code": error.code, "message": trouble, "detail": error.detail}
+        now = self._attempt.install
+        self._tell(Progress(InstallState(now.state), now.filename, now.bytes_done, now.bytes_total, trouble))
         until = time.monotonic() + pause
         while time.monotonic() < until:
             self.check()

@@ -685,6 +685,7 @@ def test_one_that_had_begun_waits_for_a_network_that_is_not_up_yet(
     assert manager.run_install(again, seen.append).blake3 == blake3(whole).hexdigest()
     watched.join()
     assert "The next try is in 0 s" in told[0]
+    assert {progress.trouble for progress in seen} == {None, *told}  # who looks on is told, too
     [install] = manager.installs.list()
     assert (install.state, install.error, install.attempt) == (InstallState.INSTALLED, None, 2)
 
