@@ -185,6 +185,11 @@ class Install:
     def ended(self) -> bool:
         return self.state in ("installed", "failed", "cancelled")
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it stands still, or has failed."""
+        return self.error.detail if self.error else None
+
 
 @dataclass(frozen=True, slots=True)
 class Skip:

@@ -23,6 +23,7 @@ from registry.catalog import Catalog
 from registry.compatibility import Fit, check_fit, checkpoint_tensors, judge
 from registry.errors import FileMissing, NotGenerable, UnusableFile
 from registry.models import Model
+from registry.prober import prober
 from registry.rows import FIT, MODEL, insert_new
 from registry.verdicts import Verdict
 from registry.weights.files import adapter_file
@@ -30,7 +31,7 @@ from registry.weights.files import adapter_file
 RULES = 1
 """Counted up whenever registry/compatibility.py or the names it rests on judge otherwise than before: all is then worked out anew."""
 
-UNREADABLE = f"{RULES}:unreadable"
+_UNREADABLE = f"{RULES}:unreadable"  # by whom, follows: another prober looks again
 _UNMAPPED = f"{RULES}:unmapped:"  # a checkpoint whose tensor names belong to no known layout; its family follows
 _CHECKPOINTS = 32  # tables of tensors held at once, about 1 MB each
 
@@ -38,8 +39,8 @@ Tensors = Mapping[str, TensorSpec]
 
 
 def structure_of(path: Path, kind: str, family: str) -> str | None:
-    """The structure of a model on disk, from its headers; UNREADABLE where they are none. None: its file is not there or cannot be opened,
-    which may pass."""
+    """The structure of a model on disk, from its headers; `unreadable()` where they are none. None: its file is not there or cannot be
+    opened, which may pass."""
     try:
         tensors = checkpoint_tensors(path) if kind == Kind.CHECKPOINT else read_header(adapter_file(path)).tensors
     except NotGenerable:
@@ -48,8 +49,18 @@ def structure_of(path: Path, kind: str, family: str) -> str | None:
         return None
     except (UnreadableModel, UnusableFile) as error:
         code = error.code if isinstance(error, UnreadableModel) else error.detail.get("reason")
-        return None if code in FLEETING else UNREADABLE
+        return None if code in FLEETING else unreadable()
     return structure(tensors)
+
+
+def unreadable() -> str:
+    """In place of a structure: this prober could not read the tensors."""
+    return f"{_UNREADABLE}:{prober()}"
+
+
+def is_readable(structure: str | None) -> bool:
+    """Whether it is one. False also for None: nobody has looked yet."""
+    return structure is not None and not structure.startswith(_UNREADABLE)
 
 
 def structure(tensors: Tensors) -> str:
@@ -105,7 +116,7 @@ class Fits:
             if not path.exists():
                 yield Fit.gone(path)
                 continue
-            if key not in known or key == UNREADABLE:
+            if key not in known or not is_readable(key):
                 try:
                     known[key] = judge(adapter, checkpoint.family, partial(checkpoint_tensors, path))
                 except UnusableFile as error:
@@ -118,7 +129,7 @@ class Fits:
         for model in (adapter, checkpoint):
             if model.missing_since:
                 return Fit.gone(self._catalog.path(model))
-            if model.structure == UNREADABLE:
+            if model.structure and not is_readable(model.structure):
                 return Fit.refused(f"the tensors of {self._catalog.path(model)} cannot be read")
         if row is None:
             return Fit.refused("not compared yet")
@@ -126,9 +137,10 @@ class Fits:
 
     # -- working out
     def _find_structures(self) -> None:
-        """Of models that have none, or one of other RULES."""
+        """Of models that have none, one of other RULES, or one that another prober could not read."""
         others = not_(MODEL.c.structure.startswith(f"{RULES}:"))  # comparing would go by the server's language
-        unknown = and_(or_(MODEL.c.structure.is_(None), others), MODEL.c.missing_since.is_(None))
+        unread = and_(MODEL.c.structure.startswith(_UNREADABLE), MODEL.c.structure != unreadable())
+        unknown = and_(or_(MODEL.c.structure.is_(None), others, unread), MODEL.c.missing_since.is_(None))
         columns = (MODEL.c.id, MODEL.c.path, MODEL.c.kind, MODEL.c.family)
         with self._engine.connect() as connection:
             stale = connection.execute(select(*columns).where(unknown)).all()
@@ -141,7 +153,7 @@ class Fits:
 
     def _unjudged(self) -> Iterator[tuple[str, list[str]]]:
         """Structures of adapters with those of checkpoints of their family on which there is no verdict."""
-        usable = (MODEL.c.structure.is_not(None), MODEL.c.structure != UNREADABLE)
+        usable = (MODEL.c.structure.is_not(None), not_(MODEL.c.structure.startswith(_UNREADABLE)))
         by_role = [
             select(MODEL.c.structure, MODEL.c.family).where(*usable, role).distinct().subquery()
             for role in (MODEL.c.kind != Kind.CHECKPOINT, MODEL.c.kind == Kind.CHECKPOINT)

@@ -133,7 +133,8 @@ class Settings(BaseSettings):
     download_patience: float = Field(
         default=600.0,
         ge=0,
-        description="Seconds that an install which has begun waits for a lost connection, also after a restart, before it fails.",
+        description="Seconds that an install which is queued or has begun waits for a lost connection, also after a restart, before it "
+        "fails.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("civitai.com",),

@@ -249,7 +249,7 @@ class SeenRow(SQLModel, table=True):
     size: int = Field(sa_column=_bytes())
     mtime_ns: int = Field(sa_column=_bytes())
     inode: int = Field(sa_column=Column(BigInteger, nullable=False, index=True))
-    prober: str  # the version of modelshelf that looked
+    prober: str  # who looked, see registry/prober.py
     model_id: str | None = Field(
         default=None, sa_column=Column(String(12), ForeignKey("model.id", ondelete="CASCADE"), index=True)
     )

@@ -142,7 +142,7 @@ def progress_bars() -> Iterator[Callable[[str], OnProgress]]:
 
             def follow(progress: Any) -> None:
                 state, total = str(progress.state), progress.bytes_total or None
-                shown = printable(progress.filename or name)
+                shown = printable(progress.trouble or progress.filename or name)
                 visible = state not in ("installed", "failed", "cancelled")
                 bars.update(task, state=state, name=shown, completed=progress.bytes_done, total=total, visible=visible)
 

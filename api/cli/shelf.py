@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from registry.plans import GenerationRequest
 
 OnProgress = Callable[[Any], None]
-"""Is told an Install, or a Progress of the registry's: both have state, filename, bytes_done, bytes_total."""
+"""Is told an Install, or a Progress of the registry's: both have state, filename, bytes_done, bytes_total, trouble."""
 
 
 class Shelf(Protocol):

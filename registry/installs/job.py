@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -54,12 +54,13 @@ RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What an install is doing; bytes of the whole transfer."""
+    """What an install is doing; bytes of the whole transfer. `trouble`: why it waits, and until when."""
 
     state: InstallState
     filename: str | None = None
     bytes_done: int = 0
     bytes_total: int = 0
+    trouble: str | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -80,8 +81,11 @@ class Job:
         previews: Previews,
         register: Callable[[Path], Model],
         measures: Measures,
+        *,
+        patient: bool,
     ) -> None:
-        """`register`: records a model where it lies."""
+        """`register`: records a model where it lies. `patient`: nobody waits for it, so it waits for a network that is away, also before
+        anything has come; one that somebody has just typed tells at once."""
         self._previews = previews
         self._register = register
         self._options = Options.of(attempt.install.options)
@@ -93,7 +97,7 @@ class Job:
         self._attempt = attempt
         self._tell = on_progress
         self._stop = stop
-        self._begun = attempt.install.staging is not None
+        self._patient = patient or attempt.install.staging is not None
         self._notes: list[str] = []  # for people, of what came of it
 
     def check(self) -> None:
@@ -106,6 +110,8 @@ class Job:
         candidate = self._examined(origin)
         accept(candidate.report)
         listing, selection = candidate.listing, candidate.selection
+        if listing.left_out:
+            self._note(_passed_over(listing))
         if self._options.place is Place.IN_PLACE:
             model = self._register(on_disk(listing, selection))
             self._registered()
@@ -113,12 +119,12 @@ class Job:
         key = _key(listing, selection, self._options)
         staging = self._settings.downloads / key
         locks = self._settings.downloads / "locks"
-        announced = None if selection.is_folder else selection.files[0].sha256
-        # Two installs of the same files, or of the same bytes: the second waits, and then finds the model in the registry.
-        with (
-            held(locks / f"{key}.files", self.check),
-            held(locks / f"{_name_of(announced)}.bytes", self.check) if announced else nullcontext(),
-        ):
+        announced = {file.sha256 for file in selection.files if file.sha256}
+        # Two installs of the same files, or of some bytes that both need: the second waits, and then finds them on the shelf. All take
+        # these locks in one order, so that no two wait for each other.
+        with ExitStack() as alone:
+            for name in (f"{key}.files", *sorted(f"{_name_of(digest)}.bytes" for digest in announced)):
+                alone.enter_context(held(locks / name, self.check))
             if (there := known(self._catalog, listing, selection)) is not None:
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
                 model = self._installed(gain_source(self._catalog, there, listing, selection))
@@ -200,13 +206,13 @@ class Job:
         return digests
 
     def _examined(self, origin: Origin) -> Candidate:
-        """Of an install that had begun, also when the network is away for a while: after a restart it may be the last to come up."""
+        """Of an install that is patient, also when the network is away for a while: after a restart it may be the last to come up."""
         pauses = Pauses(self._settings.download_patience)
         while True:
             try:
                 return examine(origin, self._options)
             except HubUnreachable as error:
-                if not self._begun:
+                if not self._patient:
                     raise
                 self._wait(pauses, error)
 
@@ -220,7 +226,7 @@ class Job:
             except (HubUnreachable, DownloadIncomplete) as error:
                 if goal.here > here:
                     here, pauses = goal.here, Pauses(self._settings.download_patience)
-                if not here and not self._begun:
+                if not here and not self._patient:
                     raise
                 self._wait(pauses, error)
 
@@ -229,11 +235,10 @@ class Job:
         pause = pauses.next(error)
         if pause <= 0:
             raise error
-        told = {
-            "code": error.code,
-            "message": f"{error.message} The next try is in {pause:.0f} s.",
-            "detail": error.detail,
-        }
+        trouble = f"{error.message} The next try is in {pause:.0f} s."
+        told = {"code": error.code, "message": trouble, "detail": error.detail}
+        now = self._attempt.install
+        self._tell(Progress(InstallState(now.state), now.filename, now.bytes_done, now.bytes_total, trouble))
         until = time.monotonic() + pause
         while time.monotonic() < until:
             self.check()
@@ -299,6 +304,13 @@ class Job:
     def _move(self, to: InstallState, **fields: Any) -> None:
         install = self._attempt.move(to, error=None, **fields)
         self._tell(Progress(to, None, install.bytes_done, install.bytes_total))
+
+
+def _passed_over(listing: Listing) -> str:
+    names = [repr(file.path) for file in listing.left_out]
+    some = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
+    count = "A file was" if len(names) == 1 else f"{len(names)} files were"
+    return f"{count} passed over, for names that not every system takes: {some}. The model does not need them."
 
 
 def _link(path: Path, name: Path) -> bool:

@@ -12,6 +12,15 @@ _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\.|$
 """What Windows takes for a device, whatever ending follows: learn.microsoft.com/windows/win32/fileio/naming-a-file."""
 
 
+_FOREIGN = frozenset('<>:"|?*')  # in no name on Windows (same page)
+
+
+def is_kept(name: str) -> bool:
+    """Whether every system takes it as it is, as the name of a file in a model's folder."""
+    fits = len(name.encode(errors="replace")) <= LONGEST and not name.endswith((".", " "))
+    return fits and _FOREIGN.isdisjoint(name) and not _DEVICES.match(name)
+
+
 def file_name(text: str) -> str:
     """`text` as the name of one file on every system, without an ending of its own: letters, digits and `_ + . -`.
 

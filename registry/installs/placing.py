@@ -56,13 +56,17 @@ def place(
     Row first: a kill in between leaves a row without a file, which the next run of the install fills, and never a file that nobody
     knows. A row that is known as damaged or missing stays so until the whole file is there.
 
-    The same bytes that are on the shelf already stay where they are, and gain a source.
+    The same bytes that are on the shelf already stay where they are, and gain a source; unless it is an earlier run, killed before its end
+    was on record, that has put them there.
     """
     whole = whole_digests(selection, digests)
     known = catalog.find(blake3=whole.blake3)
+    mark = staged.with_name("placed")  # says what this install puts on the shelf
     if known is not None and catalog.is_whole(known):
+        is_mine = mark.exists() and mark.read_text() == known.id
         model = gain_source(catalog, known, listing, selection)
-        yield Placed(model, [f"{known.name} on the shelf has the same bytes; it was not kept twice."], False)
+        notes = [] if is_mine else [f"{known.name} on the shelf has the same bytes; it was not kept twice."]
+        yield Placed(model, notes, is_mine)
         return
     if known is None:
         notes = _same_weights(catalog, whole)
@@ -73,6 +77,7 @@ def place(
     notes += contradictions(model)
     path, is_there = catalog.path(model), False
     try:
+        mark.write_text(model.id)
         path.parent.mkdir(parents=True, exist_ok=True)
         if known is not None and known.managed:
             _clear(path)

@@ -11,7 +11,9 @@ from typing import Any
 from probes import Folder, Header, choose_weights, merge_headers
 from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import NoWeights, UnusableFile
+from registry.installs.names import is_kept
 from registry.installs.origins import Listing, RemoteFile
+from registry.installs.origins.base import misnamed
 from registry.sources import HubSource
 
 WEIGHTS = (".safetensors", ".sft", ".gguf")
@@ -73,16 +75,26 @@ def options(
     if listing.focus in by_path:
         return [[_single(by_path[listing.focus], listing, by_path)]]
     inside = [f for f in listing.files if f.path.startswith(prefix)]
+    misfits = [f for f in listing.left_out if f.path.startswith(prefix)]
     if index := by_path.get(prefix + INDEX):
-        files, variants = _pipeline_files(inside, prefix, read(index), variant)
+        files, variants = _pipeline_files([*inside, *misfits], prefix, read(index), variant)
+        _check_names(files, misfits, prefix, listing)
         name = PurePosixPath(prefix).name or _repository_name(listing)
         return [[Selection(files, True, name, prefix, variants)]]
     weights = [f for f in inside if _ends(f.path, WEIGHTS)]
     here = [_single(f, listing, by_path) for f in weights if "/" not in f.path[len(prefix) :]]
     below = [_single(f, listing, by_path) for f in weights if "/" in f.path[len(prefix) :]]
     if not weights:
+        _check_names([f for f in misfits if _ends(f.path, WEIGHTS)], misfits, prefix, listing)
         raise _nothing(listing, inside, prefix)
     return [tier for tier in (here, below) if tier]
+
+
+def _check_names(chosen: Iterable[RemoteFile], misfits: Iterable[RemoteFile], prefix: str, listing: Listing) -> None:
+    """A folder keeps the names of its files, so all of them must be such as every system takes. Raises UnusableFile."""
+    for file in chosen:
+        if file in misfits or not all(map(is_kept, file.path[len(prefix) :].split("/"))):
+            raise misnamed(file.path, _label(listing))
 
 
 def _ends(path: str, endings: tuple[str, ...]) -> bool:

@@ -90,12 +90,15 @@ class Worker:
         """Record the wish and run it. Its lock is taken first: no service that looks for abandoned installs sees it free."""
         source, install_id = str(self._source(text, options)), new_id()
         with held(self._lock(install_id)):
-            return self._run(self._book.open(source, id=install_id, options=options.as_dict()), on_progress)
+            return self._run(
+                self._book.open(source, id=install_id, options=options.as_dict()), on_progress, patient=False
+            )
 
     def run(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
-        """A queued install to its end, whatever it is: returns the model, or records the error and raises it."""
+        """A queued install to its end, whatever it is: returns the model, or records the error and raises it. While the network is away
+        it waits, as long as the settings say."""
         with held(self._lock(install_id), self._check_stop):
-            return self._run(self._book.get(install_id), on_progress)
+            return self._run(self._book.get(install_id), on_progress, patient=True)
 
     def abandoned(self) -> Iterator[str]:
         """Ids of active installs, oldest first, that no process works on: a killed one's lock is free."""
@@ -169,7 +172,7 @@ class Worker:
                 found.append(self._book.get(install_id))
         return [i for i in found if i.state == InstallState.PAUSED]
 
-    def _run(self, install: Install, on_progress: OnProgress) -> Model:
+    def _run(self, install: Install, on_progress: OnProgress, *, patient: bool) -> Model:
         if install.state == InstallState.INSTALLED and install.model_id:  # another process was quicker
             return self._catalog.get(install.model_id)
         attempt = self._book.attempt(install.id)
@@ -184,6 +187,7 @@ class Worker:
             self._previews,
             self._register,
             self._measures,
+            patient=patient,
         )
         try:
             source = self._parse(install.source, confined=False)  # as `open` has recorded it: absolute

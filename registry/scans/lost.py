@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from probes.scan import Stamp, stamp_of
 from registry.catalog import Catalog
+from registry.fits import is_readable
 from registry.scans.digesting import hash_model
 from registry.scans.record import Known, Seen, every_model
 
@@ -37,7 +38,9 @@ class Lost:
         candidates = [
             known
             for known, is_empty in self._gone.get(stamp.size, ())
-            if known.id not in self._found and known.structure in (None, structure) and (is_empty or here is None)
+            if known.id not in self._found
+            and (known.structure == structure or not is_readable(known.structure))
+            and (is_empty or here is None)
         ]
         digests = self._catalog.blake3_of([known.id for known in candidates])
         if not digests:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib import metadata
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, insert, or_, select, update
 
 from probes.scan import Stamp
 from registry.placed import disown
+from registry.prober import prober
 from registry.rows import MODEL, in_parts, table_of
 from registry.tables import FolderRow, SeenRow, now
 
@@ -41,12 +40,6 @@ class Seen(NamedTuple):
     code: str = ""
 
 
-@cache
-def prober() -> str:
-    """Another release may judge otherwise: what it looked at is looked at again."""
-    return metadata.version("modelshelf")
-
-
 def below(folder: str) -> ColumnElement[bool]:
     """Paths in a folder, at any depth: a range of the key."""
     start = folder.rstrip("/")
@@ -56,7 +49,7 @@ def below(folder: str) -> ColumnElement[bool]:
 
 
 def seen_below(engine: Engine, folder: str, *, current: bool = False) -> dict[str, Seen]:
-    """What was looked at in a folder, by path. `current`: by this release."""
+    """What was looked at in a folder, by path. `current`: by this prober."""
     columns = (SEEN.c.path, SEEN.c.size, SEEN.c.mtime_ns, SEEN.c.inode, SEEN.c.model_id, SEEN.c.code)
     query = select(*columns).where(below(folder))
     if current:

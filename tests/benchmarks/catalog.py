@@ -1,4 +1,5 @@
-"""The catalogue at 100,000 models: requests against a bare route with the same bytes, the queries, a start with known files."""
+"""The catalogue at 100,000 models: requests against a bare route with the same bytes, the queries, a start with known files, and requests
+while files are hashed."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from itertools import count, islice
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import TypeVar
 
 import psutil
@@ -21,6 +22,7 @@ from sqlalchemy import Engine
 from probes.json_text import loads
 from registry.catalog import Catalog, Entry
 from registry.db import migrate
+from registry.installs.hashing import hash_file
 from registry.manager import Manager
 from registry.models import Model, Provenance, Statement, Trigger, computed
 from registry.queries import Query
@@ -28,7 +30,9 @@ from registry.rows import FIT, insert_new
 from registry.settings import Settings
 from tests.benchmarks.tables import Table
 from tests.databases import engine_of, postgresql_server
+from tests.demo.strangers import sd15_lora
 from tests.registry.scans.library import lora
+from tests.service import running_service
 
 FAMILIES = ("sd-1", "sdxl", "sd-2", "flux-1", "sd-3")
 CHECKPOINT_STRUCTURES, ADAPTER_STRUCTURES = 20, 300  # of all families; what a large library has, by guess
@@ -53,6 +57,7 @@ def run(quick: bool) -> Iterator[Table]:
         postgresql = {} if quick else on_postgresql(root, count)
         yield queries(count, filled, sqlite, postgresql)
         yield start_with_known_files(Path(folder), 300 if quick else 30_000)
+        yield while_hashing(Path(folder), mib=128 if quick else 1536, seconds=0.5 if quick else 4.0)
 
 
 def model(n: int) -> Model:
@@ -312,6 +317,66 @@ def start_with_known_files(folder: Path, count: int) -> Table:
     rows.append((f"looking at all {count:,} again, which are known", *spent))
     manager.close()
     return Table("Scans, seconds", ("", "CPU", "wall"), rows)
+
+
+# -- requests beside the hashing of what was registered
+
+
+def while_hashing(folder: Path, mib: int, seconds: float) -> Table:
+    """A library whose large files were registered a moment ago: a list, each page another, while the service hashes them and after it."""
+    library, root = folder / "large", folder / "hashing"
+    for n in range(small := 500):
+        _put(library / f"small-{n}.safetensors", lora(f"number {n}"))
+    for n in range(mib // 32):
+        _put(library / f"large-{n}.safetensors", sd15_lora(rank=900 + n))  # 32 MB and a little more each
+    size = sum(path.stat().st_size for path in library.iterdir())
+    manager = Manager(Settings(root=root))
+    manager.scans.scan(library)
+    manager.close()
+    alone = timed(lambda: hash_file(library / "large-0.safetensors"))
+    speed = (library / "large-0.safetensors").stat().st_size / alone[1]
+    address = "/v1/models?kind=lora"
+    with running_service(root, "http://127.0.0.1:9") as service:
+        client = Client(int(service.base_url.port or 0))
+        while not _are_hashed(client, "size", small):  # the smallest are hashed first
+            time.sleep(0.2)
+        began = time.perf_counter()
+        busy = latencies(pages(client, address), seconds)
+        if _are_hashed(client, "-size", 1):
+            raise RuntimeError("all was hashed before the requests were over: take more of it")
+        while not _are_hashed(client, "-size", 1):
+            time.sleep(0.2)
+        lasted = time.perf_counter() - began
+        idle = latencies(pages(client, address), seconds)
+    rows = [
+        (f"a page of a list, {name}", pick(busy), pick(idle), pick(busy) / pick(idle))
+        for name, pick in (("median", median), ("99 of 100 within", lambda found: quantiles(found, n=100)[-1]))
+    ]
+    notes = [
+        f"{size / 1e6:,.0f} MB were hashed in {lasted:.0f} s, {size / lasted / 1e6:,.0f} MB a second; with nothing else to do, a core "
+        f"hashes {speed / 1e6:,.0f} MB in a second."
+    ]
+    return Table("Requests while files are hashed, milliseconds", ("", "while hashing", "after it", "x"), rows, notes)
+
+
+def latencies(ask: Callable[[], object], seconds: float) -> list[float]:
+    """Milliseconds of each request, one after the other."""
+    ask()
+    found, until = [], time.perf_counter() + seconds
+    while (began := time.perf_counter()) < until:
+        ask()
+        found.append((time.perf_counter() - began) * 1e3)
+    return found
+
+
+def _are_hashed(client: Client, sort: str, count: int) -> bool:
+    """Whether the first `count` of all models are."""
+    return all(model["blake3"] for model in loads(client.get(f"/v1/models?sort={sort}&limit={count}"))["models"])
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float, float]:

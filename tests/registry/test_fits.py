@@ -8,16 +8,16 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from probes import TensorSpec, read_header
 from registry import fits
 from registry.compatibility import checkpoint_tensors
 from registry.errors import InvalidRequest
-from registry.fits import UNREADABLE, structure
+from registry.fits import structure, unreadable
 from registry.manager import Manager
 from registry.models import Model
-from registry.rows import FIT
+from registry.rows import FIT, MODEL
 from registry.settings import Settings
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -155,10 +155,30 @@ def test_a_file_that_cannot_be_read_fits_nothing_and_stops_nobody(shelf: Shelf) 
     shelf.lora("torn", lora_shapes(64))
     (shelf.manager.settings.root / "torn").write_bytes(b"<html>")
     shelf.manager.fits.catch_up()
-    assert shelf.manager.catalog.get("torn").structure == UNREADABLE
+    assert shelf.manager.catalog.get("torn").structure == unreadable()
     assert shelf.verdicts("base") == {"fine": (True, 6, 6)}
     reasons = {model.name: fit.reason for model, fit in shelf.manager.every_compatible_lora("base", every=True)}
     assert "cannot be read" in reasons["torn"]
+
+
+@pytest.mark.parametrize("told", ["1:unreadable", "1:unreadable:0.0.9"])
+def test_what_an_older_version_could_not_read_is_read_again_once(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    shelf.checkpoint("base", 64)
+    for name in ("fine", "torn"):
+        shelf.lora(name, lora_shapes(64))
+    shelf.manager.catalog.override("fine", {"weight": 0.4})
+    (shelf.manager.settings.root / "torn").write_bytes(b"<html>")
+    with shelf.manager.catalog.writing() as connection:
+        connection.execute(update(MODEL).where(MODEL.c.kind == "lora").values(structure=told))
+    shelf.manager.fits.catch_up()
+    assert shelf.verdicts("base") == {"fine": (True, 6, 6)}
+    assert shelf.manager.catalog.get("fine").overrides["weight"] == 0.4
+    read = Mock(side_effect=read_header)
+    monkeypatch.setattr(fits, "read_header", read)
+    shelf.manager.fits.catch_up()
+    assert read.call_count == 0
 
 
 @pytest.mark.parametrize("name", ["base", "one"])

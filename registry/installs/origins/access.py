@@ -39,6 +39,11 @@ class Access:
             host=host,
         )
 
+    def names(self, host: str) -> bool:
+        """Whether it is one of `hosts` by more than `*`."""
+        host = host.lower().rstrip(".")
+        return any(allowed != "*" and _fits(host, allowed.lower()) for allowed in self.hosts)
+
     def admits(self, address: Address, *, secure: bool) -> bool:
         """Whether to connect: to public addresses over TLS, and to the private `networks`."""
         plain = _embedded(address)
@@ -66,6 +71,9 @@ def _embedded(address: Address) -> Address:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
 
+
+ANYWHERE = Access(networks=(ip_network("0.0.0.0/0"), ip_network("::/0")))
+"""For what this machine's own user names: a proxy."""
 
 CIVITAI_FILE = re.compile(r"/api/download/models/(\d+)/?")  # of a version
 

@@ -39,6 +39,7 @@ class Listing:
     `source`: canonical, with the commit pinned and the focus; `revision`: that commit; `card`: README.md's text;
     `focus`: the file or sub-folder that the user named, "" for all. `repo_id`, `revision` and `ref`, the branch or tag that was asked
     for (None: the default branch), are the Hub's alone. `root`: the folder on this machine that the files are in, if they are.
+    `left_out`: what it holds beside `files` and has a name that leads nowhere in it on some system: nothing of that is ever read.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Listing:
     focus: str = ""
     ref: str | None = None
     root: Path | None = None
+    left_out: tuple[RemoteFile, ...] = ()
 
 
 class Stream:
@@ -117,13 +119,27 @@ class RangeUnsatisfiable(Exception):
 
 
 def checked(path: str, owner: str) -> str:
-    """A listed file's path, when it stays inside its folder on disk. Raises UnusableFile."""
+    """A file's path, when it stays inside its folder on disk. Raises UnusableFile."""
+    if not is_plain(path):
+        raise misnamed(path, owner)
+    return path
+
+
+def is_plain(path: str) -> bool:
+    """Whether it leads to a place inside of its folder, on every system."""
     try:
-        return relative_path(path)
-    except ValueError as error:
-        raise UnusableFile(
-            f"{owner} lists a file outside of itself ({path!r}); nothing of it is taken.", file=path
-        ) from error
+        relative_path(path)
+    except ValueError:
+        return False
+    return True
+
+
+def misnamed(path: str, owner: str) -> UnusableFile:
+    """Of a file that would be needed."""
+    return UnusableFile(
+        f"{owner} names a file {path!r}, which not every system takes or which leads out of it; such a file is not taken. Rename it there.",
+        file=repr(path),
+    )
 
 
 def find_focus(path: str, files: Iterable[RemoteFile], owner: str) -> str:

@@ -13,7 +13,17 @@ from typing import Self
 from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import FileMissing, InvalidSource, PathRefused
 from registry.installs.folders import admit
-from registry.installs.origins.base import CARD, CARD_LIMIT, CHUNK, Listing, RangeIgnored, RemoteFile, Stream, checked
+from registry.installs.origins.base import (
+    CARD,
+    CARD_LIMIT,
+    CHUNK,
+    Listing,
+    RangeIgnored,
+    RemoteFile,
+    Stream,
+    checked,
+    is_plain,
+)
 from registry.sources import PathSource
 
 FILES_LIMIT = 10_000  # the largest model repositories hold hundreds; more means that a whole disk was named
@@ -84,18 +94,21 @@ class FolderOrigin:
 
     def _looked_through(self) -> Listing:
         admit(self._path, self._folders)
+        left_out: tuple[RemoteFile, ...] = ()
         if self._path.is_dir():
-            files, focus = tuple(self._walk()), ""
+            listed, focus = list(self._walk()), ""
+            files = tuple(file for file in listed if is_plain(file.path))
+            left_out = tuple(file for file in listed if not is_plain(file.path))
         elif self._path.is_file():
             config = self._path.with_name(ADAPTER_INDEX)  # without it, a PEFT file is half of a model
             files = tuple(map(self._remote_file, (self._path, *([config] if config.is_file() else []))))
-            focus = self._path.name
+            focus = checked(self._path.name, str(self._path.parent))
         elif self._path.exists():
             raise InvalidSource(f"{self._path} is neither a file nor a folder.")
         else:
             raise FileMissing(f"There is no file or folder {self._path}.", file=str(self._path))
         card = card_beside(self._path, self.may_read)
-        return Listing(self._called, None, None, files, card, focus, root=self._root)
+        return Listing(self._called, None, None, files, card, focus, root=self._root, left_out=left_out)
 
     @property
     def _root(self) -> Path:
@@ -118,7 +131,7 @@ class FolderOrigin:
 
     def _remote_file(self, path: Path) -> RemoteFile:
         admit(path, self._folders)
-        name = checked(path.relative_to(self._root).as_posix(), str(self._path))
+        name = path.relative_to(self._root).as_posix()
         return RemoteFile(name, path.stat().st_size, None, etag=version(path))
 
     def _existing(self, name: str) -> Path:

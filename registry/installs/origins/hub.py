@@ -30,7 +30,7 @@ from registry.errors import (
     TokenRefused,
 )
 from registry.installs.origins.access import Access
-from registry.installs.origins.base import CARD, CARD_LIMIT, Listing, RemoteFile, Stream, checked, find_focus
+from registry.installs.origins.base import CARD, CARD_LIMIT, Listing, RemoteFile, Stream, find_focus, is_plain
 from registry.installs.origins.http import HttpFiles
 from registry.sources import HubSource
 
@@ -143,7 +143,8 @@ class HubOrigin:
     def _listing(self) -> Listing:
         repo_id, info = self._source.repo_id, self._info
         try:
-            files = tuple(_remote_file(sibling, repo_id) for sibling in info.get("siblings") or ())
+            listed = [_remote_file(sibling) for sibling in info.get("siblings") or ()]
+            files = tuple(file for file in listed if is_plain(file.path))
         except (KeyError, TypeError, AttributeError) as error:
             raise self._told(HubUnreachable, _NO_HUB, reason=f"{type(error).__name__}: {error}") from error
         focus = find_focus(self._source.path, files, repo_id)
@@ -151,7 +152,8 @@ class HubOrigin:
         if any(file.path == CARD for file in files):
             card = self._files.read(self._url(CARD), 0, CARD_LIMIT).decode("utf-8", errors="replace")
         pinned = HubSource(repo_id, self._commit, focus)
-        return Listing(str(pinned), repo_id, self._commit, files, card, focus, self._source.revision)
+        left_out = tuple(file for file in listed if not is_plain(file.path))
+        return Listing(str(pinned), repo_id, self._commit, files, card, focus, self._source.revision, left_out=left_out)
 
     @cached_property
     def _info(self) -> Mapping[str, Any]:
@@ -214,8 +216,8 @@ def _login(endpoint: str) -> str | None:
     return get_token() if endpoint == PUBLIC_ENDPOINT else None
 
 
-def _remote_file(sibling: Mapping[str, Any], repo_id: str) -> RemoteFile:
-    path = checked(sibling["rfilename"], repo_id)
+def _remote_file(sibling: Mapping[str, Any]) -> RemoteFile:
+    path = sibling["rfilename"]
     if lfs := sibling.get("lfs"):
         return RemoteFile(path, lfs["size"], lfs["sha256"])
     return RemoteFile(path, sibling.get("size"), None, sibling.get("blobId"))

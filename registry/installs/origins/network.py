@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
-from registry.errors import AddressRefused
-from registry.installs.origins.access import Access, Address
+from registry.errors import AddressRefused, HubUnreachable
+from registry.installs.origins.access import ANYWHERE, Access, Address
 
 T = TypeVar("T")
 
@@ -35,18 +35,18 @@ LOOK_SECONDS = 0.25
 class GuardedTransport(httpx.BaseTransport):
     """Requests to hosts that Access admits. `check` is called every LOOK_SECONDS of silence; what it raises ends the request.
 
-    With a proxy in the environment, the proxy resolves and connects: then only literal addresses can be checked.
+    With a proxy in the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), it is the proxy that resolves and connects. So a name is resolved
+    here as well, and refused for what it is here; one that is not known here is left to the proxy only where Access names it.
     """
 
     def __init__(self, access: Access, check: Callable[[], None]) -> None:
         self._access = access
-        self._direct = {
-            scheme: _PinnedTransport(_Backend(access, check, secure=scheme == "https")) for scheme in ("http", "https")
-        }
+        self._backends = {scheme: _Backend(access, check, secure=scheme == "https") for scheme in ("http", "https")}
+        self._direct = {scheme: _PinnedTransport(backend) for scheme, backend in self._backends.items()}
         self._proxied = {
-            scheme: httpx.HTTPTransport(verify=_tls(), proxy=url)
+            scheme: _through(_proxy(url), check)
             for scheme, url in urllib.request.getproxies().items()
-            if scheme in ("http", "https")
+            if scheme in self._direct
         }
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -56,11 +56,43 @@ class GuardedTransport(httpx.BaseTransport):
             return self._direct[scheme].handle_request(request)
         if scheme != "https" or _literal(host) is not None:
             _check(self._access, host, _literal(host), secure=scheme == "https")
+        else:
+            self._check_name(request)
         return proxy.handle_request(request)
+
+    def _check_name(self, request: httpx.Request) -> None:
+        host, timeout = request.url.host, request.extensions.get("timeout", {}).get("connect")
+        try:
+            self._backends["https"].resolve(host, request.url.port or 443, timeout)
+        except (OSError, httpcore.ConnectTimeout) as error:
+            if not self._access.names(host):
+                raise httpx.ConnectError(
+                    f"this machine does not know its address, and leaves that to the proxy only for hosts that MODELSHELF_ALLOWED_HOSTS "
+                    f"names: {host} is none of them",
+                    request=request,
+                ) from error
 
     def close(self) -> None:
         for transport in (*self._direct.values(), *self._proxied.values()):
             transport.close()
+
+
+def _through(proxy: httpx.Proxy, check: Callable[[], None]) -> httpx.BaseTransport:
+    """By way of a proxy; one that is itself spoken to over TLS is waited for without `check`."""
+    if proxy.url.scheme == "https":
+        return httpx.HTTPTransport(verify=_tls(), proxy=proxy)
+    return _PinnedTransport(_Backend(ANYWHERE, check, secure=False), proxy)
+
+
+def _proxy(url: str) -> httpx.Proxy:
+    """Raises HubUnreachable."""
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme.lower() not in ("http", "https"):
+        raise HubUnreachable(
+            f"The environment names a {scheme}:// proxy, and only http:// and https:// ones can be used. Set one in HTTPS_PROXY, or "
+            "unset it."
+        )
+    return httpx.Proxy(url if separator else f"http://{url}")
 
 
 def _literal(host: str) -> Address | None:
@@ -88,9 +120,14 @@ def _check(access: Access, host: str, address: Address | None, *, secure: bool) 
 class _PinnedTransport(httpx.HTTPTransport):
     """httpx's own, with our way to open connections, which it has no argument for."""
 
-    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+    def __init__(self, backend: httpcore.NetworkBackend, proxy: httpx.Proxy | None = None) -> None:
         super().__init__(verify=_tls())
-        self._pool = httpcore.ConnectionPool(ssl_context=_tls(), max_connections=None, network_backend=backend)
+        common: dict[str, Any] = {"ssl_context": _tls(), "max_connections": None, "network_backend": backend}
+        self._pool = (
+            httpcore.ConnectionPool(**common)
+            if proxy is None
+            else httpcore.HTTPProxy(proxy_url=str(proxy.url), proxy_auth=proxy.raw_auth, **common)
+        )
 
 
 @cache
@@ -115,11 +152,9 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """To the first address of `host` that answers; all of them must be admitted."""
         try:
-            found = self._resolve(host, port, timeout)
+            found = self.resolve(host, port, timeout)
         except OSError as error:
             raise httpcore.ConnectError(f"{host} is not known ({error.strerror or error})") from error
-        for *_, where in found:
-            _check(self._access, host, ip_address(str(where[0]).partition("%")[0]), secure=self._secure)
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for family, kind, protocol, _, where in found:
             try:
@@ -130,7 +165,14 @@ class _Backend(httpcore.NetworkBackend):
                 failure = error
         raise failure
 
-    def _resolve(self, host: str, port: int, timeout: float | None) -> list[Any]:
+    def resolve(self, host: str, port: int, timeout: float | None) -> list[Any]:
+        """As getaddrinfo answers. Raises AddressRefused unless all of them are admitted; OSError, ConnectTimeout."""
+        found = self._ask_for(host, port, timeout)
+        for *_, where in found:
+            _check(self._access, host, ip_address(str(where[0]).partition("%")[0]), secure=self._secure)
+        return found
+
+    def _ask_for(self, host: str, port: int, timeout: float | None) -> list[Any]:
         """The system's own question cannot be called off: it is asked in a thread that nobody waits for then."""
         answer, deadline = Future[list[Any]](), _deadline(timeout)
 

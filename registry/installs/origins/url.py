@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from email.message import Message
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +15,7 @@ import httpx
 from probes import REMOTE_PREFIX
 from registry.errors import FileMissing, ModelshelfError, Refused
 from registry.installs.origins.access import Access
-from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, Stream, checked
+from registry.installs.origins.base import Listing, RangeUnsatisfiable, RemoteFile, Stream, checked, is_plain
 from registry.installs.origins.http import HttpFiles, strong_etag, total_size
 from registry.sources import UrlSource, without_signature
 
@@ -96,7 +96,7 @@ class UrlOrigin:
         size: int | None = 0
         with suppress(RangeUnsatisfiable):  # of byte 0: the file is empty
             response, prefix = self._files.fetch(self._url, 0, REMOTE_PREFIX)
-            name, size, etag = _file_name(response) or name, total_size(response), strong_etag(response)
+            name, size, etag = file_name(response) or name, total_size(response), strong_etag(response)
         file = RemoteFile(checked(name, self._url), size, None, etag=etag)
         return Listing(without_signature(self._url), None, None, (file,), None, file.path), prefix
 
@@ -116,9 +116,9 @@ class UrlOrigin:
         )
 
 
-def _file_name(response: httpx.Response) -> str | None:
-    """The last part of Content-Disposition's file name; model sites name the file there and not in the address."""
+def file_name(response: httpx.Response) -> str | None:
+    """The last part of Content-Disposition's file name, if it is one; model sites name the file there and not in the address."""
     header = Message()
     header["Content-Disposition"] = response.headers.get("Content-Disposition", "")
-    name = header.get_filename()
-    return PurePosixPath(name).name if name else None
+    name = PureWindowsPath(header.get_filename() or "").name  # behind separators of every system
+    return name if is_plain(name) else None

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from sqlalchemy import Engine, event
 from registry.errors import ModelshelfError
 from registry.installs.hashing import hash_file
 from registry.installs.locks import held
+from registry.installs.options import Options, Place
 from registry.manager import Manager
 from registry.scans.digesting import hash_model
 from registry.settings import Settings
@@ -76,6 +77,7 @@ class Stage:
         self.digests = hash_file(self.path)
         self.folder = folder
         self.root = folder / "root"
+        self.mine = folder / "mine"  # files of this machine's user
         shutil.copytree(starter_repositories()[0], folder / "hub" / PIPELINE)
         self.hub = LoopbackHub(folder / "hub")
 
@@ -145,8 +147,8 @@ class Steps:
 
     EVENTS = ("os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
 
-    def __init__(self, root: Path, die_at: int | None) -> None:
-        self._root = str(root)
+    def __init__(self, folders: Sequence[Path], die_at: int | None) -> None:
+        self._folders = tuple(map(str, folders))
         self._die_at = die_at
         self.count = 0
 
@@ -156,7 +158,7 @@ class Steps:
 
     def _audit(self, what: str, arguments: tuple[Any, ...]) -> None:
         writes = what == "open" and isinstance(arguments[1], str) and arguments[1][:1] in ("w", "a", "x")
-        if (what in self.EVENTS or writes) and str(arguments[0]).startswith(self._root):
+        if (what in self.EVENTS or writes) and str(arguments[0]).startswith(self._folders):
             self._step()
 
     def _step(self) -> None:
@@ -165,25 +167,29 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(facts: dict[str, Any], source: str, die_at: int | None = None, told: Any = None) -> None:
+def run(
+    facts: dict[str, Any], source: str, die_at: int | None = None, told: Any = None, place: Place = Place.COPY
+) -> None:
     """In a process of its own: go on with what is unfinished, or begin. `told`: gets the number of steps, see Steps.
 
     A model that is there already is whole then, or known as damaged: that one is installed again.
     """
-    steps = Steps(facts["root"], die_at)
+    steps = Steps([facts["root"], Path(source)], die_at)
     if die_at is not None or told is not None:
         steps.watch()
     with closed(Manager(Settings(**facts))) as manager:
         manager.resume_installs()
         manager.wait()
         if not all(map(manager.catalog.is_whole, found := manager.catalog.list())) or not found:
-            manager.install(source)
+            manager.install(source, options=Options(place))
         if told is not None:
             told.value = steps.count
 
 
-def in_process(stage: Stage, source: str = BIG, die_at: int | None = None, told: Any = None) -> Any:
-    process = processes.Process(target=run, args=(stage.facts, source, die_at, told))
+def in_process(
+    stage: Stage, source: str = BIG, die_at: int | None = None, told: Any = None, place: Place = Place.COPY
+) -> Any:
+    process = processes.Process(target=run, args=(stage.facts, source, die_at, told, place))
     process.start()
     return process
 
@@ -284,6 +290,52 @@ def killed_at_every_step(stage: Stage, source: str, every: int = 1) -> Row:
         last.join()
         row.count(last.exitcode == 0 and not half_made and stage.is_whole() and stage.nothing_half_made(blake3))
     row.how = f"seen in {', '.join(sorted(at))}"
+    return row
+
+
+def killed_while_taken_in(stage: Stage, place: Place, what: str, every: int = 1) -> Row:
+    """A `file` or `folder` of this machine is copied or moved to the shelf. After a kill it is whole where it was or on the shelf; in the
+    end, moved, it is on the shelf alone, and what lay beside it is still there."""
+    which, doing = "every step" if every == 1 else f"one step of {every}", {Place.COPY: "copying", Place.MOVE: "moving"}
+    row, at = Row(f"SIGKILL before {which} of {doing[place]} a {what} of this machine"), set[str]()
+    source = {"file": stage.mine / "ink.safetensors", "folder": stage.mine / "base"}[what]
+    beside = {"file": stage.mine / "other.txt", "folder": source / "NOTES.md"}[what]
+
+    def files() -> dict[str, bytes]:
+        paths = [source] if what == "file" else [p for p in sorted(source.rglob("*")) if p.is_file()]
+        return {str(p.relative_to(stage.mine)): p.read_bytes() for p in paths if p.exists() and p != beside}
+
+    def fresh() -> None:
+        stage.fresh()
+        shutil.rmtree(stage.mine, ignore_errors=True)
+        stage.mine.mkdir()
+        if what == "file":
+            source.write_bytes(stage.whole)
+        else:
+            shutil.copytree(stage.folder / "hub" / PIPELINE, source)
+            (source / "starter-base.safetensors").unlink()  # which is no part of the pipeline
+            (source / "README.md").unlink()
+        beside.write_text("mine")
+
+    fresh()
+    whole = files()
+    told = processes.Value("i", 0)
+    in_process(stage, str(source), told=told, place=place).join()
+    [model] = stage.shelved()
+    blake3 = str(hash_model(model).whole.blake3)
+    for step in range(1, told.value + 1, every):
+        fresh()
+        process = in_process(stage, str(source), die_at=step, place=place)
+        process.join()
+        half_made = not stage.nothing_half_made(blake3)
+        lost = not stage.shelved() and files() != whole
+        at.add("where it was" if files() == whole else "in part where it was" if files() else "on the shelf alone")
+        last = in_process(stage, str(source), place=place)
+        last.join()
+        stays = whole if place is Place.COPY else {}
+        kept = stage.is_whole() and stage.nothing_half_made(blake3) and beside.read_text() == "mine"
+        row.count(last.exitcode == 0 and not half_made and not lost and kept and files() == stays)
+    row.how = f"seen {', '.join(sorted(at))}; whole on the shelf or there at any moment"
     return row
 
 
@@ -482,21 +534,31 @@ def on_small_disk(when: str) -> None:
 
 def cancelled(stage: Stage) -> Row:
     """In every kind of wait: how long until the worker has let go."""
-    row, seconds = Row("cancelled: server slow, server silent, between retries, waiting for another install"), []
-    waits = {
-        "slow": Fault(bytes_per_second=len(stage.whole) // 20),
-        "silent": Fault(cut_after=1 << 20, stalls=True),
-        "retries": Fault(fail_next=99, status=429, retry_after="50"),
-        "another": Fault(bytes_per_second=len(stage.whole) // 20),
+    retries = Fault(fail_next=99, status=429, retry_after="50")
+    slow = Fault(bytes_per_second=len(stage.whole) // 20)
+    waits = {  # in which the install is, where, and what is the matter there
+        "server slow": (InstallState.DOWNLOADING, FILE, slow),
+        "server silent": (InstallState.DOWNLOADING, FILE, Fault(cut_after=1 << 20, stalls=True)),
+        "between retries of the listing": (InstallState.RESOLVING, BIG, retries),
+        "of the file": (InstallState.RESOLVING, FILE, retries),
+        "of what Civitai knows": (InstallState.PROBING, "by-hash", retries),
+        "waiting for another install": (InstallState.RESOLVING, FILE, slow),
     }
-    for name, fault in waits.items():
+    row, seconds = Row(f"cancelled: {', '.join(waits)}"), []
+    for name, (state, where, fault) in waits.items():
         stage.fresh()
-        with closed(stage.manager(download_timeout=60)) as manager:
-            jobs = [manager.installs.open(f"hf://{BIG}").id for _ in range(2 if name == "another" else 1)]
-            stage.hub.faults[FILE] = fault
+        with (
+            LoopbackCivitai(files={7: stage.path}) as civitai,
+            closed(stage.manager(download_timeout=60, civitai_endpoint=civitai.endpoint)) as manager,
+        ):
+            source = civitai.url(7) if where == "by-hash" else f"hf://{BIG}"
+            jobs = [manager.installs.open(source).id for _ in range(2 if "another" in name else 1)]
+            stage.hub.faults[where] = civitai.faults[where] = replace(fault)
             for job in jobs:
                 manager.order_install(manager.installs.command(job, "pause").id, "resume")
-                while manager.installs.get(job).state not in (InstallState.RESOLVING, InstallState.DOWNLOADING):
+                while (there := manager.installs.get(job).state) != state:
+                    if there == InstallState.DOWNLOADING and job != jobs[-1]:
+                        break  # the other
                     time.sleep(0.01)
                 time.sleep(1)
             began = time.monotonic()
@@ -549,6 +611,9 @@ def rows(folder: Path, kills: int, many: int = 50) -> Iterator[Row]:
             lambda s: killed_while_split(s, max(1, kills // 4)),
             lambda s: killed_at_every_step(s, BIG),
             lambda s: killed_at_every_step(s, PIPELINE, every=3),
+            lambda s: killed_while_taken_in(s, Place.MOVE, "file"),
+            lambda s: killed_while_taken_in(s, Place.MOVE, "folder", every=3),
+            lambda s: killed_while_taken_in(s, Place.COPY, "file", every=3),
             lambda s: killed_while_mended(s, every=5),
             cut,
             wrong_bytes,

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import httpx
 import pytest
 
-from registry.errors import AddressRefused, HostRefused, HubUnreachable
+from registry.errors import AddressRefused, Cancelled, HostRefused, HubUnreachable
 from registry.installs.origins import open_origin
 from registry.installs.origins.access import Access
 from registry.sources import UrlSource
+from tests.hub import LoopbackHub
+from tests.hub.fixtures import OPEN, WEIGHTS
 from tests.loopback import LOOPBACK
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -133,6 +138,124 @@ def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch: pytes
     assert asked == ["rebinding.example"] * 2  # the retry resolved again, was answered loopback, and was refused
 
 
+class TestBehindAProxy:
+    """It is the proxy that resolves and connects: what this machine can know of a name is asked before."""
+
+    @pytest.fixture(autouse=True)
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+        """What the proxy is asked for; it refuses all."""
+        seen: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_CONNECT(self) -> None:
+                seen.append(self.path)
+                self.send_error(502)
+
+            def log_message(self, *_: Any) -> None: ...
+
+        with running(Handler) as port:
+            monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")  # as curl takes it, without a scheme
+            yield seen
+
+    def resolves(self, monkeypatch: pytest.MonkeyPatch, answer: str | OSError) -> None:
+        real = socket.getaddrinfo
+
+        def getaddrinfo(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
+            if host == "127.0.0.1":
+                return real(host, port, *rest, **more)
+            if isinstance(answer, OSError):
+                raise answer
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answer, port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    @pytest.mark.parametrize("address", ["10.0.0.5", "127.0.0.1", "169.254.169.254"])
+    def test_what_is_inside_for_this_machine_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, asked: list[str], address: str
+    ) -> None:
+        self.resolves(monkeypatch, address)
+        with pytest.raises(AddressRefused, match=rf"civitai.com \({address}\) is an address inside"):
+            fetch("https://civitai.com/a.safetensors", Access(hosts=("civitai.com",)))
+        assert asked == []
+
+    def test_what_is_public_goes_to_the_proxy(self, monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
+        self.resolves(monkeypatch, "93.184.216.34")
+        with pytest.raises(HubUnreachable):
+            fetch("https://files.example/a.safetensors", Access(hosts=("*",)))
+        assert {*asked} == {"files.example:443"}
+
+    @pytest.mark.parametrize(("hosts", "left_to_it"), [(("*",), False), (("*.example",), True)])
+    def test_what_only_the_proxy_knows_must_be_named(
+        self, monkeypatch: pytest.MonkeyPatch, asked: list[str], hosts: tuple[str, ...], left_to_it: bool
+    ) -> None:
+        self.resolves(monkeypatch, socket.gaierror(-2, "Name or service not known"))
+        with pytest.raises(HubUnreachable, match=None if left_to_it else "MODELSHELF_ALLOWED_HOSTS"):
+            fetch("https://files.example/a.safetensors", Access(hosts=hosts))
+        assert {*asked} == ({"files.example:443"} if left_to_it else set())
+
+    def test_a_proxy_that_is_none_of_http_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HTTPS_PROXY", "socks5://somebody:secret@127.0.0.1:1080")
+        with pytest.raises(HubUnreachable, match="socks5:// proxy") as error:
+            fetch("https://files.example/a.safetensors", Access(hosts=("*",)))
+        assert "secret" not in error.value.message
+
+    def test_bytes_come_through_it(self, monkeypatch: pytest.MonkeyPatch, hub: LoopbackHub) -> None:
+        came: list[str | None] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                came.append(self.headers["Proxy-Authorization"])
+                del self.headers["Proxy-Authorization"]
+                answer = httpx.get(self.path, headers=dict(self.headers), trust_env=False)
+                self.send_response(answer.status_code)
+                for name in ("Content-Length", "Content-Range", "ETag", "Location"):
+                    if name in answer.headers:
+                        self.send_header(name, answer.headers[name])
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+            def log_message(self, *_: Any) -> None: ...
+
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with running(Handler) as port:
+            monkeypatch.setenv("HTTP_PROXY", f"http://me:word@127.0.0.1:{port}")
+            got = fetch(f"{hub.endpoint}/{OPEN}/resolve/main/{WEIGHTS}", LOOPBACK)
+        assert got == (hub.root / OPEN / WEIGHTS).read_bytes()[:100]
+        assert {*came} == {"Basic bWU6d29yZA=="}
+
+    def test_one_that_says_nothing_is_not_waited_for_when_nobody_wants_it_any_more(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wait = 60.0
+
+        def check() -> None:
+            raise Cancelled("It was cancelled.")
+
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://user:word@127.0.0.1:{silent.getsockname()[1]}")
+            self.resolves(monkeypatch, "93.184.216.34")
+            source, began = UrlSource("https://files.example/a.safetensors"), time.monotonic()
+            origin = open_origin(source, endpoint="", token=None, timeout=wait, access=Access(("*",)), check=check)
+            with origin, pytest.raises(Cancelled):
+                origin.listing()
+        assert time.monotonic() - began < wait / 2
+
+
+@contextmanager
+def running(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """The port of a server on loopback."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.fixture
 def redirecting() -> Iterator[Callable[[str], str]]:
     """Address of a server that redirects to where it is told."""
@@ -147,19 +270,13 @@ def redirecting() -> Iterator[Callable[[str], str]]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-
     def towards(where: str) -> str:
         nonlocal target
         target = where
-        return f"http://127.0.0.1:{server.server_port}/a.safetensors"
+        return f"http://127.0.0.1:{port}/a.safetensors"
 
-    yield towards
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(Handler) as port:
+        yield towards
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.installs.options import Place
 from tests.registry.installs import faults
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -33,6 +34,9 @@ def can_mount() -> bool:
         lambda stage: faults.killed_while_split(stage, 1),
         lambda stage: faults.killed_at_every_step(stage, faults.BIG, every=12),
         lambda stage: faults.killed_at_every_step(stage, faults.PIPELINE, every=40),
+        lambda stage: faults.killed_while_taken_in(stage, Place.MOVE, "file", every=9),
+        lambda stage: faults.killed_while_taken_in(stage, Place.MOVE, "folder", every=30),
+        lambda stage: faults.killed_while_taken_in(stage, Place.COPY, "file", every=15),
         lambda stage: faults.killed_while_mended(stage, every=9),
         faults.cut,
         faults.wrong_bytes,
@@ -54,6 +58,9 @@ def can_mount() -> bool:
         "killed while split",
         "killed at a step",
         "killed at a step, folder",
+        "killed while a file is moved",
+        "killed while a folder is moved",
+        "killed while a file is copied",
         "killed while mended",
         "cut",
         "wrong bytes",

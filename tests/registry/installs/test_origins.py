@@ -31,6 +31,7 @@ from registry.errors import (
 from registry.installs.origins import Listing, Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, folder, open_origin
 from registry.installs.origins import hub as hub_origin
 from registry.installs.origins.http import retry_after
+from registry.installs.origins.url import file_name
 from registry.sources import HubSource, PathSource, UrlSource
 from tests.hub import Fault, LoopbackHub
 from tests.hub.fixtures import CARD, GATED, KNOWN, OPEN, OPENS, PRIVATE, WEIGHTS
@@ -203,11 +204,15 @@ class TestHub:
         with on_hub(hub) as origin, pytest.raises(HubUnreachable, match="HF_HUB_OFFLINE is set"):
             origin.listing()
 
-    @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\\b.gguf", "C:x.gguf"])
-    def test_a_repository_that_lists_files_outside_of_itself(self, hub: LoopbackHub, name: str) -> None:
-        hub.faults[OPEN] = Fault(says=json.dumps({"sha": "0" * 40, "siblings": [{"rfilename": name}]}).encode())
-        with on_hub(hub) as origin, pytest.raises(UnusableFile, match="outside of itself"):
-            origin.listing()
+    @pytest.mark.parametrize(
+        "name", ["../../etc/passwd", "/etc/passwd", "a\\b.gguf", "C:x.gguf", "a\nb.txt", "a\x1b[31m.txt", "\ud800"]
+    )
+    def test_a_name_that_leads_out_or_nowhere_is_left_out_of_the_listing(self, hub: LoopbackHub, name: str) -> None:
+        listed = [{"rfilename": "a.gguf"}, {"rfilename": name}]
+        hub.faults[OPEN] = Fault(says=json.dumps({"sha": "0" * 40, "siblings": listed}).encode())
+        with on_hub(hub) as origin:
+            listing = origin.listing()
+        assert ([f.path for f in listing.files], [f.path for f in listing.left_out]) == (["a.gguf"], [name])
 
     @pytest.mark.parametrize(
         "says",
@@ -416,6 +421,22 @@ class TestUrl:
             origin.listing()
 
 
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("style.safetensors", "style.safetensors"),
+        ("C:\\models\\style.safetensors", "style.safetensors"),
+        ("../style.safetensors", "style.safetensors"),
+        ("line\x1bbreak.safetensors", None),
+        ("", None),
+    ],
+)
+def test_what_an_address_calls_its_file(said: str, name: str | None) -> None:
+    quoted = said.replace("\\", "\\\\")
+    answer = httpx.Response(200, headers={"Content-Disposition": f'attachment; filename="{quoted}"'})
+    assert file_name(answer) == name
+
+
 class TestDisk:
     def test_a_folder(self, hub: LoopbackHub) -> None:
         (hub.root / OPEN / ".git").mkdir()
@@ -458,6 +479,18 @@ class TestDisk:
             assert (file.path, file.size) == ("a.safetensors", (hub.root / OPEN / WEIGHTS).stat().st_size)
             assert origin.read(file, 0, 8) == (hub.root / OPEN / WEIGHTS).read_bytes()[:8]
 
+    def test_a_name_that_not_every_system_takes_is_left_out_of_a_folder_and_refused_by_itself(
+        self, hub: LoopbackHub
+    ) -> None:
+        for name in ("back\\slash.gguf", "line\nbreak.txt"):
+            (hub.root / OPEN / name).write_bytes(b"")
+        with on_disk(hub) as origin:
+            listing = origin.listing()
+            assert WEIGHTS in by_path(listing)
+            assert [f.path for f in listing.left_out] == ["back\\slash.gguf", "line\nbreak.txt"]
+        with on_disk(hub, f"{OPEN}/back\\slash.gguf") as origin, pytest.raises(UnusableFile, match="not every system"):
+            origin.listing()
+
     def test_nothing_there(self, hub: LoopbackHub) -> None:
         with on_disk(hub, "absent") as origin, pytest.raises(FileMissing, match="no file or folder"):
             origin.listing()
@@ -471,7 +504,7 @@ class TestDisk:
 
     @pytest.mark.parametrize("read", [lambda o, f: o.read(f, 0, 1), lambda o, f: list(o.stream(f).__enter__())])
     def test_nothing_outside_is_read(self, hub: LoopbackHub, read: Callable[[Origin, RemoteFile], object]) -> None:
-        with on_disk(hub) as origin, pytest.raises(UnusableFile, match="outside of itself"):
+        with on_disk(hub) as origin, pytest.raises(UnusableFile, match="leads out of it"):
             read(origin, RemoteFile("../gated-lora/README.md", None, None))
 
     def test_neither_file_nor_folder(self) -> None:

@@ -19,9 +19,12 @@ def chosen(*paths: str, focus: str = "", repo_id: str = "owner/great-lora") -> S
     return selection
 
 
-def tiers(*paths: str, focus: str = "", repo_id: str = "owner/great-lora") -> list[list[Selection]]:
-    files = tuple(RemoteFile(path, 10, None) for path in paths)
-    return options(Listing("hf://owner/great-lora@c0ffee", repo_id, "c0ffee", files, None, focus), lambda _: INDEX)
+def tiers(
+    *paths: str, focus: str = "", repo_id: str = "owner/great-lora", left_out: tuple[str, ...] = ()
+) -> list[list[Selection]]:
+    files, others = (tuple(RemoteFile(path, 10, None) for path in some) for some in (paths, left_out))
+    listing = Listing("hf://owner/great-lora@c0ffee", repo_id, "c0ffee", files, None, focus, left_out=others)
+    return options(listing, lambda _: INDEX)
 
 
 def paths(selection: Selection) -> list[str]:
@@ -111,6 +114,32 @@ def test_a_pipeline_in_a_named_sub_folder() -> None:
 
 def test_a_single_file_beside_a_pipeline_can_be_named() -> None:
     assert paths(chosen(*PIPELINE, focus="v1-5-pruned.safetensors")) == ["v1-5-pruned.safetensors"]
+
+
+@pytest.mark.parametrize("other", ["line\nbreak.txt", "a\\b.safetensors", "unet/old\x1b.bin", "safety_checker/\n.json"])
+def test_what_is_left_out_for_its_name_does_not_matter_unless_the_model_needs_it(other: str) -> None:
+    [[made]] = tiers(*PIPELINE, left_out=(other,))
+    assert paths(made) == paths(chosen(*PIPELINE))
+    [[single]] = tiers("style.safetensors", left_out=(other,))
+    assert paths(single) == ["style.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer/line\nbreak.txt", "unet/a\\b.json"])
+def test_a_pipeline_that_needs_what_is_left_out_is_refused(name: str) -> None:
+    with pytest.raises(UnusableFile, match="not every system takes"):
+        tiers(*PIPELINE, left_out=(name,))
+
+
+def test_weights_under_a_bad_name_are_refused_for_it_when_there_are_no_others() -> None:
+    with pytest.raises(UnusableFile, match="not every system takes"):
+        tiers("README.md", left_out=("line\nbreak.safetensors",))
+
+
+@pytest.mark.parametrize("name", ["CON.txt", "a:b.json", f"{'x' * 200}.txt"])
+def test_of_a_pipeline_only_names_that_every_system_takes(name: str) -> None:
+    assert chosen(*PIPELINE, name, f"checkpoint-500/{name}")
+    with pytest.raises(UnusableFile, match="not every system takes"):
+        chosen(*PIPELINE, f"tokenizer/{name}")
 
 
 def test_sharded_weights_come_whole() -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -508,6 +509,15 @@ def test_a_wrong_file_is_refused_before_it_is_downloaded(manager: Manager, hub: 
     assert sum(s.sent for s in hub.seen if s.server == "storage") < len(big) / 4
 
 
+def test_a_bad_name_among_the_others_is_passed_over_and_told(manager: Manager, shelf: Path) -> None:
+    for name in ("line\nbreak.txt", "back\\slash.safetensors", "CON.txt", "x" * 250):
+        (shelf / OUTLINE / name).write_bytes(b"")
+    assert manager.install(OUTLINE).kind == "lora"
+    [note] = manager.installs.list()[0].notes
+    assert note.startswith("2 files were passed over, for names that not every system takes: ")
+    assert "'line\\nbreak.txt'" in note
+
+
 @pytest.mark.parametrize(("source", "code", "_status"), BAD_SOURCES)
 def test_what_cannot_be_installed_is_told_and_leaves_nothing(
     manager: Manager, shelf: Path, settings: Settings, source: str, code: str, _status: int
@@ -615,6 +625,22 @@ def test_the_same_bytes_from_two_repositories_at_once_are_downloaded_once(
     assert {s.repo_id for s in manager.catalog.get(first.id).sources} == {"one/big", "two/big"}
 
 
+def test_a_pipeline_from_two_repositories_at_once_is_downloaded_once_but_for_its_small_files(
+    manager: Manager, hub: LoopbackHub, shelf: Path
+) -> None:
+    for name in ("one/base", "two/base"):
+        shutil.copytree(STARTER / "modelshelf/starter-base", shelf / name)
+    weights = {path.relative_to(shelf / "one/base").as_posix() for path in shelf.glob("one/base/*/*.safetensors")}
+    for repository, file in product(("one/base", "two/base"), weights):
+        hub.faults[f"{repository}/{file}"] = Fault(bytes_per_second=8 << 20)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(manager.install, ["one/base", "two/base"])
+    assert first.id == second.id
+    assert {s.repo_id for s in manager.catalog.get(first.id).sources} == {"one/base", "two/base"}
+    size = sum((shelf / "one/base" / file).stat().st_size for file in weights)
+    assert sum(s.sent for s in hub.seen if s.server == "storage") < 1.5 * size  # once, and headers
+
+
 def test_a_connection_that_is_cut_again_and_again_is_picked_up(manager: Manager, hub: LoopbackHub, shelf: Path) -> None:
     whole = sd15_lora(rank=128)
     write(shelf / "somebody/big/big.safetensors", whole)
@@ -659,8 +685,39 @@ def test_one_that_had_begun_waits_for_a_network_that_is_not_up_yet(
     assert manager.run_install(again, seen.append).blake3 == blake3(whole).hexdigest()
     watched.join()
     assert "The next try is in 0 s" in told[0]
+    assert {progress.trouble for progress in seen} == {None, *told}  # who looks on is told, too
     [install] = manager.installs.list()
     assert (install.state, install.error, install.attempt) == (InstallState.INSTALLED, None, 2)
+
+
+@pytest.mark.parametrize("order", [(), ("pause", "resume"), ("cancel", "retry")])
+def test_one_that_is_queued_and_never_began_waits_for_the_network_too(
+    manager: Manager, hub: LoopbackHub, impatient: None, monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(pauses, "PAUSES", (0.3,))
+    queued = manager.installs.open(f"hf://{OUTLINE}")
+    for name in order:
+        manager.installs.command(queued.id, name)
+    hub.faults[OUTLINE] = Fault(fail_next=9)  # its listing; four for each try
+    told: list[str] = []
+    watched = threading.Thread(target=lambda: told.extend(messages(manager)))
+    watched.start()
+    manager.resume_installs()
+    manager.wait()
+    watched.join()
+    assert "The next try is in 0 s" in told[0]
+    [install] = manager.installs.list()
+    assert (install.state, install.error) == (InstallState.INSTALLED, None)
+
+
+def test_it_waits_no_longer_than_the_setting_says(settings: Settings, impatient: None) -> None:
+    away = Manager(settings.model_copy(update={"hub_endpoint": "http://127.0.0.1:9", "download_patience": 0.5}))
+    away.installs.open(f"hf://{OUTLINE}")
+    away.resume_installs()
+    away.wait()
+    [install] = away.installs.list()
+    assert (install.state, install.error and install.error["code"]) == (InstallState.FAILED, "hub_unreachable")
+    away.close()
 
 
 def messages(manager: Manager) -> list[str]:

@@ -348,18 +348,33 @@ def test_an_installed_model_whose_file_was_deleted_is_marked(installed: Library)
 # -- the rest
 
 
-def test_another_release_looks_at_everything_again_and_keeps_the_digests(
+def test_another_release_looks_at_everything_again_and_keeps_the_digests_and_the_user_s_settings(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library.put("a.safetensors")
     library.scan()
     library.hash()
+    library.manager.catalog.override("a", {"weight": 0.4, "notes": "mine"})
     before = library.model("a")
     monkeypatch.setattr(record, "prober", lambda: "another")
     assert library.scan() == {"changed": 1}
     assert library.model("a") == before
     assert library.scan() == {"unchanged": 1}
     assert library.scan(afresh=True) == {"changed": 1}
+
+
+def test_what_an_older_release_could_not_name_is_named_by_the_next_start(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.put("a.safetensors")
+    with monkeypatch.context() as older:
+        older.setattr(record, "prober", lambda: "older")
+        older.setattr(scanner, "is_taken", lambda _: False)
+        assert library.scan() == {"skipped": 1}
+        library.manager.scans.refresh()
+        assert library.names() == []
+    library.manager.scans.refresh()
+    assert library.names() == ["a"]
 
 
 def test_another_release_misses_what_is_gone(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
