@@ -96,6 +96,9 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("lora_te3_", "te3"),
     ("lora_te4_", "te4"),
     ("lora_te_", "te"),
+    ("lora_te1.", "te1"),
+    ("lora_te2.", "te2"),
+    ("lora_te.", "te"),
     ("lora_controlnet_", CONTROL),
     ("oft_unet_", DENOISER),
     ("lycoris_", DENOISER),
@@ -114,7 +117,10 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("text_encoders.clip_l.transformer.", "te1"),
     ("text_encoders.clip_g.transformer.", "te2"),
     ("text_encoders.t5xxl.transformer.", "te3"),
-    *((f"text_encoders.{name}.transformer.", "te") for name in ("clip_h", "llama", "qwen25_7b", "gemma2_2b", "qwen3_4b")),
+    *(
+        (f"text_encoders.{name}.transformer.", "te")
+        for name in ("clip_h", "llama", "qwen25_7b", "gemma2_2b", "qwen3_4b")
+    ),
     ("base_model.model.unet.", DENOISER),
     ("base_model.model.", ""),
     ("", ""),
@@ -131,7 +137,7 @@ _LANGUAGE_PATH = re.compile(
 )
 _COMPANIONS = ("bundle_emb.", "emb_params", "string_to_param")
 _COMPANION_ENDINGS = ("_norm.scale", *(f".norm_{part}.weight" for part in ("q", "k", "added_q", "added_k")))
-_COMPANION_NAMES = frozenset({"clip_l", "clip_g", "t5xxl", "step", "global_step"})
+_COMPANION_NAMES = frozenset({"clip_l", "clip_g", "t5", "t5xxl", "step", "global_step"})
 """What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb, ai-toolkit's clip_l), BFL's
 normalisation scales, those that diffusers' control script trains, how long they have trained."""
 

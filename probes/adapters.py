@@ -206,7 +206,9 @@ def _glora(parts: Mapping[str, Shape]) -> _Made | None:
     if any(len(shape) < 2 for shape in shapes):
         return None
     a1, a2, b1, b2 = shapes
-    readings = [(down, up) for down, up, a in ((b2, b1, (a2[0], a1[1])), (b1, b2, (a1[0], a2[1]))) if a == (down[0], up[1])]
+    readings = [
+        (down, up) for down, up, a in ((b2, b1, (a2[0], a1[1])), (b1, b2, (a1[0], a2[1]))) if a == (down[0], up[1])
+    ]
     if not readings:
         return None
     down, up = min(readings, key=lambda pair: pair[0][0])  # of a square layer both fit; the rank is the smaller

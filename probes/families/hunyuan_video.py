@@ -3,10 +3,10 @@ network with an encoder of the frames before."""
 
 from __future__ import annotations
 
-from probes.adapter_rules import Encoders
-from probes.families.flux1 import NOT_XLABS
+from probes.adapter_rules import Encoders, Exceeds
+from probes.families.flux1 import FLUX1, NOT_XLABS
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
-from probes.rules import Blocks, Has, Width, Without
+from probes.rules import Blocks, Claimed, Has, Width, Without
 
 WIDTH, MLP = 3072, 12288
 _MODULATION = (WIDTH, 6 * WIDTH)
@@ -40,6 +40,30 @@ ORIGINAL = Naming(
     },
     beside="img_attn_q_norm img_attn_k_norm txt_attn_q_norm txt_attn_k_norm q_norm k_norm norm1 norm2",
 )  # fmt: skip
+_COMFY = (
+    ("attn_qkv", "attn.qkv"),
+    ("attn_proj", "attn.proj"),
+    ("fc1", "0"),
+    ("fc2", "2"),
+    ("mod.linear", "mod.lin"),
+    ("modulation.linear", "modulation.lin"),
+)
+
+
+def _comfy(path: str) -> str:
+    """ComfyUI's name, which is BFL's of the like layer of FLUX.1."""
+    for theirs, own in _COMFY:
+        path = path.replace(theirs, own)
+    return path
+
+
+COMFY = Naming(
+    {
+        prefix: (count, {_comfy(path): widths for path, widths in layers.items()})
+        for prefix, (count, layers) in ORIGINAL.blocks.items()
+    },
+    ORIGINAL.around,
+)
 _REFINER = "context_embedder.token_refiner.refiner_blocks"
 DIFFUSERS = Naming(
     {
@@ -88,6 +112,7 @@ _DIFFUSERS_RULES = (
     Blocks("transformer_blocks", 20),
     Blocks("single_transformer_blocks", 40),
 )
+_ENCODERS = Encoders(te=4096, te1=4096, te2=768, text_encoder=4096, text_encoder_2=768)
 _CLEAN = "clean_x_embedder.proj.weight"
 
 SIGNATURES = (
@@ -98,5 +123,10 @@ SIGNATURES = (
     ),
     checkpoint("hunyuan-video", "diffusers", DIFFUSERS, *_DIFFUSERS_RULES, Without(_CLEAN)),
     checkpoint("hunyuan-video", "diffusers", FRAMEPACK, *_DIFFUSERS_RULES, Has(_CLEAN), variant="framepack"),
-    lora("hunyuan-video", HUNYUAN_VIDEO, Encoders(te1=4096, text_encoder=4096), NOT_XLABS),
+    lora("hunyuan-video", HUNYUAN_VIDEO, _ENCODERS, NOT_XLABS),
+    # Of a few blocks, ComfyUI's names are FLUX.1's, whose LoRAs are many times as many.
+    *(
+        lora("hunyuan-video", Transformer("Hunyuan Video", (COMFY,)), _ENCODERS, NOT_XLABS, rule)
+        for rule in (Exceeds(FLUX1), Claimed("hunyuan-video", "flux-1"))
+    ),
 )  # fmt: skip

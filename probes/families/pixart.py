@@ -36,6 +36,6 @@ SIGNATURES = tuple(
             Width("transformer_blocks.0.attn1.to_q.weight", WIDTH), Blocks("transformer_blocks", 28),
             resolution(f"{_EMBEDDERS[0]}.linear_1.weight"), prediction_type="epsilon",
         ),
-        lora(family, Transformer("PixArt", (naming,)), Encoders(text_encoder=4096)),
+        lora(family, Transformer("PixArt", (naming,)), Encoders(te=4096, te1=4096, te3=4096, text_encoder=4096)),
     )
 )  # fmt: skip

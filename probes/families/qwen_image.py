@@ -28,5 +28,5 @@ SIGNATURES = (
         Has("transformer_blocks.0.img_mod.1.weight"), Width("txt_in.weight", 3584), Width("img_in.weight", 64),
         Blocks("transformer_blocks", 60),
     ),
-    lora("qwen-image", Transformer("Qwen-Image", (NAMING,)), Encoders()),
+    lora("qwen-image", Transformer("Qwen-Image", (NAMING,)), Encoders(te=3584, text_encoder=3584)),
 )  # fmt: skip

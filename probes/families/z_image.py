@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probes.adapter_rules import Encoders
 from probes.families.transformer import Layers, Naming, Transformer, checkpoint, each, lora, square
 from probes.rules import Blocks, Has, Width
@@ -35,6 +37,14 @@ ORIGINAL = _naming(
     "final_layer",
     "q_norm k_norm norm_final",
 )
+MIXED = replace(
+    DIFFUSERS,
+    blocks={
+        prefix: (count, {**layers, "attention.qkv": (WIDTH, 3 * WIDTH), "attention.out": (WIDTH, WIDTH)})
+        for prefix, (count, layers) in DIFFUSERS.blocks.items()
+    },
+)
+"""Some trainers write the output's original name beside diffusers' others, some the fused projections beside their parts."""
 
 SIGNATURES = (
     checkpoint(
@@ -47,5 +57,5 @@ SIGNATURES = (
         Has("layers.0.attention.to_q.weight"), Width("cap_embedder.1.weight", 2560), Width("layers.0.attention.to_q.weight", WIDTH),
         *_DEPTH,
     ),
-    lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL)), Encoders()),
+    lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL, MIXED)), Encoders()),
 )  # fmt: skip
