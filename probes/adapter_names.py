@@ -40,18 +40,21 @@ PARTS: Mapping[str, tuple[str, str, str]] = {
     "lora_B.weight": (LORA, "up", "peft"),
     "lora_A.bias": (LORA, "bias", "peft"),
     "lora_B.bias": (LORA, "bias", "peft"),
+    "lora_up.bias": (LORA, "bias", "kohya"),
     "lora_embedding_A": (LORA, "embedding_down", "peft"),
     "lora_embedding_B": (LORA, "embedding_up", "peft"),
     "lora_magnitude_vector": (LORA, "dora", "peft"),
     "lora_magnitude_vector.weight": (LORA, "dora", "peft"),
     "dora_scale": ("", "dora", ""),
+    "magnitude": ("", "dora", ""),  # ai-toolkit's name of it
     "alpha": ("", "alpha", ""),
     "scalar": ("", "alpha", ""),
     **{f"hada_{part}": (LOHA, part, "lycoris") for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
-    **{f"lokr_{part}": (LOKR, part, "lycoris") for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    **{f"lokr_{part}": (LOKR, part, "lycoris") for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t1", "t2")},
     "diff": (FULL, "diff", "lycoris"),
+    "diff_m": (FULL, "diff", "lycoris"),  # of a table: Kijai's extractions of Wan
     "diff_b": (FULL, "bias", "lycoris"),
-    **{f"{part}.weight": (GLORA, part, "lycoris") for part in ("a1", "a2", "b1", "b2", "bm1", "bm2")},
+    **{f"{part}.weight": (GLORA, part, "lycoris") for part in ("a1", "a2", "b1", "b2", "bm")},
     "oft_blocks": (OFT, "blocks", "lycoris"),
     "oft_diag": (OFT, "blocks", "lycoris"),
     "oft_R.weight": (OFT, "blocks", "peft"),
@@ -91,7 +94,11 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("lora_te1_", "te1"),
     ("lora_te2_", "te2"),
     ("lora_te3_", "te3"),
+    ("lora_te4_", "te4"),
     ("lora_te_", "te"),
+    ("lora_te1.", "te1"),
+    ("lora_te2.", "te2"),
+    ("lora_te.", "te"),
     ("lora_controlnet_", CONTROL),
     ("oft_unet_", DENOISER),
     ("lycoris_", DENOISER),
@@ -105,10 +112,15 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("unet.", DENOISER),
     ("text_encoder_2.", "text_encoder_2"),
     ("text_encoder_3.", "text_encoder_3"),
+    ("text_encoder_4.", "text_encoder_4"),
     ("text_encoder.", TEXT),
     ("text_encoders.clip_l.transformer.", "te1"),
     ("text_encoders.clip_g.transformer.", "te2"),
     ("text_encoders.t5xxl.transformer.", "te3"),
+    *(
+        (f"text_encoders.{name}.transformer.", "te")
+        for name in ("clip_h", "llama", "qwen25_7b", "gemma2_2b", "qwen3_4b")
+    ),
     ("base_model.model.unet.", DENOISER),
     ("base_model.model.", ""),
     ("", ""),
@@ -124,10 +136,10 @@ _LANGUAGE_PATH = re.compile(
     r"|mixer_(in|x|dt|out)_proj)"
 )
 _COMPANIONS = ("bundle_emb.", "emb_params", "string_to_param")
-_COMPANION_ENDINGS = ("_norm.scale",)
-_COMPANION_NAMES = frozenset({"clip_l", "clip_g", "t5xxl", "step", "global_step"})
+_COMPANION_ENDINGS = ("_norm.scale", *(f".norm_{part}.weight" for part in ("q", "k", "added_q", "added_k")))
+_COMPANION_NAMES = frozenset({"clip_l", "clip_g", "t5", "t5xxl", "step", "global_step"})
 """What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb, ai-toolkit's clip_l), BFL's
-normalisation scales, how long they have trained."""
+normalisation scales, those that diffusers' control script trains, how long they have trained."""
 
 
 class Form(NamedTuple):

@@ -206,9 +206,13 @@ def _glora(parts: Mapping[str, Shape]) -> _Made | None:
     if any(len(shape) < 2 for shape in shapes):
         return None
     a1, a2, b1, b2 = shapes
-    # Of a square layer both readings fit; the rank is the smaller.
-    down, up = (b2, b1) if a1[1] == a2[0] == b1[1] == b2[0] and a1[1] <= a1[0] else (b1, b2)
-    return (down[1], up[0], down[0], down[2:], "") if up[1] == down[0] else None
+    readings = [
+        (down, up) for down, up, a in ((b2, b1, (a2[0], a1[1])), (b1, b2, (a1[0], a2[1]))) if a == (down[0], up[1])
+    ]
+    if not readings:
+        return None
+    down, up = min(readings, key=lambda pair: pair[0][0])  # of a square layer both fit; the rank is the smaller
+    return down[1], up[0], down[0], down[2:], ""
 
 
 def _oft(parts: Mapping[str, Shape]) -> _Made | None:

@@ -36,7 +36,7 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("ovis-image", r"ovis[-_ ]?image"),
         ("bria-fibo", r"\bfibo\b"),
         ("flux-2", r"flux[-_. ]?2"),
-        ("flux-1", r"flux|\bflex[-_. ]?1[-_. ]?alpha"),
+        ("flux-1", r"flux|\bflex[-_. ]?[12](?!\d)"),
         ("chroma", r"\bchroma(?![-_ ]?key)\b"),  # beside "flux", a word of ordinary English
         ("qwen-image", r"qwen[-_ ]?image"),
         ("z-image", r"z[-_ ]?image"),

@@ -7,7 +7,7 @@ the network that the trainer's metadata or the card says, which may be a cut of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from probes.adapter_rules import Covers, Fits
@@ -15,6 +15,9 @@ from probes.claims import NAMES, foremost
 from probes.report import Evidence
 from probes.signature import Signature
 from probes.subject import Subject
+
+_LUMPED: Mapping[str | None, str] = {"ssd-1b": "sdxl", "segmind-vega": "sdxl", "koala": "sdxl"}
+"""What trainers write of a network that was cut from another: the other's name (ai-toolkit: sdxl_1.0)."""
 
 
 class Matching(Protocol):
@@ -45,7 +48,7 @@ def contest(matches: Sequence[M], subject: Subject) -> tuple[list[M], list[tuple
         return list(matches), []
     stated = [claim for claim in subject.claims if claim.source not in NAMES]
     said = {claim.family for claim in foremost(stated, {match.signature.family for match in matches})}
-    kept = said - covered
+    kept = {family for family in said - covered if family not in {_LUMPED.get(other) for other in covered}}
     return (
         [match for match, evidence in judged if evidence.ok or match.signature.family in kept],
         [pair for pair in judged if not (pair[1].ok or pair[0].signature.family in kept)],

@@ -71,7 +71,7 @@ def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, 
     if chosen is None:
         return ambiguous(subject, sorted(matches, key=lambda match: name(match.signature)))
     if chosen.signature.kind is Kind.LORA:
-        return lora(subject, chosen, (*why, *near))
+        return lora(subject, chosen, (*why, *near), _unsaid(subject, chosen, attempts))
     return checkpoint(subject, chosen, (*why, *near), scheduler)
 
 
@@ -89,6 +89,15 @@ def _choose(subject: Subject, matches: Sequence[Match]) -> tuple[Match | None, t
             )
             return by_family[best.family], (said,)
     return None, ()
+
+
+def _unsaid(subject: Subject, chosen: Match, attempts: Sequence[Match]) -> tuple[str, ...]:
+    """Families that the LoRA may be for as well: all that their signatures lack is somebody who says so."""
+    if any(claim.family == chosen.signature.family for claim in subject.claims):
+        return ()
+    lacking = [m for m in attempts if m.signature.kind is Kind.LORA and not m.ok and m.evidence[-1].rule == "claimed"]
+    families = {m.signature.family for m in lacking if m in contest((chosen, m), subject)[0]}
+    return tuple(sorted(family for family in families if family and family != chosen.signature.family))
 
 
 # --- folders ---

@@ -67,6 +67,16 @@ _STATEMENTS = frozenset({"metadata", "repository", "card tags"})
 """Where a LoRA that is laid out like the published ones, but not to the letter, has to be said to be one."""
 _LAID_OUT_OTHERWISE = frozenset({"flash"})
 """Published without the layout: Flash Diffusion adapts attention and feed-forward alone."""
+_ORDINARY = frozenset({"lightning", "turbo"})
+"""Words that styles and subjects have in their names, too. Of a LoRA without the layout they count where a name says nothing
+beside them and the model's: FLUX.1-Turbo-Alpha, Qwen-Image-Edit-2511-Lightning."""
+_NOTHING_ELSE = re.compile(
+    r"(?:flux|qwen|wan|sd|stable[-_ ]?diffusion|hunyuan|ltx|chroma|hidream)"
+    r"(?:[-_. ]?(?:\d\w*|image|video|edit|dev|schnell|[ti]2[iv]|a?\d+b|large|medium|xl|\d+[-_ ]?steps?))*"
+    r"[-_. ]+(?:turbo|lightning)"
+    r"(?:[-_. ]+(?:alpha|beta|preview|loras?|v?\d\w*|steps?|rank[-_ ]?\d+|bf16|fp\d+|comfy(?:ui)?|distill(?:ed)?))*",
+    re.IGNORECASE,
+)
 MARGIN = 0.1
 """By how much the best acceleration must lead the second to be the answer."""
 
@@ -177,7 +187,8 @@ def weigh(subject: Subject) -> Weighed:
         doubt = math.prod(1 - WEIGHTS[source] for source in said) * (1 - LAYOUT if layout.ok else 1)
         against = vetoed and name not in _LAID_OUT_OTHERWISE
         unstated = layout.ok and not published and not _STATEMENTS & said.keys()
-        confidence = min(1 - doubt, UNDECIDED if against or unstated else 1)
+        in_passing = not layout.ok and name in _ORDINARY and not _named_so(subject)
+        confidence = min(1 - doubt, UNDECIDED if against or unstated or in_passing else 1)
         evidence = [Evidence("named", True, source, name, words) for source, words in said.items()]
         found.append(Trait(name, round(confidence, 3), (*evidence, layout)))
     if layout.ok and not found:
@@ -185,6 +196,15 @@ def weigh(subject: Subject) -> Weighed:
     keys = subject.metadata.keys()
     scripted = {"format"} <= keys <= _SCRIPTED if keys else not subject.adapter.kohya_names
     return Weighed(tuple(sorted(found, key=lambda t: -t.confidence)), layout, published and scripted)
+
+
+def _named_so(subject: Subject) -> bool:
+    """Whether a name of the model is that of its base and of an acceleration, and nothing else."""
+    sources = ("metadata", "repository", "file name")
+    return any(
+        source in sources and _NOTHING_ELSE.fullmatch(text.removesuffix(".safetensors"))
+        for source, text in _sayings(subject.metadata, subject.hints)
+    )
 
 
 def _said(name: str, subject: Subject, published: bool) -> Mapping[str, str]:
@@ -206,7 +226,7 @@ def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, s
         if metadata.get(key):
             yield "metadata", metadata[key]
     if hints.repo_id:
-        yield "repository", hints.repo_id
+        yield "repository", hints.repo_id.rpartition("/")[2]  # its owner may be called anything
     if hints.filename:
         yield "file name", hints.filename
     for tag in texts((hints.card or {}).get("tags")):

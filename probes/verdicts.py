@@ -84,11 +84,15 @@ def _guidance_embedded(subject: Subject, match: Match) -> tuple[Trait, ...]:
     )
 
 
-def lora(subject: Subject, match: Match, more: tuple[Evidence, ...]) -> Report:
-    """The report of one match that is a LoRA, an LCM-LoRA, or open between the two."""
+def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Sequence[str] = ()) -> Report:
+    """The report of one match that is a LoRA, an LCM-LoRA, or open between the two. `unsaid`: rarer families with the same
+    layers, for which it would have to be said to be."""
     signature, adapter = match.signature, subject.adapter
     weighed = weigh(subject)
     kind, outcome, reason = _kind_of_lora(weighed, match)
+    if unsaid:
+        have, them = ("has", "that") if len(unsaid) == 1 else ("have", "one of those")
+        reason += f" {listed(unsaid)} {have} the same layers, but nothing says that it is for {them}."
     tags, tag_evidence = _tags(subject, signature)
     told = prediction_type(subject, None)
     ranks = Counter(m.rank for m in adapter.modules if m.rank is not None)

@@ -51,7 +51,7 @@ SIGNATURES = (
     # touch the network that FLUX.1 has not. Or they are one of either's: where layers are adapted that FLUX.1's trainers adapt
     # together with its modulation, and no modulation; and where a few blocks are.
     *(
-        lora("chroma", CHROMA, Encoders(te3=4096, text_encoder=4096), *evidence)
+        lora("chroma", CHROMA, Encoders(te=4096, te1=4096, te3=4096, text_encoder=4096), *evidence)
         for evidence in (
             (Claimed("chroma", "flux-1"),),
             (AdapterWidth("distilled_guidance_layer_in_proj", 64),),

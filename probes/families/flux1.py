@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, AdapterWidth, Covers, Encoders, Exceeds, Fits, LeavesOut
+from probes.adapter_rules import AdapterOf, AdapterWidth, Covers, Encoders, Fits, LeavesOut
 from probes.families.transformer import JOINT, ROOTS, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.report import Kind
-from probes.rules import Blocks, Claimed, Has, Width, Without
+from probes.rules import Blocks, Has, Width, Without
 from probes.signature import ChannelVariants, Signature
 
 WIDTH = 3072
@@ -46,11 +46,13 @@ DIFFUSERS = Naming(
     {
         "transformer_blocks": (19, {
             **square(WIDTH, *attention("attn", *JOINT)), **each((WIDTH, 6 * WIDTH), "norm1.linear", "norm1_context.linear"),
+            **each((WIDTH, 3 * WIDTH), "attn.to_qkv", "attn.to_added_qkv"),  # fused, as SimpleTuner may adapt them
             **each((WIDTH, MLP), "ff.net.0.proj", "ff_context.net.0.proj"), **each((MLP, WIDTH), "ff.net.2", "ff_context.net.2"),
         }),
         "single_transformer_blocks": (38, {
             **square(WIDTH, "attn.to_q", "attn.to_k", "attn.to_v"),
             "proj_mlp": (WIDTH, MLP), "proj_out": (WIDTH + MLP, WIDTH), "norm.linear": (WIDTH, 3 * WIDTH),
+            "attn.to_qkv": (WIDTH, 3 * WIDTH),
         }),
     },
     {
@@ -63,7 +65,21 @@ DIFFUSERS = Naming(
     },
     beside="norm_q norm_k norm_added_q norm_added_k",
 )  # fmt: skip
-FLUX1 = Transformer("FLUX.1", (BFL, DIFFUSERS))
+DIFFSYNTH = Naming(
+    {
+        "blocks": (19, {
+            **each((WIDTH, 3 * WIDTH), "attn.a_to_qkv", "attn.b_to_qkv"), **square(WIDTH, "attn.a_to_out", "attn.b_to_out"),
+            **each((WIDTH, 6 * WIDTH), "norm1_a.linear", "norm1_b.linear"),
+            **each((WIDTH, MLP), "ff_a.0", "ff_b.0"), **each((MLP, WIDTH), "ff_a.2", "ff_b.2"),
+        }),
+        "single_blocks": (38, {
+            "to_qkv_mlp": (WIDTH, 3 * WIDTH + MLP), "proj_out": (WIDTH + MLP, WIDTH), "norm.linear": (WIDTH, 3 * WIDTH),
+        }),
+    },
+    {},
+)  # fmt: skip
+"""DiffSynth-Studio's own names, which only its LoRAs have."""
+FLUX1 = Transformer("FLUX.1", (BFL, DIFFUSERS, DIFFSYNTH))
 _DOUBLE, _LITE_DOUBLE = 19, 8
 
 
@@ -156,11 +172,10 @@ SIGNATURES = (
         )
         for guided, normal in ((Has, "dev"), (Without, "schnell"))
     ),  # SVDQuant: four bits and a low-rank rest, attention fused
-    lora("flux-1", FLUX1, _ENCODERS, Exceeds(UNMODULATED)),
     Signature(Kind.LORA, "flux-1", None, (AdapterOf(), Fits(LITE), Covers(LITE), LeavesOut(FLUX1), _ENCODERS), variant="lite"),
     # Without modulation the layers are Chroma's, too. FLUX.1's own script adapts attention and the feed-forward of double
     # blocks alone, so this is read as FLUX.1's unless the layers (see chroma.py) or words speak for Chroma.
-    lora("flux-1", FLUX1, _ENCODERS, Claimed("chroma", "flux-1", wanted=False)),
+    lora("flux-1", FLUX1, _ENCODERS),
     *(
         Signature(
             Kind.LORA, "flux-1", None, (AdapterOf(), AdapterWidth(first, channels), Fits(_with_picture(name, channels))), variant=name

@@ -40,11 +40,15 @@ NAMING = Naming(
     beside="gate q_rms_norm q_rms_norm_t k_rms_norm k_rms_norm_t",
 )  # fmt: skip
 
+_ENCODERS = Encoders(
+    te1=768, te2=1280, te3=4096, te4=4096, te=4096, text_encoder=768, text_encoder_2=1280, text_encoder_3=4096, text_encoder_4=4096
+)  # fmt: skip
+
 SIGNATURES = (
     checkpoint(
         "hidream", "diffusers", NAMING,
         Has("double_stream_blocks.0.block.attn1.to_q_t.weight"), Width("double_stream_blocks.0.block.attn1.to_q.weight", WIDTH),
         Width("caption_projection.0.linear.weight", 4096), Blocks("double_stream_blocks", 16), Blocks("single_stream_blocks", 32),
     ),
-    lora("hidream", Transformer("HiDream-I1", (NAMING,)), Encoders()),
+    lora("hidream", Transformer("HiDream-I1", (NAMING,)), _ENCODERS),
 )  # fmt: skip

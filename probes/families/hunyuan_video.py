@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import TypeVar
 
-from probes.adapter_rules import Encoders
-from probes.families.flux1 import NOT_XLABS
+from probes.adapter_rules import Encoders, Exceeds
+from probes.families.flux1 import FLUX1, NOT_XLABS
 from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
-from probes.rules import Blocks, Has, Width, Without
+from probes.rules import Blocks, Claimed, Has, Width, Without
 from probes.signature import ChannelVariants
 
 T = TypeVar("T")
@@ -113,6 +113,7 @@ _DIFFUSERS_RULES = (
     Blocks("transformer_blocks", 20),
     Blocks("single_transformer_blocks", 40),
 )
+_ENCODERS = Encoders(te=4096, te1=4096, te2=768, text_encoder=4096, text_encoder_2=768)
 _CLEAN = "clean_x_embedder.proj.weight"
 _CHANNELS = {33: "image-to-video", 32: "image-to-video"}
 """With a first picture, and in Tencent's a mask, beside the noise (SkyReels has none). A picture in place of the first frame shows
@@ -137,5 +138,10 @@ SIGNATURES = (
         "hunyuan-video", "diffusers", DIFFUSERS, *_DIFFUSERS_RULES, Without(_CLEAN), variants=_variants("x_embedder.proj.weight")
     ),
     checkpoint("hunyuan-video", "diffusers", FRAMEPACK, *_DIFFUSERS_RULES, Has(_CLEAN), variant="framepack"),
-    lora("hunyuan-video", HUNYUAN_VIDEO, Encoders(te1=4096, text_encoder=4096), NOT_XLABS),
+    lora("hunyuan-video", HUNYUAN_VIDEO, _ENCODERS, NOT_XLABS),
+    # Of a few blocks, ComfyUI's names are FLUX.1's, whose LoRAs are many times as many.
+    *(
+        lora("hunyuan-video", Transformer("Hunyuan Video", (COMFY,)), _ENCODERS, NOT_XLABS, rule)
+        for rule in (Exceeds(FLUX1), Claimed("hunyuan-video", "flux-1"))
+    ),
 )  # fmt: skip

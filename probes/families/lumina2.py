@@ -48,5 +48,5 @@ SIGNATURES = (
         Has("time_caption_embed.caption_embedder.1.weight"), Width("layers.0.attn.to_q.weight", WIDTH), Width("x_embedder.weight", 64),
         *_DEPTH,
     ),
-    lora("lumina-2", Transformer("Lumina-Image 2", (ORIGINAL, DIFFUSERS)), Encoders()),
+    lora("lumina-2", Transformer("Lumina-Image 2", (ORIGINAL, DIFFUSERS)), Encoders(te=2304, text_encoder=2304)),
 )  # fmt: skip

@@ -83,7 +83,7 @@ def _either(
 SIGNATURES = (
     *(signature for layout in _LAYOUTS for signature in _either(*layout)),
     *(
-        lora(family, Transformer("PixArt", (naming,)), Encoders(text_encoder=4096))
+        lora(family, Transformer("PixArt", (naming,)), Encoders(te=4096, te1=4096, te3=4096, text_encoder=4096))
         for family, naming in (("pixart-alpha", ALPHA), ("pixart-sigma", SIGMA))
     ),
 )

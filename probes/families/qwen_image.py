@@ -36,5 +36,5 @@ SIGNATURES = (
         (Has("transformer_blocks.0.img_mod.1.qweight"), Has("transformer_blocks.0.attn.add_qkv_proj.qweight"), *_AROUND),
         ROOTS, prediction_type="flow",
     ),  # SVDQuant: four bits and a low-rank rest, attention fused
-    lora("qwen-image", Transformer("Qwen-Image", (NAMING,)), Encoders()),
+    lora("qwen-image", Transformer("Qwen-Image", (NAMING,)), Encoders(te=3584, text_encoder=3584)),
 )  # fmt: skip

@@ -7,7 +7,7 @@ own derivatives (Turbo, Lightning, Pony, Illustrious, NoobAI, Playground) have i
 from __future__ import annotations
 
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, Covers, CrossAttention, Encoders, Fits
+from probes.adapter_rules import AdapterOf, Covers, CrossAttention, Encoders, Fits, Paths
 from probes.families import unet
 from probes.report import Kind
 from probes.rules import Blocks, Claimed, Has, Rule, Width
@@ -49,7 +49,7 @@ def _checkpoints(family: str, middle: int, deepest: int, per_level: int = 2) -> 
 def _loras(family: str, architecture: unet.UNet, cross: int, encoders: Encoders, *rules: Rule) -> tuple[Signature, ...]:
     """LoRAs with cross-attention and without."""
     return tuple(
-        Signature(Kind.LORA, family, None, (AdapterOf(), CrossAttention(width), Fits(architecture), *rules, encoders))
+        Signature(Kind.LORA, family, None, (AdapterOf(), CrossAttention(width), Fits(architecture), encoders, *rules))
         for width in (cross, None)
     )
 
@@ -70,8 +70,9 @@ SIGNATURES = (
     *_checkpoints("segmind-vega", 0, 2),
     *_checkpoints("koala", 6, 6, per_level=1),
     *_checkpoints("koala", 0, 5, per_level=1),
-    *_loras("sdxl", unet.SDXL, 2048, _ENCODERS, Claimed("kolors", "sdxl", wanted=False)),
-    *_loras("kolors", unet.SDXL, 2048, Encoders(), Claimed("kolors", "sdxl")),
+    *_loras("sdxl", unet.SDXL, 2048, _ENCODERS),
+    # Kolors' LoRAs have SDXL's shapes, in diffusers' names, and have to be said to be.
+    *_loras("kolors", unet.SDXL, 2048, Encoders(), Paths("diffusers", unet.DIFFUSERS_NAMES), Claimed("kolors", "sdxl")),
     *_cut("ssd-1b", unet.SSD_1B),
     *_cut("segmind-vega", unet.VEGA),
     *_cut("koala", unet.KOALA_1B),

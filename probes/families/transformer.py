@@ -77,7 +77,7 @@ def checkpoint(
 
 def lora(family: str, transformer: Transformer, encoders: Encoders, *rules: Rule) -> Signature:
     """LoRAs of any layout: every module is a layer of the transformer, or of its text encoders."""
-    return Signature(Kind.LORA, family, None, (AdapterOf(), Fits(transformer), *rules, encoders))
+    return Signature(Kind.LORA, family, None, (AdapterOf(), Fits(transformer), encoders, *rules))
 
 
 def square(width: int, *paths: str) -> Layers:

@@ -48,6 +48,9 @@ MODULE_NAMES = (
 )
 """diffusers' and LDM's names of the UNet's layers, flattened; motion modules, cameras and other insertions have others."""
 
+DIFFUSERS_NAMES = r"(down|up)_blocks_|mid_block_|conv_|time_embedding_|add_embedding_"
+"""What diffusers' names of the UNet's layers begin with."""
+
 _POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")
 
 

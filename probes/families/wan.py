@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from probes.adapter_rules import Encoders
+from probes.adapter_rules import AdapterOf, AdapterWidth, Encoders, Fits
 from probes.families.transformer import Naming, Transformer, attention, checkpoint, lora, square
+from probes.report import Kind
 from probes.rules import Blocks, Has, Width
-from probes.signature import ChannelVariants
+from probes.signature import ChannelVariants, Signature
 
 
 def _around(width: int, channels: int, names: Mapping[str, str]) -> dict[str, tuple[int, int]]:
@@ -95,6 +97,17 @@ _VACE = {"1.3b": 15, "5b": 0, "14b": 8}
 _CHANNELS = {16: "text-to-video", 36: "image-to-video", 48: "control"}
 """Of noise alone, or with a first picture and its mask, or with Fun-Control's video and first picture; the 5B's latents have 48."""
 
+
+def _lora(size: str, namings: tuple[Naming, ...], channels: int | None) -> Signature:
+    """LoRAs; `channels`: of the first layer, where that is adapted and takes in more than noise."""
+    if channels is None:
+        return lora("wan", Transformer(f"Wan {size}", namings), Encoders())
+    width = namings[0].around["patch_embedding"][1]
+    first = {"patch_embedding": (channels, width)}
+    wider = Transformer(f"Wan {size}", tuple(replace(naming, around={**naming.around, **first}) for naming in namings))
+    return Signature(Kind.LORA, "wan", None, (AdapterOf(), AdapterWidth("patch_embedding", channels), Fits(wider)))
+
+
 SIGNATURES = tuple(
     signature
     for name, (count, width, *rest) in _SIZES.items()
@@ -124,6 +137,9 @@ SIGNATURES = tuple(
                 *((_with(plain, words), (Has(first),), variant, None) for variant, (first, words) in added.items()),
             )
         ),
-        lora("wan", Transformer(f"Wan {name}", (_vace(original, _VACE[name]), _vace(diffusers, _VACE[name]))), Encoders()),
+        *(
+            _lora(name, (_vace(original, _VACE[name]), _vace(diffusers, _VACE[name])), number if number != rest[1] else None)
+            for number in channels
+        ),
     )
 )  # fmt: skip

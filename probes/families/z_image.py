@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probes.adapter_rules import Encoders
 from probes.families.transformer import ROOTS, Layers, Naming, Transformer, checkpoint, each, lora, square
 from probes.report import Kind
@@ -37,6 +39,14 @@ ORIGINAL = _naming(
     "final_layer",
     "q_norm k_norm norm_final",
 )
+MIXED = replace(
+    DIFFUSERS,
+    blocks={
+        prefix: (count, {**layers, "attention.qkv": (WIDTH, 3 * WIDTH), "attention.out": (WIDTH, WIDTH)})
+        for prefix, (count, layers) in DIFFUSERS.blocks.items()
+    },
+)
+"""Some trainers write the output's original name beside diffusers' others, some the fused projections beside their parts."""
 
 SIGNATURES = (
     checkpoint(
@@ -53,5 +63,5 @@ SIGNATURES = (
         Kind.CHECKPOINT, "z-image", "nunchaku",
         (Has("layers.0.attention.to_qkv.qweight"), Width("cap_embedder.1.weight", 2560), *_DEPTH), ROOTS, prediction_type="flow",
     ),  # SVDQuant, as of Qwen-Image
-    lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL)), Encoders()),
+    lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL, MIXED)), Encoders()),
 )  # fmt: skip

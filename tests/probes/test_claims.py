@@ -46,7 +46,7 @@ def test_layers_that_two_families_share_go_to_the_one_that_is_named() -> None:
     header = headers.load("lora-flux-diffusers").header
     plain = probe(header)
     assert plain.family == "flux-1"
-    assert ("not_claimed", True, "not said to be chroma") in {(e.rule, e.ok, e.expected) for e in plain.evidence}
+    assert "chroma has the same layers" in plain.reason
     assert probe(header, Hints(filename="my_chroma_style.safetensors")).family == "chroma"
 
 
@@ -57,7 +57,7 @@ def test_a_reason_tells_what_a_file_is_and_not_what_nobody_said(name: str) -> No
 
 TRAINED_ON = {  # fixture -> (what its trainer writes, what a card says, the rival that its layers fit, how a name says that)
     "lora-flux-diffusers": ({"ss_base_model_version": "flux1"}, "black-forest-labs/FLUX.1-dev", "chroma", "chroma_look"),
-    "lora-sdxl-kohya-unet": (
+    "lora-sdxl-kohya-diffusers-names": (
         {"ss_base_model_version": "sdxl_base_v1-0"}, "stabilityai/stable-diffusion-xl-base-1.0", "kolors", "kolors_look",
     ),
 }  # fmt: skip
@@ -73,6 +73,24 @@ def test_of_look_alikes_a_name_overrules_neither_the_trainer_nor_the_card(name: 
     assert probe(bare, of_rival).family == fixture.expect["family"]
     assert probe(Header(fixture.header.tensors, metadata), misleading).family == fixture.expect["family"]
     assert probe(bare, misleading).family == rival
+
+
+@pytest.mark.parametrize("name", ["lora-sdxl-kohya", "lora-sdxl-kohya-unet"])
+def test_what_kolors_cannot_be_no_name_makes_it(name: str) -> None:
+    report = probe(headers.load(name).header, Hints(filename="kolors_look.safetensors"))
+    assert (report.outcome, report.family) == (Outcome.IDENTIFIED, "sdxl")
+
+
+@pytest.mark.parametrize(
+    ("name", "rarer"), [("lora-flux-diffusers", "chroma"), ("lora-sdxl-diffusers", "kolors"), ("lora-flux-kohya", None)]
+)
+def test_a_reason_names_the_rarer_family_whose_layers_these_are_too(name: str, rarer: str | None) -> None:
+    header = Header(headers.load(name).header.tensors)
+    assert (f"{rarer} has the same layers" in probe(header).reason) == (rarer is not None)
+    assert (
+        "same layers" not in probe(header, Hints(card={"base_model": "black-forest-labs/FLUX.1-dev"})).reason
+        or rarer == "kolors"
+    )
 
 
 def test_the_trainer_overrules_the_card() -> None:

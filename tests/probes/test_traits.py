@@ -187,6 +187,32 @@ def test_the_published_accelerations_keep_their_names(fixture: str, name: str, h
     assert traits(report)[name] >= DECIDED
 
 
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "joe/porsche-911-turbo-flux-lora",
+        "joe/flux-turbo-style",
+        "joe/lightning-bolt",
+        "turbo-ai/flux-style",
+        "joe/flux-lightning-storm",
+        "joe/qwen-image-turbo-anime",
+    ],
+)
+@pytest.mark.parametrize("fixture", ["lora-flux-ai-toolkit", "lora-qwen-image-transformer"])
+def test_a_word_of_ordinary_english_in_a_name_decides_nothing(fixture: str, repository: str) -> None:
+    report = probe(headers.load(fixture).header, Hints(repo_id=repository, card={"tags": ["turbo", "lightning"]}))
+    assert max(traits(report).values(), default=0) < DECIDED
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["lightx2v/Qwen-Image-Edit-2511-Lightning", "lightx2v/Wan2.2-Lightning", "joe/FLUX.1-dev-Turbo-LoRA-8steps"],
+)
+def test_a_name_of_base_and_acceleration_alone_decides(repository: str) -> None:
+    report = probe(headers.load("lora-qwen-image-transformer").header, Hints(repo_id=repository))
+    assert max(traits(report).values()) >= DECIDED
+
+
 def test_prose_alone_does_not_make_an_attention_lora_lcm() -> None:
     report = probe(headers.load("lora-sdxl-diffusers").header, Hints(card_text="Works well with LCM."))
     assert report.kind is Kind.LORA
