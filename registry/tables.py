@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, Column, DateTime, ForeignKey, Index, String, Text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -94,6 +94,8 @@ class ModelRow(SQLModel, table=True):
     )  # bytes gave the digests
     missing_since: datetime | None = Field(default=None, sa_column=_time(nullable=True))
     damaged_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))  # bytes gave other digests
+    # What the tables below say of it, as JSON: a page of models is read at once. registry/rows.py writes it, after each of their changes.
+    said: str = Field(default="[]", sa_column=Column(Text, nullable=False, server_default="[]"))
 
 
 class FileRow(SQLModel, table=True):

@@ -20,14 +20,14 @@ from sqlalchemy import Connection, Engine, select, update
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
 from probes.scan import SUFFIXES, Found, Stamp, look_at, scan_folder
 from registry.accelerations import decided
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Entry
 from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
 from registry.installs.examine import accept
 from registry.models import Model, ModelFile, new_id
 from registry.naming import Names
 from registry.queries import storable
-from registry.rows import MODEL, rows_of, write
+from registry.rows import MODEL
 from registry.scans.beside import Look, MayRead
 from registry.scans.lost import Lost
 from registry.scans.record import (
@@ -206,9 +206,9 @@ class Scanner:
                     revise(connection, model, found.report.as_dict(), files)
                 else:
                     model = replace(model, name=names.free(model.name))
-                    added.append(rows_of(model, found.report.as_dict(), files))
+                    added.append(Entry(model, found.report.as_dict(), files))
                 seen.append(Seen(found.path, stamp, model.id))
-            write(connection, added)
+            self._catalog.add_in(connection, added)
             remember(connection, [*seen, *self._not_taken(connection, batch)])
         for found in batch:
             if not found.stamp or not is_taken(found.report):
