@@ -56,10 +56,12 @@ class Page(NamedTuple):
     cursor: str | None
 
 
+_STATE = table_of(CatalogState)
+# Made once: to build a statement takes longer than to run it.
+_VERSION = select(_STATE.c.epoch, _STATE.c.version)
 _BY_ID_OR_NAME = select(MODEL).where(
     or_(MODEL.c.id.in_(bindparam("ids", expanding=True)), MODEL.c.name_key.in_(bindparam("keys", expanding=True)))
 )
-"""Made once: to build a statement takes longer than to run it."""
 
 
 class Catalog:
@@ -242,9 +244,8 @@ class Catalog:
 
     def version(self) -> str:
         """Changes whenever an answer of this catalogue may have changed, and is no other database's: for ETag."""
-        state = table_of(CatalogState)
         with self._engine.connect() as connection:
-            epoch, version = connection.execute(select(state.c.epoch, state.c.version)).one()
+            epoch, version = connection.execute(_VERSION).one()
         return f"{epoch}-{version}"
 
     # -- writing
@@ -374,9 +375,8 @@ class Catalog:
         The counter goes first: so the transaction holds SQLite's write lock from its first statement on, and waits for it instead of
         failing half-way because somebody else wrote since its first read.
         """
-        state = table_of(CatalogState)
         with self._engine.begin() as connection:
-            connection.execute(update(state).values(version=state.c.version + 1))
+            connection.execute(update(_STATE).values(version=_STATE.c.version + 1))
             yield connection
 
     def reclassify_in(
