@@ -5,8 +5,9 @@ read off the index of its order, and models that do not pass are skipped; as man
 asking each filter for SELECTIVE + 1 models, not by the database's statistics, which SQLite does not keep by itself.
 
 Text is searched by substring, on every database alike: `text LIKE` decides, over text that was case-folded by us and not by the
-database. What finds the candidates is an index of all three characters in a row: FTS5's trigram tokenizer on SQLite, a GIN index over
-an array on PostgreSQL (alembic/versions/0002). Words of one or two characters have no such index; they are looked for on the way.
+database. What finds the candidates is an index of all three characters in a row: FTS5's trigram tokenizer on SQLite
+(alembic/versions/0002), a GIN index over an array on PostgreSQL, which holds single characters and pairs as well (0012). On SQLite words
+that short are looked for on the way.
 """
 
 from __future__ import annotations
@@ -221,17 +222,17 @@ def _are_common(connection: Connection, words: Sequence[str]) -> bool:
 
 def _by_grams(connection: Connection, matching: Select[Any], words: Sequence[str]) -> Select[Any]:
     """`matching`, told where to look: among the texts that have every three characters of the words."""
+    if connection.dialect.name != "sqlite":
+        grams = sorted({word[at : at + GRAM] for word in words for at in range(max(len(word) - GRAM, 0) + 1)})
+        wanted = cast(bindparam("grams", grams, type_=ARRAY(Text)), ARRAY(Text))
+        return matching.where(func.modelshelf_grams(TEXT.c.text, type_=ARRAY(Text)).contains(wanted))
     indexed = [word for word in words if len(word) >= GRAM]
     if not indexed:
         return matching
-    if connection.dialect.name == "sqlite":
-        phrases = " AND ".join('"' + word.replace('"', '""') + '"' for word in indexed)
-        # A join and no IN, which would gather every match of a frequent word before the first is looked at.
-        found = matching.select_from(_FTS.join(TEXT, TEXT.c.id == _FTS.c.rowid))
-        return found.where(_FTS.c.model_text_fts.op("MATCH")(phrases))
-    grams = sorted({word[at : at + GRAM] for word in indexed for at in range(len(word) - GRAM + 1)})
-    wanted = cast(bindparam("grams", grams, type_=ARRAY(Text)), ARRAY(Text))
-    return matching.where(func.modelshelf_trigrams(TEXT.c.text, type_=ARRAY(Text)).contains(wanted))
+    phrases = " AND ".join('"' + word.replace('"', '""') + '"' for word in indexed)
+    # A join and no IN, which would gather every match of a frequent word before the first is looked at.
+    found = matching.select_from(_FTS.join(TEXT, TEXT.c.id == _FTS.c.rowid))
+    return found.where(_FTS.c.model_text_fts.op("MATCH")(phrases))
 
 
 def _checked_digest(text: str) -> str:
