@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.responses import Response
+from msgspec.json import encode
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from api.deps import ManagerDep
 from registry.catalog import Catalog
@@ -72,7 +72,7 @@ class Conditional:
         key = (etag, f"{url.path}?{url.query}")
         body = self._bodies.get(key)
         if body is None:
-            body = to_json(build(), inf_nan_mode="null")
+            body = encode(build(), enc_hook=BaseModel.model_dump)
             self._bodies.keep(key, body)
         return Response(body, media_type="application/json", headers=headers)
 

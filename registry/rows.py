@@ -126,8 +126,18 @@ def read(rows: Iterable[Row[Any]]) -> list[Model]:
     for row in rows:
         facts = dict(zip(_NAMES, row, strict=True))
         del facts["name_key"]
-        said = _SAID.decode(facts.pop("said"))
-        models.append(Model(**facts, **said._asdict()))
+        digests, sources, triggers, statements, tags, overrides = _SAID.decode(facts.pop("said"))
+        models.append(
+            Model(
+                **facts,
+                digests=digests,
+                sources=sources,
+                trigger_words=triggers,
+                statements=statements,
+                tags=tags,
+                overrides=overrides,
+            )
+        )
     return models
 
 

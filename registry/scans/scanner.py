@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from msgspec import structs
 from sqlalchemy import Connection, Engine, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
@@ -197,7 +198,7 @@ class Scanner:
                 model, stamp = described[found.path], stamps[found.path]
                 files = [ModelFile("", stamp.size)] if Path(found.path).is_file() else []
                 if found.path in moved:
-                    model = replace(model, id=moved[found.path])
+                    model = structs.replace(model, id=moved[found.path])
                     put(connection, model.id, model.path)
                 elif (known := here[found.path]) is not None and known.id not in moved.values():
                     model = self._kept(connection, model, known.id)
@@ -205,7 +206,7 @@ class Scanner:
                     revise = self._catalog.reclassify_in if is_same else self._catalog.revise_in
                     revise(connection, model, found.report.as_dict(), files)
                 else:
-                    model = replace(model, name=names.free(model.name))
+                    model = structs.replace(model, name=names.free(model.name))
                     added.append(Entry(model, found.report.as_dict(), files))
                 seen.append(Seen(found.path, stamp, model.id))
             self._catalog.add_in(connection, added)
@@ -219,7 +220,7 @@ class Scanner:
     def _kept(connection: Connection, model: Model, known: str) -> Model:
         """With what stays of the model that is recorded there."""
         row = connection.execute(select(MODEL).where(MODEL.c.id == known)).mappings().one()
-        return replace(model, **{name: row[name] for name in ("id", "name", "managed", "created_at")})
+        return structs.replace(model, **{name: row[name] for name in ("id", "name", "managed", "created_at")})
 
     def _not_taken(self, connection: Connection, batch: Sequence[Found]) -> list[Seen]:
         """What is no model to take; where a model has stood until now, its file counts as gone."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from sqlalchemy import Engine, event
 
 from registry.catalog import Catalog, Entry
@@ -355,9 +356,9 @@ def ids(models: Sequence[Model]) -> list[str]:
 
 def test_a_model_that_comes_or_goes_between_two_pages_moves_no_other(engine: Engine, tmp_path: Path) -> None:
     catalog = Catalog(engine, tmp_path)
-    catalog.add_many([Entry(replace(model(n), name=f"m{n:02}"), {}) for n in range(10)])
+    catalog.add_many([Entry(structs.replace(model(n), name=f"m{n:02}"), {}) for n in range(10)])
     first = catalog.page(Query(limit=4))
     catalog.remove(catalog.get("m01"))
-    catalog.add(replace(model(99), name="m00b"), {})
+    catalog.add(structs.replace(model(99), name="m00b"), {})
     rest = catalog.page(Query(limit=20, cursor=first.cursor)).models
     assert [m.name for m in rest] == [f"m{n:02}" for n in range(4, 10)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from registry.catalog import Catalog
@@ -37,7 +37,7 @@ def test_a_single_file_of_unpublished_sizes_runs_with_a_folder_of_the_same_shape
 
 @pytest.mark.parametrize("variant", ["inpaint", "edit", "depth"])
 def test_a_checkpoint_that_needs_more_than_a_prompt_is_refused_with_the_reason(catalog: Catalog, variant: str) -> None:
-    other = replace(catalog.get("tiny"), id="other", name="other", variant=variant, path="elsewhere")
+    other = structs.replace(catalog.get("tiny"), id="other", name="other", variant=variant, path="elsewhere")
     catalog.add(other, {})
     with pytest.raises(NotGenerable, match=f"needs a.* as every {variant} checkpoint"):
         resolve(catalog, checkpoint="other")
