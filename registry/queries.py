@@ -26,7 +26,9 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     Text,
+    any_,
     bindparam,
     cast,
     column,
@@ -152,7 +154,13 @@ def _passing(connection: Connection, query: Query, listed: Select[Any]) -> Selec
             listed = listed.where(exists(test.where(of_this).correlate(MODEL)))
     if chosen is None:
         return listed
-    return listed.where(MODEL.c.id.in_(sorted(chosen))) if chosen else None
+    return listed.where(_among(connection, sorted(chosen))) if chosen else None
+
+
+def _among(connection: Connection, ids: Sequence[str]) -> ColumnElement[bool]:
+    if connection.dialect.name == "sqlite":
+        return MODEL.c.id.in_(ids)
+    return MODEL.c.id == any_(bindparam("ids", ids, type_=ARRAY(String)))  # one parameter: psycopg takes 10 µs for each
 
 
 _VALUES = ("kind", "family", "fits", "takes")
