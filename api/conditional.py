@@ -7,7 +7,7 @@ bytes, and with none at all when the client has them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
 from threading import Lock
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.responses import Response
+from msgspec.json import encode
 from pydantic import BaseModel
 
 from api.deps import ManagerDep
@@ -57,8 +58,8 @@ class Conditional:
         self._catalog = catalog
         self._bodies = bodies
 
-    def answer(self, build: Callable[[], BaseModel]) -> Response:
-        """`build()` is called when its bytes are not at hand; what it raises is not kept."""
+    def answer(self, build: Callable[[], BaseModel | Mapping[str, Any]]) -> Response:
+        """`build()`, a schema or its fields, is called when its bytes are not at hand; what it raises is not kept."""
         # The version before the rows: a change in between makes the tag too old, and the next request is answered in full.
         etag = f'"{self._catalog.version()}-{_release()}"'
         headers = {
@@ -71,7 +72,7 @@ class Conditional:
         key = (etag, f"{url.path}?{url.query}")
         body = self._bodies.get(key)
         if body is None:
-            body = build().model_dump_json().encode()
+            body = encode(build(), enc_hook=BaseModel.model_dump)
             self._bodies.keep(key, body)
         return Response(body, media_type="application/json", headers=headers)
 

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, Engine, String, bindparam, cast, delete, exis
 from probes.scan import Stamp, stamp_of
 from registry.accelerations import ACCELERATION
 from registry.errors import InvalidRequest, ModelNotFound
-from registry.models import BEFORE, Digest, Model, ModelFile, Provenance, folded, search_text
+from registry.models import BEFORE, Digest, Model, ModelFile, Provenance, folded
 from registry.naming import Names
 from registry.placed import disown, own
 from registry.queries import EVERYTHING, Query, find, storable
-from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, in_parts, read, rows_of, table_of, write
+from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, in_parts, read, rows_of, table_of, tell, write
 from registry.tables import (
     CatalogState,
     DigestRow,
@@ -56,10 +56,12 @@ class Page(NamedTuple):
     cursor: str | None
 
 
+_STATE = table_of(CatalogState)
+# Made once: to build a statement takes longer than to run it.
+_VERSION = select(_STATE.c.epoch, _STATE.c.version)
 _BY_ID_OR_NAME = select(MODEL).where(
     or_(MODEL.c.id.in_(bindparam("ids", expanding=True)), MODEL.c.name_key.in_(bindparam("keys", expanding=True)))
 )
-"""Made once: to build a statement takes longer than to run it."""
 
 
 class Catalog:
@@ -74,7 +76,7 @@ class Catalog:
         """Raises InvalidRequest."""
         with self._engine.connect() as connection:
             found = find(connection, query)
-            return Page(read(connection, found.rows), found.cursor)
+            return Page(read(found.rows), found.cursor)
 
     def every(self, query: Query = EVERYTHING) -> Iterator[Model]:
         """All that pass, a page at a time; `query.limit` is the page's length."""
@@ -103,7 +105,7 @@ class Catalog:
         if storable(reference) and len(reference) >= 4:
             begun = select(MODEL).where(MODEL.c.id.startswith(reference, autoescape=True))
             with self._engine.connect() as connection:
-                found = read(connection, connection.execute(begun).all())
+                found = read(connection.execute(begun))
         if len(found) > 1:
             ids = [model.id for model in found]
             raise InvalidRequest(f"“{reference}” begins the ids of {len(ids)} models: {', '.join(ids)}.", ids=ids)
@@ -114,12 +116,11 @@ class Catalog:
         return found[0]
 
     def known(self, references: Iterable[str]) -> dict[str, Model]:
-        """Those that are an id, else a name, with their models; read together, in two queries however many they are."""
+        """Those that are an id, else a name, with their models; read in one query however many they are."""
         asked = [reference for reference in references if storable(reference)]
         keys = [folded(reference) for reference in asked]
         with self._engine.connect() as connection:
-            rows = connection.execute(_BY_ID_OR_NAME, {"ids": asked, "keys": keys}).all()
-            found = read(connection, rows)
+            found = read(connection.execute(_BY_ID_OR_NAME, {"ids": asked, "keys": keys}))
         by_id = {model.id: model for model in found}
         by_key = {folded(model.name): model for model in found}
         either = ((r, by_id.get(r) or by_key.get(key)) for r, key in zip(asked, keys, strict=True))
@@ -138,7 +139,7 @@ class Catalog:
             named = MODEL.c.id.in_(select(statement.c.model_id).where(*trained))
             query = select(MODEL).where(or_(stem, named)).order_by(MODEL.c.name_key).limit(2)
             with self._engine.connect() as connection:
-                found = read(connection, connection.execute(query).all())
+                found = read(connection.execute(query))
         if len(found) > 1:
             names = [model.name for model in found]
             raise InvalidRequest(f"“{name}” is the file of several models: {', '.join(names)}.", names=names)
@@ -172,7 +173,7 @@ class Catalog:
                 for query in queries
                 for row in connection.execute(select(MODEL).where(MODEL.c.id.in_(query)).order_by(MODEL.c.name_key))
             ]
-            return read(connection, [*dict.fromkeys(rows)])
+            return read(dict.fromkeys(rows))
 
     def blake3_of(self, ids: Sequence[str]) -> dict[str, str]:
         """Of these models, those that are hashed, by id."""
@@ -243,9 +244,8 @@ class Catalog:
 
     def version(self) -> str:
         """Changes whenever an answer of this catalogue may have changed, and is no other database's: for ETag."""
-        state = table_of(CatalogState)
         with self._engine.connect() as connection:
-            epoch, version = connection.execute(select(state.c.epoch, state.c.version)).one()
+            epoch, version = connection.execute(_VERSION).one()
         return f"{epoch}-{version}"
 
     # -- writing
@@ -263,6 +263,7 @@ class Catalog:
         """`add_many` within somebody's transaction."""
         entries = list(entries)
         write(connection, [rows_of(*entry) for entry in entries])
+        tell(connection, [entry.model.id for entry in entries])
         own(connection, (entry.model.id for entry in entries if entry.model.managed))
 
     def revise(self, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile] = ()) -> None:
@@ -277,7 +278,7 @@ class Catalog:
             known = update(SOURCE).where(SOURCE.c.model_id == model.id, SOURCE.c.url == source.url)
             if not connection.execute(known.values(etag=source.etag, ref=source.ref)).rowcount:
                 connection.execute(insert(SOURCE).values(model_id=model.id, added_at=now(), **source._asdict()))
-            self._index_text(connection, model)
+            tell(connection, [model.id])
         return self.get(model.id)
 
     def add_digests(self, model: Model, digests: Iterable[Digest]) -> None:
@@ -294,6 +295,7 @@ class Catalog:
             connection.execute(insert(DIGEST).values(model_id=model.id, **digest._asdict()))
             if not digest.by:
                 connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
+        tell(connection, [model.id])
 
     def override(self, reference: str, settings: Mapping[str, Any], *, name: str | None = None) -> Model:
         """Change the user's own settings for a model, and its name; a value of None takes a setting back.
@@ -305,8 +307,7 @@ class Catalog:
             if name is not None and name != model.name:
                 self._rename(connection, model, name)
             self._override(connection, model, settings)
-            if name is not None or not {"tags", "triggers"}.isdisjoint(settings):
-                self._index_text(connection, model)
+            tell(connection, [model.id])
         return self.get(model.id)
 
     @staticmethod
@@ -321,12 +322,6 @@ class Catalog:
             tags = dict.fromkeys(map(folded, settings["tags"] or ()))
             if tags:
                 connection.execute(insert(TAG), [{"model_id": model.id, "name": tag, "by": USER} for tag in tags])
-
-    @staticmethod
-    def _index_text(connection: Connection, model: Model) -> None:
-        """What a search looks through, from the rows as they are now."""
-        [changed] = read(connection, connection.execute(select(MODEL).where(MODEL.c.id == model.id)).all())
-        connection.execute(update(TEXT).where(TEXT.c.model_id == model.id).values(text=search_text(changed)))
 
     @staticmethod
     def _rename(connection: Connection, model: Model, name: str) -> None:
@@ -348,8 +343,7 @@ class Catalog:
                 self._rename(connection, model, names.free(wanted))
             if not new.overrides and old.overrides:
                 self._override(connection, new, old.overrides)
-            for model in (old, new):
-                self._index_text(connection, model)
+            tell(connection, [old.id, new.id])
 
     def set(self, model: Model, **columns: Any) -> None:
         """Columns of the model's own row, such as `path` or `missing_since`."""
@@ -381,9 +375,8 @@ class Catalog:
         The counter goes first: so the transaction holds SQLite's write lock from its first statement on, and waits for it instead of
         failing half-way because somebody else wrote since its first read.
         """
-        state = table_of(CatalogState)
         with self._engine.begin() as connection:
-            connection.execute(update(state).values(version=state.c.version + 1))
+            connection.execute(update(_STATE).values(version=_STATE.c.version + 1))
             yield connection
 
     def reclassify_in(
@@ -401,6 +394,7 @@ class Catalog:
         connection.execute(delete(statement).where(*mine))
         probed = [row for row in rows_of(model, report, ())[StatementRow] if row["name"] == ACCELERATION]
         write(connection, [{StatementRow: probed}])
+        tell(connection, [model.id])
 
     def revise_in(
         self, connection: Connection, model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]
@@ -420,7 +414,7 @@ class Catalog:
             rows[SourceRow] = []  # those that are there stay
             rows[DigestRow].append({"model_id": model.id, "algorithm": "blake3", "by": BEFORE, "value": was})
         write(connection, [{kind: values for kind, values in rows.items() if table_of(kind) is not TEXT}])
-        self._index_text(connection, model)
+        tell(connection, [model.id])
 
     def settle_in(self, connection: Connection, model: Model, blake3: str) -> None:
         """Its bytes are hashed again: where they came from counts on only if they are what they were."""
@@ -429,4 +423,4 @@ class Catalog:
         connection.execute(delete(DIGEST).where(*before))
         if was not in (None, blake3):
             connection.execute(delete(SOURCE).where(SOURCE.c.model_id == model.id))
-            self._index_text(connection, model)
+        tell(connection, [model.id])

@@ -32,7 +32,7 @@ _MIGRATION_KEY = int.from_bytes(
 
 MAPPED = 1 << 30  # bytes of an SQLite file at most; 100,000 models take a quarter of it
 
-_ONE_DIALECT = ("model_text_fts", "model_text_trigrams")
+_ONE_DIALECT = ("model_text_fts", "model_text_grams")
 """How the names start of what the migrations make on one kind of database only, for text search (registry/queries.py)."""
 
 

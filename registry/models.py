@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import uuid4
+
+from msgspec import Struct, field
 
 RECIPE = ("weight", "steps", "cfg", "scheduler")
 """The statements that are recommended values; all others are facts (title, author, license, base_model, preview, ...)."""
@@ -84,8 +86,7 @@ class ModelFile:
     blake3: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Struct, frozen=True, kw_only=True):
     """One checkpoint, LoRA or LCM-LoRA. `size` in bytes; `path` relative to the root when inside it."""
 
     name: str
@@ -175,7 +176,8 @@ class Model:
         """What tells its picture from others: the user's choice, else what came with it. None: it has none."""
         kept = [s.value for s in self.statements if s.name == PICTURE]
         beside = [s.value for s in self.statements if s.name == "preview" and s.by == BESIDE]
-        return next((str(mark) for mark in (self.overrides.get("preview"), *kept, *beside) if mark), None)
+        marks = (self.overrides.get("preview"), *kept, *beside)
+        return str(mark) if (mark := next(filter(None, marks), None)) else None
 
     @property
     def base_model(self) -> str | None:

@@ -5,8 +5,9 @@ read off the index of its order, and models that do not pass are skipped; as man
 asking each filter for SELECTIVE + 1 models, not by the database's statistics, which SQLite does not keep by itself.
 
 Text is searched by substring, on every database alike: `text LIKE` decides, over text that was case-folded by us and not by the
-database. What finds the candidates is an index of all three characters in a row: FTS5's trigram tokenizer on SQLite, a GIN index over
-an array on PostgreSQL (alembic/versions/0002). Words of one or two characters have no such index; they are looked for on the way.
+database. What finds the candidates is an index of all three characters in a row: FTS5's trigram tokenizer on SQLite
+(alembic/versions/0002), a GIN index over an array on PostgreSQL, which holds single characters and pairs as well (0012). On SQLite words
+that short are looked for on the way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -24,13 +26,14 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     Text,
+    any_,
     bindparam,
     cast,
     column,
     exists,
     func,
-    literal,
     select,
     table,
     tuple_,
@@ -123,20 +126,22 @@ def storable(text: str) -> bool:
 def find(connection: Connection, query: Query) -> Rows:
     """One page. Raises InvalidRequest."""
     query = query.checked()
-    order, descending = SORTS[query.sort.removeprefix("-")], query.sort.startswith("-")
-    statement = _page(connection, query, order, descending)
+    values = {name: value for name in _VALUES if (value := getattr(query, name)) is not None}
+    if query.cursor:
+        values |= zip(_AFTER, _after(query), strict=True)
+    statement = _passing(connection, query, _listed(frozenset(values), query.missing, query.adapters, query.sort))
     if statement is None:
         return Rows((), None)
-    rows = connection.execute(statement).all()
+    rows = connection.execute(statement, values | {"length": query.limit + 1}).all()
     if len(rows) <= query.limit:
         return Rows(rows, None)
     last = rows[query.limit - 1]
+    order, _ = _order(query.sort)
     return Rows(rows[: query.limit], _cursor(query, [last._mapping[order.name], last._mapping["id"]]))
 
 
-def _page(connection: Connection, query: Query, order: Column[Any], descending: bool) -> Select[Any] | None:
-    """The statement that reads it, one row more than asked for; None: nothing can pass."""
-    statement = select(MODEL).where(*_columns(query)).limit(query.limit + 1)
+def _passing(connection: Connection, query: Query, listed: Select[Any]) -> Select[Any] | None:
+    """`listed`, of those that pass the filters by other tables; None: nothing can pass."""
     chosen: set[str] | None = None
     for found, test in _set_filters(connection, query):
         few: Sequence[str] | None = None
@@ -146,40 +151,53 @@ def _page(connection: Connection, query: Query, order: Column[Any], descending: 
             chosen = set(few) if chosen is None else chosen.intersection(few)
         else:
             of_this = test.selected_columns[0] == MODEL.c.id
-            statement = statement.where(exists(test.where(of_this).correlate(MODEL)))
-    if chosen is not None:
-        statement = statement.where(MODEL.c.id.in_(sorted(chosen)))
-    # `name_key` is unique; the other orders are settled by the id.
-    keys: list[ColumnElement[Any]] = [order] if order is MODEL.c.name_key else [order, MODEL.c.id]
-    if query.cursor:
-        after = _after(query, order)[: len(keys)]
-        here = tuple_(*keys)
-        there = tuple_(*(literal(value, key.type) for value, key in zip(after, keys, strict=True)))
-        statement = statement.where(here < there if descending else here > there)
-    if chosen is not None and not chosen:
-        return None
-    return statement.order_by(*(key.desc() if descending else key for key in keys))
+            listed = listed.where(exists(test.where(of_this).correlate(MODEL)))
+    if chosen is None:
+        return listed
+    return listed.where(_among(connection, sorted(chosen))) if chosen else None
 
 
-def _columns(query: Query) -> list[ColumnElement[bool]]:
-    """Conditions on a model's own row, and on the verdict that belongs to its structure."""
+def _among(connection: Connection, ids: Sequence[str]) -> ColumnElement[bool]:
+    if connection.dialect.name == "sqlite":
+        return MODEL.c.id.in_(ids)
+    return MODEL.c.id == any_(bindparam("ids", ids, type_=ARRAY(String)))  # one parameter: psycopg takes 10 µs for each
+
+
+_VALUES = ("kind", "family", "fits", "takes")
+_AFTER = ("after", "after_id")
+
+
+@cache
+def _listed(given: frozenset[str], missing: bool | None, adapters: bool, sort: str) -> Select[Any]:
+    """Reads a page of one row more than asked for, by conditions on a model's own row and on the verdict that belongs to its structure.
+    Made once for each set of parameters that are `given`: it takes longer than to run it.
+    """
     found: list[ColumnElement[bool]] = [
-        column == value
-        for column, value in ((MODEL.c.kind, query.kind), (MODEL.c.family, query.family))
-        if value is not None
+        c == bindparam(c.name) for c in (MODEL.c.kind, MODEL.c.family) if c.name in given
     ]
-    if query.missing is not None:
-        found.append(MODEL.c.missing_since.is_not(None) if query.missing else MODEL.c.missing_since.is_(None))
-    if query.adapters or query.fits is not None:
+    if missing is not None:
+        found.append(MODEL.c.missing_since.is_not(None) if missing else MODEL.c.missing_since.is_(None))
+    if adapters or "fits" in given:
         # `!=` and not IN: an index of the order cannot be read in order through a list of kinds.
         found.append(MODEL.c.kind != Kind.CHECKPOINT)
-    if query.fits is not None:
-        pair = (FIT.c.checkpoint == query.fits, FIT.c.adapter == MODEL.c.structure, FIT.c.verdict == Verdict.FITS)
-        found.append(exists(select(FIT.c.adapter).where(*pair).correlate(MODEL)))
-    if query.takes is not None:
-        pair = (FIT.c.adapter == query.takes, FIT.c.checkpoint == MODEL.c.structure, FIT.c.verdict == Verdict.FITS)
-        found.append(exists(select(FIT.c.checkpoint).where(*pair).correlate(MODEL)))
-    return found
+    for name, mine, other in (("fits", FIT.c.checkpoint, FIT.c.adapter), ("takes", FIT.c.adapter, FIT.c.checkpoint)):
+        if name in given:
+            pair = (mine == bindparam(name), other == MODEL.c.structure, FIT.c.verdict == Verdict.FITS)
+            found.append(exists(select(other).where(*pair).correlate(MODEL)))
+    order, descending = _order(sort)
+    # `name_key` is unique; the other orders are settled by the id.
+    keys: list[ColumnElement[Any]] = [order] if order is MODEL.c.name_key else [order, MODEL.c.id]
+    if "after" in given:
+        here = tuple_(*keys)
+        there = tuple_(*(bindparam(name, type_=key.type) for name, key in zip(_AFTER, keys, strict=False)))
+        found.append(here < there if descending else here > there)
+    listed = select(MODEL).where(*found).limit(bindparam("length"))
+    return listed.order_by(*(key.desc() if descending else key for key in keys))
+
+
+def _order(sort: str) -> tuple[Column[Any], bool]:
+    """By which column, and whether from its greatest down."""
+    return SORTS[sort.removeprefix("-")], sort.startswith("-")
 
 
 def _set_filters(connection: Connection, query: Query) -> Iterator[tuple[Select[Any] | None, Select[Any]]]:
@@ -211,18 +229,24 @@ def _are_common(connection: Connection, words: Sequence[str]) -> bool:
 
 
 def _by_grams(connection: Connection, matching: Select[Any], words: Sequence[str]) -> Select[Any]:
-    """`matching`, told where to look: among the texts that have every three characters of the words."""
-    indexed = [word for word in words if len(word) >= GRAM]
+    """`matching`, told where to look: among the texts that have the grams of the words, at whatever places."""
+    if connection.dialect.name != "sqlite":
+        grams = sorted({gram for word in words for gram in _grams(word)})
+        wanted = cast(bindparam("grams", grams, type_=ARRAY(Text)), ARRAY(Text))
+        return matching.where(func.modelshelf_grams(TEXT.c.text, type_=ARRAY(Text)).contains(wanted))
+    indexed = sorted({gram for word in words if len(word) >= GRAM for gram in _grams(word)})
     if not indexed:
         return matching
-    if connection.dialect.name == "sqlite":
-        phrases = " AND ".join('"' + word.replace('"', '""') + '"' for word in indexed)
-        # A join and no IN, which would gather every match of a frequent word before the first is looked at.
-        found = matching.select_from(_FTS.join(TEXT, TEXT.c.id == _FTS.c.rowid))
-        return found.where(_FTS.c.model_text_fts.op("MATCH")(phrases))
-    grams = sorted({word[at : at + GRAM] for word in indexed for at in range(len(word) - GRAM + 1)})
-    wanted = cast(bindparam("grams", grams, type_=ARRAY(Text)), ARRAY(Text))
-    return matching.where(func.modelshelf_trigrams(TEXT.c.text, type_=ARRAY(Text)).contains(wanted))
+    terms = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in indexed)
+    # A join and no IN, which would gather every match of a frequent word before the first is looked at.
+    found = matching.select_from(_FTS.join(TEXT, TEXT.c.id == _FTS.c.rowid))
+    return found.where(_FTS.c.model_text_fts.op("MATCH")(terms))
+
+
+def _grams(word: str) -> Iterator[str]:
+    """As few as cover it: with all of them, or the word as a phrase, the indexes read two to three times as much, and find little less."""
+    yield from (word[at : at + GRAM] for at in range(0, len(word) - GRAM, GRAM))
+    yield word[-GRAM:]
 
 
 def _checked_digest(text: str) -> str:
@@ -241,8 +265,9 @@ def _cursor(query: Query, last: Sequence[Any]) -> str:
     return pack([_mark(query), value.isoformat() if isinstance(value, datetime) else value, model_id])
 
 
-def _after(query: Query, order: Column[Any]) -> list[Any]:
+def _after(query: Query) -> list[Any]:
     """Value and id of the last row of the page before, from the cursor; raises InvalidRequest."""
+    order, _ = _order(query.sort)
     with unpacked(query.cursor or "") as place:
         mark, value, model_id = place
         if order is MODEL.c.created_at:

@@ -77,7 +77,7 @@ def make_plan(
     text_weights = text_weights or {}
     _check(request, adapters, text_weights, limits)
     # Whether it is worn at all, its user's setting tells as well as the request: neither hangs on what else is worn.
-    worn = [model for model, weight in adapters if _plan_adapter(model, weight, beside_lcm=False).weight.value]
+    worn = [model for model, weight in adapters if adapter_weight(model, weight).value]
     found = [(model, fast) for model in worn if (fast := acceleration(model))]
     beside_lcm = any(fast.recipe.trait == "lcm" for _, fast in found)
     planned = tuple(
@@ -159,9 +159,17 @@ class _Sampler:
         return _choose(name, requested, teacher, default, f"usual for {usual}")
 
 
-def adapter_weight(model: Model, *, beside_lcm: bool = False) -> Sourced[float]:
-    """The weight that a LoRA gets when nobody asks for one."""
-    return _plan_adapter(model, None, beside_lcm=beside_lcm).weight
+def adapter_weight(model: Model, requested: float | None = None, *, beside_lcm: bool = False) -> Sourced[float]:
+    """The weight that a LoRA gets."""
+    origin = Origin.DEFAULT
+    if fast := acceleration(model):
+        default, by = fast.recipe.weight, fast.recipe.by
+        origin = Origin.DEFAULT if by.startswith(GUIDE) else Origin.RECOMMENDED
+    elif beside_lcm:
+        default, by = LORA_BESIDE_LCM_WEIGHT, f"{GUIDE}: LoRA beside an LCM-LoRA"
+    else:
+        default, by = LORA_WEIGHT, f"{GUIDE}: LoRA"
+    return _choose("weight", requested, model, default, by, origin)
 
 
 def weight_range(model: Model) -> Sourced[tuple[float, float]] | None:
@@ -178,15 +186,7 @@ def weight_range(model: Model) -> Sourced[tuple[float, float]] | None:
 def _plan_adapter(
     model: Model, weight: float | None, *, beside_lcm: bool, text_weight: float | None = None
 ) -> PlannedAdapter:
-    origin = Origin.DEFAULT
-    if fast := acceleration(model):
-        default, by = fast.recipe.weight, fast.recipe.by
-        origin = Origin.DEFAULT if by.startswith(GUIDE) else Origin.RECOMMENDED
-    elif beside_lcm:
-        default, by = LORA_BESIDE_LCM_WEIGHT, f"{GUIDE}: LoRA beside an LCM-LoRA"
-    else:
-        default, by = LORA_WEIGHT, f"{GUIDE}: LoRA"
-    chosen = _choose("weight", weight, model, default, by, origin)
+    chosen = adapter_weight(model, weight, beside_lcm=beside_lcm)
     text = None if text_weight is None else Sourced(text_weight, Origin.REQUESTED, "request")
     return PlannedAdapter(model.id, model.name, model.kind, chosen, tuple(model.triggers), text)
 

@@ -5,35 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import (
-    JSON,
-    ColumnElement,
-    CompoundSelect,
-    Connection,
-    Float,
-    Row,
-    Select,
-    String,
-    Table,
-    Text,
-    any_,
-    bindparam,
-    cast,
-    func,
-    insert,
-    literal_column,
-    null,
-    select,
-    union_all,
-)
+from msgspec.json import Decoder
+from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel
 
-from probes.json_text import dumps, loads
+from probes.json_text import dumps
 from registry.models import BEFORE, Digest, Model, ModelFile, Provenance, Statement, Trigger, folded, search_text
 from registry.tables import (
     DigestRow,
@@ -66,7 +46,7 @@ SAID = (DigestRow, TriggerRow, StatementRow, TagRow, ReportRow, FileRow)
 USER = "user"
 """Who set a tag, when it was not a probe: such a tag stays whatever a later probe says."""
 
-_COLUMNS = [column.name for column in MODEL.columns if column.name != "name_key"]
+_COLUMNS = [column.name for column in MODEL.columns if column.name not in ("name_key", "said")]
 
 
 def rows_of(model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]) -> Rows:
@@ -125,99 +105,91 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
         connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
-def read(connection: Connection, rows: Sequence[Row[Any]]) -> list[Model]:
-    """The models of these rows of `model`, in their order: one query for all that is said of all of them."""
-    said = _said(connection, [row[0] for row in rows])
-    names = [column.name for column in MODEL.columns]
+class _Said(NamedTuple):
+    """What is said of a model, by the names that it has there; as JSON it is the column `said`."""
+
+    digests: tuple[Digest, ...]
+    sources: tuple[Provenance, ...]
+    trigger_words: tuple[Trigger, ...]
+    statements: tuple[Statement, ...]
+    tags: tuple[str, ...]
+    overrides: dict[str, Any]
+
+
+_SAID = Decoder(_Said)
+_NAMES = [column.name for column in MODEL.columns]
+
+
+def read(rows: Iterable[Row[Any]]) -> list[Model]:
+    """The models of these rows of `model`, in their order."""
     models = []
     for row in rows:
-        facts = dict(zip(names, row, strict=True))
+        facts = dict(zip(_NAMES, row, strict=True))
         del facts["name_key"]
-        digests, sources, triggers, statements, tags, overrides = said.get(facts["id"], _NOTHING)
+        digests, sources, triggers, statements, tags, overrides = _SAID.decode(facts.pop("said"))
         models.append(
             Model(
                 **facts,
-                digests=tuple(digest for digest in digests if digest.by != BEFORE),
-                sources=tuple(sources),
-                trigger_words=tuple(triggers),
-                statements=tuple(statements),
-                tags=tuple(dict.fromkeys(tags)),
-                overrides=dict(overrides),
+                digests=digests,
+                sources=sources,
+                trigger_words=triggers,
+                statements=statements,
+                tags=tags,
+                overrides=overrides,
             )
         )
     return models
 
 
-_TEXT = 3  # where the texts begin in a row of the query below, behind part, model and place
+Values = list[tuple[Any, ...]]
 
 
 class _Part(NamedTuple):
-    """A table of what is said of models, as a part of the one query for all of it.
-
-    `texts` and `numbers`: columns to read, JSON as it is written. A model's rows are ordered by the column `place` (None: they have none),
-    then by the first two texts. `value`: what a row becomes, whose texts begin at _TEXT and whose numbers come last.
-    """
+    """A table of what is said of models: the columns of a value, those that a model's values are ordered by, and what becomes of them."""
 
     table: Table
-    place: str | None
-    texts: tuple[str, ...]
-    value: Callable[[Sequence[Any]], Any]
-    numbers: tuple[str, ...] = ()
+    value: tuple[str, ...]
+    order: tuple[str, ...]
+    gathered: Callable[[Values], Any] = list
 
 
-_PARTS = (
-    _Part(DIGEST, None, ("by", "algorithm", "value"), lambda row: Digest(row[4], row[5], row[3])),
-    _Part(SOURCE, "id", Provenance._fields, lambda row: Provenance(*row[3:9])),
-    _Part(table_of(TriggerRow), "position", Trigger._fields, lambda row: Trigger(*row[3:5])),
+_PARTS = (  # in the order of _Said
     _Part(
-        table_of(StatementRow),
-        "rank",
-        ("name", "value", "by", "quote"),
-        lambda row: Statement(row[3], loads(row[4]), row[5], row[6], *row[-2:]),
-        ("minimum", "maximum"),
+        DIGEST,
+        Digest._fields,
+        ("by", "algorithm"),
+        lambda rows: [row for row in map(Digest._make, rows) if row.by != BEFORE],
     ),
-    _Part(TAG, None, ("name",), itemgetter(_TEXT)),
-    _Part(table_of(OverrideRow), None, ("name", "value"), lambda row: (row[3], loads(row[4]))),
+    _Part(SOURCE, Provenance._fields, ("id",)),
+    _Part(table_of(TriggerRow), Trigger._fields, ("position",)),
+    _Part(table_of(StatementRow), Statement._fields, ("rank", "name")),
+    _Part(TAG, ("name",), ("name",), lambda rows: [name for (name,) in dict.fromkeys(rows)]),
+    _Part(table_of(OverrideRow), ("name", "value"), ("name",), dict),
 )
-_NOTHING: tuple[list[Any], ...] = tuple([] for _ in _PARTS)
-_TEXTS = max(len(part.texts) for part in _PARTS)
-_NUMBERS = max(len(part.numbers) for part in _PARTS)
-_ORDER = itemgetter(0, 2, _TEXT, _TEXT + 1)  # by code point, which is not every database's
 
 
-def _said(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[list[Any], ...]]:
-    """Values by model, those of each of _PARTS in order; models of which nothing is said are left out."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    parameter = dumps(ids).decode() if is_sqlite else ids
-    found: dict[str, tuple[list[Any], ...]] = {}
-    for row in sorted(connection.execute(_of_models(is_sqlite), {"ids": parameter}).all(), key=_ORDER):
-        number, model_id = row[0], row[1]
-        if model_id not in found:
-            found[model_id] = tuple([] for _ in _PARTS)
-        found[model_id][number].append(_PARTS[number].value(row))
+def tell(connection: Connection, ids: Sequence[str]) -> None:
+    """Due in every transaction that changes what is said of these models, or their names: what stands of it in their own rows, and what a
+    search looks through, is made anew. Within Catalog.writing, so that nobody else changes it meanwhile."""
+    for some in in_parts(ids):
+        told = [{"of": model_id, "told": dumps(said).decode()} for model_id, said in _said(connection, some).items()]
+        connection.execute(update(MODEL).where(MODEL.c.id == bindparam("of")).values(said=bindparam("told")), told)
+        models = read(connection.execute(select(MODEL).where(MODEL.c.id.in_(some))))
+        # Only where it is another: its index would be written to for nothing.
+        changed = update(TEXT).where(TEXT.c.model_id == bindparam("of"), TEXT.c.text != bindparam("told"))
+        texts = [{"of": model.id, "told": search_text(model)} for model in models]
+        connection.execute(changed.values(text=bindparam("told")), texts)
+
+
+def _said(connection: Connection, ids: Sequence[str]) -> dict[str, list[Any]]:
+    """By model, in the order of _Said."""
+    found: dict[str, list[Any]] = {model_id: [] for model_id in ids}
+    for table, value, order, gathered in _PARTS:
+        columns = [table.c[name] for name in ("model_id", *order, *value)]
+        rows = connection.execute(select(*columns).where(table.c.model_id.in_(ids))).all()
+        values: dict[str, Values] = {model_id: [] for model_id in ids}
+        for row in sorted(rows, key=itemgetter(*range(1 + len(order)))):  # by code point, which is not every database's
+            values[row[0]].append(tuple(row[1 + len(order) :]))
+        for model_id, said in found.items():
+            said.append(gathered(values[model_id]))
     return found
-
-
-@cache
-def _of_models(is_sqlite: bool) -> CompoundSelect[Any]:
-    """Made once: to build a statement takes longer than to run it. The ids are one parameter, so its text is always the same."""
-    return union_all(*(_of_part(number, part, is_sqlite) for number, part in enumerate(_PARTS)))
-
-
-def _of_part(number: int, part: _Part, is_sqlite: bool) -> Select[Any]:
-    columns = part.table.c
-    texts: list[ColumnElement[Any]] = [
-        cast(c, Text) if isinstance(c.type, JSON) else c for c in (columns[name] for name in part.texts)
-    ]
-    texts += [cast(null(), Text)] * (_TEXTS - len(texts))
-    numbers: list[ColumnElement[Any]] = [columns[name] for name in part.numbers]
-    numbers += [cast(null(), Float)] * (_NUMBERS - len(numbers))
-    place = columns[part.place] if part.place else literal_column("0")
-    ids: ColumnElement[bool]
-    if is_sqlite:
-        each = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
-        ids = columns.model_id.in_(select(each.c.value))
-    else:
-        ids = columns.model_id == any_(bindparam("ids", type_=postgresql.ARRAY(String)))
-    chosen = [literal_column(str(number)), columns.model_id, place, *texts, *numbers]
-    return select(*(column.label(f"c{n}") for n, column in enumerate(chosen))).where(ids)

@@ -3,11 +3,12 @@ that which they get."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, ForeignKey, Index, String, Text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -20,8 +21,13 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
+        return _utc if dialect.name == "sqlite" else None
+
+
+def _utc(text: str | None) -> datetime | None:
+    """In one call: a page of models has hundreds of them."""
+    return datetime.fromisoformat(f"{text}+00:00") if text else None
 
 
 # Compared by code point on every database: SQLite does so by itself, PostgreSQL sorts by the language of its server, in which neither
@@ -94,6 +100,8 @@ class ModelRow(SQLModel, table=True):
     )  # bytes gave the digests
     missing_since: datetime | None = Field(default=None, sa_column=_time(nullable=True))
     damaged_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))  # bytes gave other digests
+    # What the tables below say of it, as JSON: a page of models is read at once. registry/rows.py writes it, after each of their changes.
+    said: str = Field(default="[]", sa_column=Column(Text, nullable=False, server_default="[]"))
 
 
 class FileRow(SQLModel, table=True):

@@ -189,8 +189,8 @@ def _sharing(connection: Connection, algorithm: str) -> Iterator[tuple[str, list
     pairs = connection.execute(query).all()
     models: dict[str, Model] = {}
     for ids in in_parts([model_id for _, model_id in pairs]):
-        rows = connection.execute(select(MODEL).where(MODEL.c.id.in_(ids))).all()
-        models |= {model.id: model for model in read(connection, rows)}
+        rows = connection.execute(select(MODEL).where(MODEL.c.id.in_(ids)))
+        models |= {model.id: model for model in read(rows)}
     for value, group in groupby(pairs, key=lambda pair: str(pair[0])):
         yield value, [models[model_id] for _, model_id in group]
 

@@ -17,6 +17,7 @@ from tests.bad_sources import GATED
 from tests.databases import KINDS, PostgreSQL, engine_of, migrated_sqlite, postgresql_server
 from tests.hub import LoopbackHub
 from tests.loopback import NETWORK
+from tests.registry.told import holds_what_is_said
 
 # Every process of pytest-xdist, and what it starts, takes its share of the cores: torch would take all of them in each.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
@@ -65,6 +66,7 @@ def engine(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -
         url = server.new_database(migrated=True)
     with engine_of(url) as made:
         yield made
+        holds_what_is_said(made)
 
 
 @pytest.fixture
@@ -87,3 +89,5 @@ def manager(settings: Settings) -> Iterator[Manager]:
     running = Manager(settings)
     yield running
     running.close()
+    with engine_of(settings.database) as engine:
+        holds_what_is_said(engine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
@@ -55,9 +55,9 @@ def list_models(
         kind=kind, family=family, tag=tag, text=q, digest=digest, missing=missing, sort=sort, limit=limit, cursor=cursor
     )
 
-    def build() -> ModelList:
+    def build() -> dict[str, Any]:
         page = manager.catalog.page(manager.compatible_query(compatible_with, query) if compatible_with else query)
-        return ModelList.of(page)
+        return ModelList.facts_of(page)
 
     return conditional.answer(build)
 
@@ -132,7 +132,7 @@ def compatible_loras(
 ) -> Response:
     """The LoRAs that fit this checkpoint, each with the reason; with `all`, also those that do not fit, and why not."""
     return conditional.answer(
-        lambda: CompatibleLoras.of(manager.compatible_loras(model_id, every=all, limit=limit, cursor=cursor))
+        lambda: CompatibleLoras.facts_of(manager.compatible_loras(model_id, every=all, limit=limit, cursor=cursor))
     )
 
 
@@ -152,7 +152,7 @@ def compatible_checkpoints(
 ) -> Response:
     """The checkpoints that this LoRA fits, each with the reason; with `all`, also those that it does not fit, and why not."""
     return conditional.answer(
-        lambda: CompatibleCheckpoints.of(
+        lambda: CompatibleCheckpoints.facts_of(
             manager.compatible_checkpoints(model_id, every=all, limit=limit, cursor=cursor)
         )
     )

@@ -38,6 +38,8 @@ class Body(BaseModel):
 class Value(BaseModel):
     """A value and where it came from: `requested`, `user`, `recommended` or `default`, and by whom."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     value: float | int | str = Field(examples=[0.75])
     origin: str = Field(examples=["recommended"])
     by: str = Field(examples=["model card of starter-outline-lora"])

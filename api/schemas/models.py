@@ -68,12 +68,14 @@ class ModelOut(BaseModel):
 
     @staticmethod
     def facts_of(model: Model) -> dict[str, Any]:
-        weight = None if model.kind == "checkpoint" else Value.of(adapter_weight(model))
-        return {"weight": weight} | dict(zip(_OF_MODEL, _of_model(model), strict=True))
+        """All fields in order: an answer as it stands, where it has too many models for checking each of their values."""
+        weight = None if model.kind == "checkpoint" else adapter_weight(model)
+        return dict(zip(_FIELDS, (*_before(model), weight, *_behind(model)), strict=True))
 
 
-_OF_MODEL = [name for name in ModelOut.model_fields if name != "weight"]
-_of_model = attrgetter(*_OF_MODEL)
+_FIELDS = list(ModelOut.model_fields)
+_before = attrgetter(*_FIELDS[: _FIELDS.index("weight")])
+_behind = attrgetter(*_FIELDS[_FIELDS.index("weight") + 1 :])
 
 
 class DigestOut(BaseModel):
@@ -109,11 +111,9 @@ class OpenAIModel(BaseModel):
 
     @staticmethod
     def facts_of(model: Model) -> dict[str, Any]:
-        return {"created": int(model.created_at.timestamp()), "owned_by": (model.repo_id or "").partition("/")[0]}
-
-    @classmethod
-    def of(cls, model: Model) -> Self:
-        return cls(id=model.name, **cls.facts_of(model))
+        """All fields but `id`."""
+        owner = (model.repo_id or "").partition("/")[0]
+        return {"object": "model", "created": int(model.created_at.timestamp()), "owned_by": owner}
 
 
 class ModelDetail(ModelOut):
@@ -145,13 +145,14 @@ class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[OpenAIModel] = Field(description="The same models once more, for OpenAI's clients.")
 
-    @classmethod
-    def of(cls, page: Page) -> Self:
-        return cls(
-            models=[ModelOut.of(m) for m in page.models],
-            next=page.cursor,
-            data=[OpenAIModel.of(m) for m in page.models],
-        )
+    @staticmethod
+    def facts_of(page: Page) -> dict[str, Any]:
+        return {
+            "models": [ModelOut.facts_of(m) for m in page.models],
+            "next": page.cursor,
+            "object": "list",
+            "data": [{"id": m.name} | OpenAIModel.facts_of(m) for m in page.models],
+        }
 
 
 class FamilyOut(BaseModel):
@@ -200,8 +201,12 @@ class FitOut(BaseModel):
 
     @classmethod
     def of(cls, model: Model, fit: Fit) -> Self:
-        facts = {"reason": fit.reason, "matched": fit.matched, "total": fit.total}
-        return cls(model=ModelOut.of(model), fits=fit.fits, verdict=verdict_of(fit), **facts)
+        return cls(**cls.facts_of(model, fit))
+
+    @staticmethod
+    def facts_of(model: Model, fit: Fit) -> dict[str, Any]:
+        verdict = {"fits": fit.fits, "verdict": verdict_of(fit), "reason": fit.reason}
+        return {"model": ModelOut.facts_of(model), **verdict, "matched": fit.matched, "total": fit.total}
 
 
 class CompatibleLoras(BaseModel):
@@ -209,10 +214,10 @@ class CompatibleLoras(BaseModel):
     loras: list[FitOut]
     next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 
-    @classmethod
-    def of(cls, found: Compatible) -> Self:
-        loras = [FitOut.of(model, fit) for model, fit in found.loras]
-        return cls(checkpoint=found.checkpoint.id, loras=loras, next=found.cursor)
+    @staticmethod
+    def facts_of(found: Compatible) -> dict[str, Any]:
+        loras = [FitOut.facts_of(model, fit) for model, fit in found.loras]
+        return {"checkpoint": found.checkpoint.id, "loras": loras, "next": found.cursor}
 
 
 class CompatibleCheckpoints(BaseModel):
@@ -220,7 +225,7 @@ class CompatibleCheckpoints(BaseModel):
     checkpoints: list[FitOut]
     next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 
-    @classmethod
-    def of(cls, found: CompatibleBases) -> Self:
-        checkpoints = [FitOut.of(model, fit) for model, fit in found.checkpoints]
-        return cls(lora=found.lora.id, checkpoints=checkpoints, next=found.cursor)
+    @staticmethod
+    def facts_of(found: CompatibleBases) -> dict[str, Any]:
+        checkpoints = [FitOut.facts_of(model, fit) for model, fit in found.checkpoints]
+        return {"lora": found.lora.id, "checkpoints": checkpoints, "next": found.cursor}

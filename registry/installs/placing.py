@@ -7,10 +7,11 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import Connection, select
 
 from probes import Kind, Report, read_header
@@ -195,7 +196,7 @@ def _record(
     ]
     with catalog.writing() as connection:  # in which nobody else takes the name
         name, path = _free_name(connection, root, staged, report, selection)
-        model = replace(model, name=name, path=path)
+        model = structs.replace(model, name=name, path=path)
         catalog.add_in(connection, [Entry(model, report.as_dict(), files)])
     return model
 

@@ -15,19 +15,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from msgspec import structs
 from sqlalchemy import Connection, Engine, select, update
 
 from probes import TAKEN, Header, Hints, Kind, Outcome, Report, UnreadableModel, read_header
 from probes.scan import SUFFIXES, Found, Stamp, look_at, scan_folder
 from registry.accelerations import decided
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Entry
 from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
 from registry.installs.examine import accept
 from registry.models import Model, ModelFile, new_id
 from registry.naming import Names
 from registry.queries import storable
-from registry.rows import MODEL, rows_of, write
+from registry.rows import MODEL
 from registry.scans.beside import Look, MayRead
 from registry.scans.lost import Lost
 from registry.scans.record import (
@@ -197,7 +198,7 @@ class Scanner:
                 model, stamp = described[found.path], stamps[found.path]
                 files = [ModelFile("", stamp.size)] if Path(found.path).is_file() else []
                 if found.path in moved:
-                    model = replace(model, id=moved[found.path])
+                    model = structs.replace(model, id=moved[found.path])
                     put(connection, model.id, model.path)
                 elif (known := here[found.path]) is not None and known.id not in moved.values():
                     model = self._kept(connection, model, known.id)
@@ -205,10 +206,10 @@ class Scanner:
                     revise = self._catalog.reclassify_in if is_same else self._catalog.revise_in
                     revise(connection, model, found.report.as_dict(), files)
                 else:
-                    model = replace(model, name=names.free(model.name))
-                    added.append(rows_of(model, found.report.as_dict(), files))
+                    model = structs.replace(model, name=names.free(model.name))
+                    added.append(Entry(model, found.report.as_dict(), files))
                 seen.append(Seen(found.path, stamp, model.id))
-            write(connection, added)
+            self._catalog.add_in(connection, added)
             remember(connection, [*seen, *self._not_taken(connection, batch)])
         for found in batch:
             if not found.stamp or not is_taken(found.report):
@@ -219,7 +220,7 @@ class Scanner:
     def _kept(connection: Connection, model: Model, known: str) -> Model:
         """With what stays of the model that is recorded there."""
         row = connection.execute(select(MODEL).where(MODEL.c.id == known)).mappings().one()
-        return replace(model, **{name: row[name] for name in ("id", "name", "managed", "created_at")})
+        return structs.replace(model, **{name: row[name] for name in ("id", "name", "managed", "created_at")})
 
     def _not_taken(self, connection: Connection, batch: Sequence[Found]) -> list[Seen]:
         """What is no model to take; where a model has stood until now, its file counts as gone."""

@@ -11,11 +11,15 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import BaseModel
 
 from api.app import create_app
+from api.schemas.models import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList
 from registry.manager import Manager
+from registry.models import Model, Provenance, Statement, computed
 from registry.queries import MAX_LIMIT
 from registry.scans.record import folder_scanned
+from registry.tables import now
 from tests.conftest import STARTER
 from tests.hub import LoopbackHub
 from tests.registry.scans.library import lora
@@ -189,6 +193,33 @@ def test_an_unchanged_answer_is_not_sent_again(service: Service, path: str) -> N
     changed = service.get(path, headers={"If-None-Match": first.headers["etag"]})
     assert changed.status_code == 200
     assert changed.headers["etag"] != first.headers["etag"]
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        ("/v1/models", ModelList),
+        ("/v1/models/ink", ModelDetail),
+        ("/v1/models/ink/compatible-checkpoints?all=true", CompatibleCheckpoints),
+        ("/v1/models/base/compatible-loras?all=true", CompatibleLoras),
+    ],
+)
+def test_an_answer_is_to_the_byte_what_its_schema_would_write(
+    manager: Manager, path: str, schema: type[BaseModel]
+) -> None:
+    said = (Statement("weight", 0.1 + 0.2, "card", "“ä\u2028”", 0.5, 1), Statement("base_model", "o/base", "card"))
+    facts = {"family": "sd-1", "format": "safetensors", "size": 5 * 10**9, "missing_since": now()}
+    for model in (
+        Model(name="base", kind="checkpoint", path="b", digests=computed(blake3="b3"), **facts),
+        Model(
+            name="ink", kind="lora", path="i", statements=said, tags=("a",), sources=(Provenance("hf://o/i"),), **facts
+        ),
+    ):
+        manager.catalog.add(model, {"reason": "made up"})
+    manager.catalog.override("ink", {"weight": 1, "notes": "mine", "tags": ["B"]})
+    answer = TestClient(create_app(manager), base_url="http://127.0.0.1").get(path)
+    assert answer.status_code == 200, answer.text
+    assert schema.model_validate_json(answer.content).model_dump_json() == answer.text
 
 
 def test_an_error_has_no_etag(service: Service) -> None:

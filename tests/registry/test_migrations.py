@@ -18,6 +18,7 @@ from registry.errors import DatabaseUnavailable, ModelNotFound
 from registry.models import Digest, ModelFile, Provenance, Trigger
 from registry.queries import Query
 from tests.databases import engine_of
+from tests.registry.told import holds_what_is_said
 
 REVISIONS = re.findall(
     r'^revision = "(.+)"$', "".join(p.read_text() for p in MIGRATIONS.glob("versions/*.py")), re.MULTILINE
@@ -129,6 +130,11 @@ def test_everything_of_0001_is_there_after_the_upgrade(upgraded: tuple[Catalog, 
     assert (model.managed, model.missing_since) == (True, None)
     assert catalog.report(model) == LORA["report"]
     assert catalog.files(model) == [ModelFile("", 5_000_000_000, SHA, BLAKE)]
+
+
+def test_models_rows_have_what_the_tables_say(upgraded: tuple[Catalog, Engine]) -> None:
+    _, engine = upgraded
+    holds_what_is_said(engine)
 
 
 def test_a_folder_keeps_its_files_and_has_no_sha256_of_its_own(upgraded: tuple[Catalog, Engine]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -43,14 +43,14 @@ def test_a_file_of_the_denoiser_alone_is_refused_with_what_it_lacks(catalog: Cat
         name: t for name, t in load_file(catalog.path(whole)).items() if name.startswith("model.diffusion_model.")
     }
     save_file(tensors, tmp_path / "alone.safetensors")
-    catalog.add(replace(whole, id="alone", name="alone", path=str(tmp_path / "alone.safetensors")), {})
+    catalog.add(structs.replace(whole, id="alone", name="alone", path=str(tmp_path / "alone.safetensors")), {})
     with pytest.raises(NotGenerable, match="alone holds unet alone; a picture takes text encoders and a VAE, too"):
         resolve(catalog, checkpoint="alone")
 
 
 @pytest.mark.parametrize("variant", ["inpaint", "edit", "depth"])
 def test_a_checkpoint_that_needs_more_than_a_prompt_is_refused_with_the_reason(catalog: Catalog, variant: str) -> None:
-    other = replace(catalog.get("tiny"), id="other", name="other", variant=variant, path="elsewhere")
+    other = structs.replace(catalog.get("tiny"), id="other", name="other", variant=variant, path="elsewhere")
     catalog.add(other, {})
     with pytest.raises(NotGenerable, match=f"needs a.* as every {variant} checkpoint"):
         resolve(catalog, checkpoint="other")
