@@ -95,6 +95,6 @@ def test_the_backend_is_told_whose_the_files_are(catalog: Catalog, tmp_path: Pat
         path = catalog.path(catalog.get(name))
         mine = tmp_path / f"my {path.name}"
         mine.symlink_to(path)
-        catalog.add(replace(catalog.get(name), id=name, name=f"my {name}", path=str(mine), managed=managed), {})
+        catalog.add(structs.replace(catalog.get(name), id=name, name=f"my {name}", path=str(mine), managed=managed), {})
     _, job, _ = resolve(catalog, checkpoint="my tiny", loras=(AdapterRequest("my style"),))
     assert [job.checkpoint.managed, job.adapters[0].managed] == [managed] * 2
