@@ -198,7 +198,7 @@ def test_explain_says_why_and_why_not(run: Run) -> None:
     assert re.search(
         r"~ sdxl checkpoint: \S+attn2\.to_k\.weight is 2048 wide, but "
         r"input_blocks\.7\.1\.transformer_blocks has 4 blocks, not 10, as in ssd-1b; "
-        r"middle_block\.1\.transformer_blocks has no blocks, not 10, as in segmind-vega and ssd-1b\n",
+        r"middle_block\.1\.transformer_blocks has no blocks, not 10, as in koala, segmind-vega and ssd-1b\n",
         text,
     )
     assert "usual for the family: epsilon" in text
