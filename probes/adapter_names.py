@@ -56,11 +56,15 @@ PARTS: Mapping[str, tuple[str, str, str]] = {
     "diff_b": (FULL, "bias", "lycoris"),
     **{f"{part}.weight": (GLORA, part, "lycoris") for part in ("a1", "a2", "b1", "b2", "bm")},
     "oft_blocks": (OFT, "blocks", "lycoris"),
+    **{
+        f"oft_blocks.{part}": (OFT, f"blocks_{part}", "kohya") for part in range(4)
+    },  # of a fused projection: kohya's for FLUX
     "oft_diag": (OFT, "blocks", "lycoris"),
-    "oft_R.weight": (OFT, "blocks", "peft"),
+    "oft_R.weight": (OFT, "packed", "peft"),
     "rescale": (OFT, "rescale", "lycoris"),
-    "weight": (IA3, "scale", "lycoris"),
+    "weight": ("", "scale", ""),  # IA3's beside on_input; by itself a checkpoint's
     "on_input": (IA3, "on_input", "lycoris"),
+    "ia3_l": (IA3, "sided", "peft"),
     "w_norm": (NORM, "diff", "lycoris"),
     "b_norm": (NORM, "bias", "lycoris"),
     **{
@@ -69,7 +73,7 @@ PARTS: Mapping[str, tuple[str, str, str]] = {
         for part in ("down", "up")
     },
 }
-_ADAPTER_NAME = re.compile(r"(lora_[AB])\.[\w-]+\.(weight|bias)")
+_ADAPTER_NAME = re.compile(r"(lora_[AB]|oft_R)\.[\w-]+\.(weight|bias)")
 """PEFT writes the adapter's own name between part and "weight" in some savings: lora_A.default.weight."""
 # diffusers' attention processors (until 0.20) and XLabs' own: the projection's name carries the suffix.
 _PROCESSOR = re.compile(
@@ -121,6 +125,9 @@ PREFIXES: tuple[tuple[str, str], ...] = (
         (f"text_encoders.{name}.transformer.", "te")
         for name in ("clip_h", "llama", "qwen25_7b", "gemma2_2b", "qwen3_4b")
     ),
+    ("clip_l.", "te1"),  # from here on OMI's, which OneTrainer can write
+    ("clip_g.", "te2"),
+    ("t5.", "te3"),
     ("base_model.model.unet.", DENOISER),
     ("base_model.model.", ""),
     ("", ""),
@@ -160,8 +167,7 @@ class Form(NamedTuple):
 @lru_cache(maxsize=512)
 def _form(parts: tuple[str, ...]) -> Form:
     kinds, roles, layouts = zip(*(PARTS[part] for part in parts), strict=True)
-    named = [kind for kind in kinds if kind]
-    kind = next((kind for kind in named if kind != IA3), IA3 if named else "")
+    kind = next(filter(None, kinds), "")
     main = roles.index("down") if "down" in roles else 0
     plain = kind == LORA and {"down", "up"} <= set(roles) and not {"mid", "embedding_down"} & set(roles)
     pair = (main, roles.index("up")) if plain else None
@@ -201,7 +207,7 @@ def arrange(names: tuple[str, ...]) -> Arrangement:
         if form is not last:
             last = form
             layouts |= form.layouts
-        if not form.kind or (form.kind == IA3 and "on_input" not in form.distinct):
+        if not form.kind:
             others.extend(name for part, name in parts.items() if part != "alpha")  # a plain "x.weight"
         else:
             places.append(Place(*_place(module), form, named))
@@ -256,7 +262,7 @@ def _split(name: str) -> tuple[str, str] | None:
             part = f"{word}.{part}"
             if part in PARTS:
                 return outer, part
-            match = _ADAPTER_NAME.fullmatch(part) if word in ("lora_A", "lora_B") else None
+            match = _ADAPTER_NAME.fullmatch(part) if word in ("lora_A", "lora_B", "oft_R") else None
             if match is not None:
                 return outer, f"{match[1]}.{match[2]}"
         match = _PROCESSOR.match(name) if ".processor." in name else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from probes.adapter_names import CONTROL, DENOISER, LANGUAGE, LOHA, LOKR, TEXT
+from probes.adapter_names import CONTROL, DENOISER, LANGUAGE, LOHA, LOKR, OFT, TEXT
 from probes.adapters import Module
 from probes.fitting import Architecture, fitting, foreign, left_out
 from probes.report import Evidence
@@ -111,16 +111,17 @@ class Fits:
                     or not _agrees(module.outer, outer, module)
                     or module.either not in (None, inner, outer)
                 ):
-                    seen = f"{module.inner} -> {module.outer}"
-                    return Evidence("fits", False, module.path, f"{inner} -> {outer}", seen)
+                    return Evidence("fits", False, module.path, f"{inner} -> {outer}", module.widths)
         if found.stranger is not None:
             return Evidence("fits", False, found.stranger, f"a layer of {name}", "no such layer")
         return Evidence("fits", True, None, f"layers of {name}", f"{len(modules)} modules fit")
 
 
 def _agrees(seen: int | None, width: int, module: Module) -> bool:
-    """LoHa and LoKr flatten a convolution's kernel into its input width (3x3: nine times)."""
-    return seen is None or seen == width or (not module.kernel and module.kind in (LOHA, LOKR) and seen == 9 * width)
+    """LoHa, LoKr and PEFT's OFT flatten a convolution's kernel into its input width (3x3: nine times)."""
+    return (
+        seen is None or seen == width or (not module.kernel and module.kind in (LOHA, LOKR, OFT) and seen == 9 * width)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ class EncoderLayers:
         return Evidence("blocks", seen == self.count, "the text encoder", str(self.count), str(seen))
 
 
-_LAYER = re.compile(r"encoder_layers_(\d+)_")
+_LAYER = re.compile(r"(?:^|_)layers_(\d+)_")
 _SQUARE = ("q_proj", "k_proj", "v_proj", "out_proj", "SelfAttention_q", "SelfAttention_k", "SelfAttention_v")
 _TAKING = (*_SQUARE, "fc1", "wi_0", "wi_1")
 """Layers of CLIP and T5 that take in the encoder's own width, and those of them that also give it."""

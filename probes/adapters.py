@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isqrt
 from typing import NamedTuple
 
 from probes.adapter_names import BOFT, DENOISER, FULL, GLORA, IA3, LOHA, LOKR, LORA, NORM, OFT, Place, arrange
@@ -28,6 +29,13 @@ class Module(NamedTuple):
     kernel: Shape = ()
     parts: frozenset[str] = frozenset()
     either: int | None = None
+
+    @property
+    def widths(self) -> str:
+        """For people, `320 -> 1280`; a side that the parts do not tell is a question mark."""
+        if self.inner is None and self.outer is None and self.either is not None:
+            return f"{self.either} on one side"
+        return " -> ".join("?" if width is None else str(width) for width in (self.inner, self.outer))
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,7 @@ def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
             orphans.append(names[0])
             continue
         inner, outer, rank, kernel, real_kind = made
-        # IA3's vector is [width], before LyCORIS 2 with a 1 beside it.
-        either = max(shapes["scale"], default=None) if form.kind == IA3 else None
+        either = max(_vector(shapes), default=None) if form.kind == IA3 else None
         modules.append(
             Module(component, path, real_kind or form.kind, inner, outer, rank, kernel, form.distinct, either)
         )
@@ -216,18 +223,38 @@ def _glora(parts: Mapping[str, Shape]) -> _Made | None:
 
 
 def _oft(parts: Mapping[str, Shape]) -> _Made | None:
-    """oft_blocks [blocks, size, size] rotate the output; with four dimensions [factors, blocks, size, size] it is
-    BOFT."""
-    shape = parts.get("blocks", ())
-    if len(shape) == 4:
-        return None, shape[1] * shape[2], None, (), BOFT
-    if len(shape) == 3:
-        return None, shape[0] * shape[1], None, (), ""
-    return (None, None, None, (), "") if len(shape) == 2 else None  # PEFT packs the skew-symmetric part
+    """oft_blocks [blocks, size, size] rotate the output, or a part of it each; with four dimensions [factors, blocks, size, size]
+    it is BOFT. PEFT rotates the input, and packs the skew-symmetric part [blocks, size * (size - 1) / 2]; one block may be
+    all of them, shared."""
+    if "packed" in parts:
+        count, elements = parts["packed"] if len(parts["packed"]) == 2 else (0, 0)
+        size = packed_size(elements)
+        return (count * size if count > 1 else None, None, None, (), "") if count and size else None
+    blocks = [shape for part, shape in parts.items() if part.startswith("blocks")]
+    ranks = {len(shape) for shape in blocks}
+    if ranks == {4}:
+        return None, sum(shape[1] * shape[2] for shape in blocks), None, (), BOFT
+    return (None, sum(shape[0] * shape[1] for shape in blocks), None, (), "") if ranks == {3} else None
+
+
+def packed_size(elements: int) -> int | None:
+    """The side of a skew-symmetric matrix with so many elements above its diagonal."""
+    size = (1 + isqrt(1 + 8 * elements)) // 2
+    return size if size * (size - 1) // 2 == elements else None
 
 
 def _ia3(parts: Mapping[str, Shape]) -> _Made | None:
-    return (None, None, None, (), "") if "scale" in parts else None
+    """PEFT's vector is [out, 1] or [1, in], and [1, width, 1, 1] of a convolution's either side; LyCORIS' is [width], before
+    its version 2 with a 1 beside it."""
+    vector = _vector(parts)
+    if not vector:
+        return None
+    outer, inner = vector if "sided" in parts and len(vector) == 2 else (1, 1)
+    return inner if inner > 1 else None, outer if outer > 1 else None, None, (), ""
+
+
+def _vector(parts: Mapping[str, Shape]) -> Shape:
+    return parts.get("sided") or parts.get("scale", ())
 
 
 def _norm(parts: Mapping[str, Shape]) -> _Made | None:

@@ -53,6 +53,7 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("glm-image", r"glm[-_ ]?image"),
         ("cosmos", r"\bcosmos[-_ ]?(predict|transfer|[12])"),
         ("hidream", r"hidream"),
+        ("anima", r"\banima\b"),
     )
 )
 

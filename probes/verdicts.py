@@ -152,7 +152,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
 
 def _layout(adapter: Adapter) -> str | None:
     """The naming that the file's writer used; LyCORIS' own kinds, where there are any, before names."""
-    if any(m.kind in _LYCORIS for m in adapter.modules):
+    if "lycoris" in adapter.layouts and any(m.kind in _LYCORIS for m in adapter.modules):
         return "lycoris"
     for layout in (
         "xlabs",
@@ -217,7 +217,7 @@ def unknown(subject: Subject) -> Report:
         return orphaned(adapter)
     if adapter.modules and not adapter.others:
         example = min(adapter.modules, key=lambda module: module.path)
-        such = f"such as {example.path}, {example.inner} -> {example.outer}"
+        such = f"such as {example.path}, {example.widths}"
         reason = f"An adapter of {len(adapter.modules)} modules ({such}) that fits no known family."
     elif adapter.modules:
         such = f"such as {min(adapter.others)}"

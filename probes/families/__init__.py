@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from probes.families import (
+    anima,
     auraflow,
     bria_fibo,
     checkpoints,
@@ -34,6 +35,6 @@ from probes.signature import Signature
 
 FAMILIES = (
     sd1, sd2, sdxl, sd3, flux1, flux2, chroma, longcat_image, ovis_image, bria_fibo, qwen_image, z_image, wan, hunyuan_video,
-    hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, checkpoints, others,
+    hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, anima, checkpoints, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)

@@ -14,13 +14,6 @@ _UNETS = ("kandinsky-2.2", "deepfloyd-if", "svd")
 
 _LAYOUTS: dict[str, dict[tuple[str, str | None], tuple[Rule, ...]]] = {
     # family -> layout and variant -> rules
-    "anima": {
-        ("original", None): (
-            Has("llm_adapter.embed.weight"), Width("llm_adapter.blocks.0.self_attn.q_proj.weight", 1024),
-            Width("blocks.0.self_attn.q_proj.weight", 2048), Blocks("blocks", 28), Blocks("llm_adapter.blocks", 6),
-            Only("blocks", "llm_adapter", "x_embedder", "t_embedder", "t_embedding_norm", "final_layer", "pos_embedder"),
-        ),
-    },
     "cogvideox": {
         ("diffusers", size): (
             Has("patch_embed.text_proj.weight"), Width("patch_embed.text_proj.weight", 4096),

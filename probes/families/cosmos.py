@@ -37,12 +37,14 @@ def _predict_1(count: int, width: int) -> Naming:
         for part in range(3)
         for n in (1, 2)
     }
-    blocks = {f"blocks.block{n}.blocks": (1, {**attention, **feed, **modulation}) for n in range(count)}
+    block = {**attention, **feed, **modulation}
+    blocks = {f"blocks.block{n}.blocks.{path}": widths for n in range(count) for path, widths in block.items()}
     beside = "attn to_q to_k norm affline_norm extra_pos_embedder pos_emb_h pos_emb_w pos_emb_t logvar pos_embedder seq dim_spatial_range"
-    return Naming(blocks, _ORIGINAL_AROUND, f"{beside} dim_temporal_range")
+    return Naming({}, {**blocks, **_around(width)}, f"{beside} dim_temporal_range")
 
 
-def _predict_2(count: int, width: int) -> Naming:
+def predict_2(count: int, width: int) -> Naming:
+    """NVIDIA's own names of Predict 2."""
     block = {
         **square(width, *(f"{name}.{part}_proj" for name in ("self_attn", "cross_attn") for part in ("q", "k", "v", "output"))),
         **each((TEXT, width), "cross_attn.k_proj", "cross_attn.v_proj"), "mlp.layer1": (width, 4 * width), "mlp.layer2": (4 * width, width),
@@ -54,23 +56,26 @@ def _predict_2(count: int, width: int) -> Naming:
     beside = "q_norm k_norm t_embedding_norm adaln_modulation extra_pos_embedder pos_embedder seq dim_spatial_range dim_temporal_range"
     return Naming(
         {"blocks": (count, block)},
-        _ORIGINAL_AROUND,
+        _around(width),
         f"{beside} accum_image_sample_counter accum_iteration accum_train_in_hours",
     )
 
 
-_ORIGINAL_AROUND: Layers = dict.fromkeys(
-    ("x_embedder.proj.1", "t_embedder.1.linear_1", "t_embedder.1.linear_2", "final_layer.linear",
-     *(f"final_layer.{name}_modulation.{n}" for name in ("adaLN", "adaln") for n in (1, 2))), (0, 0),
-)  # fmt: skip
-"""For their words: NVIDIA's names are no LoRA's."""
+def _around(width: int) -> Layers:
+    """Under NVIDIA's names; Predict 1 and 2 spell the modulation differently."""
+    return {
+        "x_embedder.proj.1": (68, width), "t_embedder.1.linear_1": (width, width), "t_embedder.1.linear_2": (width, 3 * width),
+        "final_layer.linear": (width, 64), **each((width, LOW), *(f"final_layer.{name}_modulation.1" for name in ("adaLN", "adaln"))),
+        **each((LOW, 2 * width), *(f"final_layer.{name}_modulation.2" for name in ("adaLN", "adaln"))),
+    }  # fmt: skip
 
-_SIZES = {"2b": (28, 2048), "7b": (28, 4096), "14b": (36, 5120)}
+
+SIZES = {"2b": (28, 2048), "7b": (28, 4096), "14b": (36, 5120)}
 
 SIGNATURES = tuple(
     signature
-    for variant, (count, width) in _SIZES.items()
-    for naming in [_naming(count, width)]
+    for variant, (count, width) in SIZES.items()
+    for naming, first, second in [(_naming(count, width), _predict_1(count, width), predict_2(count, width))]
     for signature in (
         checkpoint(
             "cosmos", "diffusers", naming,
@@ -78,15 +83,15 @@ SIGNATURES = tuple(
             Width("transformer_blocks.0.attn2.to_k.weight", TEXT), Blocks("transformer_blocks", count), variant=variant,
         ),
         checkpoint(
-            "cosmos", "original", _predict_1(count, width),
+            "cosmos", "original", first,
             Has("blocks.block0.blocks.0.block.attn.to_q.0.weight"), Width("blocks.block0.blocks.0.block.attn.to_q.0.weight", width),
             Width("blocks.block0.blocks.1.block.attn.to_k.0.weight", TEXT), Blocks("blocks", count), variant=variant,
         ),
         checkpoint(
-            "cosmos", "original", _predict_2(count, width),
+            "cosmos", "original", second,
             Has("blocks.0.adaln_modulation_cross_attn.1.weight"), Width("blocks.0.self_attn.q_proj.weight", width),
             Width("blocks.0.cross_attn.k_proj.weight", TEXT), Blocks("blocks", count), variant=variant,
         ),
-        lora("cosmos", Transformer(f"Cosmos {variant.upper()}", (naming,)), Encoders()),
+        lora("cosmos", Transformer(f"Cosmos {variant.upper()}", (naming, first, second)), Encoders()),
     )
 )  # fmt: skip

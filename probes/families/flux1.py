@@ -26,10 +26,12 @@ BFL = Naming(
             for path, widths in {
                 "attn.qkv": (WIDTH, 3 * WIDTH), "attn.proj": (WIDTH, WIDTH), "mlp.0": (WIDTH, MLP), "mlp.2": (MLP, WIDTH),
                 "mod.lin": (WIDTH, 6 * WIDTH),
+                **square(WIDTH, *(f"attn.qkv.{part}" for part in range(3))),  # OMI's
             }.items()
         }),
         "single_blocks": (38, {
             "linear1": (WIDTH, 3 * WIDTH + MLP), "linear2": (WIDTH + MLP, WIDTH), "modulation.lin": (WIDTH, 3 * WIDTH),
+            **square(WIDTH, *(f"linear1.{part}" for part in range(3))), "linear1.3": (WIDTH, MLP),  # OMI's
             "qkv": (WIDTH, 3 * WIDTH), "proj": (WIDTH + MLP, WIDTH),  # XLabs' adapters: linear1's part, and linear2
         }),
     },

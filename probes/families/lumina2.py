@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from probes.adapter_rules import Encoders
+from probes.adapter_names import TEXT
+from probes.adapter_rules import AdapterOf, EncoderLayers, Encoders
 from probes.families.transformer import Layers, Naming, Transformer, checkpoint, each, lora
+from probes.report import Kind
 from probes.rules import Blocks, Has, Width
+from probes.signature import Signature
 
 WIDTH, KEYS, MLP = 2304, 768, 9216
 _DEPTH = (Blocks("layers", 26), Blocks("noise_refiner", 2), Blocks("context_refiner", 2))
@@ -38,6 +41,8 @@ DIFFUSERS = _naming(
     beside="norm ffn_norm1 norm_q norm_k",
 )  # fmt: skip
 
+_ENCODERS = Encoders(te=WIDTH, text_encoder=WIDTH)
+
 SIGNATURES = (
     checkpoint(
         "lumina-2", "original", ORIGINAL,
@@ -48,5 +53,6 @@ SIGNATURES = (
         Has("time_caption_embed.caption_embedder.1.weight"), Width("layers.0.attn.to_q.weight", WIDTH), Width("x_embedder.weight", 64),
         *_DEPTH,
     ),
-    lora("lumina-2", Transformer("Lumina-Image 2", (ORIGINAL, DIFFUSERS)), Encoders(te=2304, text_encoder=2304)),
+    lora("lumina-2", Transformer("Lumina-Image 2", (ORIGINAL, DIFFUSERS)), _ENCODERS),
+    Signature(Kind.LORA, "lumina-2", None, (AdapterOf(TEXT), EncoderLayers(26), _ENCODERS)),
 )  # fmt: skip

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from math import isqrt, prod
+from math import prod
+
+from probes.adapters import packed_size
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -182,12 +184,6 @@ def _oft(parts: Shapes, base: Shape) -> Shape | None:
     if len(blocks) not in (3, 4) or blocks[-1] != blocks[-2]:
         return None
     return (blocks[-3] * blocks[-1], *base[1:])
-
-
-def packed_size(elements: int) -> int | None:
-    """The side of a skew-symmetric matrix with so many elements above its diagonal."""
-    size = (1 + isqrt(1 + 8 * elements)) // 2
-    return size if size * (size - 1) // 2 == elements else None
 
 
 def _packed_oft(parts: Shapes, base: Shape) -> Shape | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from registry.weights.algorithms import packed_size
+from probes.adapters import packed_size
 
 Parts = Mapping[str, Tensor]
 Delta = Callable[[Parts, Tensor, float], Tensor]

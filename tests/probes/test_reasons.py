@@ -105,6 +105,23 @@ def test_an_ambiguous_answer_is_settled_by_doing_what_it_says(name: str) -> None
         assert f"{after.family} {after.kind}" in before.candidates
 
 
+@pytest.mark.parametrize(
+    ("part", "shape", "said"),
+    [
+        ("ia3_l", (320, 1), "? -> 320"),
+        ("ia3_l", (1, 320), "320 -> ?"),
+        ("ia3_l", (1, 320, 1, 1), "320 on one side"),  # of a convolution
+        ("oft_R.weight", (10, 496), "320 -> ?"),
+        ("oft_R.weight", (1, 496), "? -> ?"),  # may be shared by all blocks
+    ],
+)
+def test_an_adapter_of_no_known_layer_says_the_widths_that_it_tells(
+    part: str, shape: tuple[int, ...], said: str
+) -> None:
+    report = probe(Header({f"base_model.model.mystery.{part}": TensorSpec("F32", shape)}))
+    assert report.reason.startswith(f"An adapter of 1 modules (such as mystery, {said})")
+
+
 def test_two_accelerations_alike_are_named() -> None:
     report = probe(headers.load("lcm-lora-sdxl").header, Hints(repo_id="someone/lcm-vs-tcd"))
     assert report.outcome is Outcome.AMBIGUOUS
