@@ -184,6 +184,35 @@ def test_only_what_is_there_is_leased():
     assert residency.entries()[0].leases == 0
 
 
+def test_what_somebody_fails_to_load_is_not_there_for_whoever_would_only_have_used_it():
+    residency, started, go_on = Residency(30), Event(), Event()
+
+    def load() -> None:
+        started.set()
+        assert go_on.wait(10)
+        raise OutOfMemory("no room on the host")
+
+    def lease() -> None:
+        with residency.lease("a", lambda: 10, load):
+            pass
+
+    def lease_resident() -> object:
+        with residency.lease_resident("a", holder="me") as value:
+            return value
+
+    with ThreadPoolExecutor(2) as threads:
+        loading = threads.submit(lease)
+        assert started.wait(10)
+        using = threads.submit(lease_resident)
+        while not any("me" in entry.holders for entry in residency.entries()):
+            pass
+        go_on.set()
+        assert using.result(10) is None
+        with pytest.raises(OutOfMemory):
+            loading.result(10)
+    assert _keys(residency) == []
+
+
 def test_what_nobody_uses_goes_after_its_time():
     gone = Event()
     residency = Residency(30, keep_alive=0.05, evicted=lambda *_: gone.set())
