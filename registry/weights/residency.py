@@ -93,6 +93,7 @@ class Residency:
             slot = self._slots.get(key)
             if slot is not None:
                 slot.holders.append(holder)
+                self._slots.move_to_end(key)
         if slot is None:
             yield None
             return
