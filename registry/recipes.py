@@ -292,11 +292,12 @@ def _check(
             f"prediction_type is {request.prediction_type!r}; there are {', '.join(PREDICTION_TYPES)}.",
             field="prediction_type",
         )
-    seen: set[str] = set()
+    seen: dict[str, Model] = {}
     for model, weight in adapters:
-        if model.id in seen:
-            raise InvalidRequest(f"{model.name} is named twice; name each LoRA once, with one weight.", field="loras")
-        seen.add(model.id)
+        if other := seen.get(model.blake3 or model.id):
+            twice = "named twice" if other.id == model.id else f"the same file as {other.name}"
+            raise InvalidRequest(f"{model.name} is {twice}; name each LoRA once, with one weight.", field="loras")
+        seen[model.blake3 or model.id] = model
         for asked in (weight, text_weights.get(model.id)):
             if asked is not None:
                 _check_weight(f"The weight of {model.name}", asked)

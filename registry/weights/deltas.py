@@ -30,7 +30,7 @@ def _prepare_lora(parts: Parts, base: torch.Size, config: Mapping[str, object]) 
     """down [rank, in * kh * kw], up [out, rank]; lora_mid (Tucker) is multiplied into down, which it spreads over the kernel."""
     down = parts["down"]
     if (mid := parts.get("mid")) is not None:
-        down = torch.einsum("ijhw,jc->ichw", mid.float(), down.flatten(1).float()).to(down.dtype)
+        down = torch.einsum("ijhw,jc->ichw", mid.float(), down.flatten(1).float())
     return {"down": down.flatten(1), "up": parts["up"].flatten(1)}
 
 

@@ -91,7 +91,7 @@ def _multiplies_bfloat16() -> bool:
 
 
 def _any(bundle: Bundle, name: str, todo: Work, out: Tensor) -> Tensor:
-    base = bundle.tensors[name].float()
+    base = bundle.wide(name, torch.float32)
     changed = base.clone()
     if todo.low_rank:
         up, down, weight = factors_of(todo.low_rank)

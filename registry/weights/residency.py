@@ -88,16 +88,17 @@ class Residency:
 
     @contextmanager
     def lease_resident(self, key: str, *, holder: str = "") -> Iterator[Any]:
-        """The value of `key` if it is there, else None; nothing is loaded."""
+        """The value of `key` if it is there, or once another's load of it has ended; else None, also if that fails. Nothing is loaded."""
         with self._lock:
             slot = self._slots.get(key)
             if slot is not None:
                 slot.holders.append(holder)
+                self._slots.move_to_end(key)
         if slot is None:
             yield None
             return
         try:
-            yield slot.value.result()
+            yield None if slot.value.exception() else slot.value.result()
         finally:
             self._leave(slot, holder)
 

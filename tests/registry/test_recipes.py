@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from registry.errors import InvalidRequest
-from registry.models import Model, Provenance, Statement, Trigger
+from registry.models import Digest, Model, Provenance, Statement, Trigger
 from registry.plans import ConfigFacts, GenerationRequest, Origin, Plan
 from registry.recipes import StartPicture, check_overrides, make_plan
 
@@ -222,3 +222,5 @@ def test_weights_out_of_range_and_a_lora_named_twice_are_refused() -> None:
             plan((lora, weight))
     with pytest.raises(InvalidRequest, match="twice"):
         plan(lora, lora)
+    with pytest.raises(InvalidRequest, match="copy is the same file as lora"):
+        plan(*(model("lora", name, digests=(Digest("blake3", "ab"),)) for name in ("lora", "copy")))

@@ -161,6 +161,16 @@ def test_lora_mid_is_a_convolution_between_two_1x1(tiny: Tiny, bundle: Bundle, s
     torch.testing.assert_close(change, by_parts * 0.6 * 2.0 / 4, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_lora_mid_of_a_half_precision_file_is_not_rounded_on_its_way(tiny: Tiny, bundle: Bundle, saved, dtype):
+    name, key = "unet.mid_block.resnets.0.conv1.weight", "lora_unet_mid_block_resnets_0_conv1"
+    tensors = {k: t.to(dtype) for k, t in lora(tiny.tensors, name, layout="kohya-lycoris").items()}
+    ours = _overlay(bundle, [(_factors(saved(tensors), bundle), 1.0)])[name] - bundle.tensors[name]
+    up, mid, down = (tensors[f"{key}.lora_{part}.weight"].float() for part in ("up", "mid", "down"))
+    change = torch.einsum("oi,ijhw,jc->ochw", up.flatten(1), mid, down.flatten(1))
+    torch.testing.assert_close(ours, change, rtol=1e-5, atol=2e-6)
+
+
 def test_weight_0_touches_nothing(tiny: Tiny, bundle: Bundle, saved):
     factors = _factors(saved(lora(tiny.tensors, ATTENTION, layout="kohya")), bundle)
     assert _overlay(bundle, [(factors, 0.0)]) == {}

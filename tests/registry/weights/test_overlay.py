@@ -266,6 +266,22 @@ def test_a_failure_half_way_leaves_the_base(files, monkeypatch):
     assert torch.equal(rig.runs(), plain)
 
 
+@pytest.mark.parametrize("algorithm", ["lora", "ia3"])
+def test_a_narrow_weight_that_has_to_be_patched_counts_with_its_scale(tmp_path, algorithm):
+    """An embedding, which nothing can run beside."""
+    narrow = torch.randn(8, 8).to(torch.float8_e4m3fn)
+    bundle = Bundle("narrow", CPU, torch.float32, {"unet.to_q.weight": narrow}, {"unet.to_q.weight": 0.25})
+    files = _files(tmp_path)
+    file = files["lora"]
+    if algorithm == "ia3":
+        file = tmp_path / "ia3_q.safetensors"
+        save_file({"lora_unet_to_q.weight": torch.ones(8), "lora_unet_to_q.on_input": torch.tensor(1)}, file)
+    factors = load_factors(file, bundle.shapes, CPU)
+    wide = Bundle("wide", CPU, torch.float32, {"unet.to_q.weight": narrow.float() * 0.25})
+    made, expected = (overlays.overlay(b, work_on([(factors, Strength(0.5, 0.5))]), {}) for b in (bundle, wide))
+    torch.testing.assert_close(made["unet.to_q.weight"], expected["unet.to_q.weight"])
+
+
 class _Launches(TorchDispatchMode):
     """Counts what a GPU would be sent: all but views."""
 

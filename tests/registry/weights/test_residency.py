@@ -184,6 +184,45 @@ def test_only_what_is_there_is_leased():
     assert residency.entries()[0].leases == 0
 
 
+def test_what_was_leased_only_because_it_was_there_counts_as_used():
+    residency = Residency(20)
+    for key in "ab":
+        _load(residency, key, 10)
+    with residency.lease_resident("a"):
+        pass
+    _load(residency, "c", 10)
+    assert _keys(residency) == ["a", "c"]
+
+
+def test_what_somebody_fails_to_load_is_not_there_for_whoever_would_only_have_used_it():
+    residency, started, go_on = Residency(30), Event(), Event()
+
+    def load() -> None:
+        started.set()
+        assert go_on.wait(10)
+        raise OutOfMemory("no room on the host")
+
+    def lease() -> None:
+        with residency.lease("a", lambda: 10, load):
+            pass
+
+    def lease_resident() -> object:
+        with residency.lease_resident("a", holder="me") as value:
+            return value
+
+    with ThreadPoolExecutor(2) as threads:
+        loading = threads.submit(lease)
+        assert started.wait(10)
+        using = threads.submit(lease_resident)
+        while not any("me" in entry.holders for entry in residency.entries()):
+            pass
+        go_on.set()
+        assert using.result(10) is None
+        with pytest.raises(OutOfMemory):
+            loading.result(10)
+    assert _keys(residency) == []
+
+
 def test_what_nobody_uses_goes_after_its_time():
     gone = Event()
     residency = Residency(30, keep_alive=0.05, evicted=lambda *_: gone.set())
@@ -203,6 +242,6 @@ def test_what_is_kept_for_speed_alone_goes_before_anything_is_evicted():
         _load(residency, key, 10)
     with residency.lease_resident("a"):
         _load(residency, "d", 4)
-        assert [(e.key, e.nbytes) for e in residency.entries()] == [("a", 10), ("b", 6), ("c", 10), ("d", 4)]
+        assert [(e.key, e.nbytes) for e in residency.entries()] == [("b", 6), ("c", 10), ("a", 10), ("d", 4)]
     _load(residency, "e", 6)
-    assert [(e.key, e.nbytes) for e in residency.entries()] == [("a", 4), ("b", 6), ("c", 10), ("d", 4), ("e", 6)]
+    assert [(e.key, e.nbytes) for e in residency.entries()] == [("b", 6), ("c", 10), ("a", 4), ("d", 4), ("e", 6)]
