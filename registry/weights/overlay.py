@@ -24,7 +24,7 @@ from registry.weights.sidecar import Sidecar, attach, can_attach, sidecar_bytes
 from registry.weights.work import Work, change_of, factors_of, work_on
 
 BATCH_BYTES = 128 * 2**20
-"""Equal shapes are patched in one launch up to this much of them."""
+"""Equal shapes are patched in one launch; of those that do not lie evenly in the bundle, and are gathered for it, up to this much."""
 CHUNK_BYTES = 512 * 2**10
 CHUNK_ROWS = 64
 """Without `fused` float32 is made in chunks of so many bytes, which a core's own cache holds, but of no fewer rows, below which it is
@@ -142,13 +142,14 @@ def _factors_of_many(
 
 
 def _batches(bundle: Bundle, work: Mapping[str, list[tuple[Layer, float]]]) -> Iterator[list[str]]:
-    """Names of tensors of one shape, dtype and equal ranks, in the bundle's order, up to BATCH_BYTES at a time."""
+    """Names of tensors of one shape, dtype and equal ranks, in the bundle's order: all where they lie evenly, else up to BATCH_BYTES."""
     classes: dict[tuple[Shape, torch.dtype, tuple[int, ...]], list[str]] = defaultdict(list)
     for name in sorted(work, key=bundle.order.__getitem__):
         ranks = tuple(layer.rank for layer, _ in work[name])
         classes[bundle.shapes[name], bundle.dtype_of(name), ranks].append(name)
     for (shape, dtype, _), names in classes.items():
-        count = max(1, BATCH_BYTES // (dtype.itemsize * prod(shape)))
+        gathered = adjacent([bundle.tensors[name] for name in names]) is None
+        count = max(1, BATCH_BYTES // (dtype.itemsize * prod(shape))) if gathered else len(names)
         for start in range(0, len(names), count):
             yield names[start : start + count]
 

@@ -297,8 +297,11 @@ class _Launches(TorchDispatchMode):
 
 @pytest.mark.parametrize(("worn", "launches"), [(("a",), 1), (("a", "b"), 5)])
 @pytest.mark.parametrize("count", [3, 40])
-def test_a_set_is_put_on_in_one_launch_a_shape_however_many_layers_have_it(tmp_path, worn, launches, count):
-    """With two adapters each is scaled, and their factors are concatenated. Nothing is gathered."""
+def test_a_set_is_put_on_in_one_launch_a_shape_however_many_layers_have_it(
+    tmp_path, monkeypatch, worn, launches, count
+):
+    """With two adapters each is scaled, and their factors are concatenated. Nothing is gathered, so no bound on that counts."""
+    monkeypatch.setattr(overlays, "BATCH_BYTES", 1)
     tensors = {f"unet.l{i:02}.to_q.weight": torch.randn(8, 6) for i in range(count)}
     bundle = Bundle("many", CPU, torch.float32, tensors).to(CPU)  # into one allocation, as on a GPU
     factors = {}
