@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
-from registry.errors import AddressRefused, HubUnreachable
+from registry.errors import AddressRefused, HubUnusable
 from registry.installs.origins.access import ANYWHERE, Access, Address
 
 T = TypeVar("T")
@@ -85,10 +85,10 @@ def _through(proxy: httpx.Proxy, check: Callable[[], None]) -> httpx.BaseTranspo
 
 
 def _proxy(url: str) -> httpx.Proxy:
-    """Raises HubUnreachable."""
+    """Raises HubUnusable."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme.lower() not in ("http", "https"):
-        raise HubUnreachable(
+        raise HubUnusable(
             f"The environment names a {scheme}:// proxy, and only http:// and https:// ones can be used. Set one in HTTPS_PROXY, or "
             "unset it."
         )
