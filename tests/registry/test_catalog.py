@@ -319,6 +319,16 @@ def test_a_tag_of_the_user_s_stays_when_the_probe_no_more_says_the_same(catalog:
     assert catalog.override("outline", {"tags": None}).tags == ()
 
 
+def test_a_probe_s_tags_are_those_of_its_last_look_at_the_same_bytes(catalog: Catalog) -> None:
+    catalog.revise(row("outline", "lora", "sd-1", tags=("pony", "anime")), REPORT)
+    catalog.override("outline", {"tags": ["anime"]})
+    with catalog.writing() as connection:
+        catalog.reclassify_in(connection, row("outline", "lora", "sd-1", tags=("noob",)), REPORT)
+    assert catalog.get("outline").tags == ("anime", "noob")
+    assert names(catalog.list(Query(tag="noob"))) == names(catalog.list(Query(text="noob"))) == ["outline"]
+    assert catalog.list(Query(tag="pony")) == []
+
+
 def test_a_newer_version_takes_over_the_user_s_tags_and_is_found_by_them(catalog: Catalog) -> None:
     catalog.override("outline", {"tags": ["anime"], "triggers": ["ink"]})
     catalog.add(row("newer", "lora", "sd-1"), REPORT)
