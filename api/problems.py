@@ -143,7 +143,7 @@ SOURCE_ERRORS: tuple[type[errors.ModelshelfError], ...] = (
     errors.RepositoryNotFound,
     errors.RevisionNotFound,
     errors.FileMissing,
-    errors.HubUnreachable,
+    *errors.every_error(errors.HubUnreachable),
 )
 """What a source that is named in a request may be answered with."""
 

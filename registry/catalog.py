@@ -30,6 +30,7 @@ from registry.tables import (
     SeenRow,
     SourceRow,
     StatementRow,
+    TagRow,
     now,
 )
 
@@ -392,8 +393,10 @@ class Catalog:
         statement = table_of(StatementRow)
         mine = (statement.c.model_id == model.id, statement.c.name == ACCELERATION)
         connection.execute(delete(statement).where(*mine))
-        probed = [row for row in rows_of(model, report, ())[StatementRow] if row["name"] == ACCELERATION]
-        write(connection, [{StatementRow: probed}])
+        connection.execute(delete(TAG).where(TAG.c.model_id == model.id, TAG.c.by != USER))
+        rows = rows_of(model, report, ())
+        probed = [row for row in rows[StatementRow] if row["name"] == ACCELERATION]
+        write(connection, [{StatementRow: probed, TagRow: rows[TagRow]}])
         tell(connection, [model.id])
 
     def revise_in(

@@ -38,6 +38,7 @@ ModelshelfError                   error                   an error of modelshelf
 │   └── KindNotTaken              kind_not_taken          recognised (a VAE, a ControlNet ...) but not managed here
 ├── TransferFailed                transfer_failed         the bytes did not come
 │   ├── HubUnreachable            hub_unreachable         no connection, time-out, 5xx after the retries
+│   │   └── HubUnusable           hub_unusable            no hub answers there, or one that withholds its files: waiting does not help
 │   ├── ServiceUnreachable        service_unreachable     no `modelshelf serve` answers at the configured address
 │   ├── DownloadIncomplete        download_incomplete     the connection ended early; the bytes so far are kept
 │   └── DigestMismatch            digest_mismatch         the bytes are not those that the Hub announced
@@ -217,6 +218,10 @@ class TransferFailed(ModelshelfError):
 
 class HubUnreachable(TransferFailed):
     code = "hub_unreachable"
+
+
+class HubUnusable(HubUnreachable):
+    code = "hub_unusable"
 
 
 class ServiceUnreachable(TransferFailed):

@@ -106,14 +106,15 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
 
 
 class _Said(NamedTuple):
-    """What is said of a model, by the names that it has there; as JSON it is the column `said`."""
+    """What is said of a model, by the names that it has there; as JSON it is the column `said`. Nothing yet in a row of an earlier release,
+    whose service may still run beside a database that a later one has migrated: it must not keep all others from being listed."""
 
-    digests: tuple[Digest, ...]
-    sources: tuple[Provenance, ...]
-    trigger_words: tuple[Trigger, ...]
-    statements: tuple[Statement, ...]
-    tags: tuple[str, ...]
-    overrides: dict[str, Any]
+    digests: tuple[Digest, ...] = ()
+    sources: tuple[Provenance, ...] = ()
+    trigger_words: tuple[Trigger, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    tags: tuple[str, ...] = ()
+    overrides: dict[str, Any] | None = None
 
 
 _SAID = Decoder(_Said)
@@ -135,7 +136,7 @@ def read(rows: Iterable[Row[Any]]) -> list[Model]:
                 trigger_words=triggers,
                 statements=statements,
                 tags=tags,
-                overrides=overrides,
+                overrides=overrides or {},
             )
         )
     return models

@@ -23,6 +23,7 @@ from registry.errors import (
     DownloadIncomplete,
     FileMissing,
     HubUnreachable,
+    HubUnusable,
     InvalidSource,
     ModelshelfError,
 )
@@ -231,8 +232,8 @@ class Job:
                 self._wait(pauses, error)
 
     def _wait(self, pauses: Pauses, error: ModelshelfError) -> None:
-        """Until the next try, telling why; raises `error` when it has been waited for long enough."""
-        pause = pauses.next(error)
+        """Until the next try, telling why; raises `error` when it has been waited for long enough, or waiting does not help."""
+        pause = 0.0 if isinstance(error, HubUnusable) else pauses.next(error)
         if pause <= 0:
             raise error
         trouble = f"{error.message} The next try is in {pause:.0f} s."

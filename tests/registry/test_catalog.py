@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, update
 from sqlalchemy.exc import IntegrityError
 
 from registry.catalog import Catalog, Entry
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, Statement, Trigger, computed
 from registry.queries import Query
+from registry.rows import MODEL
 
 REPORT = {"reason": "because"}
 
@@ -317,6 +318,26 @@ def test_a_tag_of_the_user_s_stays_when_the_probe_no_more_says_the_same(catalog:
     catalog.revise(row("outline", "lora", "sd-1"), REPORT)
     assert names(catalog.list(Query(tag="anime"))) == ["outline"]
     assert catalog.override("outline", {"tags": None}).tags == ()
+
+
+def test_a_probe_s_tags_are_those_of_its_last_look_at_the_same_bytes(catalog: Catalog) -> None:
+    catalog.revise(row("outline", "lora", "sd-1", tags=("pony", "anime")), REPORT)
+    catalog.override("outline", {"tags": ["anime"]})
+    with catalog.writing() as connection:
+        catalog.reclassify_in(connection, row("outline", "lora", "sd-1", tags=("noob",)), REPORT)
+    assert catalog.get("outline").tags == ("anime", "noob")
+    assert names(catalog.list(Query(tag="noob"))) == names(catalog.list(Query(text="noob"))) == ["outline"]
+    assert catalog.list(Query(tag="pony")) == []
+
+
+def test_a_row_that_an_earlier_release_adds_beside_is_listed_and_told_of_with_its_next_change(
+    catalog: Catalog, engine: Engine
+) -> None:
+    """Whose service still ran when the database was migrated."""
+    with engine.begin() as connection:  # which knows nothing of that column
+        connection.execute(update(MODEL).where(MODEL.c.name == "outline").values(said="[]"))
+    assert [m.triggers for m in catalog.list() if m.name == "outline"] == [[]]
+    assert catalog.override("outline", {"weight": 0.5}).triggers == ["outline style"]
 
 
 def test_a_newer_version_takes_over_the_user_s_tags_and_is_found_by_them(catalog: Catalog) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from registry.errors import FileMissing, HubUnreachable, ModelshelfError, Refused, TokenRefused
+from registry.errors import FileMissing, HubUnreachable, HubUnusable, ModelshelfError, Refused, TokenRefused
 from registry.installs.origins.access import CIVITAI_FILE, Access, Civitai
 from registry.installs.origins.base import Listing
 from registry.installs.origins.url import UrlOrigin
@@ -61,7 +61,7 @@ class CivitaiOrigin(UrlOrigin):
         return f"{self._civitai.endpoint}/api/download/models/{first['id']}"
 
     def _ask(self, what: str) -> dict[str, Any] | None:
-        """None: it does not know. Raises HubUnreachable, Refused."""
+        """None: it does not know. Raises HubUnusable, HubUnreachable, Refused."""
         response = self._aside.get(f"{self._civitai.endpoint}/api/v1/{what}")
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -72,7 +72,7 @@ class CivitaiOrigin(UrlOrigin):
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            raise HubUnreachable(f"{self._civitai.endpoint} answers {what} with something that is no record.")
+            raise HubUnusable(f"{self._civitai.endpoint} answers {what} with something that is no record.")
         return record
 
     def _refusal(self, response: httpx.Response) -> ModelshelfError:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import httpx
 
-from registry.errors import DownloadIncomplete, HubUnreachable
+from registry.errors import DownloadIncomplete, HubUnreachable, HubUnusable
 from registry.installs.origins.access import Access
 from registry.installs.origins.base import RangeIgnored, RangeUnsatisfiable, Stream
 from registry.installs.origins.network import LOOK_SECONDS, GuardedTransport
@@ -186,14 +186,12 @@ class HttpFiles:
         try:
             response = self._client.send(request, stream=True)
         except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
-            raise HubUnreachable(f"{request.url.host} redirects to nowhere: {error}", host=request.url.host) from error
+            raise HubUnusable(f"{request.url.host} redirects to nowhere: {error}", host=request.url.host) from error
         except httpx.TransportError as error:
             raise Transient(_reason(error)) from error
         if request.url.scheme == "https" and response.url.scheme != "https":
             response.close()
-            raise HubUnreachable(
-                f"{request.url.host} redirects to http://{response.url.host}, which could be anybody's."
-            )
+            raise HubUnusable(f"{request.url.host} redirects to http://{response.url.host}, which could be anybody's.")
         if is_transient(response.status_code):
             response.close()
             raise Transient(f"it answers {response.status_code} {response.reason_phrase}", retry_after(response))

@@ -21,7 +21,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from registry.errors import (
     FileMissing,
     GatedRepository,
-    HubUnreachable,
+    HubUnusable,
     InvalidSource,
     ModelshelfError,
     Refused,
@@ -146,7 +146,7 @@ class HubOrigin:
             listed = [_remote_file(sibling) for sibling in info.get("siblings") or ()]
             files = tuple(file for file in listed if is_plain(file.path))
         except (KeyError, TypeError, AttributeError) as error:
-            raise self._told(HubUnreachable, _NO_HUB, reason=f"{type(error).__name__}: {error}") from error
+            raise self._told(HubUnusable, _NO_HUB, reason=f"{type(error).__name__}: {error}") from error
         focus = find_focus(self._source.path, files, repo_id)
         card = None
         if any(file.path == CARD for file in files):
@@ -165,7 +165,7 @@ class HubOrigin:
             message = "{repo} cannot be a repository's name: it is written OWNER/REPO."
             raise self._told(InvalidSource, message) from error
         if constants.is_offline_mode():
-            raise self._told(HubUnreachable, "HF_HUB_OFFLINE is set, so {hub} is not asked for {repo}. Unset it.")
+            raise self._told(HubUnusable, "HF_HUB_OFFLINE is set, so {hub} is not asked for {repo}. Unset it.")
         revision = f"/revision/{quote(source.revision, safe='')}" if source.revision else ""
         response = self._files.get(f"{self._endpoint}/api/models/{source.repo_id}{revision}?blobs=true")
         if not response.is_success:
@@ -173,9 +173,9 @@ class HubOrigin:
         try:
             info = response.json()
         except ValueError as error:
-            raise self._told(HubUnreachable, _NO_HUB, reason=f"no JSON: {error}") from error
+            raise self._told(HubUnusable, _NO_HUB, reason=f"no JSON: {error}") from error
         if not isinstance(info, dict) or not isinstance(info.get("sha"), str):
-            raise self._told(HubUnreachable, _NO_HUB, reason="it names no commit")
+            raise self._told(HubUnusable, _NO_HUB, reason="it names no commit")
         return info
 
     @property
@@ -190,13 +190,13 @@ class HubOrigin:
         file = unquote(asked.path).partition("/resolve/")[2].partition("/")[2]
         if response.url.netloc != asked.netloc:
             reason = f"{response.url.host}, where it keeps files, answers {response.status_code}"
-            return self._told(HubUnreachable, _NO_HUB, reason=reason)
+            return self._told(HubUnusable, _NO_HUB, reason=reason)
         seen = (response.status_code, response.headers.get("X-Error-Code"), response.headers.get("X-Error-Message"))
         for meaning in _MEANINGS:
             wanted = (meaning.status, meaning.code, meaning.says)
             if all(w in (None, s) for w, s in zip(wanted, seen, strict=True)):
                 return self._told(meaning.error, meaning.message, file=file)
-        return self._told(HubUnreachable, _NO_HUB, file=file, reason=f"status {response.status_code}")
+        return self._told(HubUnusable, _NO_HUB, file=file, reason=f"status {response.status_code}")
 
     def _told(self, error: type[ModelshelfError], message: str, *, file: str = "", reason: str = "") -> ModelshelfError:
         source = self._source

@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
-from functools import cache
+from functools import cache, partial
 from ipaddress import ip_address
 from threading import Thread
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
-from registry.errors import AddressRefused, HubUnreachable
+from registry.errors import AddressRefused, HubUnusable
 from registry.installs.origins.access import ANYWHERE, Access, Address
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class GuardedTransport(httpx.BaseTransport):
         self._backends = {scheme: _Backend(access, check, secure=scheme == "https") for scheme in ("http", "https")}
         self._direct = {scheme: _PinnedTransport(backend) for scheme, backend in self._backends.items()}
         self._proxied = {
-            scheme: _through(_proxy(url), check)
+            scheme: _PinnedTransport(_Backend(ANYWHERE, check, secure=False), _proxy(url))
             for scheme, url in urllib.request.getproxies().items()
             if scheme in self._direct
         }
@@ -77,18 +77,11 @@ class GuardedTransport(httpx.BaseTransport):
             transport.close()
 
 
-def _through(proxy: httpx.Proxy, check: Callable[[], None]) -> httpx.BaseTransport:
-    """By way of a proxy; one that is itself spoken to over TLS is waited for without `check`."""
-    if proxy.url.scheme == "https":
-        return httpx.HTTPTransport(verify=_tls(), proxy=proxy)
-    return _PinnedTransport(_Backend(ANYWHERE, check, secure=False), proxy)
-
-
 def _proxy(url: str) -> httpx.Proxy:
-    """Raises HubUnreachable."""
+    """Raises HubUnusable."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme.lower() not in ("http", "https"):
-        raise HubUnreachable(
+        raise HubUnusable(
             f"The environment names a {scheme}:// proxy, and only http:// and https:// ones can be used. Set one in HTTPS_PROXY, or "
             "unset it."
         )
@@ -126,7 +119,12 @@ class _PinnedTransport(httpx.HTTPTransport):
         self._pool = (
             httpcore.ConnectionPool(**common)
             if proxy is None
-            else httpcore.HTTPProxy(proxy_url=str(proxy.url), proxy_auth=proxy.raw_auth, **common)
+            else httpcore.HTTPProxy(
+                proxy_url=str(proxy.url),
+                proxy_auth=proxy.raw_auth,
+                proxy_ssl_context=_tls() if proxy.url.scheme == "https" else None,
+                **common,
+            )
         )
 
 
@@ -233,6 +231,8 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
+        if isinstance(self._socket, ssl.SSLSocket):
+            return _Within(self, ssl_context, server_hostname, timeout)
         try:
             secured = ssl_context.wrap_socket(
                 self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
@@ -276,6 +276,55 @@ class _Stream(httpcore.NetworkStream):
                     raise too_late("timed out") from error
             except OSError as error:
                 raise broken(str(error)) from error
+
+
+_RECORDS = 1 << 16  # bytes; a record of TLS has 16 KiB at most
+
+
+class _Within(httpcore.NetworkStream):
+    """TLS within a connection that is TLS itself: with a site, by way of a proxy that is spoken to so."""
+
+    def __init__(
+        self, outer: _Stream, context: ssl.SSLContext, server_hostname: str | None, timeout: float | None
+    ) -> None:
+        self._outer, self._come, self._go = outer, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._come, self._go, server_hostname=server_hostname)
+        try:
+            self._carried(self._tls.do_handshake, timeout, httpcore.ConnectError)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._carried(lambda: self._tls.read(max_bytes), timeout, httpcore.ReadError)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        rest = memoryview(buffer)
+        while rest:
+            rest = rest[self._carried(partial(self._tls.write, rest), timeout, httpcore.WriteError) :]
+
+    def close(self) -> None:
+        self._outer.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._tls if info == "ssl_object" else self._outer.get_extra_info(info)
+
+    def _carried(self, call: Callable[[], T], timeout: float | None, broken: type[Exception]) -> T:
+        while True:
+            try:
+                done: list[T] = [call()]
+            except ssl.SSLWantReadError:
+                done = []
+            except ssl.SSLError as error:
+                raise broken(str(error)) from error
+            if self._go.pending:
+                self._outer.write(self._go.read(), timeout)
+            if done:
+                return done[0]
+            if came := self._outer.read(_RECORDS, timeout):
+                self._come.write(came)
+            else:
+                self._come.write_eof()
 
 
 def _deadline(timeout: float | None) -> float:

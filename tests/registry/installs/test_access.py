@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from registry.errors import AddressRefused, Cancelled, HostRefused, HubUnreachable
-from registry.installs.origins import open_origin
+from registry.installs.origins import network, open_origin
 from registry.installs.origins.access import Access
 from registry.sources import UrlSource
 from tests.hub import LoopbackHub
@@ -94,9 +98,9 @@ def test_a_host_that_is_not_allowed_is_not_even_resolved(monkeypatch: pytest.Mon
         fetch("https://elsewhere.example/a.safetensors", Access(hosts=("civitai.com",)))
 
 
-def fetch(url: str, access: Access) -> bytes:
+def fetch(url: str, access: Access, length: int = 100) -> bytes:
     with open_origin(UrlSource(url), endpoint="", token=None, timeout=5, access=access) as origin:
-        return origin.read(origin.listing().files[0], 0, 100)
+        return origin.read(origin.listing().files[0], 0, length)
 
 
 def resolves(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
@@ -224,8 +228,47 @@ class TestBehindAProxy:
         assert got == (hub.root / OPEN / WEIGHTS).read_bytes()[:100]
         assert {*came} == {"Basic bWU6d29yZA=="}
 
+    @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+    def test_bytes_come_through_one_that_is_spoken_to_over_tls(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """TLS with the site, within TLS with the proxy: the site is played by the proxy itself, behind the tunnel."""
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(certificate := certified(tmp_path), tmp_path / "key.pem")
+        client = ssl.create_default_context(cafile=str(certificate))
+        monkeypatch.setattr(network, "_tls", lambda: client)
+        body = bytes(range(256)) * 4096
+
+        class Site(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None: ...
+
+        with running(Site, server) as site:
+
+            class Proxy(BaseHTTPRequestHandler):
+                def do_CONNECT(self) -> None:
+                    self.send_response(200)
+                    self.end_headers()
+                    with socket.create_connection(("127.0.0.1", site)) as there:
+                        threading.Thread(target=carry, args=(there.recv, self.connection.sendall), daemon=True).start()
+                        carry(self.connection.recv, there.sendall)
+
+                def log_message(self, *_: Any) -> None: ...
+
+            with running(Proxy, server) as port:
+                monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{port}")
+                self.resolves(monkeypatch, "93.184.216.34")
+                got = fetch("https://files.example/a.safetensors", Access(hosts=("*",)), len(body))
+        assert got == body
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
     def test_one_that_says_nothing_is_not_waited_for_when_nobody_wants_it_any_more(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, scheme: str
     ) -> None:
         wait = 60.0
 
@@ -233,7 +276,7 @@ class TestBehindAProxy:
             raise Cancelled("It was cancelled.")
 
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            monkeypatch.setenv("HTTPS_PROXY", f"http://user:word@127.0.0.1:{silent.getsockname()[1]}")
+            monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://user:word@127.0.0.1:{silent.getsockname()[1]}")
             self.resolves(monkeypatch, "93.184.216.34")
             source, began = UrlSource("https://files.example/a.safetensors"), time.monotonic()
             origin = open_origin(source, endpoint="", token=None, timeout=wait, access=Access(("*",)), check=check)
@@ -242,10 +285,27 @@ class TestBehindAProxy:
         assert time.monotonic() - began < wait / 2
 
 
+def certified(folder: Path) -> Path:
+    """A certificate of this proxy's and that site's, in `folder`; its key is key.pem beside it."""
+    names = "subjectAltName=DNS:files.example,IP:127.0.0.1"
+    what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=test", "-addext", names]
+    where = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    subprocess.run(["openssl", "req", "-x509", "-nodes", *what, *where], check=True, capture_output=True)
+    return folder / "certificate.pem"
+
+
+def carry(read: Callable[[int], bytes], write: Callable[[bytes], Any]) -> None:
+    with suppress(OSError):
+        while some := read(1 << 16):
+            write(some)
+
+
 @contextmanager
-def running(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+def running(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """The port of a server on loopback."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -13,6 +13,7 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 from blake3 import blake3
@@ -718,6 +719,20 @@ def test_it_waits_no_longer_than_the_setting_says(settings: Settings, impatient:
     [install] = away.installs.list()
     assert (install.state, install.error and install.error["code"]) == (InstallState.FAILED, "hub_unreachable")
     away.close()
+
+
+def test_what_waiting_does_not_cure_is_told_at_once(
+    manager: Manager, hub: LoopbackHub, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of an install that nobody looks at: the storage refuses the file, and what answers is no hub."""
+    monkeypatch.setattr(hub, "signature", lambda _: token_hex(8))  # no address is signed as the storage wants it
+    shutil.copytree(shelf / OUTLINE, shelf / "somebody/else")
+    hub.faults["somebody/else"] = Fault(says=b"<html>Log in</html>")
+    for repo_id in (OUTLINE, "somebody/else"):
+        manager.installs.open(f"hf://{repo_id}")
+    manager.resume_installs()
+    manager.wait()
+    assert [i.error and i.error["code"] for i in manager.installs.list()] == ["hub_unusable"] * 2
 
 
 def messages(manager: Manager) -> list[str]:
