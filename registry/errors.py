@@ -41,6 +41,7 @@ ModelshelfError                   error                   an error of modelshelf
 │   │   └── HubUnusable           hub_unusable            no hub answers there, or one that withholds its files: waiting does not help
 │   ├── ServiceUnreachable        service_unreachable     no `modelshelf serve` answers at the configured address
 │   ├── DownloadIncomplete        download_incomplete     the connection ended early; the bytes so far are kept
+│   │   └── DownloadShort         download_short          the server has less than was announced: waiting does not help
 │   └── DigestMismatch            digest_mismatch         the bytes are not those that the Hub announced
 ├── DatabaseUnavailable           database_unavailable    it cannot be opened, is locked for too long, or is no database
 ├── StorageFull                   storage_full            no space left for the file
@@ -230,6 +231,10 @@ class ServiceUnreachable(TransferFailed):
 
 class DownloadIncomplete(TransferFailed):
     code = "download_incomplete"
+
+
+class DownloadShort(DownloadIncomplete):
+    code = "download_short"
 
 
 class DigestMismatch(TransferFailed):

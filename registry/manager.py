@@ -6,9 +6,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from registry.db import make_engine, migrate
 from registry.errors import DatabaseUnavailable, InvalidRequest, NotReady, NotResident, WrongState
 from registry.fits import Fits
 from registry.generation import Generator
+from registry.installs.crew import Crew
 from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.options import AS_USUAL, Options
 from registry.installs.selection import variant_of
@@ -93,7 +95,8 @@ class Manager:
             registered=self.fits.catch_up,
             measures=self.measures,
         )
-        self._threads = ThreadPoolExecutor(settings.installs_at_once, thread_name_prefix="install")
+        self._crew = Crew[Model](settings.installs_at_once, "install")
+        self._comparing = Thread(target=going_on("comparing models")(self.fits.catch_up), name="comparing", daemon=True)
         self._running: dict[str, Future[Model]] = {}
         self._submitting = Lock()
         self._closing = Event()
@@ -224,22 +227,23 @@ class Manager:
         with going_on("cleaning up"):
             self._worker.clean()
         self.scans.start()
-        self._threads.submit(going_on("comparing models")(self.fits.catch_up))  # what a killed service had not come to
+        self._comparing.start()  # what a killed service had not come to
         self.resume_installs()
         self._watch.start()
 
     def wait(self) -> None:
         """Until the background installs have ended; none can be submitted afterwards."""
-        self._threads.shutdown(wait=True)
+        self._crew.close()
 
     def _submit(self, install_id: str) -> None:
         with self._submitting:
             self._running = {i: future for i, future in self._running.items() if not future.done()}
             # One that winds down after a pause still holds the install's lock: the new run waits for it.
             if install_id not in self._running or self._running[install_id].running():
-                self._running[install_id] = self._threads.submit(
-                    self._worker.run, install_id
-                )  # the row tells its outcome
+                # the row tells its outcome
+                self._running[install_id] = self._crew.submit(
+                    partial(self._worker.run, install_id, aside=self._crew.aside)
+                )
 
     def _keep_watch(self) -> None:
         cleaned = time.monotonic()
@@ -369,7 +373,9 @@ class Manager:
             self._watch.join()
         self._worker.stop()
         self.scans.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._crew.close(cancel=True)
+        if self._comparing.is_alive():
+            self._comparing.join()
         self._engine.dispose()
 
 

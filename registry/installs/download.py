@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 
 from registry.db import is_full
-from registry.errors import DigestMismatch, DownloadIncomplete, StorageFull
+from registry.errors import DigestMismatch, DownloadIncomplete, DownloadShort, StorageFull
 from registry.installs import partial, split
 from registry.installs.hashing import BLOCK, Digests, Hasher
 from registry.installs.origins import Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, Stream
@@ -121,9 +121,7 @@ class _Download:
                 self._begin_anew()
             except RangeUnsatisfiable as error:
                 if self._file.size is not None:
-                    raise self._incomplete(
-                        DownloadIncomplete("The server has less of it than was announced.")
-                    ) from error
+                    raise self._incomplete(DownloadShort("The server has less of it than was announced.")) from error
                 if error.size == self.hasher.size:
                     return
                 self._begin_anew()
@@ -216,7 +214,7 @@ class _Download:
 
     def _incomplete(self, error: DownloadIncomplete) -> DownloadIncomplete:
         of = f" of {self._file.size:,}" if self._file.size is not None else ""
-        return DownloadIncomplete(
+        return type(error)(
             f"{error.message} {self.hasher.size:,}{of} bytes of {self._file.path} are kept; try again to go on.",
             done=self.hasher.size,
             size=self._file.size,

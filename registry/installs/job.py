@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from registry.errors import (
     Cancelled,
     DigestMismatch,
     DownloadIncomplete,
+    DownloadShort,
     FileMissing,
     HubUnreachable,
     HubUnusable,
@@ -33,7 +34,7 @@ from registry.installs.download import Watch, check_room, download, verify
 from registry.installs.examine import Candidate, accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.known import known
-from registry.installs.locks import held
+from registry.installs.locks import Locks, held
 from registry.installs.moving import remove_moved
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, Origin, RemoteFile
@@ -50,6 +51,8 @@ from registry.settings import Settings
 from registry.sources import PathSource, without_signature
 from registry.tables import InstallState
 
+LASTING = (HubUnusable, DownloadShort)
+"""What waiting does not cure."""
 RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
 
 
@@ -65,6 +68,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+Aside = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""Given `check`, which raises when the run is no longer wanted."""
 
 
 class Job:
@@ -84,9 +89,11 @@ class Job:
         measures: Measures,
         *,
         patient: bool,
+        aside: Aside,
     ) -> None:
         """`register`: records a model where it lies. `patient`: nobody waits for it, so it waits for a network that is away, also before
-        anything has come; one that somebody has just typed tells at once."""
+        anything has come; one that somebody has just typed tells at once. `aside`: lets others work while it waits."""
+        self._aside = aside
         self._previews = previews
         self._register = register
         self._options = Options.of(attempt.install.options)
@@ -121,11 +128,9 @@ class Job:
         staging = self._settings.downloads / key
         locks = self._settings.downloads / "locks"
         announced = {file.sha256 for file in selection.files if file.sha256}
-        # Two installs of the same files, or of some bytes that both need: the second waits, and then finds them on the shelf. All take
-        # these locks in one order, so that no two wait for each other.
-        with ExitStack() as alone:
-            for name in (f"{key}.files", *sorted(f"{_name_of(digest)}.bytes" for digest in announced)):
-                alone.enter_context(held(locks / name, self.check))
+        # Two installs of the same files, or of some bytes that both need: the second waits, and then finds them on the shelf.
+        bytes_of = Locks((locks / f"{_name_of(digest)}.bytes" for digest in announced), self.check)
+        with held(locks / f"{key}.files", self.check), bytes_of:
             if (there := known(self._catalog, listing, selection)) is not None:
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
                 model = self._installed(gain_source(self._catalog, there, listing, selection))
@@ -134,7 +139,7 @@ class Job:
                 )  # there after a kill between the model's record and the install's
                 return model
             self._move(InstallState.DOWNLOADING, bytes_total=selection.size, bytes_done=0, staging=key)
-            digests = self._download(origin, candidate, staging)
+            digests = self._download(origin, candidate, staging, bytes_of)
             self._move(InstallState.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / _staged(selection, candidate.report)
             report = accept(probe(staged, hints_for(listing, selection)))
@@ -161,8 +166,8 @@ class Job:
             shutil.rmtree(staging)
             return model
 
-    def _download(self, origin: Origin, candidate: Candidate, staging: Path) -> dict[str, Digests]:
-        """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched."""
+    def _download(self, origin: Origin, candidate: Candidate, staging: Path, bytes_of: Locks) -> dict[str, Digests]:
+        """Fetch every file into the staging folder; what an earlier run finished is hashed, not fetched. `bytes_of`: who brings them."""
         listing, selection = candidate.listing, candidate.selection
         staged = staging / _staged(selection, candidate.report)
         transfers = Transfers(self._engine, staging.name)
@@ -201,9 +206,7 @@ class Job:
                 transfers.set_etag(path, etag)
 
             watch = Watch(on_arrival, on_etag, self.check)
-            digests[name] = self._fetch(origin, goal, watch)
-            count.to(digests[name].size)
-            goal.part.replace(goal.target)
+            digests[name] = self._fetch(origin, goal, name, watch, bytes_of)
         return digests
 
     def _examined(self, origin: Origin) -> Candidate:
@@ -217,23 +220,29 @@ class Job:
                     raise
                 self._wait(pauses, error)
 
-    def _fetch(self, origin: Origin, goal: _Goal, watch: Watch) -> Digests:
+    def _fetch(self, origin: Origin, goal: _Goal, name: str, watch: Watch, bytes_of: Locks) -> Digests:
         """The file, also when the connection is away for a while: that is waited out, shown, as long as the settings say. What never came
-        at all is no lost connection, and is told at once."""
+        at all is no lost connection, and is told at once. Meanwhile another install may bring the same bytes from elsewhere."""
         most, here, pauses = self._settings.download_connections, 0, Pauses(self._settings.download_patience)
         while True:
             try:
-                return download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
+                digests = download(origin, goal.file, goal.part, watch, etag=goal.etag, connections=most)
             except (HubUnreachable, DownloadIncomplete) as error:
                 if goal.here > here:
                     here, pauses = goal.here, Pauses(self._settings.download_patience)
                 if not here and not self._patient:
                     raise
-                self._wait(pauses, error)
+                with bytes_of.lent():
+                    self._wait(pauses, error)
+                if (there := self._from_shelf(goal, name)) is not None:
+                    return there
+            else:
+                goal.part.replace(goal.target)
+                return digests
 
     def _wait(self, pauses: Pauses, error: ModelshelfError) -> None:
         """Until the next try, telling why; raises `error` when it has been waited for long enough, or waiting does not help."""
-        pause = 0.0 if isinstance(error, HubUnusable) else pauses.next(error)
+        pause = 0.0 if isinstance(error, LASTING) else pauses.next(error)
         if pause <= 0:
             raise error
         trouble = f"{error.message} The next try is in {pause:.0f} s."
@@ -241,10 +250,11 @@ class Job:
         now = self._attempt.install
         self._tell(Progress(InstallState(now.state), now.filename, now.bytes_done, now.bytes_total, trouble))
         until = time.monotonic() + pause
-        while time.monotonic() < until:
-            self.check()
-            self._attempt.progress(error=told, bytes_per_second=None)
-            time.sleep(min(POLL_SECONDS, pause))
+        with self._aside(self.check):
+            while time.monotonic() < until:
+                self.check()
+                self._attempt.progress(error=told, bytes_per_second=None)
+                time.sleep(min(POLL_SECONDS, pause))
 
     def _kept(self, goal: _Goal) -> Digests | None:
         """What an earlier run brought whole, hashed where it lies: it may be a name of a model's file, to which nothing is ever written."""

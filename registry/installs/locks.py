@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -32,6 +32,32 @@ def held(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]
     finally:
         path.unlink(missing_ok=True)
         lock.release()
+
+
+class Locks:
+    """Several, held together. All who take some of the same take them in one order, so that no two wait for each other."""
+
+    def __init__(self, paths: Iterable[Path], check: Callable[[], None]) -> None:
+        self._paths = sorted(paths)
+        self._check = check
+        self._held = ExitStack()
+
+    def __enter__(self) -> Locks:
+        with ExitStack() as taken:
+            for path in self._paths:
+                taken.enter_context(held(path, self._check))
+            self._held = taken.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Others may take them meanwhile; what ends in an error does not take them again."""
+        self._held.close()
+        yield
+        self.__enter__()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -18,7 +18,7 @@ from registry.db import is_full
 from registry.errors import Cancelled, InstallNotFound, ModelshelfError, StorageFull, UnusableFile
 from registry.installs.download import to_spare
 from registry.installs.examine import accept, connection, examine
-from registry.installs.job import Job, OnProgress, Progress
+from registry.installs.job import Aside, Job, OnProgress, Progress
 from registry.installs.locks import held, held_if_free
 from registry.installs.moving import remove_moved
 from registry.installs.options import AS_USUAL, Options, Place
@@ -38,6 +38,11 @@ logger = logging.getLogger(__name__)
 
 SIGNED = timedelta(days=1)
 """How long what signs an address is kept after its install has ended in vain; S3 lets it hold for a week at most, the Hub for an hour."""
+
+
+def _stay(_: Callable[[], None]) -> AbstractContextManager[None]:
+    """In a thread that nobody else is waiting for."""
+    return nullcontext()
 
 
 class Worker:
@@ -91,14 +96,17 @@ class Worker:
         source, install_id = str(self._source(text, options)), new_id()
         with held(self._lock(install_id)):
             return self._run(
-                self._book.open(source, id=install_id, options=options.as_dict()), on_progress, patient=False
+                self._book.open(source, id=install_id, options=options.as_dict()),
+                on_progress,
+                patient=False,
+                aside=_stay,
             )
 
-    def run(self, install_id: str, on_progress: OnProgress = lambda _: None) -> Model:
+    def run(self, install_id: str, on_progress: OnProgress = lambda _: None, aside: Aside = _stay) -> Model:
         """A queued install to its end, whatever it is: returns the model, or records the error and raises it. While the network is away
-        it waits, as long as the settings say."""
+        it waits, as long as the settings say, `aside`."""
         with held(self._lock(install_id), self._check_stop):
-            return self._run(self._book.get(install_id), on_progress, patient=True)
+            return self._run(self._book.get(install_id), on_progress, patient=True, aside=aside)
 
     def abandoned(self) -> Iterator[str]:
         """Ids of active installs, oldest first, that no process works on: a killed one's lock is free."""
@@ -172,7 +180,7 @@ class Worker:
                 found.append(self._book.get(install_id))
         return [i for i in found if i.state == InstallState.PAUSED]
 
-    def _run(self, install: Install, on_progress: OnProgress, *, patient: bool) -> Model:
+    def _run(self, install: Install, on_progress: OnProgress, *, patient: bool, aside: Aside) -> Model:
         if install.state == InstallState.INSTALLED and install.model_id:  # another process was quicker
             return self._catalog.get(install.model_id)
         attempt = self._book.attempt(install.id)
@@ -188,6 +196,7 @@ class Worker:
             self._register,
             self._measures,
             patient=patient,
+            aside=aside,
         )
         try:
             source = self._parse(install.source, confined=False)  # as `open` has recorded it: absolute

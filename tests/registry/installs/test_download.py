@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, HubUnreachable, StorageFull
+from registry.errors import Cancelled, DigestMismatch, DownloadIncomplete, DownloadShort, HubUnreachable, StorageFull
 from registry.installs.download import ATTEMPTS, RESERVE, Watch, download
 from registry.installs.hashing import Digests, hash_file
 from registry.installs.origins import Origin, RemoteFile, open_origin
@@ -212,7 +212,7 @@ class TestWrongBytes:
 
     def test_fewer_bytes_than_announced(self, hub: LoopbackHub, origin: Origin, part: Path, body: bytes) -> None:
         announced = RemoteFile(WEIGHTS, len(body) + 1, None)
-        with pytest.raises(DownloadIncomplete, match="less of it than was announced"):
+        with pytest.raises(DownloadShort, match="less of it than was announced"):
             bring(origin, part, announced)
         assert part.exists()
 

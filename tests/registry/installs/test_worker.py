@@ -735,6 +735,55 @@ def test_what_waiting_does_not_cure_is_told_at_once(
     assert [i.error and i.error["code"] for i in manager.installs.list()] == ["hub_unusable"] * 2
 
 
+def test_one_that_waits_keeps_no_other_from_working(
+    settings: Settings, hub: LoopbackHub, shelf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not even where one is worked on at a time."""
+    monkeypatch.setattr(pauses, "PAUSES", (60.0,))
+    alone = Manager(settings.model_copy(update={"installs_at_once": 1, "download_timeout": 1}))
+    hub.faults[OUTLINE] = Fault(fail_next=999)  # its listing
+    write(tmp_path / "there.safetensors", sd15_lora(rank=4))
+    away = alone.installs.open(f"hf://{OUTLINE}")
+    alone.resume_installs()
+    there = alone.installs.open(str(tmp_path / "there.safetensors"))
+    alone.resume_installs()
+    while alone.installs.get(there.id).state != InstallState.INSTALLED:
+        time.sleep(0.02)
+    waits = alone.installs.get(away.id)
+    assert (waits.state, waits.error and waits.error["code"]) == (InstallState.RESOLVING, "hub_unreachable")
+    alone.order_install(away.id, "cancel")
+    alone.wait()
+    assert alone.installs.get(away.id).state == InstallState.CANCELLED
+    alone.close()
+
+
+def test_bytes_that_one_waits_for_are_taken_from_another_that_brings_them(
+    settings: Settings, hub: LoopbackHub, shelf: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pauses, "PAUSES", (1.5,))
+    both = Manager(settings)
+    whole = sd15_lora(rank=128)
+    for repo_id in ("somebody/slow", "somebody/mirror"):
+        write(shelf / repo_id / "big.safetensors", whole)
+    slow = "somebody/slow/big.safetensors"
+    hub.faults[slow] = Fault(bytes_per_second=len(whole), cut_after=len(whole) // 2)
+    waits = both.installs.open("hf://somebody/slow")
+    both.resume_installs()
+    while not both.installs.get(waits.id).bytes_done:
+        time.sleep(0.02)
+    hub.faults[slow] = Fault(fail_next=999)
+    while not both.installs.get(waits.id).error:
+        time.sleep(0.02)
+    brings = both.submit_install("hf://somebody/mirror")
+    both.wait()
+    ended = [both.installs.get(install.id) for install in (waits, brings)]
+    assert [install.state for install in ended] == [InstallState.INSTALLED] * 2
+    assert "big.safetensors was not downloaded: the same file is on the shelf." in ended[0].notes
+    [model] = both.catalog.list()
+    assert {source.repo_id for source in model.sources} == {"somebody/slow", "somebody/mirror"}
+    both.close()
+
+
 def messages(manager: Manager) -> list[str]:
     """What a running install tells of its troubles, until it ends."""
     told: list[str] = []
