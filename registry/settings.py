@@ -158,7 +158,10 @@ class Settings(BaseSettings):
         description="Connections that one large file may be split over, as long as each more makes it faster.",
     )
     installs_at_once: int = Field(
-        default=3, ge=1, le=64, description="Installs that run side by side; the others wait their turn."
+        default=3,
+        ge=1,
+        le=64,
+        description="Installs that run side by side; the others wait their turn. One that waits for a lost connection does not count.",
     )
     keep_installs_days: float = Field(
         default=30,
