@@ -10,7 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, String, bindparam, cast, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    String,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from probes.scan import Stamp, stamp_of
 from registry.accelerations import ACCELERATION
@@ -31,6 +45,7 @@ from registry.tables import (
     SourceRow,
     StatementRow,
     TagRow,
+    TriggerRow,
     now,
 )
 
@@ -383,20 +398,23 @@ class Catalog:
     def reclassify_in(
         self, connection: Connection, model: Model, report: Mapping[str, Any], _files: Sequence[ModelFile] = ()
     ) -> None:
-        """The same bytes, looked at again: only what the probe says is new."""
+        """The same bytes, looked at again: what the probe says is new, and what lies beside a model that was registered where it lies."""
         names = ("kind", "family", "variant", "prediction_type", "format", "structure", "missing_since")
         values = {name: getattr(model, name) for name in names}
         connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
-        table = table_of(ReportRow)
-        told = update(table).where(table.c.model_id == model.id)
+        probed, statement, trigger = table_of(ReportRow), table_of(StatementRow), table_of(TriggerRow)
+        told = update(probed).where(probed.c.model_id == model.id)
         connection.execute(told.values(data=dict(report), probed_at=now()))
-        statement = table_of(StatementRow)
-        mine = (statement.c.model_id == model.id, statement.c.name == ACCELERATION)
-        connection.execute(delete(statement).where(*mine))
-        connection.execute(delete(TAG).where(TAG.c.model_id == model.id, TAG.c.by != USER))
         rows = rows_of(model, report, ())
-        probed = [row for row in rows[StatementRow] if row["name"] == ACCELERATION]
-        write(connection, [{StatementRow: probed, TagRow: rows[TagRow]}])
+        old = [(statement, statement.c.name == ACCELERATION), (TAG, TAG.c.by != USER)]
+        if model.managed:
+            rows[StatementRow] = [row for row in rows[StatementRow] if row["name"] == ACCELERATION]
+            rows[TriggerRow] = []
+        else:
+            old += [(statement, true()), (trigger, true())]
+        for table, which in old:
+            connection.execute(delete(table).where(table.c.model_id == model.id, which))
+        write(connection, [{kind: rows[kind] for kind in (TagRow, StatementRow, TriggerRow)}])
         tell(connection, [model.id])
 
     def revise_in(

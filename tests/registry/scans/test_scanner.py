@@ -363,6 +363,24 @@ def test_another_release_looks_at_everything_again_and_keeps_the_digests_and_the
     assert library.scan(afresh=True) == {"changed": 1}
 
 
+def test_what_lies_beside_a_file_is_read_again_when_that_is_looked_at_afresh(library: Library) -> None:
+    library.put("a.safetensors")
+    library.put("a.json", b'{"preferred weight": 0.5, "activation text": "ink, old"}')
+    library.scan()
+    library.manager.catalog.override("a", {"notes": "mine"})
+
+    def told() -> tuple[list[object], list[str], str | None]:
+        model = library.model("a")
+        weights = [said.value for said in model.statements if said.name == "weight"]
+        return weights, [trigger.word for trigger in model.trigger_words], model.overrides.get("notes")
+
+    assert told() == ([0.5], ["ink", "old"], "mine")
+    library.put("a.json", b'{"preferred weight": 0.7, "activation text": "ink"}')
+    assert library.scan() == {"unchanged": 1}
+    assert library.scan(afresh=True) == {"changed": 1}
+    assert told() == ([0.7], ["ink"], "mine")
+
+
 def test_what_an_older_release_could_not_name_is_named_by_the_next_start(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
