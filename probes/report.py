@@ -81,7 +81,9 @@ class Report:
     format: str | None = None  # "safetensors", "gguf", "diffusers folder", "peft folder", ...
     layout: str | None = None  # "ldm", "diffusers", "kohya", "peft", "lycoris", ...
     rank: int | None = None
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[
+        str, ...
+    ] = ()  # what fits alike; of an identified LoRA its family first, then rarer ones of the same layers
     tags: tuple[str, ...] = ()
     traits: tuple[Trait, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=())

@@ -93,6 +93,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
     if unsaid:
         have, them = ("has", "that") if len(unsaid) == 1 else ("have", "one of those")
         reason += f" {listed(unsaid)} {have} the same layers, but nothing says that it is for {them}."
+    alike = tuple(f"{family} {Kind.LORA}" for family in (signature.family, *unsaid)) if unsaid else ()
     tags, tag_evidence = _tags(subject, signature)
     told = prediction_type(subject, None)
     ranks = Counter(m.rank for m in adapter.modules if m.rank is not None)
@@ -105,7 +106,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
         prediction_type=told[0] if told else None,
         layout=_layout(adapter),
         rank=ranks.most_common(1)[0][0] if ranks else None,
-        candidates=("lora", "lcm_lora") if outcome is Outcome.AMBIGUOUS else (),
+        candidates=("lora", "lcm_lora") if outcome is Outcome.AMBIGUOUS else alike,
         tags=tags,
         traits=weighed.traits,
         evidence=(*match.evidence, weighed.layout, *((told[1],) if told else ()), *more, *tag_evidence),

@@ -47,6 +47,7 @@ def test_layers_that_two_families_share_go_to_the_one_that_is_named() -> None:
     plain = probe(header)
     assert plain.family == "flux-1"
     assert "chroma has the same layers" in plain.reason
+    assert plain.candidates == ("flux-1 lora", "chroma lora")
     assert probe(header, Hints(filename="my_chroma_style.safetensors")).family == "chroma"
 
 
