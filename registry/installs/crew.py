@@ -1,19 +1,29 @@
-"""Installs in the background: so many at once, oldest first, and none that waits for a network keeps another from working."""
+"""Installs in the background: so many at once, oldest first, and none that waits, for a network or for another install, keeps a third from
+working."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Condition
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 MOST_ASIDE = 64
-"""Further ones keep their places while they wait: each has a thread, and looks at its row now and then."""
+"""While so many are aside, no other begins: each has a thread, and looks at its row now and then."""
 LOOK_SECONDS = 0.2  # between two questions whether the wait for a place is still wanted
+
+Aside = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""`Crew.aside`, given `check`, which raises when the wait is no longer wanted. All waits of a task go by it: one that kept its place
+while it waits for what another has, which waits for a place, would wait for ever."""
+
+
+def stay(_: Callable[[], None]) -> AbstractContextManager[None]:
+    """For who is in no crew."""
+    return nullcontext()
 
 
 class Crew(Generic[T]):
@@ -43,19 +53,18 @@ class Crew(Generic[T]):
         """For a task: another works in its place meanwhile. Afterwards it waits for one, before those that have not begun; `check` is
         called then, and raises to give up."""
         with self._turn:
-            if leaves := self._aside < MOST_ASIDE:
-                self._aside += 1
-                self._leave()
-        has_place = not leaves
+            self._aside += 1
+            self._leave()
+        has_place = False
         try:
             yield
-            if leaves:
-                self._come_back(check)
-                has_place = True
+            self._come_back(check)
+            has_place = True
         finally:
             with self._turn:
-                self._aside -= leaves
+                self._aside -= 1
                 self._free -= not has_place  # it gave up: ending, it gives back a place that it has not taken
+                self._fill()
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all to end; `cancel`: those that have not begun never do."""
@@ -67,7 +76,7 @@ class Crew(Generic[T]):
         self._threads.shutdown(wait=True)
 
     def _fill(self) -> None:
-        while self._free > 0 and self._waiting and not self._returning:
+        while self._free > 0 and self._waiting and not self._returning and self._aside < MOST_ASIDE:
             self._free -= 1
             self._threads.submit(self._work, *self._waiting.popleft())
         self._turn.notify_all()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +27,7 @@ from registry.errors import (
     ModelshelfError,
 )
 from registry.installs import partial
+from registry.installs.crew import Aside
 from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download, verify
 from registry.installs.examine import Candidate, accept, examine, hints_for
@@ -41,10 +40,11 @@ from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.folder import FolderOrigin, version
 from registry.installs.pauses import Pauses
 from registry.installs.placing import gain_source, place
+from registry.installs.progress import Count, OnProgress, Progress, Rate
 from registry.installs.selection import Selection
 from registry.installs.states import POLL_SECONDS, Attempt
 from registry.installs.transfers import Transfers
-from registry.measures import Measures, What
+from registry.measures import Measures
 from registry.models import Model
 from registry.previews import Previews
 from registry.settings import Settings
@@ -53,23 +53,6 @@ from registry.tables import InstallState
 
 LASTING = (HubUnusable, DownloadShort)
 """What waiting does not cure."""
-RATE_SECONDS = 3.0  # a transfer's rate is the mean over them: steady enough to read, quick enough to show a stall
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What an install is doing; bytes of the whole transfer. `trouble`: why it waits, and until when."""
-
-    state: InstallState
-    filename: str | None = None
-    bytes_done: int = 0
-    bytes_total: int = 0
-    trouble: str | None = None
-
-
-OnProgress = Callable[[Progress], None]
-Aside = Callable[[Callable[[], None]], AbstractContextManager[None]]
-"""Given `check`, which raises when the run is no longer wanted."""
 
 
 class Job:
@@ -129,8 +112,8 @@ class Job:
         locks = self._settings.downloads / "locks"
         announced = {file.sha256 for file in selection.files if file.sha256}
         # Two installs of the same files, or of some bytes that both need: the second waits, and then finds them on the shelf.
-        bytes_of = Locks((locks / f"{_name_of(digest)}.bytes" for digest in announced), self.check)
-        with held(locks / f"{key}.files", self.check), bytes_of:
+        bytes_of = Locks((locks / f"{_name_of(digest)}.bytes" for digest in announced), self.check, self._aside)
+        with held(locks / f"{key}.files", self.check, self._aside), bytes_of:
             if (there := known(self._catalog, listing, selection)) is not None:
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
                 model = self._installed(gain_source(self._catalog, there, listing, selection))
@@ -150,7 +133,7 @@ class Job:
             self._move(InstallState.REGISTERING)
             # One at a time looks for a free name and takes it.
             with (
-                held(locks / "names", self.check),
+                held(locks / "names", self.check, self._aside),
                 place(
                     self._catalog, self._settings.root, listing, selection, staged, report, digests, described.said
                 ) as placed,
@@ -181,7 +164,7 @@ class Job:
         if self._options.place is not Place.MOVE:  # which as a rule needs none
             check_room(self._settings.root, selection.size - sum(goal.here for goal in goals), selection.name)
         digests: dict[str, Digests] = {}
-        rate = _Rate()
+        rate = Rate()
         for goal in goals:
             name, before = selection.inside(goal.file) or goal.file.path, sum(d.size for d in digests.values())
 
@@ -196,9 +179,9 @@ class Job:
                 digests[name] = here
                 on_bytes(here.size)
                 continue
-            count = _Count(self._measures, goal.begun)
+            count = Count(self._measures, goal.begun)
 
-            def on_arrival(of_file: int, count: _Count = count, on_bytes: Callable[[int], None] = on_bytes) -> None:
+            def on_arrival(of_file: int, count: Count = count, on_bytes: Callable[[int], None] = on_bytes) -> None:
                 count.to(of_file)
                 on_bytes(of_file)
 
@@ -368,36 +351,6 @@ class _Goal:
         if not is_same_version:
             partial.drop(self.part)
             self.target.unlink(missing_ok=True)
-
-
-class _Count:
-    """Tells how many bytes have come since it was last asked; what was there before is not counted."""
-
-    def __init__(self, measures: Measures, here: int) -> None:
-        self._measures = measures
-        self._last = here
-
-    def to(self, of_file: int) -> None:
-        come = of_file - self._last if of_file >= self._last else of_file  # less than before: begun anew
-        self._last = of_file
-        self._measures.tell(What.BYTES_DOWNLOADED, come)
-
-
-class _Rate:
-    """Bytes a second over the last RATE_SECONDS; None until there is something to tell."""
-
-    def __init__(self) -> None:
-        self._points: deque[tuple[float, int]] = deque()
-
-    def of(self, done: int) -> float | None:
-        now = time.monotonic()
-        if self._points and done < self._points[-1][1]:  # begun anew
-            self._points.clear()
-        self._points.append((now, done))
-        while len(self._points) > 2 and self._points[1][0] < now - RATE_SECONDS:
-            self._points.popleft()
-        (since, first), seconds = self._points[0], now - self._points[0][0]
-        return (done - first) / seconds if seconds > 0 and since != now else None
 
 
 def _name_of(digest: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -16,13 +16,15 @@ from probes import UnreadableModel
 from registry.catalog import Catalog
 from registry.db import is_full
 from registry.errors import Cancelled, InstallNotFound, ModelshelfError, StorageFull, UnusableFile
+from registry.installs.crew import Aside, stay
 from registry.installs.download import to_spare
 from registry.installs.examine import accept, connection, examine
-from registry.installs.job import Aside, Job, OnProgress, Progress
+from registry.installs.job import Job
 from registry.installs.locks import held, held_if_free
 from registry.installs.moving import remove_moved
 from registry.installs.options import AS_USUAL, Options, Place
 from registry.installs.origins import open_origin
+from registry.installs.progress import OnProgress, Progress
 from registry.installs.states import ACTIVE, COMMANDS, ENDED, Attempt, InstallBook
 from registry.installs.transfers import Transfers
 from registry.measures import Measures, What
@@ -38,11 +40,6 @@ logger = logging.getLogger(__name__)
 
 SIGNED = timedelta(days=1)
 """How long what signs an address is kept after its install has ended in vain; S3 lets it hold for a week at most, the Hub for an hour."""
-
-
-def _stay(_: Callable[[], None]) -> AbstractContextManager[None]:
-    """In a thread that nobody else is waiting for."""
-    return nullcontext()
 
 
 class Worker:
@@ -99,13 +96,13 @@ class Worker:
                 self._book.open(source, id=install_id, options=options.as_dict()),
                 on_progress,
                 patient=False,
-                aside=_stay,
+                aside=stay,
             )
 
-    def run(self, install_id: str, on_progress: OnProgress = lambda _: None, aside: Aside = _stay) -> Model:
+    def run(self, install_id: str, on_progress: OnProgress = lambda _: None, aside: Aside = stay) -> Model:
         """A queued install to its end, whatever it is: returns the model, or records the error and raises it. While the network is away
         it waits, as long as the settings say, `aside`."""
-        with held(self._lock(install_id), self._check_stop):
+        with held(self._lock(install_id), self._check_stop, aside):
             return self._run(self._book.get(install_id), on_progress, patient=True, aside=aside)
 
     def abandoned(self) -> Iterator[str]:

@@ -125,8 +125,8 @@ def test_an_error_while_aside_and_one_in_the_task(crew: Crew[str]) -> None:
     assert crew.submit(lambda: "fine").result(SOON) == "fine"
 
 
-def test_no_more_step_aside_than_have_threads(crew: Crew[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crews, "MOST_ASIDE", 0)
+def test_while_many_are_aside_no_other_begins(crew: Crew[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crews, "MOST_ASIDE", 1)
     go, began = Event(), Event()
 
     def waits() -> str:

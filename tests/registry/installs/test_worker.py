@@ -784,6 +784,31 @@ def test_bytes_that_one_waits_for_are_taken_from_another_that_brings_them(
     both.close()
 
 
+def test_two_of_one_source_of_which_the_first_waits_end_both_where_one_is_worked_on_at_a_time(
+    settings: Settings, hub: LoopbackHub, shelf: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits for the files that the first has, which waits for the place that the second has: it has to give that up."""
+    monkeypatch.setattr(pauses, "PAUSES", (1.5,))
+    alone = Manager(settings.model_copy(update={"installs_at_once": 1}))
+    whole = sd15_lora(rank=128)
+    write(shelf / "somebody/big/big.safetensors", whole)
+    big = "somebody/big/big.safetensors"
+    hub.faults[big] = Fault(bytes_per_second=len(whole), cut_after=len(whole) // 2)
+    first = alone.installs.open("hf://somebody/big")
+    alone.resume_installs()
+    while not alone.installs.get(first.id).bytes_done:
+        time.sleep(0.02)
+    hub.faults[big] = Fault(fail_next=999)
+    while not alone.installs.get(first.id).error:
+        time.sleep(0.02)
+    hub.faults.clear()
+    second = alone.submit_install("hf://somebody/big")
+    alone.wait()
+    assert {alone.installs.get(install.id).state for install in (first, second)} == {InstallState.INSTALLED}
+    assert len(alone.catalog.list()) == 1
+    alone.close()
+
+
 def messages(manager: Manager) -> list[str]:
     """What a running install tells of its troubles, until it ends."""
     told: list[str] = []
