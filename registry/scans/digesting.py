@@ -19,6 +19,7 @@ from registry.catalog import Catalog
 from registry.errors import ModelNotFound
 from registry.installs.hashing import Digests, folder_digests, hash_file
 from registry.models import Model, computed
+from registry.revisions import settle
 from registry.rows import MODEL, table_of
 from registry.tables import FileRow, now
 
@@ -116,7 +117,7 @@ class Digester:
         ]
         digests = computed(**whole.by_algorithm())
         with self._catalog.writing() as connection:
-            self._catalog.settle_in(connection, model, whole.blake3)
+            settle(connection, model, whole.blake3)
             self._catalog.add_digests_in(connection, model, digests)
             connection.execute(delete(FILE).where(FILE.c.model_id == model.id))
             if rows:  # a folder may have been emptied

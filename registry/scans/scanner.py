@@ -28,6 +28,7 @@ from registry.installs.examine import accept
 from registry.models import Model, ModelFile, new_id
 from registry.naming import Names
 from registry.queries import storable
+from registry.revisions import reclassify, revise
 from registry.rows import MODEL
 from registry.scans.beside import Look, MayRead
 from registry.scans.lost import Lost
@@ -203,8 +204,10 @@ class Scanner:
                 elif (known := here[found.path]) is not None and known.id not in moved.values():
                     model = self._kept(connection, model, known.id)
                     is_same = found.path in same or found.path in matched
-                    revise = self._catalog.reclassify_in if is_same else self._catalog.revise_in
-                    revise(connection, model, found.report.as_dict(), files)
+                    if is_same:
+                        reclassify(connection, model, found.report.as_dict())
+                    else:
+                        revise(connection, model, found.report.as_dict(), files)
                 else:
                     model = structs.replace(model, name=names.free(model.name))
                     added.append(Entry(model, found.report.as_dict(), files))

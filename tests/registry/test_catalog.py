@@ -14,6 +14,7 @@ from registry.catalog import Catalog, Entry
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import Digest, Model, ModelFile, Provenance, Statement, Trigger, computed
 from registry.queries import Query
+from registry.revisions import reclassify, revise
 from registry.rows import MODEL
 
 REPORT = {"reason": "because"}
@@ -204,7 +205,8 @@ def test_of_other_bytes_the_users_settings_stay_and_where_the_old_ones_came_from
     before = catalog.get("outline")
     catalog.add_source(before, Provenance("https://mirror/outline"))
     later = row("outline", "lora", "sdxl", statements=(Statement("weight", 0.9, "model card"),), tags=("new",))
-    catalog.revise(later, {"reason": "better"}, [ModelFile("", 5)])
+    with catalog.writing() as connection:
+        revise(connection, later, {"reason": "better"}, [ModelFile("", 5)])
     after = catalog.get("outline")
     assert after.overrides == {"weight": 0.6}
     assert after.sources == later.sources
@@ -285,7 +287,8 @@ def test_versions_of_two_databases_differ(catalog: Catalog, tmp_path: Path) -> N
 def test_the_users_own_triggers_and_tags_are_found_and_survive_a_later_probe(catalog: Catalog) -> None:
     edited = catalog.override("outline", {"triggers": ["line art"], "tags": ["Comic", "probed"], "notes": "mine"})
     assert (edited.triggers, edited.tags) == (["line art"], ("comic", "probed"))
-    catalog.revise(row("outline", "lora", "sd-1", tags=("probed", "other")), REPORT)
+    with catalog.writing() as connection:
+        revise(connection, row("outline", "lora", "sd-1", tags=("probed", "other")), REPORT)
     again = catalog.get("outline")
     assert (again.triggers, again.tags, again.overrides["notes"]) == (
         ["line art"],
@@ -312,19 +315,22 @@ def test_a_model_gets_another_name_and_keeps_its_file(catalog: Catalog) -> None:
 
 
 def test_a_tag_of_the_user_s_stays_when_the_probe_no_more_says_the_same(catalog: Catalog) -> None:
-    catalog.revise(row("outline", "lora", "sd-1", tags=("anime",)), REPORT)
+    with catalog.writing() as connection:
+        revise(connection, row("outline", "lora", "sd-1", tags=("anime",)), REPORT)
     assert catalog.override("outline", {"tags": ["Anime"]}).tags == ("anime",)
     assert names(catalog.list(Query(tag="anime"))) == ["outline"]
-    catalog.revise(row("outline", "lora", "sd-1"), REPORT)
+    with catalog.writing() as connection:
+        revise(connection, row("outline", "lora", "sd-1"), REPORT)
     assert names(catalog.list(Query(tag="anime"))) == ["outline"]
     assert catalog.override("outline", {"tags": None}).tags == ()
 
 
 def test_a_probe_s_tags_are_those_of_its_last_look_at_the_same_bytes(catalog: Catalog) -> None:
-    catalog.revise(row("outline", "lora", "sd-1", tags=("pony", "anime")), REPORT)
+    with catalog.writing() as connection:
+        revise(connection, row("outline", "lora", "sd-1", tags=("pony", "anime")), REPORT)
     catalog.override("outline", {"tags": ["anime"]})
     with catalog.writing() as connection:
-        catalog.reclassify_in(connection, row("outline", "lora", "sd-1", tags=("noob",)), REPORT)
+        reclassify(connection, row("outline", "lora", "sd-1", tags=("noob",)), REPORT)
     assert catalog.get("outline").tags == ("anime", "noob")
     assert names(catalog.list(Query(tag="noob"))) == names(catalog.list(Query(text="noob"))) == ["outline"]
     assert catalog.list(Query(tag="pony")) == []

@@ -17,6 +17,7 @@ from registry.db import MIGRATIONS, migrate, schema_state
 from registry.errors import DatabaseUnavailable, ModelNotFound
 from registry.models import Digest, ModelFile, Provenance, Trigger
 from registry.queries import Query
+from registry.revisions import revise
 from tests.databases import engine_of
 from tests.registry.told import holds_what_is_said
 
@@ -207,7 +208,8 @@ def test_tags_that_found_the_probe_s_in_their_place_are_the_user_s_again(databas
                 insert(connection, "tag", {"model_id": LORA["id"], "name": name, "by": by})
         migrate(engine)
         catalog = Catalog(engine, tmp_path)
-        catalog.revise(catalog.get("outline"), {})
+        with catalog.writing() as connection:
+            revise(connection, catalog.get("outline"), {})
         with engine.connect() as connection:
             users = connection.execute(text("SELECT name FROM tag WHERE \"by\" = 'user' ORDER BY name")).scalars().all()
         assert users == ["anime", "ink"]
