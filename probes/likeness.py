@@ -24,7 +24,19 @@ _SHARED = 4
 """Up to how many families that would have what was seen are named."""
 
 _ABSENCES = frozenset(
-    {"without", "only", "words", "alone", "covers", "beyond", "leaves_out", "text_encoder", "claimed", "not_claimed"}
+    {
+        "without",
+        "only",
+        "words",
+        "volumes",
+        "alone",
+        "covers",
+        "beyond",
+        "leaves_out",
+        "text_encoder",
+        "claimed",
+        "not_claimed",
+    }
 )
 """Rules that ask for nothing foreign to be there, or for a word: that they hold is no likeness."""
 _NOTHING = frozenset({"0", "none"})

@@ -5,6 +5,7 @@ These look at tensors' names and shapes, metadata and hints; those in adapter_ru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,7 +80,7 @@ class Either:
 @dataclass(frozen=True, slots=True)
 class Width:
     """Every tensor that `key` stands for has one of `sizes` at `axis` (1: what a layer takes in, 0: what it gives), and
-    there is one."""
+    there is one. Where only the number of its values is known, that must be so many times one of them (see Volumes)."""
 
     key: str
     sizes: tuple[int, ...]
@@ -94,11 +95,29 @@ class Width:
         expected = " or ".join(map(str, self.sizes))
         name = self.key
         for name in (found := _matching(subject, self.key)):
+            if (count := subject.columns.get(name)) is not None:
+                fits = any(count % size == 0 for size in self.sizes)
+                return Evidence("volume", fits, name, f"a multiple of {expected}", str(count))
             shape = subject.shape(name) or ()
             size = shape[self.axis] if len(shape) > self.axis else None
             if size not in self.sizes:
                 return Evidence("width", False, name, expected, str(size))
         return Evidence("width", bool(found), name, expected, expected if found else "absent")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volumes:
+    """Where a weight is one column of bytes that nothing tells the rows of, it has as many values as its layer's input
+    and output widths give. `layers`: flattened path -> these widths."""
+
+    layers: Mapping[str, tuple[int, int]]
+
+    def check(self, subject: Subject) -> Evidence:
+        for name, count in subject.columns.items():
+            widths = self.layers.get(name.removesuffix(".weight").replace(".", "_"))
+            if widths is not None and widths[0] * widths[1] != count:
+                return Evidence("volumes", False, name, f"{widths[0]} x {widths[1]}", str(count))
+        return Evidence("volumes", True, None, "as many as their layers have", "as many" if subject.columns else "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +154,10 @@ class Only:
 
 
 STORED = """
-    weight bias scaled_fp8 scale_weight scale_input weight_scale weight_scale_2 input_scale comfy_quant
+    weight bias scaled_fp8 scale_weight scale_input weight_scale weight_scale_2 input_scale output_scale comfy_quant
     absmax quant_map nested_absmax nested_quant_map quant_state bitsandbytes__nf4 bitsandbytes__fp4 SCB weight_format
 """
-"""Last words of names: of plain tensors, of ComfyUI's fp8 and nvfp4, of bitsandbytes' 4 and 8 bits."""
+"""Last words of names: of plain tensors, of ComfyUI's fp8 and nvfp4, of quanto, of bitsandbytes' 4 and 8 bits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from probes.adapters import Adapter, normalise
 from probes.claims import Claim, claims_of
 from probes.header import Header, TensorSpec, once, shapes_of
 from probes.names import Names, names_of
+from probes.quantised import ENDING, plain
 from probes.report import Evidence, Hints
 
 
@@ -21,20 +22,23 @@ class _Index:
     """What all views of a header share."""
 
     def __init__(self, header: Header, hints: Hints) -> None:
-        self.header = header
         self.hints = hints
         self.names = _names(header.tensors)
+        if self.names.ending(ENDING):
+            header = plain(header)
+            self.names = _names(header.tensors)
+        self.header = header
         self._stored = shapes_of(header.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, unpacked where two 4-bit values are in a byte: NVFP4 halves the rows, bitsandbytes puts all bytes
-        into one column."""
+        into one column: where nothing tells its rows, one dimension with the number of its values."""
         shape = self._stored(name)
         if len(shape) == 2 and f"{name}_scale" in self.header.tensors and self.header.tensors[name].dtype == "U8":
             return shape[0], 2 * shape[1]
         if len(shape) == 2 and shape[1] == 1 and f"{name}.absmax" in self.header.tensors:
             rows = next((self._stored(bias)[0] for bias in _biases(name) if bias in self.header.tensors), None)
-            return shape if not rows else (rows, 2 * shape[0] // rows)
+            return (2 * shape[0],) if not rows else (rows, 2 * shape[0] // rows)
         return shape
 
     @cached_property
@@ -57,9 +61,9 @@ class Subject:
     checkpoint)."""
 
     def __init__(self, header: Header, hints: Hints | None = None, root: str = "", index: _Index | None = None) -> None:
-        self.header = header
         self.root = root
         self._index = index or _Index(header, hints or Hints())
+        self.header = header = self._index.header
         self.evidence: dict[int, Evidence] = {}
         """What rules have said so far, by their numbers (see probes.signature)."""
         self._names = header.tensors.keys()
@@ -109,6 +113,12 @@ class Subject:
             return found
         names = [name.removeprefix(self.root) for name in found if name.startswith(self.root)]
         return tuple([name for name in names if name.endswith(suffix)])
+
+    @cached_property
+    def columns(self) -> Mapping[str, int]:
+        """Weights of which only the number of their values is known (see `shape`), by their names under the root."""
+        packed = [name.removesuffix(".absmax") for name in self.ending(".weight.absmax")]
+        return {name: shape[0] for name in packed if (shape := self.shape(name)) and len(shape) == 1}
 
     def blocks(self, prefix: str) -> int:
         """How many different parts follow `prefix` and a dot: the number of its blocks."""

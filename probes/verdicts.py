@@ -265,7 +265,7 @@ def name(signature: Signature) -> str:
 
 def _because(match: Match) -> str:
     """The evidence that says most, in words: widths and cross-attention before presence."""
-    telling = (e for e in match.evidence if e.rule in ("width", "cross_attention", "fits"))
+    telling = (e for e in match.evidence if e.rule in ("width", "volume", "cross_attention", "fits"))
     return sentence(next(telling, match.evidence[0]))
 
 

@@ -14,6 +14,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "alone": ("there is nothing else in the file", "there is more in the file, such as {key}"),
     "width": ("{key} is {seen} wide", "{key} is {seen} wide, not {expected}"),
     "dimensions": ("{key} has {seen} dimensions", "{key} has {seen} dimensions, not {expected}"),
+    "volume": ("{key} has {seen} values, {expected}", "{key} has {seen} values, not {expected}"),
+    "volumes": (
+        "weights that hide their widths have as many values as their layers",
+        "{key} has {seen} values, not {expected}",
+    ),
     "blocks": ("{key} has {seen} blocks", "{key} has {seen} blocks, not {expected}"),
     "only": ("there is no foreign submodule", "there is a foreign submodule, {key}"),
     "words": ("no name has a foreign part", "names have a foreign part, {key}"),
@@ -55,6 +60,7 @@ _SEEN: Mapping[tuple[str, str | None], tuple[str, str]] = {
     ),
     ("dimensions", "absent"): ("{key} is missing", "{key} is missing, which should have {expected} dimensions"),
     ("blocks", "0"): ("{key} has no blocks", "{key} has no blocks, not {expected}"),
+    ("volumes", "none"): ("no weight hides its widths", ""),
     ("cross_attention", "none"): (
         "no cross-attention is adapted",
         "no cross-attention is adapted, which should be of width {expected}",

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from probes.adapter_rules import AdapterOf, Encoders, Fits
 from probes.report import Kind
-from probes.rules import Rule, Words
+from probes.rules import Rule, Volumes, Words
 from probes.signature import ChannelVariants, Signature
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "transformer.", "model.", "model.model.", "net.")
@@ -39,6 +39,11 @@ class Naming:
             for path, widths in layers.items()
         }
         return {path.replace(".", "_"): widths for path, widths in (table | dict(self.around)).items()}
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        """That weights whose widths a quantiser hid have these layers' numbers of values."""
+        return Volumes(self.flat())
 
     @property
     def words(self) -> Words:
@@ -72,7 +77,16 @@ def checkpoint(
     variants: ChannelVariants | None = None,
     prediction_type: str = "flow",
 ) -> Signature:
-    return Signature(Kind.CHECKPOINT, family, layout, (*rules, naming.words), ROOTS, variants, variant, prediction_type)
+    return Signature(
+        Kind.CHECKPOINT,
+        family,
+        layout,
+        (*rules, naming.words, naming.volumes),
+        ROOTS,
+        variants,
+        variant,
+        prediction_type,
+    )
 
 
 def lora(family: str, transformer: Transformer, encoders: Encoders, *rules: Rule) -> Signature:

@@ -166,6 +166,21 @@ def test_four_bits_in_a_byte_are_counted_as_two_values() -> None:
         assert (packed.family, packed.variant) == (plain.family, plain.variant)
 
 
+@pytest.mark.parametrize("layer", ["context_embedder", "single_transformer_blocks.3.attn.to_q"])
+def test_four_bits_that_tell_no_widths_must_be_as_many_as_the_layer_has(layer: str) -> None:
+    header = headers.load("auraflow-nf4").header
+    (count, one), name = header.tensors[f"{layer}.weight"].shape, f"{layer}.weight"
+    wrong = Header({**header.tensors, name: TensorSpec("U8", (2 * count, one))})
+    assert probe(wrong).outcome is Outcome.UNKNOWN
+
+
+def test_a_weight_in_pieces_has_the_shape_of_its_values() -> None:
+    header = headers.load("flux-1-dev-torchao").header
+    wrong = {**header.tensors, "txt_in.weight:qdata": TensorSpec("I8", (3072, 2048))}
+    assert probe(Header(wrong)).outcome is Outcome.UNKNOWN
+    assert probe(Header({**header.tensors, "img_in.lora:scale": TensorSpec("F32", (1,))})).outcome is Outcome.UNKNOWN
+
+
 def test_a_row_of_linear_layers_is_no_upscaler() -> None:
     header = headers.load("upscaler-compact").header
     linear = {name: TensorSpec("F16", spec.shape[:2]) for name, spec in header.tensors.items()}
