@@ -14,6 +14,21 @@ _UNETS = ("kandinsky-2.2", "deepfloyd-if", "svd")
 
 _LAYOUTS: dict[str, dict[tuple[str, str | None], tuple[Rule, ...]]] = {
     # family -> layout and variant -> rules
+    "allegro": {
+        ("diffusers", None): (
+            Has("adaln_single.linear.weight"), Width("caption_projection.linear_1.weight", 4096), Width("pos_embed.proj.weight", 4),
+            Width("transformer_blocks.0.attn1.to_q.weight", 2304), Blocks("transformer_blocks", 32),
+            Only("adaln_single", "caption_projection", "pos_embed", "proj_out", "scale_shift_table", "transformer_blocks"),
+        ),
+    },
+    "cogview3": {
+        ("diffusers", "plus"): (
+            Has("patch_embed.text_proj.weight"), Width("patch_embed.text_proj.weight", 4096),
+            Width("transformer_blocks.0.attn1.to_q.weight", 2560), Blocks("transformer_blocks", 30),
+            Width("time_condition_embed.condition_embedder.linear_1.weight", 1536),
+            Only("patch_embed", "time_condition_embed", "transformer_blocks", "norm_out", "proj_out"),
+        ),
+    },
     "cogvideox": {
         ("diffusers", size): (
             Has("patch_embed.text_proj.weight"), Width("patch_embed.text_proj.weight", 4096),
@@ -120,7 +135,7 @@ _LAYOUTS: dict[str, dict[tuple[str, str | None], tuple[Rule, ...]]] = {
     },
 }  # fmt: skip
 _PREDICTIONS = {
-    "cogvideox": "v_prediction", "deepfloyd-if": "epsilon", "kandinsky-2.2": "epsilon",
+    "allegro": "epsilon", "cogview3": "v_prediction", "cogvideox": "v_prediction", "deepfloyd-if": "epsilon", "kandinsky-2.2": "epsilon",
     "stable-cascade": "epsilon", "svd": "v_prediction",
 }  # fmt: skip
 """Where it is not flow."""

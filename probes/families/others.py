@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from probes.adapter_names import CONTROL, LANGUAGE
 from probes.adapter_rules import AdapterOf, Paths
 from probes.report import Evidence, Kind
-from probes.rules import Alone, Begins, Dimensions, Has, Only, Rule, Without
+from probes.rules import Alone, Begins, Dimensions, Has, Only, Rule, Width, Without, Words
 from probes.signature import Signature
 from probes.subject import Subject
 
-_TABLES = re.compile(r"emb_params|clip_[lg]|t5(xxl)?|text_encoders_\d+|string_to_param\..+|<.+>")
-"""What trainers call tables of token vectors: A1111, Kohya, OneTrainer and ai-toolkit so, diffusers by the token."""
+_TABLES = re.compile(r"emb_params|(clip_[lg]|t5(xxl)?)(_out)?|text_encoders_\d+|string_to_param\..+|<.+>")
+"""What trainers call tables of token vectors: A1111, Kohya, OneTrainer (`_out`: added to what the encoder gives) and ai-toolkit so,
+diffusers by the token."""
 _NO_TOKENS = re.compile(r"weight|bias|vector|mean|std|prompt_embeddings|(varlen_|text_embed).*|.+_embeds|.*\..*")
 """Other single tables of a text's width: statistics, prompt tuning, cached texts, classes; dotted names are layers."""
 
@@ -45,14 +47,21 @@ def _part(kind: Kind, layout: str | None, *rules: Rule, roots: tuple[str, ...] =
     return Signature(kind, None, layout, rules, roots)
 
 
+def _all(keys: Iterable[str | tuple[str, ...]]) -> tuple[Has, ...]:
+    """That each is there, or of several names one."""
+    return tuple(Has(*((key,) if isinstance(key, str) else key)) for key in keys)
+
+
 _VAE_ROOTS = ("", "first_stage_model.", "vae.")
 _LANGUAGE_ROOTS = (
-    "model.", "", "language_model.model.", "model.language_model.", "model.decoder.", "transformer.", "gpt_neox.", "backbone.",
+    "model.", "", "language_model.model.", "model.language_model.", "model.text_model.", "model.decoder.", "transformer.", "gpt_neox.",
+    "backbone.", "rwkv.",
 )  # fmt: skip
 _UPSCALER_ROOTS = ("", "params_ema.", "params.")
 """Basic SR saves the trained weights, and their moving average, under such names."""
 _CONTROL_LORA = ("lora_controlnet", "input_blocks.1.0.in_layers.2.up")
 """Its marker, which has no elements, and the first of its low-rank pairs."""
+_PULID = ("pulid_ca", "pulid_encoder", "id_adapter", "id_adapter_attn_layers")
 _CLIP_TEXT = "text_model.encoder.layers.0.self_attn.q_proj.weight"
 
 SIGNATURES = (
@@ -84,6 +93,22 @@ SIGNATURES = (
              "per_channel_statistics"),
         Alone(), roots=_VAE_ROOTS,
     ),
+    *(
+        _part(Kind.VAE, layout, *_all(every), Alone(), roots=_VAE_ROOTS)
+        for layout, every in {
+            "taesd, both halves": ("taesd_encoder.0.weight", "taesd_decoder.1.weight"),
+            "stable cascade, stage A": ("in_block.1.weight", ("vquantizer.codebook.weight", "vquantizer.embedding.weight")),
+            "stable cascade, stage C": ("encoder.mapper.0.weight", "previewer.blocks.0.weight"),
+            "mochi decoder": ("output_proj.weight", "blocks.0.1.stack.0.weight", "blocks.1.blocks.0.stack.0.weight"),
+            "consistency decoder": ("encoder.conv_in.weight", "decoder_unet.conv_in.weight"),
+            "representation": ("encoder.embeddings.cls_token", "decoder.decoder_embed.weight"),
+            "vidtok": ("encoder.conv_in.conv.weight", "encoder.down_temporal.0.block.0.conv1.conv.weight"),
+            "kvae audio": ("encoder.snake1.alpha", "decoder.snake1.alpha", "attn.to_q.weight"),
+            "minimax": ("encoder.conv_in.weight", "decoder.register_tokens"),
+            "minimax audio": ("encoder.block.0.weight_g", "decoder.conv_pre.weight_g"),
+            "same": ("bottleneck.running_std", "encoder.proj.weight", "decoder.proj.weight"),
+        }.items()
+    ),
     # what steers a denoiser
     _part(
         Kind.CONTROLNET, "diffusers",
@@ -103,9 +128,11 @@ SIGNATURES = (
         Kind.T2I_ADAPTER, None,
         Has("body.0.block1.weight", "body.0.resnets.0.block1.weight", "body.0.in_conv.weight"), Alone(), roots=("", "adapter."),
     ),
+    _part(Kind.T2I_ADAPTER, "style", Has("style_embedding"), Begins("transformer_layes.")),
     _part(Kind.MOTION_LORA, "animatediff", AdapterOf(), Paths("motion modules", r".*motion_modules_\d+_")),
     _part(Kind.IP_ADAPTER, None, Begins("ip_adapter.", "image_proj.")),
     _part(Kind.IP_ADAPTER, "xlabs", Has("*.processor.ip_adapter_double_stream_k_proj.weight")),
+    _part(Kind.IP_ADAPTER, "pulid", Begins("pulid_ca.", "pulid_encoder.", "id_adapter."), Only(*_PULID)),
     _part(Kind.IP_ADAPTER, "redux", Has("redux_up.weight"), Has("redux_down.weight"), Alone()),
     # text and pictures
     _part(Kind.TEXTUAL_INVERSION, None, Embeddings(), Without("*alpha")),
@@ -118,8 +145,17 @@ SIGNATURES = (
         )
         for roots, alone in (
             (("text_model.", ""), ()),
-            (("transformer.text_model.", "cond_stage_model.transformer.text_model."), (Alone(),)),
+            (
+                ("transformer.text_model.", "cond_stage_model.transformer.text_model.",
+                 "cond_stage_model.transformer.text_model.text_model."),
+                (Alone(),),
+            ),
         )
+    ),
+    _part(
+        Kind.TEXT_ENCODER, "merged",
+        Has(*(f"{name}.transformer.{_CLIP_TEXT}" for name in ("clip_l", "clip_g"))), Only("clip_l", "clip_g", "clip_h", "t5xxl"), Alone(),
+        roots=("", "text_encoders."),
     ),
     _part(Kind.TEXT_ENCODER, "openclip", Has("transformer.resblocks.0.attn.in_proj_weight"), Has("token_embedding.weight"), Alone()),
     _part(
@@ -146,14 +182,21 @@ SIGNATURES = (
     ),
     _part(
         Kind.IMAGE_ENCODER, "vit",
-        Has("embeddings.cls_token"), Begins("encoder.layer..attention.", "layer..attention.", "layers..attention."),
+        Has("embeddings.cls_token"),
+        Begins("encoder.layer..attention.", "layer..attention.", "layers..attention.", "model.layer..attention."),
+        roots=("", "vit."),
     ),
     _part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("token_embd.weight"), Begins("blk..attn_q", "blk..attn_kv", "blk..ssm", "blk..ffn_norm")),
     _part(
         Kind.LANGUAGE_MODEL, None,
         Has("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"),
-        Begins("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention."),
+        Begins("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention.",
+               "blocks..attention.receptance."),
         roots=_LANGUAGE_ROOTS,
+    ),
+    _part(
+        Kind.LANGUAGE_MODEL, "modernbert",
+        Has("embeddings.tok_embeddings.weight"), Has("layers.0.attn.Wqkv.weight"), roots=("", "model."),
     ),
     _part(
         Kind.LANGUAGE_MODEL, "t5",
@@ -163,7 +206,8 @@ SIGNATURES = (
     _part(
         Kind.LANGUAGE_MODEL, "bert",
         Has("embeddings.word_embeddings.weight"),
-        Begins("encoder.layer..attention.self.", "encoder.layer..attention.attn.", "encoder.albert_layer_groups.",
+        Begins("encoder.layer..attention.self.", "encoder.layers..attention.self.",
+               "encoder.layer..attention.attn.", "encoder.albert_layer_groups.",
                "transformer.layer..attention."),
         roots=("", "bert.", "roberta.", "distilbert.", "mpnet.", "albert."),
     ),
@@ -178,8 +222,13 @@ SIGNATURES = (
         Kind.UPSCALER, "compact",
         Dimensions("body.0.weight", 4), Has("body.1.weight"), Dimensions("body.2.weight", 4), roots=_UPSCALER_ROOTS,
     ),
+    _part(
+        Kind.UPSCALER, "dncnn",
+        Width("model.0.weight", 1, 2, 3, 4), Dimensions("model.0.weight", 4), Dimensions("model.2.weight", 4),
+        Words("model running_mean running_var num_batches_tracked"), roots=_UPSCALER_ROOTS,
+    ),
     *(
-        _part(Kind.UPSCALER, layout, *(Has(*(keys if isinstance(keys, tuple) else (keys,))) for keys in every), roots=_UPSCALER_ROOTS)
+        _part(Kind.UPSCALER, layout, *_all(every), roots=_UPSCALER_ROOTS)
         for layout, every in {
             "esrgan, first names": ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
             "esrgan": ("conv_first.weight", ("body.0.rdb1.conv1.weight", "body.0.weight")),
@@ -194,6 +243,7 @@ SIGNATURES = (
             "realcugan": ("unet1.conv1.conv.0.weight", "unet2.conv1.conv.0.weight"),
             "swin2sr": ("swin2sr.first_convolution.weight",),
             "codeformer": ("position_emb", "idx_pred_layer.0.weight"),
+            "restoreformer": ("quantize.embedding.weight", "encoder.mid.attn_1.norm2.weight", "decoder.mid.attn_1.norm2.weight"),
             "gfpgan": ("conv_body_first.weight", "stylegan_decoder.constant_input.weight"),
             "lama": ("model.model.1.ffc.convl2l.weight",),
             "restormer": (
