@@ -12,16 +12,30 @@ from probes.rules import Rule
 from probes.subject import Subject
 
 
+NORMAL, CUT = "normal", "cut"
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelVariants:
-    """Variants that a network's first layer tells by its input channels: axis 1 of `key`'s shape -> name."""
+    """Variants that a network's first layer tells by its input channels: axis 1 of `key`'s shape -> name.
+
+    `whole`: what the published network gives there (axis 0), and how many of its blocks there are; one of that width with
+    others was cut from it, which its variant tells where its channels say nothing out of the ordinary.
+    """
 
     key: str
     names: Mapping[int, str]
+    whole: tuple[int, Mapping[str, int]] = (0, {})
 
     def of(self, subject: Subject) -> str | None:
         shape = subject.shape(self.key)
-        return None if shape is None or len(shape) < 2 else self.names.get(shape[1])
+        if shape is None or len(shape) < 2:
+            return None
+        width, depths = self.whole
+        name = self.names.get(shape[1])
+        if name == NORMAL and shape[0] == width and any(subject.blocks(at) != count for at, count in depths.items()):
+            return CUT
+        return name
 
 
 _NUMBERS: dict[Rule, int] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probes.adapter_names import TEXT
 from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits, Paths
 from probes.families import unet
@@ -24,7 +26,7 @@ SIGNATURES = (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 768), Dimensions("*.proj_in.weight", 4),
             Without("label_emb.0.0.weight", "/cc_projection.weight"), unet.LDM_WHOLE, unet.LDM_WORDS,
         ),
-        unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
+        unet.ROOTS, replace(unet.LDM_VARIANTS, whole=unet.LDM_SD), prediction_type="epsilon",
     ),
     Signature(
         Kind.CHECKPOINT, "sd-1", "diffusers",
@@ -33,7 +35,7 @@ SIGNATURES = (
             Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), _CHANNELS, *_ITSELF,
             unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
-        unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
+        unet.ROOTS, replace(unet.DIFFUSERS_VARIANTS, whole=unet.DIFFUSERS_SD), prediction_type="epsilon",
     ),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(768), Paths("a UNet", unet.MODULE_NAMES), _ENCODERS)),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD1), _ENCODERS)),

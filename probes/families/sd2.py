@@ -18,9 +18,8 @@ _NO_VIDEO = Claimed("stable-video", "sd-2", wanted=False)
 """Stable Video Diffusion's and ZeroScope's layers for single pictures are SD 2's."""
 
 
-def _variants(first: str) -> ChannelVariants:
-    """Of eight channels are Marigold's depths and normals, and no model of this family that edits pictures."""
-    return ChannelVariants(first, {n: name for n, name in unet.LDM_VARIANTS.names.items() if name != "edit"})
+_NAMES = {count: name for count, name in unet.LDM_VARIANTS.names.items() if name != "edit"}
+"""Of eight channels are Marigold's depths and normals, and no model of this family that edits pictures."""
 
 
 SIGNATURES = (
@@ -30,7 +29,7 @@ SIGNATURES = (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 1024), Dimensions("*.proj_in.weight", 2),
             Without("label_emb.0.0.weight"), unet.LDM_WHOLE, unet.LDM_WORDS,
         ),
-        unet.ROOTS, _variants("input_blocks.0.0.weight"),
+        unet.ROOTS, ChannelVariants("input_blocks.0.0.weight", _NAMES, unet.LDM_SD),
     ),
     Signature(
         Kind.CHECKPOINT, "sd-2", "diffusers",
@@ -38,7 +37,7 @@ SIGNATURES = (
             Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 1024),
             Dimensions("*.proj_in.weight", 2), Without("add_embedding.linear_1.weight"), unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
-        unet.ROOTS, _variants("conv_in.weight"),
+        unet.ROOTS, ChannelVariants("conv_in.weight", _NAMES, unet.DIFFUSERS_SD),
     ),
     Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Paths("a UNet", unet.MODULE_NAMES), _NO_VIDEO, _ENCODERS)),
     Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD2), _NO_VIDEO, _ENCODERS)),

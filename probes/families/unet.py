@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from probes.rules import Mirrored, Words
-from probes.signature import ChannelVariants
+from probes.signature import NORMAL, ChannelVariants
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
 """Prefixes under which UNets are saved: alone, in a whole checkpoint, by ComfyUI, in trainers' states."""
@@ -31,9 +31,12 @@ LDM_WHOLE = Mirrored("input_blocks", "output_blocks")
 DIFFUSERS_WHOLE = Mirrored("down_blocks", "up_blocks")
 """Half a network, as a shard holds it, is none."""
 LDM_VARIANTS = ChannelVariants(
-    "input_blocks.0.0.weight", {4: "normal", 9: "inpaint", 8: "edit", 5: "depth", 7: "upscaler"}
+    "input_blocks.0.0.weight", {4: NORMAL, 9: "inpaint", 8: "edit", 5: "depth", 7: "upscaler"}
 )
 DIFFUSERS_VARIANTS = ChannelVariants("conv_in.weight", LDM_VARIANTS.names)
+LDM_SD = (320, {"input_blocks": 12, "middle_block": 3})
+DIFFUSERS_SD = (320, {"down_blocks": 4, "down_blocks.0.resnets": 2, "mid_block.resnets": 2})
+"""Stable Diffusion 1 and 2, which BK-SDM, tiny-sd, small-sd and SDXS were cut from."""
 
 _RESNET = r"(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2)"
 _RESNET_LDM = r"(in_layers_[02]|out_layers_[03]|emb_layers_1|skip_connection|op)"
