@@ -70,9 +70,10 @@ def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, 
     chosen, why = _choose(subject, matches)
     if chosen is None:
         return ambiguous(subject, sorted(matches, key=lambda match: name(match.signature)))
+    unsaid = _unsaid(subject, chosen, attempts)
     if chosen.signature.kind is Kind.LORA:
-        return lora(subject, chosen, (*why, *near), _unsaid(subject, chosen, attempts))
-    return checkpoint(subject, chosen, (*why, *near), scheduler)
+        return lora(subject, chosen, (*why, *near), unsaid)
+    return checkpoint(subject, chosen, (*why, *near), scheduler, unsaid)
 
 
 def _choose(subject: Subject, matches: Sequence[Match]) -> tuple[Match | None, tuple[Evidence, ...]]:
@@ -92,12 +93,22 @@ def _choose(subject: Subject, matches: Sequence[Match]) -> tuple[Match | None, t
 
 
 def _unsaid(subject: Subject, chosen: Match, attempts: Sequence[Match]) -> tuple[str, ...]:
-    """Families that the LoRA may be for as well: all that their signatures lack is somebody who says so."""
-    if any(claim.family == chosen.signature.family for claim in subject.claims):
+    """Families that the file may be of or for as well: all that their signatures lack is somebody who says so."""
+    kind, family = chosen.signature.kind, chosen.signature.family
+    if any(claim.family == family for claim in subject.claims):
         return ()
-    lacking = [m for m in attempts if m.signature.kind is Kind.LORA and not m.ok and m.evidence[-1].rule == "claimed"]
+    lacking = [m for m in attempts if m.signature.kind is kind and _lacks_a_word(m, subject)]
     families = {m.signature.family for m in lacking if m in contest((chosen, m), subject)[0]}
-    return tuple(sorted(family for family in families if family and family != chosen.signature.family))
+    return tuple(sorted(other for other in families if other and other != family))
+
+
+def _lacks_a_word(match: Match, subject: Subject) -> bool:
+    """Whether all rules hold but the one that asks for a claim."""
+    said = match.evidence[-1]
+    if said.ok or said.rule != "claimed":
+        return False
+    view = subject.under(match.root)
+    return all(rule.check(view).ok for rule in match.signature.rules[len(match.evidence) :])
 
 
 # --- folders ---

@@ -83,7 +83,7 @@ class Report:
     rank: int | None = None
     candidates: tuple[
         str, ...
-    ] = ()  # what fits alike; of an identified LoRA its family first, then rarer ones of the same layers
+    ] = ()  # what fits alike; of an identified model its family first, then those that it could be as well
     tags: tuple[str, ...] = ()
     traits: tuple[Trait, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=())

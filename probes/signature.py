@@ -11,7 +11,6 @@ from probes.report import Evidence, Kind
 from probes.rules import Rule
 from probes.subject import Subject
 
-
 NORMAL, CUT = "normal", "cut"
 
 

@@ -49,9 +49,13 @@ _REPORT_IT = (
 
 
 def checkpoint(
-    subject: Subject, match: Match, more: tuple[Evidence, ...], scheduler: Mapping[str, Any] | None
+    subject: Subject,
+    match: Match,
+    more: tuple[Evidence, ...],
+    scheduler: Mapping[str, Any] | None,
+    unsaid: Sequence[str] = (),
 ) -> Report:
-    """The report of one match that is no LoRA."""
+    """The report of one match that is no LoRA. `unsaid`: families with the same tensors, which it would have to be said to be."""
     signature = match.signature
     told = prediction_type(subject, scheduler) if signature.kind is Kind.CHECKPOINT else None
     evidence = (*match.evidence, *((told[1],) if told else ()), *more)
@@ -59,13 +63,14 @@ def checkpoint(
     what = name(signature)
     return Report(
         Outcome.IDENTIFIED,
-        f"{what}: {_because(match)}.",
+        f"{what}: {_because(match)}.{_alike(unsaid, 'tensors', 'it is one')}",
         kind=signature.kind,
         family=signature.family,
         variant=signature.variant_in(match, subject),
         prediction_type=told[0] if told else None,
         default_prediction_type=signature.prediction_type,
         layout=signature.layout,
+        candidates=_candidates(signature, unsaid),
         tags=tags,
         traits=_guidance_embedded(subject, match),
         evidence=(*evidence, *tag_evidence),
@@ -90,10 +95,8 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
     signature, adapter = match.signature, subject.adapter
     weighed = weigh(subject)
     kind, outcome, reason = _kind_of_lora(weighed, match)
-    if unsaid:
-        have, them = ("has", "that") if len(unsaid) == 1 else ("have", "one of those")
-        reason += f" {listed(unsaid)} {have} the same layers, but nothing says that it is for {them}."
-    alike = tuple(f"{family} {Kind.LORA}" for family in (signature.family, *unsaid)) if unsaid else ()
+    them = "that" if len(unsaid) == 1 else "one of those"
+    reason += _alike(unsaid, "layers", f"it is for {them}")
     tags, tag_evidence = _tags(subject, signature)
     told = prediction_type(subject, None)
     ranks = Counter(m.rank for m in adapter.modules if m.rank is not None)
@@ -106,11 +109,24 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
         prediction_type=told[0] if told else None,
         layout=_layout(adapter),
         rank=ranks.most_common(1)[0][0] if ranks else None,
-        candidates=("lora", "lcm_lora") if outcome is Outcome.AMBIGUOUS else alike,
+        candidates=("lora", "lcm_lora") if outcome is Outcome.AMBIGUOUS else _candidates(signature, unsaid),
         tags=tags,
         traits=weighed.traits,
         evidence=(*match.evidence, weighed.layout, *((told[1],) if told else ()), *more, *tag_evidence),
     )
+
+
+def _alike(unsaid: Sequence[str], what: str, so: str) -> str:
+    """A further sentence on families with the same `what`, or none: that nothing says `so`."""
+    if not unsaid:
+        return ""
+    have = "has" if len(unsaid) == 1 else "have"
+    return f" {listed(unsaid)} {have} the same {what}, but nothing says that {so}."
+
+
+def _candidates(signature: Signature, unsaid: Sequence[str]) -> tuple[str, ...]:
+    """The family that is answered, and those that it could be as well."""
+    return tuple(f"{family} {signature.kind}" for family in (signature.family, *unsaid)) if unsaid else ()
 
 
 def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome, str]:

@@ -70,13 +70,20 @@ def _either(
     layout: str, naming: Naming, resolution: str, tokens: str, rules: tuple[Rule, ...]
 ) -> tuple[Signature, ...]:
     plain = (*rules, Without(resolution))
-    short = Either(Width(tokens, 120, axis=0), Claimed("pixart-alpha", "pixart-sigma"))
-    long = Either(Without(tokens), Width(tokens, 300, axis=0))
+    said = Claimed("pixart-alpha", "pixart-sigma")
     full = ALPHA if layout == "diffusers" else naming
     return (
         checkpoint("pixart-alpha", layout, full, *rules, Has(resolution), prediction_type="epsilon"),
-        checkpoint("pixart-alpha", layout, naming, *plain, short, prediction_type="epsilon"),
-        checkpoint("pixart-sigma", layout, naming, *plain, long, prediction_type="epsilon"),
+        checkpoint("pixart-alpha", layout, naming, *plain, Width(tokens, 120, axis=0), prediction_type="epsilon"),
+        checkpoint("pixart-alpha", layout, naming, *plain, Without(tokens), said, prediction_type="epsilon"),
+        checkpoint(
+            "pixart-sigma",
+            layout,
+            naming,
+            *plain,
+            Either(Without(tokens), Width(tokens, 300, axis=0)),
+            prediction_type="epsilon",
+        ),
     )
 
 

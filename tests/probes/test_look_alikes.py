@@ -213,3 +213,13 @@ def test_small_pixart_alpha_is_told_by_its_longest_text_or_by_name(
     table = {"caption_projection.y_embedding": TensorSpec("BF16", (tokens, 4096))} if tokens else {}
     report = probe(Header({**header.tensors, **table}), Hints(repo_id=said))
     assert (report.outcome, report.family) == (Outcome.IDENTIFIED, family)
+    open_ = tokens is None and said is None
+    assert report.candidates == (("pixart-sigma checkpoint", "pixart-alpha checkpoint") if open_ else ())
+    assert ("pixart-alpha has the same tensors, but nothing says that it is one." in report.reason) == open_
+
+
+def test_no_name_overrules_the_longest_text() -> None:
+    header = headers.load("pixart-sigma-diffusers").header
+    longest = {"caption_projection.y_embedding": TensorSpec("BF16", (300, 4096))}
+    report = probe(Header({**header.tensors, **longest}), Hints(repo_id="PixArt-alpha/PixArt-XL-2-512x512"))
+    assert (report.family, report.candidates) == ("pixart-sigma", ())
