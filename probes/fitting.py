@@ -56,13 +56,20 @@ class Fitting(NamedTuple):
 
 @_once
 def fitting(architecture: Architecture, paths: Paths) -> Fitting:
-    """The paths held against the naming that knows most of them before the first that it does not."""
+    """The paths held against the naming that knows most of them before the first that it does not, which another naming
+    may know: files that were merged from two have both."""
     counts = [
         next((at for at, path in enumerate(paths) if path not in layers), len(paths)) for layers in architecture.namings
     ]
     known = max(counts)
     naming = counts.index(known)
     widths = [architecture.namings[naming][path] for path in paths[:known]]
+    for path in paths[known:]:
+        found = next((layers[path] for layers in architecture.namings if path in layers), None)
+        if found is None:
+            break
+        widths.append(found)
+    known = len(widths)
     stranger = paths[known] if known < len(paths) else None
     return Fitting(tuple([inner for inner, _ in widths]), tuple([outer for _, outer in widths]), stranger, naming)
 

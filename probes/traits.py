@@ -19,7 +19,7 @@ from probes.subject import Subject
 
 _STEPS = r"\d{1,2}[-_ ]?steps?"
 _NAMES: Mapping[str, str] = {
-    "lcm": r"lcm|latent[-_ ]consistency",
+    "lcm": r"lcm|latent[-_ ]consistency|vegart",  # Segmind-VegaRT is the LCM-LoRA for Segmind Vega
     "tcd": r"tcd|trajectory[-_ ]consistency",
     "hyper": rf"hyper[-_ ]?(?:sd(?:xl)?|flux|{_STEPS})|{_STEPS}[-_ ]hyper",  # alone it is an adjective
     "lightning": r"lightning",

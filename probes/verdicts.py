@@ -107,7 +107,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
         family=signature.family,
         variant=signature.variant,
         prediction_type=told[0] if told else None,
-        layout=_layout(adapter),
+        layout=_layout(adapter) or signature.layout,
         rank=ranks.most_common(1)[0][0] if ranks else None,
         candidates=("lora", "lcm_lora") if outcome is Outcome.AMBIGUOUS else _candidates(signature, unsaid),
         tags=tags,

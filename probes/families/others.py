@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from probes.adapter_names import CONTROL, LANGUAGE
@@ -47,7 +47,7 @@ def _part(kind: Kind, layout: str | None, *rules: Rule, roots: tuple[str, ...] =
     return Signature(kind, None, layout, rules, roots)
 
 
-def _all(keys: Iterable[str | tuple[str, ...]]) -> tuple[Has, ...]:
+def _all(keys: Iterable[str | Sequence[str]]) -> tuple[Has, ...]:
     """That each is there, or of several names one."""
     return tuple(Has(*((key,) if isinstance(key, str) else key)) for key in keys)
 

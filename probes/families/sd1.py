@@ -39,5 +39,6 @@ SIGNATURES = (
     ),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(768), Paths("a UNet", unet.MODULE_NAMES), _ENCODERS)),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD1), _ENCODERS)),
+    unet.numbered("sd-1", 768),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(TEXT), EncoderLayers(12), Encoders(te=768, text_encoder=768))),
 )  # fmt: skip

@@ -41,5 +41,6 @@ SIGNATURES = (
     ),
     Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Paths("a UNet", unet.MODULE_NAMES), _NO_VIDEO, _ENCODERS)),
     Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD2), _NO_VIDEO, _ENCODERS)),
+    unet.numbered("sd-2", 1024),
     Signature(Kind.LORA, "sd-2", None, (AdapterOf(TEXT), EncoderLayers(23), _ENCODERS)),
 )  # fmt: skip

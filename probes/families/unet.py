@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from probes.rules import Mirrored, Words
-from probes.signature import NORMAL, ChannelVariants
+from probes.report import Kind
+from probes.rules import Begins, Mirrored, Only, Width, Words
+from probes.signature import NORMAL, ChannelVariants, Signature
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
 """Prefixes under which UNets are saved: alone, in a whole checkpoint, by ComfyUI, in trainers' states."""
@@ -53,6 +54,17 @@ MODULE_NAMES = (
 
 DIFFUSERS_NAMES = r"(down|up)_blocks_|mid_block_|conv_|time_embedding_|add_embedding_"
 """What diffusers' names of the UNet's layers begin with."""
+
+
+def numbered(family: str, text: int) -> Signature:
+    """LoRAs of the `lora` package (cloneofsimo), which numbers the layers of attentions as it meets them. The seventh takes in text,
+    of this width, whether it adapts gates or not."""
+    rules = (
+        Begins("unet::down"), Width("unet:0:down", 320), Width("unet:6:down", text), Width("unet:6:up", 320, axis=0),
+        Only(*(f"{part}::{side}" for part in ("unet", "text_encoder") for side in ("down", "up"))),
+    )  # fmt: skip
+    return Signature(Kind.LORA, family, "cloneofsimo", rules)
+
 
 _POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")
 

@@ -181,6 +181,19 @@ def test_a_weight_in_pieces_has_the_shape_of_its_values() -> None:
     assert probe(Header({**header.tensors, "img_in.lora:scale": TensorSpec("F32", (1,))})).outcome is Outcome.UNKNOWN
 
 
+@pytest.mark.parametrize("odd", ["lora_unet_down_blocks_0_motion_modules_0_proj", "lora_unet_input_blocks_99_0_op"])
+def test_a_layer_of_neither_naming_is_not_passed_over(odd: str) -> None:
+    header = headers.load("lora-sdxl-two-namings").header
+    more = {f"{odd}.lora_{side}.weight": TensorSpec("F16", shape) for side, shape in (("down", (8, 9)), ("up", (9, 8)))}
+    assert probe(Header({**header.tensors, **more})).outcome is Outcome.UNKNOWN
+
+
+def test_numbered_layers_are_told_by_the_text_that_the_seventh_takes_in() -> None:
+    header = headers.load("lora-sd-1-cloneofsimo").header
+    assert probe(Header({**header.tensors, "unet:6:down": TensorSpec("F32", (4, 2048))})).outcome is Outcome.UNKNOWN
+    assert probe(Header({**header.tensors, "stray": TensorSpec("F32", (4,))})).outcome is Outcome.UNKNOWN
+
+
 def test_a_row_of_linear_layers_is_no_upscaler() -> None:
     header = headers.load("upscaler-compact").header
     linear = {name: TensorSpec("F16", spec.shape[:2]) for name, spec in header.tensors.items()}

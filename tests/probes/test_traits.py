@@ -40,6 +40,11 @@ def test_distillation_layout_that_is_said_to_be_lcm(base: str, hints: Hints) -> 
     assert traits(report)["lcm"] >= 0.6
 
 
+def test_vega_s_lcm_lora_is_called_vegart() -> None:
+    report = probe(headers.load("lcm-lora-segmind-vega").header, Hints(repo_id="segmind/Segmind-VegaRT"))
+    assert (report.kind, report.family) == (Kind.LCM_LORA, "segmind-vega")
+
+
 def test_same_layout_without_a_word_stays_open() -> None:
     report = probe(headers.load("lcm-lora-sdxl").header)
     assert report.outcome is Outcome.AMBIGUOUS
