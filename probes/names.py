@@ -10,6 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 _CLEAR: list[Callable[[], None]] = []
 _SETS = 16
 _NAMES = 5_000
@@ -80,16 +81,25 @@ class Names:
         self._lines = f"\n{text}\n"
         self.patterns = tuple(sorted([line.decode() for line in set(plain)]))
         """Names without digits, each once: blocks become alike, and a hundred of an SDXL checkpoint's 2,515 remain."""
+        self._few_lines = "\n".join([*self.patterns, ""])
 
     def begin(self, root: str) -> bool:
         """Whether some name does (roots have no digits)."""
-        at = bisect_left(self.patterns, root)
-        return not root or (at < len(self.patterns) and self.patterns[at].startswith(root))
+        return not root or self.first(root) is not None
+
+    def first(self, start: str) -> str | None:
+        """The first pattern that begins so."""
+        at = bisect_left(self.patterns, start)
+        found = self.patterns[at] if at < len(self.patterns) else ""
+        return found if found and found.startswith(start) else None
 
     def ending(self, suffix: str) -> tuple[str, ...]:
         """Those that end so."""
         if suffix not in self._endings:
-            pieces = self._lines.split(suffix + "\n")[:-1]
+            some = (
+                f"{suffix.translate(_NO_DIGITS)}\n" in self._few_lines
+            )  # a twentieth of the text, and most suffixes are none's
+            pieces = self._lines.split(suffix + "\n")[:-1] if some else []
             self._endings[suffix] = tuple([piece[piece.rfind("\n") + 1 :] + suffix for piece in pieces])
         return self._endings[suffix]
 

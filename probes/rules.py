@@ -6,7 +6,7 @@ These look at tensors' names and shapes, metadata and hints; those in adapter_ru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from probes.claims import foremost
@@ -22,11 +22,9 @@ class Rule(Protocol):
 
 def _matching(subject: Subject, key: str) -> tuple[str, ...]:
     """Names that `key` stands for: itself, with a leading "/" in the whole file, or with a leading "*" all that end so."""
-    if key.startswith("/"):
-        return _matching(subject.whole, key[1:])
-    if key.startswith("*"):
-        return subject.ending(key[1:])
-    return (key,) if subject.has(key) else ()
+    if key[0] not in "/*":  # most by far
+        return (key,) if subject.has(key) else ()
+    return _matching(subject.whole, key[1:]) if key[0] == "/" else subject.ending(key[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +32,19 @@ class Has:
     """Some tensor is there: any of `keys`, each a name or "*" and an ending."""
 
     keys: tuple[str, ...]
+    absent: Evidence = field(compare=False, repr=False)
+    """Made once: most signatures begin so, and most end there."""
 
     def __init__(self, *keys: str) -> None:
         object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "absent", Evidence("has", False, keys[0], "present", "absent"))
 
     def check(self, subject: Subject) -> Evidence:
         for key in self.keys:
             found = _matching(subject, key)
             if found:
                 return Evidence("has", True, found[0], "present", "present")
-        return Evidence("has", False, self.keys[0], "present", "absent")
+        return self.absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,7 @@ class Begins:
         object.__setattr__(self, "starts", starts)
 
     def check(self, subject: Subject) -> Evidence:
-        found = next((name for name in subject.patterns if name.startswith(self.starts)), None)
+        found = next(filter(None, map(subject.beginning, self.starts)), None)
         return Evidence(
             "begins", found is not None, found or self.starts[0], "present", "present" if found else "absent"
         )

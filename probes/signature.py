@@ -18,23 +18,21 @@ NORMAL, CUT = "normal", "cut"
 class ChannelVariants:
     """Variants that a network's first layer tells by its input channels: axis 1 of `key`'s shape -> name.
 
-    `whole`: what the published network gives there (axis 0), and how many of its blocks there are; one of that width with
-    others was cut from it, which its variant tells where its channels say nothing out of the ordinary.
+    `whole`: what the published network gives there (axis 0), and its last layers; one of that width without them was cut
+    from it, which its variant tells where its channels say nothing out of the ordinary.
     """
 
     key: str
     names: Mapping[int, str]
-    whole: tuple[int, Mapping[str, int]] = (0, {})
+    whole: tuple[int, tuple[str, ...]] = (0, ())
 
     def of(self, subject: Subject) -> str | None:
         shape = subject.shape(self.key)
         if shape is None or len(shape) < 2:
             return None
-        width, depths = self.whole
+        width, last = self.whole
         name = self.names.get(shape[1])
-        if name == NORMAL and shape[0] == width and any(subject.blocks(at) != count for at, count in depths.items()):
-            return CUT
-        return name
+        return CUT if name == NORMAL and shape[0] == width and not all(map(subject.has, last)) else name
 
 
 _NUMBERS: dict[Rule, int] = {}

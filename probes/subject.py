@@ -95,6 +95,11 @@ class Subject:
         """Whether some name begins with this root (roots have no digits), to spare looking for every key under every root."""
         return self._index.names.begin(root)
 
+    def beginning(self, start: str) -> str | None:
+        """The first name, without the root and without digits, that begins so."""
+        found = self._index.names.first(self.root + start)
+        return None if found is None else found.removeprefix(self.root)
+
     def shape(self, name: str) -> tuple[int, ...] | None:
         name = self.root + name
         return self._index.shape(name) if name in self._names else None

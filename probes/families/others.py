@@ -94,7 +94,7 @@ SIGNATURES = (
         Alone(), roots=_VAE_ROOTS,
     ),
     *(
-        _part(Kind.VAE, layout, *_all(every), Alone(), roots=_VAE_ROOTS)
+        _part(Kind.VAE, layout, *_all(every), Alone())
         for layout, every in {
             "taesd, both halves": ("taesd_encoder.0.weight", "taesd_decoder.1.weight"),
             "stable cascade, stage A": ("in_block.1.weight", ("vquantizer.codebook.weight", "vquantizer.embedding.weight")),

@@ -35,8 +35,8 @@ LDM_VARIANTS = ChannelVariants(
     "input_blocks.0.0.weight", {4: NORMAL, 9: "inpaint", 8: "edit", 5: "depth", 7: "upscaler"}
 )
 DIFFUSERS_VARIANTS = ChannelVariants("conv_in.weight", LDM_VARIANTS.names)
-LDM_SD = (320, {"input_blocks": 12, "middle_block": 3})
-DIFFUSERS_SD = (320, {"down_blocks": 4, "down_blocks.0.resnets": 2, "mid_block.resnets": 2})
+LDM_SD = (320, ("input_blocks.11.0.in_layers.2.weight", "middle_block.2.in_layers.2.weight"))
+DIFFUSERS_SD = (320, ("down_blocks.3.resnets.1.conv1.weight", "mid_block.resnets.1.conv1.weight"))
 """Stable Diffusion 1 and 2, which BK-SDM, tiny-sd, small-sd and SDXS were cut from."""
 
 _RESNET = r"(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2)"
