@@ -66,7 +66,7 @@ def probe(
     Keys of --json: source, outcome, kind, family, variant, prediction_type, format, rank, candidates, traits, evidence,
     reason; then default_prediction_type (the family's usual one), layout, tags, error (a code where the input cannot be
     read; its outcome is unusable), and with --explain explanation (what matched, what nearly did, what was overruled).
-    candidates: what fits alike; of an identified LoRA also rarer families of the same layers, after its own.
+    candidates: what fits alike; of an identified model also those families that it could be as well, after its own.
 
     Example: `modelshelf probe ./file.safetensors OWNER/REPO --explain`
     """
