@@ -47,7 +47,10 @@ def judge(catalog: Catalog, model: Model, words: Mapping[str, str | None]) -> Ju
     hints = _hints(catalog, model)
     try:
         header, _ = read_target(path)
-        report = accept(probe(header, heard(hints, ({"kind": model.kind} if is_settled else {}) | said)))
+        report = probe(header, heard(hints, said))
+        if is_settled and report.kind != model.kind:
+            report = probe(header, heard(hints, {"kind": model.kind, **said}))
+        accept(report)
     except UnreadableModel as error:
         raise UnusableFile(f"{path} cannot be read: {error}", probe=error.code) from error
     kept = [statement for statement in model.statements if is_settled or statement.name != ACCELERATION]

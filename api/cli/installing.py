@@ -143,8 +143,9 @@ def _which_file(candidates: list[dict[str, Any]]) -> str:
     rows = []
     for candidate in candidates:
         report = candidate["report"]
-        what = ", ".join(str(report[k]) for k in ("kind", "family") if report.get(k)) or report["outcome"]
-        rows.append((candidate["source"], what, size_text(candidate["size"])))
+        families = [choice["family"] for choice in report.get("choices", ())] or [report.get("family")]
+        what = ", ".join(filter(None, (report.get("kind"), " or ".join(filter(None, dict.fromkeys(families))))))
+        rows.append((candidate["source"], what or report["outcome"], size_text(candidate["size"])))
     return str(_pick(("source", "what it is", "size"), rows, candidates)["source"])
 
 

@@ -79,6 +79,7 @@ _SHOWN = (
 def _facts(model: ModelDetail, path: str) -> list[tuple[str, Any]]:
     return [
         *((name, _worded(getattr(model, name))) for name in _SHOWN),
+        ("may be for", ", ".join(choice["family"] for choice in model.report.get("choices", ())[1:])),
         ("weight", model.weight and f"{model.weight.value:g} ({model.weight.origin}: {model.weight.by})"),
         ("size", f"{size_text(model.size)} ({model.size:,} bytes)"),
         ("path", path),

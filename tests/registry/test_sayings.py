@@ -9,16 +9,23 @@ import pytest
 
 from probes import read_header
 from registry.accelerations import acceleration
-from registry.errors import InvalidRequest, NotAsSaid, NotIdentified
+from registry.errors import InvalidRequest, ModelshelfError, NotAsSaid, NotIdentified
 from registry.installs.options import Options, Place
+from registry.installs.worker import Progress
 from registry.manager import Manager
 from registry.models import Model
 from registry.queries import Query
 from registry.settings import Settings
+from registry.tables import InstallState
 from tests.demo.strangers import look_alike_lora, open_lora, safetensors, sd15_lora, write
-from tests.hub import LoopbackHub
+from tests.hub import Fault, LoopbackHub
 from tests.probes import headers
 from tests.registry.test_fits import Shelf
+
+
+class Killed(BaseException):
+    """Nobody is left to write down how it ended."""
+
 
 OPEN, ALIKE, PLAIN, BOTH = "somebody/open", "somebody/alike", "somebody/plain", "somebody/both"
 SD_1, SD_2 = Options(family="sd-1"), Options(family="sd-2")
@@ -86,15 +93,34 @@ def test_the_word_chooses_among_several_files(manager: Manager, hub: LoopbackHub
 
 
 def test_whoever_goes_on_with_an_install_knows_the_word(manager: Manager, hub: LoopbackHub, settings: Settings) -> None:
-    """The row is all that a killed service leaves."""
-    options = Options(family="sd-2", kind="lora")
-    install = manager.installs.open(f"hf://{OPEN}", options=options.as_dict())
-    assert Options.of(manager.installs.get(install.id).options) == options
+    """The row is all that a killed service leaves; a queued one, and one that was paused, goes on by it, too."""
+
+    def kill(progress: Progress) -> None:
+        if progress.state == InstallState.DOWNLOADING:
+            raise Killed
+
+    with pytest.raises(Killed):
+        manager.install(OPEN, kill, SD_2)
+    [install] = manager.installs.list()
+    assert (install.state, Options.of(install.options)) == (InstallState.DOWNLOADING, SD_2)
     successor = Manager(settings)
     try:
-        assert what(successor.run_install(install.id))[1] == "sd-2"
+        successor.resume_installs()
+        successor.wait()
+        assert successor.installs.get(install.id).state == InstallState.INSTALLED
+        assert what(successor.catalog.get("ink")) == ("lora", "sd-2", {"family": "sd-2"})
     finally:
         successor.close()
+
+
+def test_a_failed_one_is_tried_again_with_the_word(manager: Manager, hub: LoopbackHub) -> None:
+    hub.faults[f"{OPEN}/ink.safetensors"] = Fault(corrupt=True)
+    with pytest.raises(ModelshelfError):
+        manager.install(OPEN, options=SD_2)
+    hub.faults.clear()
+    [install] = manager.installs.list()
+    manager.installs.command(install.id, "retry")
+    assert what(manager.run_install(install.id)) == ("lora", "sd-2", {"family": "sd-2"})
 
 
 def test_a_file_here_is_registered_where_it_lies_with_the_word(manager: Manager, tmp_path: Path) -> None:
@@ -126,6 +152,19 @@ def test_a_newer_version_is_what_the_older_one_was_said_to_be(manager: Manager, 
     [update] = manager.updates(manager.catalog.every())
     new = manager.fetch_update(update)
     assert (new.id != old.id, what(new)) == (True, ("lora", "sd-2", {"family": "sd-2", "weight": 0.3}))
+
+
+def test_every_database_keeps_it(database_url: str, settings: Settings, hub: LoopbackHub, tmp_path: Path) -> None:
+    write(tmp_path / "mine/nib.safetensors", open_lora(rank=8))
+    manager = Manager(settings.model_copy(update={"database_url": database_url}))
+    try:
+        manager.install(OPEN, options=SD_2)
+        manager.install(str(tmp_path / "mine/nib.safetensors"), options=Options(Place.IN_PLACE, family="sd-1"))
+        manager.scans.scan(tmp_path / "mine", afresh=True)
+        assert {m.name: m.family for m in manager.catalog.every()} == {"ink": "sd-2", "nib": "sd-1"}
+        assert manager.edit("ink", {"family": "sd-1"}).overrides == {"family": "sd-1"}
+    finally:
+        manager.close()
 
 
 # --- of a model
