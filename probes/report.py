@@ -109,9 +109,10 @@ class Report:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """`candidates`, for who has to say which one it is."""
-        parts = (candidate.rpartition(" ") for candidate in self.candidates)
-        return tuple(Choice(family or self.family, kind) for family, _, kind in parts)
+        """`candidates`, for who has to say which one it is; none where that cannot be said."""
+        parts = [candidate.rpartition(" ") for candidate in self.candidates]
+        choices = tuple(Choice(family or self.family, kind) for family, _, kind in parts)
+        return choices if {choice.kind for choice in choices} <= {*SAYABLE} else ()
 
     @property
     def excluded(self) -> tuple[Evidence, ...]:

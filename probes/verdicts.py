@@ -196,8 +196,8 @@ def excluding(report: Report, hints: Hints) -> Report:
     words = [word for word in said if word]
     if not words or report.outcome not in (Outcome.IDENTIFIED, Outcome.AMBIGUOUS):
         return report
-    choices = report.choices or ((report.family, report.kind),)
-    allowed = listed([" ".join(filter(None, choice)) for choice in choices])
+    it = " ".join(filter(None, (report.family, report.kind)))
+    allowed = listed([" ".join(filter(None, choice)) for choice in report.choices] or report.candidates or (it,))
     evidence = (Evidence(EXCLUDED, False, USER, allowed, word) for word in words)
     reason = f"{report.reason} It was said to be {listed(words)}, which the shapes exclude."
     return replace(report, reason=reason, evidence=(*report.evidence, *evidence))

@@ -115,6 +115,23 @@ def test_a_kind_that_the_layers_exclude_is_told(fixture: str, kind: str) -> None
     assert not any(trait.name == "lcm" for trait in report.traits)
 
 
+def test_between_a_model_and_what_is_none_nothing_can_be_said() -> None:
+    assert Report(Outcome.AMBIGUOUS, "", candidates=("sd-1 checkpoint", "sd-1 controlnet")).choices == ()
+
+
+@pytest.mark.parametrize("fixture", headers.names())
+def test_of_no_file_it_is_passed_over_in_silence(fixture: str) -> None:
+    plain = said(fixture)
+    for family in ("sd-1", "sd-2", "sdxl", "kolors", "flux-1", "pixart-alpha", "ltx-2"):
+        report = said(fixture, family=family)
+        if plain.outcome is Outcome.IDENTIFIED:
+            assert report.outcome in (Outcome.IDENTIFIED, Outcome.AMBIGUOUS)  # its family may leave the kind open
+        elif plain.outcome is not Outcome.AMBIGUOUS:
+            assert report == plain
+        if report.outcome is Outcome.IDENTIFIED:
+            assert report.family == family or report.excluded
+
+
 @pytest.mark.parametrize("fixture", [OPEN, "lcm-lora-sd-1", "lora-sd-1-kohya"])
 def test_every_choice_is_one_that_can_be_said(fixture: str) -> None:
     for choice in said(fixture).choices:
