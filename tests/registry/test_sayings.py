@@ -189,7 +189,7 @@ def test_a_look_alike_is_corrected_and_taken_back(manager: Manager, alike: Model
 
 def test_verdicts_follow(manager: Manager, alike: Model) -> None:
     shelf = Shelf(manager)
-    sdxl, kolors = (shelf.checkpoint(family, 640, family) for family in ("sdxl", "kolors"))
+    sdxl, kolors = shelf.checkpoint("base", 640, "sdxl"), shelf.checkpoint("other", 320, "kolors")
     manager.fits.catch_up()
 
     def judged() -> list[str]:
