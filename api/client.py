@@ -48,6 +48,7 @@ from registry.errors import Cancelled, ModelshelfError, ServiceUnreachable, recr
 from registry.installs.options import AS_USUAL, Options
 from registry.plans import AdapterRequest, GenerationRequest
 from registry.scopes import EVERY_SCOPE
+from registry.words import words_of
 
 __all__ = ["DEFAULT_URL", "AdapterRequest", "Client", "GenerationRequest", "ModelshelfError"]
 
@@ -96,7 +97,8 @@ class Client:
         return self._ask(ModelDetail, "GET", _path("models", model))
 
     def edit(self, model: str, **stated: Any) -> Model:
-        """What you say of it: name, tags, notes, triggers, weight, weight_min, weight_max, steps, cfg, scheduler. None takes one back."""
+        """What you say of it: name, tags, notes, triggers, weight, weight_min, weight_max, steps, cfg, scheduler; family, kind.
+        None takes one back. Raises NotAsSaid for a family or kind that the shapes exclude."""
         return self._ask(Model, "PATCH", _path("models", model), json=stated)
 
     def delete(self, model: str, *, files: bool = False) -> None:
@@ -129,9 +131,11 @@ class Client:
         return [read(records.Family, each) for each in self._json("GET", "/v1/families")["families"]]
 
     # -- installs
-    def probe(self, source: str) -> records.Probe:
-        """What a source is, from its headers alone, and which of the installed checkpoints it fits; nothing is downloaded."""
-        return self._ask(records.Probe, "POST", "/v1/probe", json={"source": source})
+    def probe(self, source: str, *, family: str | None = None, kind: str | None = None) -> records.Probe:
+        """What a source is, from its headers alone, and which of the installed checkpoints it fits; nothing is downloaded. `family` and
+        `kind`: what you say that it is, as in Options of an install."""
+        said = words_of({"family": family, "kind": kind})
+        return self._ask(records.Probe, "POST", "/v1/probe", json={"source": source, **said})
 
     def install(
         self, source: str, on_progress: Callable[[Install], None] = lambda _: None, options: Options = AS_USUAL

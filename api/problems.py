@@ -147,6 +147,14 @@ SOURCE_ERRORS: tuple[type[errors.ModelshelfError], ...] = (
 )
 """What a source that is named in a request may be answered with."""
 
+SAYING_ERRORS: tuple[type[errors.ModelshelfError], ...] = (
+    errors.NotAsSaid,
+    errors.NotIdentified,
+    errors.UnusableFile,
+    errors.FileMissing,
+)
+"""What is answered to who says of a model what it is."""
+
 REFUSALS: tuple[type[errors.ModelshelfError], ...] = (
     errors.ModelNotFound,
     errors.FileMissing,

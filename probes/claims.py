@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probes.report import Hints
+from probes.report import USER, Hints
 
 # First match counts, so a derived model's name stands before the name it contains. Spellings: kohya
 # ss_base_model_version, ModelSpec architectures, Hub ids of the published bases, Civitai's baseModel strings, A1111's
@@ -107,8 +107,9 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def claims_of(metadata: Mapping[str, str], hints: Hints) -> tuple[Claim, ...]:
-    """All claims, the most trustworthy first: the trainer's metadata, the card's base_model, sidecars, then names."""
-    found = []
+    """All claims, the most trustworthy first: the user's word, the trainer's metadata, the card's base_model, sidecars, then
+    names."""
+    found = [Claim(hints.family, USER, hints.family)] if hints.family else []
     for source, said in _sayings(metadata, hints):
         family = family_of(said)
         if family is not None:

@@ -2,7 +2,7 @@
 
 A smaller network's layers are often a larger one's first blocks (FLUX.2 klein's are FLUX.1's, SSD-1B's are SDXL's), and
 trainers adapt a sort of layer in every block. An adapter of a few blocks tells nothing of the kind: all stay. So does
-the network that the trainer's metadata or the card says, which may be a cut of the one we know.
+the network that the user, the trainer's metadata or the card says, which may be a cut of the one we know.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from probes.adapter_rules import Covers, Fits
 from probes.claims import NAMES, foremost
-from probes.report import Evidence
+from probes.report import USER, Evidence
 from probes.signature import Signature
 from probes.subject import Subject
 
@@ -47,8 +47,9 @@ def contest(matches: Sequence[M], subject: Subject) -> tuple[list[M], list[tuple
     if not covered:
         return list(matches), []
     stated = [claim for claim in subject.claims if claim.source not in NAMES]
-    said = {claim.family for claim in foremost(stated, {match.signature.family for match in matches})}
-    kept = {family for family in said - covered if family not in {_LUMPED.get(other) for other in covered}}
+    said = foremost(stated, {match.signature.family for match in matches})
+    lumped = {_LUMPED.get(family) for family in covered}
+    kept = {claim.family for claim in said if claim.source == USER or claim.family not in lumped} - covered
     return (
         [match for match, evidence in judged if evidence.ok or match.signature.family in kept],
         [pair for pair in judged if not (pair[1].ok or pair[0].signature.family in kept)],

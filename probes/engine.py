@@ -18,7 +18,7 @@ from probes.header import Header
 from probes.report import Evidence, Hints, Kind, Outcome, Report
 from probes.signature import Match, match_all
 from probes.subject import Subject
-from probes.verdicts import ambiguous, checkpoint, listed, lora, name, near_misses, orphaned, unknown
+from probes.verdicts import ambiguous, checkpoint, excluding, listed, lora, name, near_misses, orphaned, unknown
 
 _PICKLES = ("torch_zip", "pickle")
 DENOISERS = ("unet", "transformer", "prior", "decoder")
@@ -56,7 +56,7 @@ def _probe_header(header: Header, hints: Hints, scheduler: Mapping[str, Any] | N
     subject = Subject(header, hints)
     attempts = list(match_all(SIGNATURES, subject))
     report = _judge(subject, attempts, scheduler)
-    return replace(report, format=header.format)
+    return excluding(replace(report, format=header.format), hints)
 
 
 def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, Any] | None) -> Report:

@@ -10,7 +10,7 @@ from probes.dump import read_target
 from probes.engine import DENOISERS, probe
 from probes.header import Header
 from probes.likeness import Likeness, likenesses
-from probes.report import Evidence, Hints, Report
+from probes.report import USER, Evidence, Hints, Report
 from probes.subject import Subject
 
 NEAREST = 3
@@ -56,5 +56,5 @@ def _overruled(subject: Subject, report: Report) -> tuple[Evidence, ...]:
     return tuple(
         Evidence("overruled", False, claim.source, report.family, claim.said)
         for claim in subject.claims
-        if claim.family != report.family
+        if claim.family != report.family and claim.source != USER  # whose word is in the report
     )

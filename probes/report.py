@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Outcome(StrEnum):
@@ -34,6 +34,12 @@ class Kind(StrEnum):
     LANGUAGE_MODEL = "language_model"
 
 
+SAYABLE = (Kind.LORA, Kind.LCM_LORA)
+"""Kinds that no header may prove: those that `Hints.kind` is one of."""
+USER = "user"
+"""Who says `Hints.family` and `Hints.kind`, in evidence."""
+EXCLUDED = "excluded"
+"""The rule of evidence on what the user says in vain."""
 TAKEN = frozenset({Kind.CHECKPOINT, Kind.LORA, Kind.LCM_LORA})
 
 
@@ -60,13 +66,25 @@ class Trait:
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What is known beside the bytes. A hint may break a tie between structures, never overrule a shape."""
+    """What is known beside the bytes. A hint may break a tie between structures, never overrule a shape.
+
+    `family` and `kind`: what the user says, which counts before all others; of kinds lora or lcm_lora.
+    """
 
     repo_id: str | None = None
     filename: str | None = None
     card: Mapping[str, Any] | None = None  # model card front matter
     card_text: str | None = None
     sidecar: Mapping[str, Any] | None = None
+    family: str | None = None
+    kind: str | None = None
+
+
+class Choice(NamedTuple):
+    """One of the candidates that a user may choose from, by Hints of the same names."""
+
+    family: str | None
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +107,23 @@ class Report:
     evidence: tuple[Evidence, ...] = field(default=())
     source: str | None = None
 
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """`candidates`, for who has to say which one it is; none where that cannot be said."""
+        parts = [candidate.rpartition(" ") for candidate in self.candidates]
+        choices = tuple(Choice(family or self.family, kind) for family, _, kind in parts)
+        return choices if {choice.kind for choice in choices} <= {*SAYABLE} else ()
+
+    @property
+    def excluded(self) -> tuple[Evidence, ...]:
+        """What the user says of it, and the shapes do not allow."""
+        return tuple(evidence for evidence in self.evidence if evidence.rule == EXCLUDED)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready. The first twelve keys are a contract; others may come to follow them."""
         values = asdict(self)
-        return {name: values[name] for name in _CONTRACT} | values
+        choices = [choice._asdict() for choice in self.choices]
+        return {name: values[name] for name in _CONTRACT} | values | {"choices": choices}
 
 
 _CONTRACT = (

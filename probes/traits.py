@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from probes.adapter_names import DENOISER, LORA
 from probes.adapters import Adapter, Module
 from probes.claims import texts
-from probes.report import Evidence, Hints, Trait
+from probes.report import USER, Evidence, Hints, Kind, Trait
 from probes.subject import Subject
 
 _STEPS = r"\d{1,2}[-_ ]?steps?"
@@ -51,6 +51,7 @@ TELLINGS: Mapping[str, re.Pattern[str]] = {
 LAYOUT = 0.3
 """What the distillation layout alone is worth: it fits eight known accelerations and an ordinary kohya LoCon."""
 WEIGHTS: Mapping[str, float] = {
+    USER: 1.0,           # who knows what he has
     "metadata": 0.6,     # a title or architecture that the author wrote into the file
     "repository": 0.6,   # "latent-consistency/lcm-lora-sdv1-5"
     "file name": 0.5,
@@ -63,7 +64,7 @@ DECIDED = 0.6
 not."""
 UNDECIDED = 0.55
 """The most that words come to where structure speaks against them, or where they are no statement."""
-_STATEMENTS = frozenset({"metadata", "repository", "card tags"})
+_STATEMENTS = frozenset({USER, "metadata", "repository", "card tags"})
 """Where a LoRA that is laid out like the published ones, but not to the letter, has to be said to be one."""
 _LAID_OUT_OTHERWISE = frozenset({"flash"})
 """Published without the layout: Flash Diffusion adapts attention and feed-forward alone."""
@@ -179,13 +180,17 @@ def weigh(subject: Subject) -> Weighed:
         layout = replace(layout, ok=False, key=training, seen="metadata of an ordinary training")
     published = layout.ok and subject.adapter.ranks == _RANKS
     vetoed = not layout.ok and all(m.path.startswith(_UNET) for m in subject.adapter.denoiser)
+    kind = subject.hints.kind
     found = []
     for name in ACCELERATIONS:
         said = _said(name, subject, published)
+        if name == "lcm" and layout.ok and kind == Kind.LCM_LORA:
+            said = {USER: kind, **said}
         if not said:
             continue
         doubt = math.prod(1 - WEIGHTS[source] for source in said) * (1 - LAYOUT if layout.ok else 1)
-        against = vetoed and name not in _LAID_OUT_OTHERWISE
+        denied = name == "lcm" and kind == Kind.LORA
+        against = denied or (vetoed and name not in _LAID_OUT_OTHERWISE)
         unstated = layout.ok and not published and not _STATEMENTS & said.keys()
         in_passing = not layout.ok and name in _ORDINARY and not _named_so(subject)
         confidence = min(1 - doubt, UNDECIDED if against or unstated or in_passing else 1)

@@ -13,7 +13,7 @@ from probes.adapters import Adapter
 from probes.claims import SIDECAR_KEYS, TAGS, texts
 from probes.likeness import likenesses
 from probes.predictions import prediction_type
-from probes.report import Evidence, Kind, Outcome, Report, Trait
+from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report, Trait
 from probes.signature import Match, Signature
 from probes.subject import Subject
 from probes.traits import DECIDED, MARGIN, Weighed, weigh
@@ -38,10 +38,12 @@ _TOLD = 2
 _PART = re.compile(r"-\d{5}-of-\d{5}\b")
 """In the names of a sharded model's files, as `save_pretrained` writes them."""
 _SAY_WHICH = (
-    "Say it in the file's name (as in NAME-{}.safetensors), or as base_model in a model card (README.md) beside it."
+    "Say it with --family {0}, in the file's name (as in NAME-{0}.safetensors), or as base_model in a model card (README.md) "
+    "beside it."
 )
 _SAY_ACCELERATION = (
-    "Say which in the file's name (as in lcm-NAME.safetensors), or in the tags of a model card (README.md) beside it."
+    "Say which with --kind lcm_lora or --kind lora, in the file's name (as in lcm-NAME.safetensors), or in the tags of a model "
+    "card (README.md) beside it."
 )
 _REPORT_IT = (
     "`modelshelf probe --explain` tells more; if it should be known, report it with `--dump-header` (CONTRIBUTING.md)."
@@ -94,7 +96,9 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
     layers, for which it would have to be said to be."""
     signature, adapter = match.signature, subject.adapter
     weighed = weigh(subject)
-    kind, outcome, reason = _kind_of_lora(weighed, match)
+    said = subject.hints.kind if weighed.layout.ok else None
+    kind, outcome, reason = _kind_of_lora(weighed, match, is_said=said is not None)
+    chosen = (Evidence("claimed", True, USER, "one of lora and lcm_lora", said),) if said else ()
     them = "that" if len(unsaid) == 1 else "one of those"
     reason += _alike(unsaid, "layers", f"it is for {them}")
     tags, tag_evidence = _tags(subject, signature)
@@ -112,7 +116,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
         candidates=("lora", "lcm_lora") if outcome is Outcome.AMBIGUOUS else _candidates(signature, unsaid),
         tags=tags,
         traits=weighed.traits,
-        evidence=(*match.evidence, weighed.layout, *((told[1],) if told else ()), *more, *tag_evidence),
+        evidence=(*match.evidence, weighed.layout, *chosen, *((told[1],) if told else ()), *more, *tag_evidence),
     )
 
 
@@ -129,9 +133,9 @@ def _candidates(signature: Signature, unsaid: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{family} {signature.kind}" for family in (signature.family, *unsaid)) if unsaid else ()
 
 
-def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome, str]:
+def _kind_of_lora(weighed: Weighed, match: Match, *, is_said: bool) -> tuple[Kind | None, Outcome, str]:
     """LoRA or LCM-LoRA: structure must allow the latter and a name must say it, more clearly than any other
-    acceleration."""
+    acceleration. `is_said`: by the user, whose word is weighed and leaves nothing open."""
     family = match.signature.family
     because = _because(match)
     ordinary = (Kind.LORA, Outcome.IDENTIFIED, f"{family} LoRA: {because}.")
@@ -139,7 +143,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
         return ordinary
     best = weighed.best()
     if best is None or best.confidence < DECIDED:
-        if weighed.strict:
+        if weighed.strict and not is_said:
             return (
                 None, Outcome.AMBIGUOUS,
                 f"A LoRA for {family} ({because}), laid out as LCM-LoRA, TCD, Lightning and other few-step distillations are, and "
@@ -147,7 +151,7 @@ def _kind_of_lora(weighed: Weighed, match: Match) -> tuple[Kind | None, Outcome,
             )  # fmt: skip
         return ordinary
     second = max((t.confidence for t in weighed.traits[1:]), default=0.0)
-    if best.confidence - second < MARGIN:
+    if best.confidence - second < MARGIN and not is_said:
         names = listed([t.name for t in weighed.traits if t.confidence > best.confidence - MARGIN])
         return (
             None,
@@ -198,6 +202,21 @@ def _tags(subject: Subject, signature: Signature) -> tuple[tuple[str, ...], tupl
         if said is not None:
             evidence.append(Evidence("tag", True, said[0], tag, said[1][:120]))
     return tuple(e.expected or "" for e in evidence), tuple(evidence)
+
+
+def excluding(report: Report, hints: Hints) -> Report:
+    """The report with what the user says in vain: what the shapes allow is the answer still."""
+    said = [hints.family] if report.family != hints.family else []
+    if report.outcome is Outcome.IDENTIFIED and report.kind != hints.kind:
+        said.append(hints.kind)
+    words = [word for word in said if word]
+    if not words or report.outcome not in (Outcome.IDENTIFIED, Outcome.AMBIGUOUS):
+        return report
+    it = " ".join(filter(None, (report.family, report.kind)))
+    allowed = listed([" ".join(filter(None, choice)) for choice in report.choices] or report.candidates or (it,))
+    evidence = (Evidence(EXCLUDED, False, USER, allowed, word) for word in words)
+    reason = f"{report.reason} It was said to be {listed(words)}, which the shapes exclude."
+    return replace(report, reason=reason, evidence=(*report.evidence, *evidence))
 
 
 # --- answers that name no family ---

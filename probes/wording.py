@@ -50,6 +50,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "it is laid out as few-step distillations are: {expected}",
         "it is not laid out as few-step distillations are: {seen}",
     ),
+    "excluded": ("{key} says “{seen}”", "{key} says “{seen}”, but the shapes allow {expected} alone"),
     "overruled": ("{key} says “{seen}”", "{key} says “{seen}”, but the shapes are {expected}'s"),
 }
 _SEEN: Mapping[tuple[str, str | None], tuple[str, str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,7 @@ from registry.tables import (
     StatementRow,
     now,
 )
+from registry.words import words_of
 
 
 class Held(NamedTuple):
@@ -300,8 +301,15 @@ class Catalog:
                 connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(hashed_at=now()))
         tell(connection, [model.id])
 
-    def override(self, reference: str, settings: Mapping[str, Any], *, name: str | None = None) -> Model:
-        """Change the user's own settings for a model, and its name; a value of None takes a setting back.
+    def override(
+        self,
+        reference: str,
+        settings: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        also: Callable[[Connection], None] = lambda _: None,
+    ) -> Model:
+        """Change the user's own settings for a model, and its name; a value of None takes a setting back. `also`: in the same transaction.
 
         The file keeps its name. Raises what `get` raises, and InvalidRequest for a name that another model has.
         """
@@ -310,6 +318,7 @@ class Catalog:
             if name is not None and name != model.name:
                 self._rename(connection, model, name)
             self._override(connection, model, settings)
+            also(connection)
             tell(connection, [model.id])
         return self.get(model.id)
 
@@ -344,8 +353,8 @@ class Catalog:
             names = Names(connection)
             for model, wanted in ((old, f"{name}@{mark}"), (new, name)):
                 self._rename(connection, model, names.free(wanted))
-            if not new.overrides and old.overrides:
-                self._override(connection, new, old.overrides)
+            if old.overrides and words_of(new.overrides) == new.overrides:
+                self._override(connection, new, {**old.overrides, **new.overrides})
             tell(connection, [old.id, new.id])
 
     def set(self, model: Model, **columns: Any) -> None:

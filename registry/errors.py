@@ -35,6 +35,7 @@ ModelshelfError                   error                   an error of modelshelf
 │   ├── AmbiguousChoice           ambiguous_choice        several weight files; the user must name one
 │   ├── UnusableFile              unusable_file           not a model file, truncated, lying, or a pickle (`detail` has the probe's code)
 │   ├── NotIdentified             not_identified          a weight file that no signature, or more than one, matches
+│   ├── NotAsSaid                 not_as_said             the shapes exclude the family or kind that was said; `detail` has what they allow
 │   └── KindNotTaken              kind_not_taken          recognised (a VAE, a ControlNet ...) but not managed here
 ├── TransferFailed                transfer_failed         the bytes did not come
 │   ├── HubUnreachable            hub_unreachable         no connection, time-out, 5xx after the retries
@@ -207,6 +208,10 @@ class UnusableFile(Refused):
 
 class NotIdentified(Refused):
     code = "not_identified"
+
+
+class NotAsSaid(Refused):
+    code = "not_as_said"
 
 
 class KindNotTaken(Refused):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Event, Lock, Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from probes import Kind
 from registry.backends import Backend, BackendOptions, Keeper, Residents
@@ -36,6 +36,8 @@ from registry.once import Once
 from registry.plans import Limits
 from registry.previews import Previews
 from registry.queries import MAX_LIMIT, Query
+from registry.recipes import check_overrides
+from registry.sayings import judge
 from registry.scans.service import Scans
 from registry.settings import Settings
 from registry.sources import StarterSource
@@ -46,6 +48,7 @@ from registry.tasks import Task, Tasks
 from registry.tokens import Tokens
 from registry.updates import Update, look_for_updates
 from registry.upkeep import Upkeep
+from registry.words import WORDS, Words, check_words, words_of
 
 CLEAN_SECONDS = 6 * 3600.0  # between two looks for what is old enough to be forgotten
 WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
@@ -92,6 +95,7 @@ class Manager:
             self.catalog,
             self.previews,
             self.scans.register,
+            self._say,
             registered=self.fits.catch_up,
             measures=self.measures,
         )
@@ -166,6 +170,9 @@ class Manager:
         if not isinstance(backend, Keeper):
             raise InvalidRequest("This backend keeps nothing loaded between generations.")
         return backend
+
+    def _say(self, model: Model, words: Words) -> Model:
+        return self.edit(model.id, words)
 
     # -- installing
     def install(self, source: str, on_progress: OnProgress = lambda _: None, options: Options = AS_USUAL) -> Model:
@@ -255,10 +262,27 @@ class Manager:
                 self.resume_installs()
 
     # -- asking
-    def inquire(self, source: str) -> Inquiry:
+    def inquire(self, source: str, options: Options = AS_USUAL) -> Inquiry:
         """What an install of it, asked for over the network, would bring, and which checkpoints it would fit."""
         with self.measures.timed(What.PROBED):
-            return inquire(source, self.settings, self.catalog, self.fits, confined=True)
+            return inquire(source, self.settings, self.catalog, self.fits, replace(options, confined=True))
+
+    def edit(self, reference: str, settings: Mapping[str, Any], *, name: str | None = None) -> Model:
+        """What the user says of a model (Catalog.override), what it is among it: then its verdicts follow. All of it or nothing.
+
+        Raises what `override`, `check_overrides` and `judge` raise.
+        """
+        model = self.catalog.get(reference)
+        settings = check_overrides(model, settings)
+        said = {word: settings[word] for word in WORDS if word in settings}
+        if not said:
+            return self.catalog.override(model.id, settings, name=name)
+        check_words(words_of(said))
+        model = self.scans.current(model)
+        judged = judge(self.catalog, model, said)
+        changed = self.catalog.override(model.id, settings, name=name, also=judged.write if judged else lambda _: None)
+        self.fits.catch_up()
+        return changed
 
     def set_preview(self, model: str, picture: bytes | None) -> Model:
         """None: no preview any more. Raises ModelNotFound, InvalidRequest."""
@@ -356,7 +380,8 @@ class Manager:
         """Install the newer version. It takes over name and settings; the older one keeps its file, its commit in its name."""
         old = update.model
         variants = {variant_of(file.path) for file in self.catalog.files(old) if file.path.endswith(".safetensors")}
-        wanted = Options(variant=variants.pop() if len(variants) == 1 else None)  # of several precisions again the same
+        variant = variants.pop() if len(variants) == 1 else None  # of several precisions again the same
+        wanted = Options(variant=variant, family=old.overrides.get("family"), kind=old.overrides.get("kind"))
         new = self.install(update.source, on_progress, wanted)
         if new.id == old.id:
             return new

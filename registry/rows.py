@@ -50,7 +50,7 @@ _COLUMNS = [column.name for column in MODEL.columns if column.name not in ("name
 
 
 def rows_of(model: Model, report: Mapping[str, Any], files: Sequence[ModelFile]) -> Rows:
-    """All rows of a model but its own settings; the model's own row comes first."""
+    """All rows of a model; its own comes first."""
     of = {"model_id": model.id}
     rank: dict[str, int] = defaultdict(int)
     statements = []
@@ -66,6 +66,7 @@ def rows_of(model: Model, report: Mapping[str, Any], files: Sequence[ModelFile])
         StatementRow: statements,
         TagRow: [of | {"name": tag, "by": ""} for tag in dict.fromkeys(map(folded, model.tags))],
         ReportRow: [of | {"data": dict(report), "probed_at": now()}],
+        OverrideRow: [of | {"name": name, "value": value} for name, value in model.overrides.items()],
         TextRow: [of | {"text": search_text(model)}],
     }
     return {

@@ -18,6 +18,14 @@ Source = Annotated[
     ),
 ]
 
+Family = Annotated[
+    str | None,
+    typer.Option(
+        help="What you say that it is for, such as sd-1 or kolors, where its layers are those of several. Shapes are never overruled."
+    ),
+]
+Kind = Annotated[str | None, typer.Option(help="lora or lcm_lora: what you say that a LoRA of a few-step layout is.")]
+
 Steps = Annotated[int | None, typer.Option(help="How many denoising steps.")]
 Cfg = Annotated[
     float | None, typer.Option(help="Guidance scale: how closely the prompt is followed; 1 is no guidance.")

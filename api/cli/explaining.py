@@ -16,11 +16,13 @@ _TELLING = ("width", "cross_attention", "fits", "paths", "blocks")
 
 
 def describe(report: Report) -> str:
-    """What a model is, in a line: "sd-1 lora, kohya names, rank 16, safetensors"; "" for what is not identified."""
+    """What a model is, in a line: "sd-1 lora, kohya names, rank 16, safetensors"; "" for what is not identified. Families of the same
+    layers, which it may be for as well, follow: "sdxl lora or kolors, ..."."""
     if report.outcome != "identified":
         return ""
+    others = [choice.family or "" for choice in report.choices[1:]]
     words = [
-        " ".join(word for word in (report.family, report.kind) if word),
+        " ".join(word for word in (report.family, report.kind) if word) + "".join(f" or {family}" for family in others),
         report.variant if report.variant != "normal" else None,
         f"{report.layout} names" if report.layout else None,
         f"rank {report.rank}" if report.rank else None,

@@ -6,19 +6,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from api.cli.common import FAILED, Json, Source
+from api.cli.common import FAILED, Family, Json, Kind, Source
 from api.cli.opening import opened_shelf
 from api.cli.output import print_json, print_table, progress_bars, say, size_text
 from api.cli.shelf import Shelf
-from registry.errors import AmbiguousChoice, ModelshelfError
+from registry.errors import AmbiguousChoice, ModelshelfError, NotIdentified
+from registry.words import WORDS
 
 if TYPE_CHECKING:
     from api.records import Install, Model
     from registry.installs.options import Options
+
+    Wish: TypeAlias = tuple[str, Options]
+    """A source, and how it is to be installed."""
 
 app = typer.Typer()
 installs = typer.Typer(
@@ -43,11 +48,14 @@ def install(
     variant: Annotated[
         str | None, typer.Option(help="Of a pipeline's weights, such as fp16; else the unmarked ones.")
     ] = None,
+    family: Family = None,
+    kind: Kind = None,
     as_json: Json = False,
 ) -> None:
     """Install models: resolve, probe the header, download, verify, record. Several sources are installed side by side.
 
     What is not a model, or not one that is taken, is refused before it is downloaded; one that fails leaves the others alone.
+    Where the header leaves open what a LoRA is for, --family says it (of all sources); on a terminal you are asked.
     Ctrl-C pauses: what has arrived is kept, and `modelshelf installs resume` goes on with it.
 
     Example: `modelshelf install https://huggingface.co/latent-consistency/lcm-lora-sdv1-5 OWNER/REPO ./file.safetensors`
@@ -56,13 +64,18 @@ def install(
 
     if move and in_place:
         raise typer.BadParameter("--move and --in-place exclude each other.")
-    options = Options(Place.MOVE if move else Place.IN_PLACE if in_place else Place.COPY, variant)
+    place = Place.MOVE if move else Place.IN_PLACE if in_place else Place.COPY
+    options = Options(place, variant, family=family, kind=kind)
+    wanted: list[Wish] = [(text, options) for text in dict.fromkeys(source)]
+    done: list[Model] = []
+    failed: list[ModelshelfError] = []
     with opened_shelf() as shelf, _pausing(shelf):
-        done, failed = _install_all(shelf, source, options, as_json)
-        chosen = [_ask(e.detail["candidates"]) for e in failed if isinstance(e, AmbiguousChoice) and sys.stdin.isatty()]
-        if chosen:
-            more, again = _install_all(shelf, chosen, options, as_json)
-            done, failed = [*done, *more], [*(e for e in failed if not isinstance(e, AmbiguousChoice)), *again]
+        while wanted:  # again what was asked about
+            more, refused = _install_all(shelf, wanted, as_json)
+            done += more
+            answers = [_asked(wish, error) if sys.stdin.isatty() else None for wish, error in refused]
+            failed += [error for (_, error), answer in zip(refused, answers, strict=True) if answer is None]
+            wanted = [answer for answer in answers if answer is not None]
     if as_json:
         print_json(done)
     for error in failed:
@@ -86,21 +99,21 @@ def _pausing(shelf: Shelf) -> Iterator[None]:
 
 
 def _install_all(
-    shelf: Shelf, sources: Sequence[str], options: Options, quiet: bool
-) -> tuple[list[Model], list[ModelshelfError]]:
+    shelf: Shelf, wanted: Sequence[Wish], quiet: bool
+) -> tuple[list[Model], list[tuple[Wish, ModelshelfError]]]:
     """What was installed, and why the others were not, both in the order in which they ended."""
     from registry.settings import Settings
 
     done: list[Model] = []
-    failed: list[ModelshelfError] = []
+    failed: list[tuple[Wish, ModelshelfError]] = []
     with progress_bars() as add, ThreadPoolExecutor(Settings().installs_at_once) as pool:
-        running = [pool.submit(shelf.install, text, add(text), options) for text in dict.fromkeys(sources)]
+        running = {pool.submit(shelf.install, text, add(text), options): (text, options) for text, options in wanted}
         try:
             for future in as_completed(running):
                 try:
                     done.append(future.result())
                 except ModelshelfError as error:
-                    failed.append(error)
+                    failed.append((running[future], error))
                 else:
                     if not quiet:
                         _say_installed(done[-1])
@@ -111,18 +124,40 @@ def _install_all(
     return done, failed
 
 
-def _ask(candidates: list[dict[str, Any]]) -> str:
+def _asked(wish: Wish, error: ModelshelfError) -> Wish | None:
+    """What is to be installed instead of what was refused, as the user says now; None: there is nothing to choose."""
+    text, options = wish
+    candidates = error.detail.get("candidates") or []
+    if isinstance(error, AmbiguousChoice):
+        return _which_file(candidates), options
+    if isinstance(error, NotIdentified) and candidates:
+        say(f"The header of {text} leaves open what it is:")
+        said = _pick(("family", "kind"), [(c["family"] or "", c["kind"]) for c in candidates], candidates)
+        telling = {word: said[word] for word in WORDS if len({candidate[word] for candidate in candidates}) > 1}
+        return text, replace(options, **telling)
+    return None
+
+
+def _which_file(candidates: list[dict[str, Any]]) -> str:
     """Which of several models in a source; its address."""
     rows = []
-    for number, candidate in enumerate(candidates, 1):
+    for candidate in candidates:
         report = candidate["report"]
-        what = ", ".join(str(report[k]) for k in ("kind", "family") if report.get(k)) or report["outcome"]
-        rows.append((str(number), candidate["source"], what, size_text(candidate["size"])))
-    print_table(("", "source", "what it is", "size"), rows)
+        families = [choice["family"] for choice in report.get("choices", ())] or [report.get("family")]
+        what = ", ".join(filter(None, (report.get("kind"), " or ".join(filter(None, dict.fromkeys(families))))))
+        rows.append((candidate["source"], what or report["outcome"], size_text(candidate["size"])))
+    return str(_pick(("source", "what it is", "size"), rows, candidates)["source"])
+
+
+def _pick(
+    columns: Sequence[str], rows: Sequence[tuple[str, ...]], candidates: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The one of the candidates, each a row, that the user names by its number."""
+    print_table(("", *columns), [(str(number), *row) for number, row in enumerate(rows, 1)])
     number = 0
     while not 1 <= number <= len(candidates):
         number = typer.prompt(f"Which one (1 to {len(candidates)})", type=int)
-    return str(candidates[number - 1]["source"])
+    return candidates[number - 1]
 
 
 InstallId = Annotated[

@@ -17,7 +17,7 @@ from registry.catalog import Catalog
 from registry.installs.options import AS_USUAL, Options
 from registry.models import Model
 from registry.queries import MAX_LIMIT, Query
-from registry.recipes import adapter_weight, check_overrides
+from registry.recipes import adapter_weight
 from registry.scopes import Scope
 from registry.settings import Settings
 from registry.tables import now
@@ -85,7 +85,7 @@ class LocalShelf:
 
     def edit(self, model: str, **stated: Any) -> records.Model:
         name = stated.pop("name", None)
-        return _model(self._catalog.override(model, check_overrides(self._catalog.get(model), stated), name=name))
+        return _model(self._manager.edit(model, stated, name=name))
 
     def delete(self, model: str, *, files: bool = False) -> None:
         self._manager.remove(model, files=files)

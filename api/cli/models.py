@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.common import Cfg, Json, Reference, References, SchedulerName, Steps
+from api.cli.common import Cfg, Family, Json, Kind, Reference, References, SchedulerName, Steps
 from api.cli.opening import opened_shelf
 from api.cli.output import print_json, print_table, say, size_text
 from registry.errors import InvalidRequest
@@ -79,6 +79,7 @@ _SHOWN = (
 def _facts(model: ModelDetail, path: str) -> list[tuple[str, Any]]:
     return [
         *((name, _worded(getattr(model, name))) for name in _SHOWN),
+        ("may be for", ", ".join(choice["family"] for choice in model.report.get("choices", ())[1:])),
         ("weight", model.weight and f"{model.weight.value:g} ({model.weight.origin}: {model.weight.by})"),
         ("size", f"{size_text(model.size)} ({model.size:,} bytes)"),
         ("path", path),
@@ -140,15 +141,21 @@ def set_overrides(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Beside those that the probe gives; may be repeated.")] = None,
     notes: Annotated[str | None, typer.Option(help="For your own memory.")] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget your settings for it first.")] = False,
+    family: Family = None,
+    kind: Kind = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Forget your settings for it first; what you said that it is stays.")
+    ] = False,
 ) -> None:
     """Keep your own settings for a model; they beat its provider's recommendation.
+
+    --family and --kind correct what it was taken for, where its layers are those of several; what fits it follows.
 
     Example: `modelshelf set starter-outline-lora --weight 0.6 --tag drawing`
     """
     given: dict[str, Any] = {"weight": weight, "steps": steps, "cfg": cfg, "scheduler": scheduler}
     given |= {"triggers": trigger, "tags": tag, "notes": notes}
-    wanted = {k: v for k, v in given.items() if v is not None} | ({} if name is None else {"name": name})
+    wanted = {k: v for k, v in (given | {"name": name, "family": family, "kind": kind}).items() if v is not None}
     with opened_shelf() as shelf:
         changed = shelf.edit(model, **(dict.fromkeys(given) if reset else {}) | wanted)
     own = ", ".join(f"{k} {_worded(v)}" for k, v in changed.overrides.items() if v is not None)

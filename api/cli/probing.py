@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from api.cli.common import Source
+from api.cli.common import Family, Kind, Source
 from api.cli.explaining import explanation_lines, summary
 from api.cli.output import Line, print_lines, say
 from registry.errors import InvalidRequest, ModelshelfError
+from registry.words import Words, check_words, heard, words_of
 
 if TYPE_CHECKING:
     from probes import Explanation, UnreadableModel
@@ -53,6 +54,8 @@ def probe(
             "--keep-private", help="Dump titles, comments, paths and training tags as they are, not redacted."
         ),
     ] = False,
+    family: Family = None,
+    kind: Kind = None,
 ) -> None:
     """Tell what files are, from their headers alone.
 
@@ -64,8 +67,9 @@ def probe(
     at all, whatever the others are.
 
     Keys of --json: source, outcome, kind, family, variant, prediction_type, format, rank, candidates, traits, evidence,
-    reason; then default_prediction_type (the family's usual one), layout, tags, error (a code where the input cannot be
-    read; its outcome is unusable), and with --explain explanation (what matched, what nearly did, what was overruled).
+    reason; then default_prediction_type (the family's usual one), layout, tags, choices (candidates, as family and kind:
+    what --family and --kind can say), error (a code where the input cannot be read; its outcome is unusable), and with
+    --explain explanation (what matched, what nearly did, what was overruled).
     candidates: what fits alike; of an identified model also those families that it could be as well, after its own.
 
     Example: `modelshelf probe ./file.safetensors OWNER/REPO --explain`
@@ -73,7 +77,9 @@ def probe(
     from registry.settings import Settings
 
     settings, worst = Settings(), 0
-    found: Iterator[tuple[str, Loaded]] = chain.from_iterable(_loaded(text, settings) for text in source)
+    words = words_of({"family": family, "kind": kind})
+    check_words(words)
+    found: Iterator[tuple[str, Loaded]] = chain.from_iterable(_loaded(text, settings, words) for text in source)
     if dump is not None:
         found = _dumped(found, dump, keep_private)
     out = sys.stderr if dump == STDOUT else sys.stdout
@@ -96,15 +102,16 @@ def probe(
     raise typer.Exit(worst)
 
 
-def _loaded(text: str, settings: Settings) -> Iterator[tuple[str, Loaded]]:
-    """Every input that `text` names, with what there is to probe, or why there is nothing."""
+def _loaded(text: str, settings: Settings, words: Words) -> Iterator[tuple[str, Loaded]]:
+    """Every input that `text` names, with what there is to probe and the user's words, or why there is nothing."""
     from probes import UnreadableModel
     from registry.probing import inputs
 
     try:
         for each in inputs(text, settings):
             try:
-                loaded: Loaded = each.load()
+                target, hints = each.load()
+                loaded: Loaded = target, heard(hints, words)
             except (UnreadableModel, ModelshelfError) as error:
                 loaded = error
             yield each.source, loaded

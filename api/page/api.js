@@ -83,7 +83,7 @@ export const removePreview = (id) => json("DELETE", at("models", id, "preview"))
 
 // -- installs
 export const probe = (source, signal) => json("POST", "probe", { body: { source }, signal });
-// `options`: place, of a file or folder on the server; variant, of a pipeline in several precisions.
+// `options`: place, of a file or folder on the server; variant, of a pipeline in several precisions; family and kind, of an open header.
 export const install = (source, options = {}) => json("POST", "installs", { body: { source, ...options } });
 export const installStarter = async () => (await json("POST", "starter")).installs;
 export const installs = async () => (await json("GET", "installs")).installs;

@@ -1,6 +1,18 @@
 // Values as people read them.
 
 export const KINDS = { checkpoint: "Checkpoint", lora: "LoRA", lcm_lora: "LCM-LoRA" };
+// What a user can say of a model that its header leaves open: of each candidate, {family, kind}, what tells it from the others, and in words.
+export const sayings = (candidates) => {
+  const isOfKind = new Set(candidates.map(({ kind }) => kind)).size > 1;
+  return candidates.map(({ family, kind }) => (isOfKind
+    ? { said: { kind }, text: `It is ${kind === "lcm_lora" ? "an LCM-LoRA" : "an ordinary LoRA"}` }
+    : { said: { family }, text: `It is for ${family}` }));
+};
+// Families of the same layers, to be told behind the likeliest: "or kolors".
+export const orOthers = (report) => {
+  const others = (report.choices ?? []).slice(1).map(({ family }) => family);
+  return report.outcome === "identified" && others.length ? `or ${others.join(", ")}` : "";
+};
 export const kindName = (kind) => KINDS[kind] ?? kind ?? "unknown";
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { debounce, el, fill, problemBox, say } from "./dom.js";
-import { bytes, kindName, seconds } from "./format.js";
+import { bytes, kindName, orOthers, sayings, seconds } from "./format.js";
 import { kindBadge, modelHref } from "./shelf.js";
 
 export const title = "Install";
@@ -71,9 +71,21 @@ async function ask() {
   }
 }
 
+// What an open header may be, each as a button that installs it as that. `said`: what has been said already.
+function open(source, refusal, wanted = [], said = {}) {
+  if (refusal.code !== "not_identified") return null;
+  const one = (way) => {
+    const button = el("button", { type: "button", class: "primary", click: () => start(source, button, wanted, { ...said, ...way.said }) }, way.text);
+    return el("li", {}, button);
+  };
+  const candidates = sayings(refusal.facts?.candidates ?? []);
+  if (!candidates.length) return null;
+  return [wanted.map(({ field }) => field), el("ul", { class: "choices", "aria-label": "Install it as" }, candidates.map(one))];
+}
+
 // The server names the candidates when there are several.
 function choices(error) {
-  const candidates = error.facts.candidates ?? [];
+  const candidates = (error.facts.candidates ?? []).filter(({ source }) => source);
   if (!candidates.length) return null;
   const pick = (source) => { input.value = source; ask(); };
   return el("ul", { class: "choices" }, candidates.slice(0, MOST_CHOICES).map(({ source, size, report }) =>
@@ -91,10 +103,10 @@ function described(source, found) {
     el("div", { class: "found-head" },
       el("div", {},
         el("h2", {}, found.name),
-        el("p", { class: "model-kind" }, kindBadge(found.kind), found.family ? el("span", { class: "family" }, found.family) : null,
+        el("p", { class: "model-kind" }, kindBadge(found.kind), found.family ? el("span", { class: "family" }, found.family) : null, orOthers(found.report) ? el("span", { class: "muted" }, orOthers(found.report)) : null,
           found.variant && found.variant !== "normal" ? el("span", {}, found.variant) : null, el("span", { class: "muted" }, bytes(found.size)))),
       found.refusal || found.installed ? null : el("div", { class: "how" }, wanted.map(({ field }) => field), go)),
-    found.refusal ? problemBox({ message: found.refusal.detail }) : null,
+    found.refusal ? problemBox({ message: found.refusal.detail }, open(source, found.refusal, wanted)) : null,
     found.installed ? el("p", { class: "good" }, "Installed already: ", el("a", { href: modelHref(found.installed.id) }, found.installed.name)) : null,
     isLora && !found.refusal ? el("div", {},
       fits.length
@@ -113,6 +125,8 @@ function described(source, found) {
 function options(found) {
   const choices = [];
   if (found.source.startsWith("/")) choices.push(["place", "The file on the server", Object.entries(PLACES)]);
+  const families = found.report.outcome === "identified" ? (found.report.choices ?? []).map(({ family }) => family) : [];
+  if (families.length) choices.push(["family", "It is for", families.map((family, i) => [i ? family : "", family])]);
   if (found.variants.length) choices.push(["variant", "Precision", [["", "as published"], ...found.variants.map((v) => [v, v])]]);
   return choices.map(([name, label, values]) => {
     const select = el("select", { id: `install-${name}` }, values.map(([value, text]) => el("option", { value }, text)));
@@ -120,17 +134,19 @@ function options(found) {
   });
 }
 
-async function start(source, button, wanted) {
+// `said`: what the user says of it, where its header leaves that open.
+async function start(source, button, wanted, said = {}) {
   button.disabled = true;
   try {
-    const job = await api.install(source, Object.fromEntries(wanted.filter(({ select }) => select.value).map(({ name, select }) => [name, select.value])));
+    const options = Object.fromEntries(wanted.filter(({ select }) => select.value).map(({ name, select }) => [name, select.value]));
+    const job = await api.install(source, { ...options, ...said });
     fill(answer);
     input.value = "";
     say(`Install of ${source} started.`);
     keep(job);
     follow();
   } catch (error) {
-    fill(answer, problemBox(error, choices(error)));
+    fill(answer, problemBox(error, open(source, error, wanted, said) ?? choices(error)));
   }
   if (document.activeElement === document.body) input.focus(); // the button that had the focus is gone
 }

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { copyButton, el, fill, problemBox, say } from "./dom.js";
 import { editor } from "./edit.js";
-import { bytes, date, kindName, number, provenance } from "./format.js";
+import { bytes, date, kindName, number, orOthers, provenance, sayings } from "./format.js";
 import { kindBadge, modelHref, picture, troubles } from "./shelf.js";
 
 export const title = "Model";
@@ -73,7 +73,7 @@ function head(model) {
     preview(model, again),
     el("div", {},
       heading(model.name),
-      el("p", { class: "model-kind" }, kindBadge(model.kind), el("span", { class: "family" }, model.family),
+      el("p", { class: "model-kind" }, kindBadge(model.kind), el("span", { class: "family" }, model.family), orOthers(model.report) ? el("span", { class: "muted" }, orOthers(model.report)) : null,
         model.variant && model.variant !== "normal" ? el("span", {}, model.variant) : null,
         model.prediction_type ? el("span", { class: "muted" }, `${model.prediction_type} prediction`) : null,
         el("span", { class: "muted" }, model.format), el("span", { class: "muted" }, bytes(model.size)), ...troubles(model)),
@@ -136,11 +136,40 @@ function preview(model, again) {
 
 const panel = (name, ...content) => el("section", { class: "panel" }, el("h2", {}, name), ...content);
 
-function evidence({ family, kind, report }) {
+const OWN_WORDS = { family: ({ overrides }) => `for ${overrides.family}`, kind: ({ overrides }) => `of the kind ${kindName(overrides.kind)}` };
+
+// What its layers leave open, the user may say, and take back.
+function correction(model) {
+  const wrong = el("div");
+  const told = async (said, text) => {
+    try {
+      const changed = await api.edit(model.id, said);
+      say(text(changed));
+      again(changed);
+    } catch (error) {
+      fill(wrong, problemBox(error));
+    }
+  };
+  const words = Object.keys(OWN_WORDS).filter((word) => model.overrides[word] != null);
+  const unsaid = Object.fromEntries(words.map((word) => [word, null]));
+  const others = sayings(model.report.choices ?? []).filter(({ said }) => said.family !== model.family);
+  if (!words.length && !others.length) return null;
+  return el("div", { class: "correction" },
+    words.length ? el("p", {}, `You said that it is ${words.map((word) => OWN_WORDS[word](model)).join(" and ")}. `,
+      el("button", { type: "button", class: "quiet", id: "unsay", click: () => told(unsaid, ({ family }) => `Taken back: it counts as ${family}.`) }, "Take it back"))
+      : el("p", { class: "actions", role: "group", "aria-label": "What it is for" },
+        others.map(({ said, text }) =>
+          el("button", { type: "button", id: `say-${said.family}`, click: () => told(said, ({ family }) => `It counts as ${family} now.`) }, text))),
+    wrong);
+}
+
+function evidence(model) {
+  const { family, kind, report } = model;
   const isLcm = kind === "lcm_lora";
   const apart = new Set(report.traits.flatMap((t) => t.evidence).map((e) => JSON.stringify(e)));
   return panel(`Why ${family}? Why ${kindName(kind)}?`,
     el("p", {}, report.reason),
+    correction(model),
     evidenceTable("Evidence", report.evidence.filter((e) => !apart.has(JSON.stringify(e)))),
     report.traits.map((t) => el("details", { open: isLcm && t.name === "lcm" },
       el("summary", {}, `Is it made for few steps (${t.name})? ${Math.round(t.confidence * 100)} % sure${t.confidence < 0.5 ? ", which is too little" : ""}`),

@@ -24,7 +24,8 @@ router = APIRouter(prefix="/v1/installs", tags=["installs"])
 @router.post("", status_code=202, dependencies=[MANAGE], responses=raises(*SOURCE_ERRORS))
 def start_install(manager: ManagerDep, body: InstallIn, response: Response) -> InstallOut:
     """Install from a Hugging Face URL, `hf://` address, `OWNER/REPO`, or a path on the server. Watch `/v1/installs/{id}/events`."""
-    install = manager.submit_install(body.source, Options(body.place, body.variant))
+    options = Options(body.place, body.variant, family=body.family, kind=body.kind)
+    install = manager.submit_install(body.source, options)
     response.headers["Location"] = f"/v1/installs/{install.id}"
     return InstallOut.of(install)
 

@@ -11,12 +11,11 @@ from fastapi.responses import Response
 from api.access import MANAGE, SHELF
 from api.conditional import UNCHANGED, ConditionalDep
 from api.deps import Cursor, Limit, ManagerDep, ModelId
-from api.problems import raises
+from api.problems import SAYING_ERRORS, raises
 from api.schemas.models import CompatibleCheckpoints, CompatibleLoras, ModelDetail, ModelList, ModelOut, OverridesIn
 from probes import TAKEN, Kind
 from registry import errors, queries
 from registry.errors import InvalidRequest
-from registry.recipes import check_overrides
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -78,17 +77,16 @@ def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: Model
     return conditional.answer(build)
 
 
-@router.patch("/{model_id}", dependencies=[MANAGE], responses=raises(errors.ModelNotFound))
+@router.patch("/{model_id}", dependencies=[MANAGE], responses=raises(errors.ModelNotFound, *SAYING_ERRORS))
 def set_overrides(manager: ManagerDep, model_id: ModelId, body: OverridesIn) -> ModelOut:
-    """Name, tags, notes, triggers, and your own weight and its range, steps, CFG or scheduler.
+    """Name, tags, notes, triggers, and your own weight and its range, steps, CFG or scheduler; and family and kind, where the header leaves
+    them open.
 
     They beat the provider's; null takes one back.
     """
     stated = body.model_dump(exclude_unset=True)
     name = stated.pop("name", None)
-    return ModelOut.of(
-        manager.catalog.override(model_id, check_overrides(manager.catalog.get(model_id), stated), name=name)
-    )
+    return ModelOut.of(manager.edit(model_id, stated, name=name))
 
 
 class Files(StrEnum):

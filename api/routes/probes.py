@@ -8,6 +8,7 @@ from api.access import READ
 from api.deps import ManagerDep
 from api.problems import SOURCE_ERRORS, raises
 from api.schemas.installs import ProbeIn, ProbeOut
+from registry.installs.options import Options
 
 router = APIRouter(prefix="/v1/probe", tags=["installs"])
 
@@ -15,4 +16,4 @@ router = APIRouter(prefix="/v1/probe", tags=["installs"])
 @router.post("", dependencies=[READ], responses=raises(*SOURCE_ERRORS))
 def probe_source(manager: ManagerDep, body: ProbeIn) -> ProbeOut:
     """Kind, family and size of a source, and for a LoRA which installed checkpoints it fits. Takes what `POST /v1/installs` takes."""
-    return ProbeOut.of(manager.inquire(body.source))
+    return ProbeOut.of(manager.inquire(body.source, Options(family=body.family, kind=body.kind)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,6 +33,20 @@ class Body(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+Family: TypeAlias = Annotated[
+    str,
+    Field(
+        description="What you say that it is for, where its layers are those of several families. Shapes are never overruled.",
+        examples=["sd-1"],
+        max_length=50,
+    ),
+]
+Sayable: TypeAlias = Annotated[
+    Literal["lora", "lcm_lora"],
+    Field(description="What you say that a LoRA of a few-step layout is.", examples=["lcm_lora"]),
+]
 
 
 class Value(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field
 
 from api.problems import Problem, recorded, told
-from api.schemas.common import REPORT, Body
+from api.schemas.common import REPORT, Body, Family, Sayable
 from api.schemas.models import FitOut, ModelOut
 from registry.installs.inquiry import Inquiry
 from registry.installs.options import Place
@@ -19,6 +19,8 @@ from registry.tables import Install, ScanRow
 
 class ProbeIn(Body):
     source: str = Field(examples=["https://huggingface.co/latent-consistency/lcm-lora-sdv1-5"], min_length=1)
+    family: Family | None = None
+    kind: Sayable | None = None
 
 
 class ProbeOut(BaseModel):
@@ -69,6 +71,8 @@ class InstallIn(Body):
         description="Of a pipeline's weights that are there in several precisions, such as fp16. Left out: the unmarked ones.",
         pattern=r"^\w+$",
     )
+    family: Family | None = None
+    kind: Sayable | None = None
 
 
 class InstallOut(BaseModel):

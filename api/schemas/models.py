@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.schemas.common import NAME, PRINTED, REPORT, SHA256, TEXT, Body, Value
+from api.schemas.common import NAME, PRINTED, REPORT, SHA256, TEXT, Body, Family, Sayable, Value
 from registry.catalog import Page
 from registry.compatibility import Fit
 from registry.fits import verdict_of
@@ -187,6 +187,8 @@ class OverridesIn(Body):
     steps: int | None = None
     cfg: float | None = None
     scheduler: str | None = None
+    family: Family | None = None
+    kind: Sayable | None = None
 
 
 class FitOut(BaseModel):

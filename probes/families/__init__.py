@@ -38,3 +38,4 @@ FAMILIES = (
     hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, anima, checkpoints, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)
+NAMES: tuple[str, ...] = tuple(sorted({signature.family for signature in SIGNATURES if signature.family}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +23,13 @@ from probes import (
     probe,
 )
 from registry.cards import parse_card
-from registry.errors import AmbiguousChoice, KindNotTaken, NotIdentified, NoWeights, UnusableFile
+from registry.errors import AmbiguousChoice, KindNotTaken, NotAsSaid, NotIdentified, NoWeights, UnusableFile
 from registry.installs.options import AS_USUAL, Options
 from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.access import Access, Civitai
 from registry.installs.selection import Selection, address, folder_from, options
 from registry.settings import Settings
+from registry.words import NOTHING_SAID, Words, heard
 
 LISTED = 40  # options whose headers are read: a collection of more must be asked for by file
 PROBED_AT_ONCE = 4  # each takes a round trip or two
@@ -37,29 +38,38 @@ SMALL_FILE = 4 * 1024 * 1024  # bytes; no published config.json comes near it
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What an origin offers: the listing, the files that were chosen from it, and what their headers say."""
+    """What an origin offers: the listing, the files that were chosen from it, and what their headers say, with the user's `words`."""
 
     listing: Listing
     selection: Selection
     report: Report
+    words: Words
 
 
-def examine(origin: Origin, wanted: Options = AS_USUAL) -> Candidate:
-    """Resolve, choose, and probe the headers.
+Remembered = Callable[[Listing, Selection], Words]
+
+
+def examine(origin: Origin, wanted: Options = AS_USUAL, remembered: Remembered = lambda *_: NOTHING_SAID) -> Candidate:
+    """Resolve, choose, and probe the headers. `remembered`: what the user has said of the same files before, which counts where he says
+    nothing now.
 
     Of several options the one that is taken decides; of several that are taken, the user does. Raises the origin's and selection's
     errors, UnreadableModel, and AmbiguousChoice and NoWeights with `candidates`: what each is.
     """
     listing = origin.listing()
     tiers = options(listing, partial(read_json, origin), wanted.variant)
+
+    def words(selection: Selection) -> Words:
+        return wanted.words or remembered(listing, selection)
+
     seen: list[tuple[Selection, Report | UnreadableModel]] = []
     unseen = 0
     for tier in tiers:
-        found = list(zip(tier, _probe_all(origin, listing, tier), strict=False))
+        found = list(zip(tier, _probe_all(origin, listing, tier, words), strict=False))
         taken = [(s, r) for s, r in found if isinstance(r, Report) and _is_taken(r)]
         unseen = len(tier) - len(found)  # any of which may be what is meant
         if len(taken) == 1 and not unseen:
-            return Candidate(listing, *taken[0])
+            return Candidate(listing, *taken[0], words(taken[0][0]))
         seen += taken or found
         if taken or unseen:
             break
@@ -67,16 +77,18 @@ def examine(origin: Origin, wanted: Options = AS_USUAL) -> Candidate:
         selection, report = seen[0]
         if isinstance(report, UnreadableModel):
             raise report
-        return Candidate(listing, selection, report)
+        return Candidate(listing, selection, report, words(selection))
     raise _undecided(listing, seen, sum(map(len, tiers)), unseen, any_taken=bool(taken))
 
 
-def _probe_all(origin: Origin, listing: Listing, tier: list[Selection]) -> list[Report | UnreadableModel]:
+def _probe_all(
+    origin: Origin, listing: Listing, tier: list[Selection], words: Callable[[Selection], Words]
+) -> list[Report | UnreadableModel]:
     """What each of the first LISTED is; those whose headers cannot be read, the reason."""
 
     def ask(selection: Selection) -> Report | UnreadableModel:
         try:
-            return _probe_remote(origin, listing, selection)
+            return _probe_remote(origin, listing, selection, words(selection))
         except UnreadableModel as error:
             return error
 
@@ -87,7 +99,7 @@ def _probe_all(origin: Origin, listing: Listing, tier: list[Selection]) -> list[
 
 
 def _is_taken(report: Report) -> bool:
-    return report.outcome is Outcome.IDENTIFIED and report.kind in TAKEN
+    return report.outcome is Outcome.IDENTIFIED and report.kind in TAKEN and not report.excluded
 
 
 def _undecided(
@@ -138,12 +150,13 @@ def connection(settings: Settings, *, confined: bool = False) -> dict[str, Any]:
     }
 
 
-def _probe_remote(origin: Origin, listing: Listing, selection: Selection) -> Report:
+def _probe_remote(origin: Origin, listing: Listing, selection: Selection, words: Words) -> Report:
     """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
+    hints = hints_for(listing, selection, words)
     if not selection.is_folder:
-        return probe(header_at(origin, selection.files[0]), hints_for(listing, selection))
+        return probe(header_at(origin, selection.files[0]), hints)
     folder = folder_from(selection, partial(read_json, origin), partial(header_at, origin))
-    return probe(folder, hints_for(listing, selection))
+    return probe(folder, hints)
 
 
 def header_at(origin: Origin, file: RemoteFile) -> Header:
@@ -160,11 +173,16 @@ def header_at(origin: Origin, file: RemoteFile) -> Header:
 
 
 def accept(report: Report) -> Report:
-    """The report of a model that the registry takes; raises UnusableFile, NotIdentified or KindNotTaken for all others."""
+    """The report of a model that the registry takes; raises UnusableFile, NotAsSaid, NotIdentified or KindNotTaken for all others."""
     if report.outcome is Outcome.UNUSABLE:
         raise UnusableFile(report.reason)
+    candidates = [choice._asdict() for choice in report.choices]
+    if report.excluded:
+        said = " and ".join(str(evidence.seen) for evidence in report.excluded)
+        allowed = report.excluded[0].expected
+        raise NotAsSaid(f"It was said to be {said}, but the shapes allow {allowed} alone.", candidates=candidates)
     if report.outcome is not Outcome.IDENTIFIED:
-        raise NotIdentified(report.reason, outcome=str(report.outcome), candidates=list(report.candidates))
+        raise NotIdentified(report.reason, outcome=str(report.outcome), candidates=candidates)
     if report.kind not in TAKEN:
         taken = ", ".join(sorted(TAKEN))
         raise KindNotTaken(
@@ -173,10 +191,9 @@ def accept(report: Report) -> Report:
     return report
 
 
-def hints_for(listing: Listing, selection: Selection) -> Hints:
-    return hints_of(
-        listing.repo_id, None if selection.is_folder else PurePosixPath(selection.files[0].path).name, listing.card
-    )
+def hints_for(listing: Listing, selection: Selection, words: Words = NOTHING_SAID) -> Hints:
+    filename = None if selection.is_folder else PurePosixPath(selection.files[0].path).name
+    return heard(hints_of(listing.repo_id, filename, listing.card), words)
 
 
 def hints_of(repo_id: str | None, filename: str | None, card_text: str | None) -> Hints:

@@ -10,7 +10,8 @@ from registry.compatibility import Fit
 from registry.errors import ModelshelfError, UnusableFile
 from registry.fits import Fits
 from registry.installs.examine import Candidate, accept, connection, examine, header_at
-from registry.installs.known import known
+from registry.installs.known import known, words_before
+from registry.installs.options import AS_USUAL, Options
 from registry.installs.origins import open_origin
 from registry.models import Model
 from registry.queries import Query
@@ -33,12 +34,13 @@ class Inquiry:
     fits: tuple[tuple[Model, Fit], ...] = ()
 
 
-def inquire(text: str, settings: Settings, catalog: Catalog, fits: Fits, *, confined: bool = False) -> Inquiry:
-    """`confined`: see Options. Raises InvalidSource, the origin's and the selection's errors, and UnusableFile."""
+def inquire(text: str, settings: Settings, catalog: Catalog, fits: Fits, wanted: Options = AS_USUAL) -> Inquiry:
+    """Raises InvalidSource, the origin's and the selection's errors, and UnusableFile."""
     try:
-        source = parse_source(text, endpoint=settings.hub_endpoint, confined=confined)
-        with open_origin(source, **connection(settings, confined=confined)) as origin:
-            candidate = examine(origin)
+        source = parse_source(text, endpoint=settings.hub_endpoint, confined=wanted.confined)
+        wanted.check(source)
+        with open_origin(source, **connection(settings, confined=wanted.confined)) as origin:
+            candidate = examine(origin, wanted, lambda *offered: words_before(catalog, *offered))
             listing, selection = candidate.listing, candidate.selection
             try:
                 report = accept(candidate.report)

@@ -32,7 +32,7 @@ from registry.installs.describing import describe, on_disk
 from registry.installs.download import Watch, check_room, download, verify
 from registry.installs.examine import Candidate, accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
-from registry.installs.known import known
+from registry.installs.known import known, words_before
 from registry.installs.locks import Locks, held
 from registry.installs.moving import remove_moved
 from registry.installs.options import Options, Place
@@ -50,7 +50,10 @@ from registry.previews import Previews
 from registry.settings import Settings
 from registry.sources import PathSource, without_signature
 from registry.tables import InstallState
+from registry.words import Words
 
+Register = Callable[[Path, Words], Model]
+Say = Callable[[Model, Words], Model]
 LASTING = (HubUnusable, DownloadShort)
 """What waiting does not cure."""
 
@@ -68,17 +71,20 @@ class Job:
         stop: Event,
         registered: Callable[[], None],
         previews: Previews,
-        register: Callable[[Path], Model],
+        register: Register,
+        say: Say,
         measures: Measures,
         *,
         patient: bool,
         aside: Aside,
     ) -> None:
-        """`register`: records a model where it lies. `patient`: nobody waits for it, so it waits for a network that is away, also before
-        anything has come; one that somebody has just typed tells at once. `aside`: lets others work while it waits."""
+        """`register`: records a model where it lies; `say`: what the user says of one that is on record. `patient`: nobody waits for it, so
+        it waits for a network that is away, also before anything has come; one that somebody has just typed tells at once. `aside`: lets
+        others work while it waits."""
         self._aside = aside
         self._previews = previews
         self._register = register
+        self._say = say
         self._options = Options.of(attempt.install.options)
         self._registered = registered
         self._measures = measures
@@ -104,7 +110,7 @@ class Job:
         if listing.left_out:
             self._note(_passed_over(listing))
         if self._options.place is Place.IN_PLACE:
-            model = self._register(on_disk(listing, selection))
+            model = self._register(on_disk(listing, selection), self._options.words)
             self._registered()
             return self._installed(model)
         key = _key(listing, selection, self._options)
@@ -116,7 +122,7 @@ class Job:
         with held(locks / f"{key}.files", self.check, self._aside), bytes_of:
             if (there := known(self._catalog, listing, selection)) is not None:
                 self._note(f"Nothing was downloaded: {there.name} is on the shelf already.")
-                model = self._installed(gain_source(self._catalog, there, listing, selection))
+                model = self._installed(self._told(gain_source(self._catalog, there, listing, selection)))
                 shutil.rmtree(
                     staging, ignore_errors=True
                 )  # there after a kill between the model's record and the install's
@@ -125,7 +131,7 @@ class Job:
             digests = self._download(origin, candidate, staging, bytes_of)
             self._move(InstallState.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / _staged(selection, candidate.report)
-            report = accept(probe(staged, hints_for(listing, selection)))
+            report = accept(probe(staged, hints_for(listing, selection, candidate.words)))
             digest = None if selection.is_folder else next(iter(digests.values())).sha256
             hub = self._settings.hub_endpoint
             described = describe(origin, listing, selection, staged, digest, self._previews, hub)
@@ -135,7 +141,12 @@ class Job:
             with (
                 held(locks / "names", self.check, self._aside),
                 place(
-                    self._catalog, self._settings.root, listing, selection, staged, report, digests, described.said
+                    self._catalog,
+                    self._settings.root,
+                    replace(candidate, report=report),
+                    staged,
+                    digests,
+                    described.said,
                 ) as placed,
             ):
                 for note in placed.notes:
@@ -143,7 +154,7 @@ class Job:
                 if not placed.is_new:  # then nothing was moved, and after a kill nothing is
                     Transfers.forget(self._engine, [key])
                 self._registered()
-                model = self._installed(placed.model)
+                model = self._installed(self._told(placed.model))
             if self._options.place is Place.MOVE:
                 remove_moved(self._engine, key, Path(listing.source))
             shutil.rmtree(staging)
@@ -197,7 +208,7 @@ class Job:
         pauses = Pauses(self._settings.download_patience)
         while True:
             try:
-                return examine(origin, self._options)
+                return examine(origin, self._options, lambda *offered: words_before(self._catalog, *offered))
             except HubUnreachable as error:
                 if not self._patient:
                     raise
@@ -286,6 +297,10 @@ class Job:
             return None
         goal.part.replace(goal.target)
         return digests
+
+    def _told(self, model: Model) -> Model:
+        """With what the user says of it now: it may be on the shelf without."""
+        return self._say(model, self._options.words) if self._options.words else model
 
     def _note(self, text: str) -> None:
         self._notes.append(text)

@@ -18,6 +18,7 @@ from probes import Kind, Report, read_header
 from registry.accelerations import decided
 from registry.cards import parse_card
 from registry.catalog import Catalog, Entry
+from registry.installs.examine import Candidate
 from registry.installs.hashing import Digests, folder_digests
 from registry.installs.names import file_name
 from registry.installs.origins import Listing
@@ -45,10 +46,8 @@ class Placed:
 def place(
     catalog: Catalog,
     root: Path,
-    listing: Listing,
-    selection: Selection,
+    candidate: Candidate,
     staged: Path,
-    report: Report,
     digests: Mapping[str, Digests],
     sidecars: Sequence[Said] = (),
 ) -> Iterator[Placed]:
@@ -60,6 +59,7 @@ def place(
     The same bytes that are on the shelf already stay where they are, and gain a source; unless it is an earlier run, killed before its end
     was on record, that has put them there.
     """
+    listing, selection, report = candidate.listing, candidate.selection, candidate.report
     whole = whole_digests(selection, digests)
     known = catalog.find(blake3=whole.blake3)
     mark = staged.with_name("placed")  # says what this install puts on the shelf
@@ -71,7 +71,7 @@ def place(
         return
     if known is None:
         notes = _same_weights(catalog, whole)
-        model = _record(catalog, root, listing, selection, staged, report, digests, sidecars)
+        model = _record(catalog, root, candidate, staged, digests, sidecars)
     else:
         notes = [f"{known.name} is whole again."]
         model = _at_home(catalog, root, known, staged, report, selection)
@@ -160,13 +160,12 @@ def contradictions(model: Model) -> list[str]:
 def _record(
     catalog: Catalog,
     root: Path,
-    listing: Listing,
-    selection: Selection,
+    candidate: Candidate,
     staged: Path,
-    report: Report,
     digests: Mapping[str, Digests],
     sidecars: Sequence[Said],
 ) -> Model:
+    listing, selection, report = candidate.listing, candidate.selection, candidate.report
     whole = whole_digests(selection, digests)
     card = parse_card(listing.card)
     is_adapter = report.kind != Kind.CHECKPOINT
@@ -189,6 +188,7 @@ def _record(
         trigger_words=tuple(triggers(metadata, card, sidecars)) if is_adapter else (),
         statements=(*statements(metadata, card, sidecars), *decided(report)),
         tags=report.tags,
+        overrides=dict(candidate.words),
     )
     files = [
         ModelFile(n if selection.is_folder else "", d.size, sha256=d.sha256, blake3=d.blake3)

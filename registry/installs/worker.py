@@ -19,7 +19,8 @@ from registry.errors import Cancelled, InstallNotFound, ModelshelfError, Storage
 from registry.installs.crew import Aside, stay
 from registry.installs.download import to_spare
 from registry.installs.examine import accept, connection, examine
-from registry.installs.job import Job
+from registry.installs.job import Job, Register, Say
+from registry.installs.known import words_before
 from registry.installs.locks import held, held_if_free
 from registry.installs.moving import remove_moved
 from registry.installs.options import AS_USUAL, Options, Place
@@ -52,12 +53,15 @@ class Worker:
         book: InstallBook,
         catalog: Catalog,
         previews: Previews,
-        register: Callable[[Path], Model],
+        register: Register,
+        say: Say,
         registered: Callable[[], None] = lambda: None,
         measures: Measures | None = None,
     ) -> None:
-        """`registered` is called when a model is in its place and on record, before its install counts as done. `register`: see Job."""
+        """`registered` is called when a model is in its place and on record, before its install counts as done. `register` and `say`: see
+        Job."""
         self._register = register
+        self._say = say
         self._registered = registered
         self._measures = measures or Measures()
         self._previews = previews
@@ -83,7 +87,7 @@ class Worker:
                     self._source(text, options), **connection(self._settings, confined=options.confined)
                 ) as origin,
             ):
-                candidate = examine(origin, options)
+                candidate = examine(origin, options, lambda *offered: words_before(self._catalog, *offered))
             accept(candidate.report)
         except UnreadableModel as error:
             raise UnusableFile(str(error), probe=error.code) from error
@@ -191,6 +195,7 @@ class Worker:
             self._registered,
             self._previews,
             self._register,
+            self._say,
             self._measures,
             patient=patient,
             aside=aside,

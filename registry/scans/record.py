@@ -11,7 +11,8 @@ from probes.scan import Stamp
 from registry.placed import disown
 from registry.prober import prober
 from registry.rows import MODEL, in_parts, table_of
-from registry.tables import FolderRow, SeenRow, now
+from registry.tables import FolderRow, OverrideRow, SeenRow, now
+from registry.words import WORDS
 
 SEEN, FOLDER = table_of(SeenRow), table_of(FolderRow)
 
@@ -118,6 +119,15 @@ def models_at(connection: Connection, paths: Sequence[str]) -> dict[str, Known]:
 def _known(row: Sequence[Any]) -> Known:
     model_id, path, size, structure, *stamp = row
     return Known(model_id, path, size, structure, None if stamp[0] is None else Stamp(*stamp))
+
+
+def spoken(connection: Connection) -> dict[str, dict[str, str]]:
+    """What the user says that models are (registry/words.py), by their ids: of few."""
+    own = table_of(OverrideRow)
+    found: dict[str, dict[str, str]] = {}
+    for row in connection.execute(select(own).where(own.c.name.in_(WORDS))).mappings():
+        found.setdefault(row["model_id"], {})[row["name"]] = row["value"]
+    return found
 
 
 def put(connection: Connection, model_id: str, path: str) -> None:

@@ -42,10 +42,12 @@ from registry.scans.record import (
     put,
     remember,
     seen_below,
+    spoken,
 )
 from registry.scans.skips import BAD_NAME, Skip, Skips, reason_of
 from registry.tables import now
 from registry.weights.files import adapter_file
+from registry.words import NOTHING_SAID, Words, heard, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -138,26 +140,27 @@ class Scanner:
             folder_scanned(connection, root)
         return counts
 
-    def register(self, path: Path, may_read: MayRead | None = None) -> Model:
-        """One file, or a folder that is one model, where it lies, whatever is scanned; `may_read`: of what lies beside it. Raises
-        FileMissing, and what no model raises."""
+    def register(self, path: Path, may_read: MayRead | None = None, words: Words = NOTHING_SAID) -> Model:
+        """One file, or a folder that is one model, where it lies, whatever is scanned; `may_read`: of what lies beside it; `words`: what
+        the user says that it is. Raises FileMissing, and what no model raises."""
         real = os.path.realpath(path)
         if not storable(real):
             raise UnusableFile(f"{real!r} has a name that is not UTF-8; rename it.")
         look = self._looking(may_read)
-        found = look_at(real, partial(_hints, look))
+        found = look_at(real, partial(_hints, look, words=words))
         if found.stamp is None:
             raise FileMissing(found.report.reason, path=real)
         accept(found.report)
-        self._settle([found], Counts(), Lost(self._engine, self._catalog), look)
+        self._settle([found], Counts(), Lost(self._engine, self._catalog), look, words)
         with self._engine.connect() as connection:
             [known] = models_at(connection, [self._relative(real)]).values()
-        return self._catalog.get(known.id)
+        return self._catalog.override(known.id, words) if words else self._catalog.get(known.id)
 
     def look_again(self, model: Model) -> None:
         """What a scan of its file alone would do. Raises FileMissing; UnusableFile for what is no model any more, and counts as gone."""
-        found = look_at(os.path.realpath(self._catalog.path(model)), partial(_hints, self._look))
-        self._settle([found], Counts(), Lost(self._engine, self._catalog), self._look)
+        words = words_of(model.overrides)
+        found = look_at(os.path.realpath(self._catalog.path(model)), partial(_hints, self._look, words=words))
+        self._settle([found], Counts(), Lost(self._engine, self._catalog), self._look, words)
         if found.stamp is None:
             raise FileMissing(found.report.reason, path=found.path)
         if not is_taken(found.report):
@@ -171,12 +174,19 @@ class Scanner:
         return self._look if may_read is None else partial(self._look, may_read=may_read)
 
     # -- what is new or has changed
-    def _settle(self, batch: Sequence[Found], counts: Counts, lost: Lost, look: Look) -> Counts:
+    def _settle(
+        self, batch: Sequence[Found], counts: Counts, lost: Lost, look: Look, words: Words = NOTHING_SAID
+    ) -> Counts:
         """Register, revise or find again what stands at these paths: a file is the model that its bytes were before it is the one whose
-        path it has."""
+        path it has. `words`: with which it was looked at; without, those count that the user has said of the model before."""
         if not batch:
             return counts
-        taken = [found for found in batch if found.stamp and is_taken(found.report)]
+        with self._engine.connect() as connection:
+            said = {} if words else spoken(connection)
+        # One of which the user has said something may be open without it, wherever it lies by now.
+        taken = [
+            f for f in batch if f.stamp and (is_taken(f.report) or (said and f.report.outcome is Outcome.AMBIGUOUS))
+        ]
         paths = {found.path: self._relative(found.path) for found in taken}
         stamps = {found.path: _stamp(found) for found in taken}
         with self._engine.connect() as connection:
@@ -191,6 +201,15 @@ class Scanner:
             if path not in same
             and (match := lost.match(path, stamp, described[path].structure, seen_before.get(stamp, ()), here[path]))
         }
+        if said:
+            left = {path: known.id for path, known in here.items() if known and known.id not in matched.values()}
+            again = {
+                path: self._as_said(path, look, said[of]) for path, of in {**left, **matched}.items() if of in said
+            }
+            batch = [again.get(found.path, found) for found in batch]
+            taken = [found for found in batch if found.stamp and is_taken(found.report)]
+            described |= {found.path: self._describe(found, look) for found in taken if found.path in again}
+            matched = {found.path: matched[found.path] for found in taken if found.path in matched}
         moved = {path: match for path, match in matched.items() if (known := here[path]) is None or match != known.id}
         with self._catalog.writing() as connection:
             names = Names(connection)
@@ -218,6 +237,10 @@ class Scanner:
             if not found.stamp or not is_taken(found.report):
                 counts = counts.without(reason_of(found.report), found.path)
         return counts.plus(added=len(added), moved=len(moved), changed=len(taken) - len(added) - len(moved))
+
+    @staticmethod
+    def _as_said(path: str, look: Look, words: Words) -> Found:
+        return look_at(path, partial(_hints, look, words=words))
 
     @staticmethod
     def _kept(connection: Connection, model: Model, known: str) -> Model:
@@ -313,8 +336,8 @@ def is_taken(report: Report) -> bool:
     return report.outcome is Outcome.IDENTIFIED and report.kind in TAKEN
 
 
-def _hints(look: Look, path: str) -> Hints:
-    return look(Path(path), {}).hints
+def _hints(look: Look, path: str, words: Words = NOTHING_SAID) -> Hints:
+    return heard(look(Path(path), {}).hints, words)
 
 
 def _stamp(found: Found) -> Stamp:

@@ -24,6 +24,7 @@ from registry.scans.record import folders, outdate
 from registry.scans.scanner import Counts, OnProgress, Scanner
 from registry.settings import Settings
 from registry.tables import ScanRow
+from registry.words import NOTHING_SAID, Words
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,9 @@ class Scans:
         self._fits.catch_up()
         return counts
 
-    def register(self, path: Path) -> Model:
-        """One file, or a folder that is one model, where it lies; it is hashed in the background."""
-        model = self.scanner.register(path, self._limits(path))
+    def register(self, path: Path, words: Words = NOTHING_SAID) -> Model:
+        """One file, or a folder that is one model, where it lies; it is hashed in the background. `words`: what the user says of it."""
+        model = self.scanner.register(path, self._limits(path), words)
         self.digester.wake()
         return model
 

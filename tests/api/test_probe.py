@@ -111,7 +111,7 @@ def test_one_object_a_line_and_input_with_the_keys_of_the_contract_first(run: Ru
     assert [a["error"] for a in answers] == [None, None, None, None, "html_page", "not_found"]
     for answer in answers:
         assert list(answer)[:12] == CONTRACT
-        assert set(answer) - {*CONTRACT} == {"default_prediction_type", "layout", "tags", "error"}
+        assert set(answer) - {*CONTRACT} == {"default_prediction_type", "layout", "tags", "choices", "error"}
         assert answer["reason"]
         assert all(list(e) == ["rule", "ok", "key", "expected", "seen"] for e in answer["evidence"])
     good = answers[0]

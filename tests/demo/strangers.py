@@ -44,6 +44,26 @@ def sd15_lora(rank: int = 4) -> bytes:
     return safetensors(shapes, metadata)
 
 
+def open_lora(rank: int = 4) -> bytes:
+    """Self-attention alone of the first two down blocks: SD 1 and SD 2 have the same, and nothing says which of them it is for."""
+    return _attention("attn1", {0: 320, 1: 640}, {}, rank)
+
+
+def look_alike_lora(rank: int = 4) -> bytes:
+    """Attention alone of SDXL, and so of Kolors."""
+    return _attention("attn2", {1: 640, 2: 1280}, {"to_k": 2048, "to_v": 2048}, rank)
+
+
+def _attention(name: str, blocks: dict[int, int], inner: dict[str, int], rank: int) -> bytes:
+    shapes: dict[str, list[int]] = {}
+    for block, width in blocks.items():
+        for layer in ("to_q", "to_k", "to_v", "to_out.0"):
+            stem = f"unet.down_blocks.{block}.attentions.0.transformer_blocks.0.{name}.{layer}"
+            shapes[f"{stem}.lora_A.weight"] = [rank, inner.get(layer, width)]
+            shapes[f"{stem}.lora_B.weight"] = [width, rank]
+    return safetensors(shapes, {})
+
+
 def safetensors(shapes: dict[str, list[int]], metadata: dict[str, str]) -> bytes:
     """A safetensors file of fp16 zeros."""
     header: dict[str, object] = {"__metadata__": metadata}

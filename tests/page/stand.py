@@ -13,12 +13,16 @@ import httpx
 
 from tests.bad_sources import GATED, add_bad_sources
 from tests.conftest import STARTER
-from tests.demo.strangers import sd15_lora, write
+from tests.demo.strangers import look_alike_lora, open_lora, sd15_lora, write
 from tests.hub import LoopbackHub
 from tests.service import running_service
 
 STARTERS = ("starter-base", "starter-outline-lora", "starter-heart-lora", "starter-lcm-lora")
 STRANGERS = ("somebody/sd15", "somebody/hostile")
+OPEN, ALIKE = (
+    "somebody/open",
+    "somebody/alike",
+)  # nothing says whether it is for sd-1 or sd-2; it may be for kolors as well as for sdxl
 HOSTILE = '<img src=x onerror="window.attacked=1">'
 # Fits the starter and recommends no weight; every text of its card tries to be markup.
 HOSTILE_CARD = f"""---
@@ -66,6 +70,8 @@ def running_stand(folder: Path, strangers: tuple[str, ...] = STRANGERS) -> Itera
     shutil.copytree(STARTER, hub_root)
     add_bad_sources(hub_root, STARTER)
     write(hub_root / "somebody/sd15/sd15.safetensors", sd15_lora())
+    write(hub_root / OPEN / "open.safetensors", open_lora())
+    write(hub_root / ALIKE / "alike.safetensors", look_alike_lora())
     heart = remarked("starter-heart-lora/starter-heart.safetensors", ss_network_module="networks.lora")
     write(hub_root / "somebody/hostile/hostile.safetensors", heart)
     write(hub_root / "somebody/hostile/README.md", HOSTILE_CARD.encode())

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.conftest import STARTER
 from tests.demo.strangers import sd15_lora, write
 from tests.hub import Fault
-from tests.page.stand import Stand
+from tests.page.stand import ALIKE, OPEN, Stand
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -127,6 +127,42 @@ def test_what_goes_wrong_is_told_in_words(page: Page, stand: Stand) -> None:
     row = job(page, "somebody/wrong")
     expect(row.locator(".state")).to_have_text("failed")
     expect(row.locator(".problem")).to_contain_text(stand.get("/v1/installs").json()["installs"][0]["error"]["detail"])
+
+
+def test_what_a_header_leaves_open_is_said_by_a_button(page: Page) -> None:
+    page.goto("/#/install")
+    paste(page, OPEN)
+    found = page.locator(".found")
+    expect(found.get_by_role("alert")).to_contain_text("The shapes fit sd-1 lora and sd-2 lora alike")
+    expect(found.get_by_role("button", name="Install", exact=True)).to_have_count(0)
+    ways = found.get_by_role("list", name="Install it as").get_by_role("button")
+    expect(ways).to_have_text(["It is for sd-1", "It is for sd-2"])
+    ways.nth(1).press("Enter")
+    row = job(page, OPEN)
+    expect(row.locator(".state")).to_have_text("installed")
+    row.get_by_role("link", name="Show").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("open")
+    expect(page.locator(".model-head .family")).to_have_text("sd-2")
+    expect(page.locator(".correction")).to_contain_text("You said that it is for sd-2.")
+    page.get_by_role("button", name="Take it back").click()
+    expect(page.locator(".correction").get_by_role("alert")).to_contain_text(
+        "nothing in the file or beside it says which"
+    )
+    expect(page.locator(".model-head .family")).to_have_text("sd-2")
+
+
+def test_a_look_alike_may_be_installed_as_the_other(page: Page) -> None:
+    page.goto("/#/install")
+    paste(page, ALIKE)
+    expect(page.locator(".found .model-kind")).to_contain_text("or koala, kolors, segmind-vega, ssd-1b")
+    which = page.get_by_label("It is for")
+    expect(which.locator("option:checked")).to_have_text("sdxl")
+    which.select_option("kolors")
+    page.get_by_role("button", name="Install", exact=True).click()
+    row = job(page, ALIKE)
+    expect(row.locator(".state")).to_have_text("installed")
+    row.get_by_role("link", name="Show").click()
+    expect(page.locator(".model-head .family")).to_have_text("kolors")
 
 
 def test_how_a_file_on_the_server_is_installed_may_be_chosen(page: Page, stand: Stand) -> None:

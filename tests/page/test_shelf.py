@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.demo.strangers import sd15_lora, write
 from tests.page.conftest import Console
-from tests.page.stand import HOSTILE, Stand
+from tests.page.stand import ALIKE, HOSTILE, Stand
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -184,3 +184,20 @@ def test_a_server_that_does_not_answer_is_told_in_words(page: Page, console: lis
     expect(problem.locator("p")).to_have_text("There is no model “nothing” on the shelf.")
     problem.get_by_role("link", name="Back to the shelf").click()
     expect(page.locator(".card").first).to_be_visible()
+
+
+def test_a_look_alike_is_corrected_on_its_page_and_back(page: Page, stand: Stand) -> None:
+    model = stand.install(ALIKE)
+    page.goto(f"/#/model/{model}")
+    family, correction = page.locator(".model-head .family"), page.locator(".correction")
+    expect(family).to_have_text("sdxl")
+    expect(page.locator(".model-head")).to_contain_text("or koala, kolors, segmind-vega, ssd-1b")
+    correction.get_by_role("button", name="It is for kolors").press("Enter")
+    expect(page.locator("#said")).to_have_text("It counts as kolors now.")
+    expect(family).to_have_text("kolors")
+    expect(page.get_by_role("heading", name="Why kolors? Why LoRA?")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    assert stand.get(f"/v1/models/{model}").json()["overrides"] == {"family": "kolors"}
+    correction.get_by_role("button", name="Take it back").press("Enter")
+    expect(family).to_have_text("sdxl")
+    expect(correction.get_by_role("button", name="It is for kolors")).to_be_visible()

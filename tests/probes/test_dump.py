@@ -130,6 +130,8 @@ def test_a_peft_folder_keeps_the_base_that_breaks_its_tie() -> None:
         (LCM, Hints(card={"tags": ["lora", "lcm", "zelda"], "base_model": "zelda/sdxl-merge"})),
         (LCM, Hints(card_text="---\ntags: [x]\n---\n# Zelda's latent consistency LoRA\nFor Zelda.")),
         ("lora-sd-1-self-attention", Hints(sidecar={"baseModel": "SD 1.5", "notes": "by Zelda"})),
+        ("lora-sd-1-self-attention", Hints(family="sd-2")),
+        (LCM, Hints(filename="zelda.safetensors", kind="lcm_lora")),
     ],
 )
 def test_hints_go_along_by_the_words_that_count(name: str, hints: Hints) -> None:
@@ -311,6 +313,8 @@ def test_other_text_and_other_archives_are_no_dumps(data: bytes) -> None:
         {"tensors": {"x": ["F16", [1]]}, "format": 3},
         {"tensors": {"x": ["F16", [1]]}, "hints": {"repo_id": 3}},
         {"tensors": {"x": ["F16", [1]]}, "hints": {"card": []}},
+        {"tensors": {"x": ["F16", [1]]}, "hints": {"family": 1}},
+        {"tensors": {"x": ["F16", [1]]}, "hints": {"kind": "vae"}},
         {"components": []},
         {"components": {"unet": 3}},
         {"components": {}, "folder": {"pickles": "unet"}},
