@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from registry.holders import Holder
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -63,7 +65,8 @@ class GenerationJob:
 
     `width` and `height` in pixels. Picture i of `n` has the seed `seed + i`. `cfg` of 1 or less: no guidance, one denoiser pass per step.
     `prediction_type` None: as the checkpoint's scheduler configuration says. `eta` None: the scheduler's own. `image`: RGB, of any size;
-    the last `strength` (0..1) of the steps run from it on. `holder`: who is said to work with what is loaded for it.
+    the last `strength` (0..1) of the steps run from it on. `holder`: who is said to work with what is loaded for it; once it wants
+    nothing any more, loading is given up between two tensors. A backend that has to wait tells it what for.
     """
 
     checkpoint: CheckpointRef
@@ -81,7 +84,7 @@ class GenerationJob:
     eta: float | None = None
     image: Image | None = None
     strength: float = 1.0
-    holder: str = "a generation"
+    holder: Holder = field(default_factory=lambda: Holder("a generation"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +163,10 @@ class Backend(Protocol):
     """Whatever generates. The class, or any callable, that the setting `backend` names is called with BackendOptions and gives one."""
 
     def generate(self, job: GenerationJob, on_step: OnStep | None = None) -> Generated:
-        """Runs one job; callable from any thread.
+        """Runs one job; callable from any thread, also while one that was cancelled before its first step still runs.
 
         Raises InvalidRequest (a value that cannot be run), IncompatibleAdapter (nothing was applied), NotGenerable, OutOfMemory,
-        FileMissing, UnusableFile, and whatever `on_step` raises. After any of them the backend serves the next job as if nothing had
-        happened.
+        FileMissing, UnusableFile, Cancelled (its holder wants it no longer), and whatever `on_step` raises. After any of them the backend
+        serves the next job as if nothing had happened.
         """
         ...

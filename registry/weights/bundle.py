@@ -19,6 +19,7 @@ from torch import Tensor
 from probes import TensorSpec
 from registry.compatibility import checkpoint_tensors
 from registry.errors import NotGenerable, UnusableFile
+from registry.holders import GoOn
 from registry.weights.files import WeightFile, weight_files
 from registry.weights.names import Source, canonical_sources, scales_of
 from registry.weights.narrow import NARROW, resident_dtype, widen
@@ -71,13 +72,14 @@ class Bundle:
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
-    def to(self, device: torch.device, *, pinned: bool = False) -> Bundle:
+    def to(self, device: torch.device, *, pinned: bool = False, go_on: GoOn = lambda: None) -> Bundle:
         """A copy on another device, there in one allocation a dtype.
 
-        `pinned`: in page-locked host memory, from which a GPU reads at full speed.
+        `pinned`: in page-locked host memory, from which a GPU reads at full speed. Raises whatever `go_on` raises between two tensors.
         """
         room = _room({name: (tuple(t.shape), t.dtype) for name, t in self.tensors.items()}, device, pinned)
         for name, tensor in self.tensors.items():
+            go_on()
             room[name].copy_(tensor, non_blocking=pinned)
         if self.device.type == "cuda" or device.type == "cuda":
             torch.cuda.synchronize()
@@ -150,6 +152,7 @@ def load_bundle(
     *,
     mapped: bool = True,
     precise: Precise = _none,
+    go_on: GoOn = lambda: None,
 ) -> Bundle:
     """Reads a diffusers folder or a single safetensors file.
 
@@ -157,7 +160,8 @@ def load_bundle(
     one allocation a dtype and converted there. `mapped` False: all of it is. Whoever writes to a mapped file changes the bundle, and
     whoever shortens it ends the process (SIGBUS).
 
-    Raises FileMissing, UnusableFile (damaged), NotGenerable (not safetensors, or names of no known layout).
+    Raises FileMissing, UnusableFile (damaged), NotGenerable (not safetensors, or names of no known layout), and whatever `go_on` raises,
+    which is called between two tensors or blocks of them.
     """
     tensors: dict[str, Tensor] = {}
     found: dict[str, _Stored] = {}
@@ -167,7 +171,7 @@ def load_bundle(
             raise NotGenerable(
                 f"{file.path.name} is not a safetensors file; only those can be loaded.", path=str(file.path)
             )
-        there, rest, factors = _examine(file, dtype, precise, mapped=mapped and device.type == "cpu")
+        there, rest, factors = _examine(file, dtype, precise, go_on, mapped=mapped and device.type == "cpu")
         tensors |= there
         found |= rest
         scales |= factors
@@ -177,7 +181,7 @@ def load_bundle(
         )
     if found:
         room = _room({name: (stored.shape, stored.becomes) for name, stored in found.items()}, device)
-        read((move for name, stored in found.items() for move in stored.moves(room[name])), device)
+        read((move for name, stored in found.items() for move in stored.moves(room[name])), device, go_on)
         tensors |= room
     kept = frozenset(filter(precise, tensors))
     return Bundle(digest, device, dtype, MappingProxyType(tensors), MappingProxyType(scales), kept)
@@ -214,7 +218,7 @@ class _Stored:
 
 
 def _examine(
-    file: WeightFile, dtype: torch.dtype, precise: Precise, *, mapped: bool
+    file: WeightFile, dtype: torch.dtype, precise: Precise, go_on: GoOn, *, mapped: bool
 ) -> tuple[dict[str, Tensor], dict[str, _Stored], dict[str, float]]:
     """By canonical name: tensors in the mapped file, what has to be read, and the scales of what stays narrow."""
     there: dict[str, Tensor] = {}
@@ -224,6 +228,7 @@ def _examine(
         with safe_open(file.path, framework="pt", device="cpu") as stored:  # which checks offsets and shapes
             found, start = entries(file.path)
             for name, source in canonical_sources(found, file.component).items():
+                go_on()
                 entry = found[source.name]
                 kept = DTYPES.get(entry["dtype"])
                 if kept is None:

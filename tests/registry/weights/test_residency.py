@@ -9,6 +9,7 @@ from weakref import ref
 import pytest
 
 from registry.errors import NotResident, OutOfMemory, WrongState
+from registry.holders import Holder
 from registry.weights.residency import Residency
 
 
@@ -155,7 +156,7 @@ def test_what_grows_makes_others_leave():
 
 def test_evicting_by_hand():
     residency = Residency(30)
-    with residency.lease("a", lambda: 10, lambda: "A", holder="job 1", label="Model A"):
+    with residency.lease("a", lambda: 10, lambda: "A", holder=Holder("job 1"), label="Model A"):
         assert residency.entries()[0].holders == ("job 1",)
         with pytest.raises(WrongState, match="Model A is in use by job 1"):
             residency.evict("a")
@@ -178,7 +179,7 @@ def test_only_what_is_there_is_leased():
     with residency.lease_resident("a") as nothing:
         assert nothing is None
     _load(residency, "a", 10)
-    with residency.lease_resident("a", holder="me") as value:
+    with residency.lease_resident("a", holder=Holder("me")) as value:
         assert value == "value of a"
         assert residency.entries()[0].holders == ("me",)
     assert residency.entries()[0].leases == 0
@@ -207,7 +208,7 @@ def test_what_somebody_fails_to_load_is_not_there_for_whoever_would_only_have_us
             pass
 
     def lease_resident() -> object:
-        with residency.lease_resident("a", holder="me") as value:
+        with residency.lease_resident("a", holder=Holder("me")) as value:
             return value
 
     with ThreadPoolExecutor(2) as threads:
