@@ -397,13 +397,14 @@ class Generation:
 @dataclass(frozen=True, slots=True)
 class GenerationJob:
     """A generation as it stands. `state`: queued, running; succeeded, failed or cancelled, which are its ends. `ahead`: how many are
-    before it; `step` of `steps` are done; `images` once it has succeeded."""
+    before it; `step` of `steps` are done; `waiting_for`: what, while it runs and cannot go on; `images` once it has succeeded."""
 
     id: str
     state: str
     ahead: int | None
     step: int
     steps: int
+    waiting_for: str | None
     plan: Plan
     warnings: list[str]
     images: list[Picture] | None
@@ -414,7 +415,8 @@ class GenerationJob:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a generation: `queued`, `running`, `step` {done, total}, `preview` {images: PNG files}, or its end."""
+    """Something that happened to a generation: `queued`, `running`, `waiting` {for: what, or null when that is over}, `step`
+    {done, total}, `preview` {images: PNG files}, or its end."""
 
     number: int
     name: str

@@ -190,7 +190,7 @@ class LocalShelf:
 
     # -- generations
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None]) -> Generation:
-        """When the wait is interrupted, closing the manager stops it within a step."""
+        """When the wait is interrupted, closing the manager stops it within a step, or a tensor while it loads."""
         job, told = self._manager.generator.submit(request), 0
 
         def tell() -> None:

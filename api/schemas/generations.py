@@ -172,6 +172,9 @@ class GenerationJobOut(BaseModel):
     ahead: int | None = Field(description="How many are before it; None once it runs.")
     step: int = Field(description="Denoising steps done, of `steps`.", examples=[3])
     steps: int = Field(examples=[25])
+    waiting_for: str | None = Field(
+        description="While it runs and cannot go on.", examples=["room in memory, which other-base (loading) takes up"]
+    )
     plan: PlanOut
     warnings: list[str] = Field(examples=[[]])
     images: list[PictureOut] | None = Field(description="Once it has succeeded.")
@@ -188,6 +191,7 @@ class GenerationJobOut(BaseModel):
             ahead=ahead,
             step=job.done,
             steps=job.total,
+            waiting_for=job.waits_for,
             plan=PlanOut.of(job.plan),
             warnings=list(made.warnings if made else job.plan.warnings),
             images=_pictures(made) if made and pictures else None,

@@ -71,7 +71,7 @@ class Job:
         self.hashes = hashes
         self.created_at: datetime = now()
         self.done, self.total = 0, 0
-        self.waits_for: str | None = None
+        self._waits_for = ""
         self._previews = previews
         self._lock = Lock()
         self._state = JobState.QUEUED
@@ -100,6 +100,11 @@ class Job:
     @property
     def ended(self) -> bool:
         return self._state in ENDED
+
+    @property
+    def waits_for(self) -> str | None:
+        """What it has to wait for before it goes on, while it runs."""
+        return None if self.ended else self._waits_for or None
 
     @property
     def error(self) -> ModelshelfError | None:
@@ -170,8 +175,8 @@ class Job:
         return True
 
     def _waits(self, reason: str) -> None:
-        self.waits_for = reason or None
-        self._tell("waiting", {"for": self.waits_for})
+        self._waits_for = reason
+        self._tell("waiting", {"for": reason or None})
 
     def _tell(
         self,
