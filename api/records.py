@@ -328,6 +328,16 @@ class PlannedLora:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowed:
+    """`components` of the model `name` that the checkpoint's file does not have itself; `digest`: SHA-256, else BLAKE3."""
+
+    id: str
+    name: str
+    digest: str | None
+    components: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A resolved generation: what will really run, and where every value came from. Sizes in pixels."""
 
@@ -348,6 +358,7 @@ class Plan:
     strength: Value | None
     image: str | None
     prediction_type: Value | None
+    borrowed: list[Borrowed]
     notes: list[str]
     warnings: list[str]
 

@@ -74,6 +74,13 @@ class PlannedLora(BaseModel):
     triggers: list[str] = Field(examples=[["outline style"]])
 
 
+class BorrowedOut(BaseModel):
+    id: str = Field(examples=["0f3a5c7e9b1d"])
+    name: str = Field(examples=["flux-dev-folder"])
+    digest: str | None = Field(description="SHA-256, else BLAKE3; None: not hashed yet.", examples=["9f86d081884c"])
+    components: list[str] = Field(examples=[["text_encoder", "text_encoder_2", "vae"]])
+
+
 class PlanOut(BaseModel):
     checkpoint: str = Field(examples=["0f3a5c7e9b1d"])
     checkpoint_name: str = Field(examples=["starter-base"])
@@ -92,6 +99,9 @@ class PlanOut(BaseModel):
     strength: Value | None
     image: str | None = Field(description="SHA-256 of the picture that it starts from.")
     prediction_type: Value | None
+    borrowed: list[BorrowedOut] = Field(
+        description="What the checkpoint's file does not have, and which model lends it.", examples=[[]]
+    )
     notes: list[str] = Field(description="How it came to be so.", examples=[[]])
     warnings: list[str] = Field(description="What contradicts a recipe or was taken for granted.", examples=[[]])
 

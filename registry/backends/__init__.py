@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from registry.holders import Holder
+from registry.weights.files import Lent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,13 +36,20 @@ OnStep = Callable[[Step], None]
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
     """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, its family's, or that of a folder
-    that fits. `name` is for people. `managed`: nobody but modelshelf writes to its files, so that they may be mapped."""
+    that fits. `name` is for people. `managed`: nobody but modelshelf writes to its files, so that they may be mapped. `lent`: components
+    that it does not have itself."""
 
     path: Path
     digest: str
     config: PipelineConfig
     name: str = ""
     managed: bool = False
+    lent: tuple[Lent, ...] = ()
+
+    @property
+    def weights(self) -> str:
+        """Identifies all the weights that it runs with; begins with its own digest and a colon."""
+        return f"{self.digest}:" + "+".join(f"{other.digest} {sorted(other.components)}" for other in self.lent)
 
 
 @dataclass(frozen=True, slots=True)

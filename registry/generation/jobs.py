@@ -91,7 +91,7 @@ class Job:
         )
         worn = sorted(strength for strength in strengths if any(strength[1:]))
         checkpoint = self.work.checkpoint
-        return ((checkpoint.digest, checkpoint.config.key), tuple(digest for digest, *_ in worn), tuple(worn))
+        return ((checkpoint.weights, checkpoint.config.key), tuple(digest for digest, *_ in worn), tuple(worn))
 
     @property
     def state(self) -> JobState:

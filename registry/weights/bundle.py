@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -20,7 +20,7 @@ from probes import TensorSpec
 from registry.compatibility import checkpoint_tensors
 from registry.errors import NotGenerable, UnusableFile
 from registry.holders import GoOn
-from registry.weights.files import WeightFile, weight_files
+from registry.weights.files import Lent, WeightFile, weight_files
 from registry.weights.names import Source, canonical_sources, scales_of
 from registry.weights.narrow import NARROW, resident_dtype, widen
 from registry.weights.reading import Move, read
@@ -102,6 +102,8 @@ class Bundle:
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
+Wanted = Callable[[str], bool]
+"""Whether the tensor of a canonical name, or one of a component, is read."""
 Precise = Callable[[str], bool]
 """Whether the tensor of a canonical name is kept in float32, in a bundle of half precision."""
 
@@ -110,14 +112,18 @@ def _none(_: str) -> bool:
     return False
 
 
-def bundle_bytes(checkpoint: Path, dtype: torch.dtype, precise: Precise = _none) -> int:
-    """What the checkpoint's bundle will occupy, from its headers."""
+def _all(_: str) -> bool:
+    return True
+
+
+def bundle_bytes(checkpoint: Path, dtype: torch.dtype, precise: Precise = _none, lent: Sequence[Lent] = ()) -> int:
+    """What the checkpoint's bundle will occupy, from its headers and those of what it is lent."""
     return sum(
         prod(spec.shape)
         * resident_dtype(
             name, spec.shape, DTYPES.get(spec.dtype, dtype), torch.float32 if precise(name) else dtype
         ).itemsize
-        for name, spec in checkpoint_tensors(checkpoint).items()
+        for name, spec in checkpoint_tensors(checkpoint, lent).items()
     )
 
 
@@ -153,8 +159,9 @@ def load_bundle(
     mapped: bool = True,
     precise: Precise = _none,
     go_on: GoOn = lambda: None,
+    lent: Sequence[Lent] = (),
 ) -> Bundle:
-    """Reads a diffusers folder or a single safetensors file.
+    """Reads a diffusers folder or a single safetensors file, and the components that others have `lent` it.
 
     On a CPU a tensor that need not be converted stays in the mapped file, and takes no memory of its own; everything else is read into
     one allocation a dtype and converted there. `mapped` False: all of it is. Whoever writes to a mapped file changes the bundle, and
@@ -166,12 +173,16 @@ def load_bundle(
     tensors: dict[str, Tensor] = {}
     found: dict[str, _Stored] = {}
     scales: dict[str, float] = {}
-    for file in weight_files(checkpoint):
+    sources: list[tuple[WeightFile, Wanted, bool]] = [(file, _all, mapped) for file in weight_files(checkpoint)]
+    sources += [(file, other.lends, other.managed) for other in lent for file in weight_files(other.path)]
+    for file, wanted, may_map in sources:
+        if file.component is not None and not wanted(file.component):
+            continue
         if file.path.suffix != ".safetensors":
             raise NotGenerable(
                 f"{file.path.name} is not a safetensors file; only those can be loaded.", path=str(file.path)
             )
-        there, rest, factors = _examine(file, dtype, precise, go_on, mapped=mapped and device.type == "cpu")
+        there, rest, factors = _examine(file, dtype, precise, go_on, wanted, mapped=may_map and device.type == "cpu")
         tensors |= there
         found |= rest
         scales |= factors
@@ -218,7 +229,13 @@ class _Stored:
 
 
 def _examine(
-    file: WeightFile, dtype: torch.dtype, precise: Precise, go_on: GoOn, *, mapped: bool
+    file: WeightFile,
+    dtype: torch.dtype,
+    precise: Precise,
+    go_on: GoOn,
+    wanted: Wanted,
+    *,
+    mapped: bool,
 ) -> tuple[dict[str, Tensor], dict[str, _Stored], dict[str, float]]:
     """By canonical name: tensors in the mapped file, what has to be read, and the scales of what stays narrow."""
     there: dict[str, Tensor] = {}
@@ -229,6 +246,8 @@ def _examine(
             found, start = entries(file.path)
             for name, source in canonical_sources(found, file.component).items():
                 go_on()
+                if not wanted(name):
+                    continue
                 entry = found[source.name]
                 kept = DTYPES.get(entry["dtype"])
                 if kept is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from math import lcm
 from threading import Lock
 from typing import Any, TypeVar
@@ -128,22 +128,18 @@ class DiffusersBackend:
             pass
 
     def evict(self, digest: str) -> None:
-        found = [
-            (tier, e.key)
-            for tier in (self.residency, self.host)
-            for e in tier.entries()
-            if e.key.startswith(f"{digest}:")
-        ]
+        found = False
+        for tier in (self.residency, self.host):  # in this order: what leaves the device may go to the host
+            for entry in tier.entries():
+                if entry.key.startswith(f"{digest}:"):
+                    found = True
+                    tier.evict(entry.key)
         if not found:
             raise NotResident("It is not in memory.", digest=digest)
-        for tier, key in found:
-            tier.evict(key)
-        with suppress(NotResident):  # evicting it from the device may have put it here
-            self.host.evict(f"{digest}:")
 
     @staticmethod
     def _checkpoint_key(checkpoint: CheckpointRef) -> str:
-        return f"{checkpoint.digest}:{checkpoint.config.key}"
+        return f"{checkpoint.weights}:{checkpoint.config.key}"
 
     @contextmanager
     def _device(self, holder: Holder) -> Iterator[None]:
@@ -163,21 +159,21 @@ class DiffusersBackend:
         precise = KINDS[checkpoint.config.pipeline].precise(self.dtype)
         with ExitStack() as lease:
             # held before room is made: what has to leave the device must not drive it out of the host
-            with self.host.lease_resident(f"{checkpoint.digest}:", holder=holder) as kept:
+            with self.host.lease_resident(checkpoint.weights, holder=holder) as kept:
 
                 def load() -> Pipeline:
-                    path, digest = checkpoint.path, checkpoint.digest
                     bundle = (
                         kept.to(self.device, go_on=go_on)
                         if kept
                         else load_bundle(
-                            path,
-                            digest,
+                            checkpoint.path,
+                            checkpoint.weights,
                             self.device,
                             self.dtype,
                             mapped=checkpoint.managed,
                             precise=precise,
                             go_on=go_on,
+                            lent=checkpoint.lent,
                         )
                     )
                     return Pipeline(bundle, checkpoint.config, self.compiler, go_on)
@@ -185,7 +181,7 @@ class DiffusersBackend:
                 pipeline = lease.enter_context(
                     self.residency.lease(
                         key,
-                        lambda: bundle_bytes(checkpoint.path, self.dtype, precise),
+                        lambda: bundle_bytes(checkpoint.path, self.dtype, precise, checkpoint.lent),
                         lambda: self._with_room(load),
                         holder=holder,
                         label=checkpoint.name or checkpoint.path.name,
@@ -204,7 +200,7 @@ class DiffusersBackend:
             with (
                 memory_errors(),
                 self.host.lease(
-                    f"{bundle.digest}:",
+                    bundle.digest,
                     lambda: bundle.nbytes,
                     lambda: bundle.to(torch.device("cpu"), pinned=self.device.type == "cuda"),
                     label=value.name,
