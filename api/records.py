@@ -115,12 +115,23 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowed:
+    """`components` of the model `name` that the checkpoint's file does not have itself; `digest`: SHA-256, else BLAKE3."""
+
+    id: str
+    name: str
+    digest: str | None
+    components: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDetail(Model):
     """`report`: the probe's answer when the model was last looked at, with its evidence."""
 
     digests: list[Digest]
     sources: list[Source]
     files: list[File]
+    borrowed: list[Borrowed]
     report: dict[str, Any]
 
 
@@ -325,16 +336,6 @@ class PlannedLora:
     weight: Value
     text_weight: Value | None
     triggers: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Borrowed:
-    """`components` of the model `name` that the checkpoint's file does not have itself; `digest`: SHA-256, else BLAKE3."""
-
-    id: str
-    name: str
-    digest: str | None
-    components: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Base64Bytes, BaseModel, Field
 
 from api.problems import Problem, told
-from api.schemas.common import Body, Value
+from api.schemas.common import Body, BorrowedOut, Value
 from registry.generation import Generation, Job, Preview
 from registry.plans import AdapterRequest, GenerationRequest, Plan
 
@@ -72,13 +72,6 @@ class PlannedLora(BaseModel):
     weight: Value
     text_weight: Value | None
     triggers: list[str] = Field(examples=[["outline style"]])
-
-
-class BorrowedOut(BaseModel):
-    id: str = Field(examples=["0f3a5c7e9b1d"])
-    name: str = Field(examples=["flux-dev-folder"])
-    digest: str | None = Field(description="SHA-256, else BLAKE3; None: not hashed yet.", examples=["9f86d081884c"])
-    components: list[str] = Field(examples=[["text_encoder", "text_encoder_2", "vae"]])
 
 
 class PlanOut(BaseModel):

@@ -82,6 +82,13 @@ class Planner:
         except (UnreadableModel, UnusableFile) as error:
             return Fit.refused(str(error))
 
+    def borrowed(self, checkpoint: Model) -> tuple[Borrowed, ...]:
+        """What a picture of it would take from other models; nothing also where it cannot make one."""
+        if checkpoint.kind == Kind.CHECKPOINT:
+            with suppress(NotGenerable, FileMissing, UnusableFile):
+                return tuple(map(self._borrowed, self.reference(self._current(checkpoint)).lent))
+        return ()
+
     def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
         """Of a model that is `current`. Raises NotGenerable, FileMissing, UnusableFile."""
         config, lent = self._runs_with(checkpoint, prediction_type or checkpoint.prediction_type)
