@@ -1,4 +1,7 @@
-"""The real backend on a slow disk: a tensor of a checkpoint whose name is in the file HELD takes HELD_SECONDS, or until it is no longer."""
+"""The real backend on a slow disk: a tensor of a checkpoint whose name is in the file HELD takes HELD_SECONDS, or until it is no longer.
+
+Beside that file, one that ends in `.reading` says that a load has begun.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from registry.weights.bundle import Bundle, load_bundle
 
 def _load(path: Path, *arguments: Any, go_on: GoOn, **more: Any) -> Bundle:
     def slow() -> None:
+        Path(f"{os.environ['HELD']}.reading").touch()
         until = time.monotonic() + float(os.environ.get("HELD_SECONDS", "60"))
         while path.name in Path(os.environ["HELD"]).read_text() and time.monotonic() < until:
             time.sleep(0.01)
