@@ -266,7 +266,7 @@ class Client:
 
     # -- generations
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None] | None = None) -> Generation:
-        """To its end. Raises what it failed with; when the wait is interrupted (Ctrl-C), it is cancelled within a step.
+        """To its end. Raises what it failed with; when the wait is interrupted (Ctrl-C), it is cancelled.
 
         `on_event` is told everything that happens, previews of the picture in the making included.
         """

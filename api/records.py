@@ -115,12 +115,23 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowed:
+    """`components` of the model `name` that the checkpoint's file does not have itself; `digest`: SHA-256, else BLAKE3."""
+
+    id: str
+    name: str
+    digest: str | None
+    components: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDetail(Model):
     """`report`: the probe's answer when the model was last looked at, with its evidence."""
 
     digests: list[Digest]
     sources: list[Source]
     files: list[File]
+    borrowed: list[Borrowed]
     report: dict[str, Any]
 
 
@@ -348,6 +359,7 @@ class Plan:
     strength: Value | None
     image: str | None
     prediction_type: Value | None
+    borrowed: list[Borrowed]
     notes: list[str]
     warnings: list[str]
 
@@ -397,13 +409,14 @@ class Generation:
 @dataclass(frozen=True, slots=True)
 class GenerationJob:
     """A generation as it stands. `state`: queued, running; succeeded, failed or cancelled, which are its ends. `ahead`: how many are
-    before it; `step` of `steps` are done; `images` once it has succeeded."""
+    before it; `step` of `steps` are done; `waiting_for`: what, while it runs and cannot go on; `images` once it has succeeded."""
 
     id: str
     state: str
     ahead: int | None
     step: int
     steps: int
+    waiting_for: str | None
     plan: Plan
     warnings: list[str]
     images: list[Picture] | None
@@ -414,7 +427,8 @@ class GenerationJob:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a generation: `queued`, `running`, `step` {done, total}, `preview` {images: PNG files}, or its end."""
+    """Something that happened to a generation: `queued`, `running`, `waiting` {for: what, or null when that is over}, `step`
+    {done, total}, `preview` {images: PNG files}, or its end."""
 
     number: int
     name: str

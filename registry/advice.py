@@ -7,7 +7,7 @@ from typing import Any
 
 from registry.accelerations import Accelerated
 from registry.models import Model
-from registry.plans import ConfigFacts, GenerationRequest, Origin, PlannedAdapter, Sourced
+from registry.plans import Borrowed, ConfigFacts, GenerationRequest, Origin, PlannedAdapter, Sourced
 
 UNTOLD_PREDICTION = ("sd-2",)
 """Families whose checkpoints of both kinds have the same tensors, so that a file that says nothing may be either."""
@@ -16,6 +16,12 @@ NO_NEGATIVE = ("flux-1",)
 """Families whose guidance is an input of the network: there is no pass that a negative prompt could go through."""
 
 _OWN_WORDS = (Origin.REQUESTED, Origin.USER)
+
+
+def loans(checkpoint: Model, borrowed: Sequence[Borrowed]) -> tuple[str, ...]:
+    return tuple(
+        f"{checkpoint.name} has no {', '.join(b.components)} of its own: those of {b.name} are used." for b in borrowed
+    )
 
 
 def notes(prompt: str, adapters: Sequence[PlannedAdapter]) -> tuple[str, ...]:

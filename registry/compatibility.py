@@ -11,7 +11,7 @@ from probes import Header, TensorSpec, UnreadableModel, read_header
 from registry.errors import NotGenerable, UnusableFile
 from registry.models import Model
 from registry.weights.algorithms import NUMBERS, Algorithm, Shape, Unrecognised, plain, recognise
-from registry.weights.files import weight_files
+from registry.weights.files import Lent, weight_files
 from registry.weights.modules import Target, bias_of, place
 from registry.weights.names import canonical_sources
 from registry.weights.transformers import transformer_of
@@ -72,8 +72,9 @@ def judge(adapter: Header, family: str, tensors: Callable[[], Mapping[str, Tenso
         return Fit.by_family(family)
 
 
-def checkpoint_tensors(path: Path) -> Mapping[str, TensorSpec]:
-    """Canonical tensor name -> dtype and canonical shape, for a diffusers folder or a single file, from the headers alone.
+def checkpoint_tensors(path: Path, lent: Sequence[Lent] = ()) -> Mapping[str, TensorSpec]:
+    """Canonical tensor name -> dtype and canonical shape, for a diffusers folder or a single file, and what it is `lent`, from the headers
+    alone.
 
     Raises UnusableFile: a file cannot be read. NotGenerable: no tensor names of a known layout; Stable Diffusion 1, 2, 3 and XL, and FLUX.1
     are known.
@@ -92,6 +93,8 @@ def checkpoint_tensors(path: Path) -> Mapping[str, TensorSpec]:
     }
     if not found or (modules and transformer_of(modules) is None):
         raise NotGenerable(f"The tensor names in {path.name} belong to no layout that is known here.", path=str(path))
+    for other in lent:
+        found |= {name: spec for name, spec in checkpoint_tensors(other.path).items() if other.lends(name)}
     return found
 
 

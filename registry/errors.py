@@ -53,7 +53,7 @@ ModelshelfError                   error                   an error of modelshelf
 └── GenerationFailed              generation_failed       no picture could be made
     ├── BackendUnavailable        backend_unavailable     what the setting `backend` names cannot be loaded
     ├── NotGenerable              not_generable           this checkpoint cannot be run by the backend, and why
-    └── OutOfMemory               out_of_memory           the device has too little memory for it
+    └── OutOfMemory               out_of_memory           too little memory for it, ever or beside what is in use: the message says which
 """
 
 from __future__ import annotations

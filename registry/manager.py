@@ -390,7 +390,8 @@ class Manager:
         return self.catalog.get(new.id)
 
     def close(self) -> None:
-        """A running generation stops within a step; running installs let go at once, and are queued for the next service."""
+        """A running generation stops within a step, or a tensor while it loads; running installs let go at once, and are queued for the
+        next service."""
         self.generator.close()
         self.tasks.close()
         self._closing.set()

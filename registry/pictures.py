@@ -94,6 +94,7 @@ def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
     short = hashes.get(plan.checkpoint_name, "")[:10]
     loras = {a.name: hashes[a.name][:12] for a in plan.adapters if hashes.get(a.name)}
     tags = "".join(f" <lora:{a.name}:{_weights(a)}>" for a in plan.adapters)
+    vae = next((lender for lender in plan.borrowed if "vae" in lender.components), None)
     settings = {
         "Steps": plan.steps.value,
         "Sampler": SCHEDULERS[plan.scheduler.value].label,
@@ -103,6 +104,8 @@ def infotext(plan: Plan, seed: int, hashes: Mapping[str, str]) -> str:
         "Size": f"{plan.width.value}x{plan.height.value}",
         "Model hash": short,
         "Model": plan.checkpoint_name,
+        "VAE hash": vae.digest[:10] if vae and vae.digest else "",
+        "VAE": vae.name if vae else "",
         "Lora hashes": ", ".join(f"{name}: {digest}" for name, digest in loras.items()),
         "Version": "modelshelf",
     }

@@ -80,6 +80,17 @@ class PlannedAdapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowed:
+    """`components` of the model `name` that the checkpoint runs with, having none itself. `digest`: SHA-256 of its bytes, else BLAKE3;
+    None: nobody has hashed it yet."""
+
+    id: str
+    name: str
+    digest: str | None
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What will really run. Sizes in pixels; `seed` is the first picture's, the others count up from it.
 
@@ -106,6 +117,7 @@ class Plan:
     strength: Sourced[float] | None = None
     image: str | None = None
     prediction_type: Sourced[str] | None = None
+    borrowed: tuple[Borrowed, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -21,6 +21,7 @@ from registry.errors import InvalidRequest
 from registry.models import Model
 from registry.plans import (
     DEFAULT_LIMITS,
+    Borrowed,
     ConfigFacts,
     GenerationRequest,
     Limits,
@@ -67,6 +68,7 @@ def make_plan(
     config: ConfigFacts,
     start: StartPicture | None = None,
     text_weights: Mapping[str, float] | None = None,
+    borrowed: tuple[Borrowed, ...] = (),
     limits: Limits = DEFAULT_LIMITS,
     random_seed: Callable[[], int] = lambda: secrets.randbelow(2**32),
 ) -> Plan:
@@ -113,7 +115,7 @@ def make_plan(
         width=width,
         height=height,
         n=request.n,
-        notes=advice.notes(request.prompt, planned),
+        notes=(*advice.notes(request.prompt, planned), *advice.loans(checkpoint, borrowed)),
         warnings=(
             *advice.contradictions(teacher, fast, scheduler, steps, cfg),
             *advice.overruled(request, checkpoint, teacher),
@@ -126,6 +128,7 @@ def make_plan(
         strength=strength,
         image=start.sha256 if start else None,
         prediction_type=prediction,
+        borrowed=borrowed,
     )
 
 

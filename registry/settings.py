@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     memory_gib: float | None = Field(
         default=None,
         gt=0,
-        description="Budget in GiB for resident weights, the least recently used go first. "
+        description="Budget in GiB for resident weights; the least recently used go first, by hand loaded ones too. "
         "Unset: 80 % of a GPU's memory, half of a machine's.",
     )
     host_memory_gib: float | None = Field(

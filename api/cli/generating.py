@@ -48,7 +48,7 @@ def generate(
 ) -> None:
     """Make pictures, save them, and print what made them. What is left out is decided by the recipes.
 
-    Ctrl-C stops within a step.
+    Ctrl-C stops within a step, and while the model loads at once.
 
     Example: `modelshelf generate starter-base "a red circle" --lora starter-lcm-lora --lora starter-heart:0.7 --seed 4 -n 2 -o out`
     """

@@ -69,6 +69,8 @@ class LocalShelf:
         return map(_model, self._catalog.every(query))
 
     def model(self, model: str) -> records.ModelDetail:
+        from registry.generation.planning import Planner
+
         catalog = self._catalog
         found = catalog.get(model)
         return read(
@@ -76,6 +78,7 @@ class LocalShelf:
             found,
             weight=_weight(found),
             digests=[read(records.Digest, each, contradicted=found.contradicts(each)) for each in found.digests],
+            borrowed=[read(records.Borrowed, each) for each in Planner(catalog).borrowed(found)],
             report=catalog.report(found),
             files=[read(records.File, each) for each in catalog.files(found)],
         )
@@ -190,7 +193,7 @@ class LocalShelf:
 
     # -- generations
     def generate(self, request: GenerationRequest, on_event: Callable[[Event], None]) -> Generation:
-        """When the wait is interrupted, closing the manager stops it within a step."""
+        """When the wait is interrupted, closing the manager stops it within a step, or a tensor while it loads."""
         job, told = self._manager.generator.submit(request), 0
 
         def tell() -> None:
@@ -215,7 +218,10 @@ def _generation(job: Job) -> Generation:
 
 
 def _plan(plan: Plan) -> records.Plan:
-    return read(records.Plan, plan, loras=[read(records.PlannedLora, adapter) for adapter in plan.adapters])
+    borrowed = [read(records.Borrowed, each) for each in plan.borrowed]
+    return read(
+        records.Plan, plan, borrowed=borrowed, loras=[read(records.PlannedLora, adapter) for adapter in plan.adapters]
+    )
 
 
 def _weight(model: Model) -> records.Value | None:

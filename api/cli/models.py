@@ -92,6 +92,7 @@ def _facts(model: ModelDetail, path: str) -> list[tuple[str, Any]]:
         *((f"your {name}", _worded(value)) for name, value in model.overrides.items()),
         *((f"{name} ({fact['by']})", fact["value"]) for name, fact in model.facts.items()),
         *((f"recommended {k}", f"{v['value']} ({v['by']}: “{v['quote']}”)") for k, v in model.recipe.items()),
+        *((f"borrows of {b.name}", ", ".join(b.components)) for b in model.borrowed),
         ("why", model.report["reason"]),
     ]
 

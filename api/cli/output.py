@@ -163,6 +163,9 @@ def steps_bar() -> Iterator[Callable[[Event], None]]:
         def follow(event: Event) -> None:
             if event.name == "running":
                 bar.update(task, description="loading")
+            elif event.name == "waiting":
+                waits_for = event.data["for"]
+                bar.update(task, description=f"waiting for {waits_for}" if waits_for else "loading")
             elif event.name == "step":
                 bar.update(task, description="steps", completed=event.data["done"], total=event.data["total"])
 

@@ -98,7 +98,7 @@ export const plan = (body, signal) => json("POST", "plans", { body, signal });
 export const submit = (body) => json("POST", "generations", { query: { wait: false }, body: { ...body, previews: true } });
 
 // A generation that was submitted, now or before this page was loaded: followed to its end, and cancelled when `signal` says so.
-// `progress` is told {ahead}, {done, total} and {previews}, PNG files in the making.
+// `progress` is told {ahead}, {done, total}, {waiting} for something, and {previews}, PNG files in the making.
 export async function follow(id, { signal, progress }) {
   const path = at("generations", id);
   const cancel = () => request("DELETE", path).catch(() => {}); // it has ended meanwhile: then its events say how
@@ -109,6 +109,7 @@ export async function follow(id, { signal, progress }) {
   for await (const { name, data } of whole(`${path}/events`, GENERATION_ENDS)) {
     if (name === "step") progress(data);
     else if (name === "preview") progress({ previews: data.images.map(pngOf) });
+    else if (name === "waiting") progress({ waiting: data.for });
     else if (name === "running") progress({ done: 0, total: job.steps });
   }
   const made = await json("GET", path);

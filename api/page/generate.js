@@ -11,6 +11,7 @@ export const title = "Generate";
 
 const SAVED = "modelshelf.form";
 const EMPTY = { checkpoint: null, prompt: "", negative_prompt: "", loras: [], seed: "", n: 1, values: { scheduler: null, steps: null, cfg: null, width: null, height: null } };
+const LOADING = "Loading the weights …";
 const RUNNING = "modelshelf.running"; // id of the generation that this tab follows; it outlives a reload
 const MOST_CHECKPOINTS = 1000; // in the menu
 
@@ -203,12 +204,13 @@ async function run(begin) {
   ui.go.disabled = false;
 }
 
-function progress({ ahead, done, total, previews }, bar, doing, seen) {
+function progress({ ahead, done, total, waiting, previews }, bar, doing, seen) {
+  if (waiting !== undefined) fill(doing, waiting ? `Waiting for ${waiting}` : LOADING);
   if (ahead) fill(doing, `${ahead} before it in the queue`);
   if (total) {
     bar.max = total;
     bar.value = done;
-    fill(doing, done ? `Step ${done} of ${total}` : "Loading the weights …");
+    fill(doing, done ? `Step ${done} of ${total}` : LOADING);
   }
   if (!previews) return;
   for (const old of seen.children) URL.revokeObjectURL(old.src);

@@ -98,7 +98,7 @@ def show_generation(manager: ManagerDep, job: Existing) -> GenerationJobOut:
     "/{generation_id}", dependencies=[GENERATE], responses=raises(errors.GenerationNotFound, errors.WrongState)
 )
 def cancel_generation(manager: ManagerDep, job: Existing) -> GenerationJobOut:
-    """Cancel one that has not ended: it stops within a step."""
+    """Cancel one that has not ended, at once; what it loads is given up, unless somebody else waits for it."""
     return _view(manager, manager.generator.queue.cancel(job.id))
 
 
@@ -111,8 +111,9 @@ def cancel_generation(manager: ManagerDep, job: Existing) -> GenerationJobOut:
 async def watch_generation(
     manager: ManagerDep, job: Existing, last_event_id: LastEventId = 0
 ) -> AsyncIterable[ServerSentEvent]:
-    """Server-sent events: `queued`, `running`, `step` {done, total}, `preview` {images: [PNG in base64]} if asked for, and the end:
-    `succeeded`, `failed` or `cancelled`. Whoever comes back with `Last-Event-ID` goes on where he was."""
+    """Server-sent events: `queued`, `running`, `waiting` {for: what, or null when that is over}, `step` {done, total}, `preview` {images:
+    [PNG in base64]} if asked for, and the end: `succeeded`, `failed` or `cancelled`. Whoever comes back with `Last-Event-ID` goes on
+    where he was."""
     async for event in follow_generation(job, last_event_id):
         yield ServerSentEvent(data=event.data, event=event.name, id=str(event.number))
 

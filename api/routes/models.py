@@ -72,7 +72,8 @@ def show_model(manager: ManagerDep, conditional: ConditionalDep, model_id: Model
 
     def build() -> ModelDetail:
         model = manager.catalog.get(model_id)
-        return ModelDetail.detailed(model, manager.catalog.files(model), manager.catalog.report(model))
+        borrowed = manager.generator.borrowed(model)
+        return ModelDetail.detailed(model, manager.catalog.files(model), borrowed, manager.catalog.report(model))
 
     return conditional.answer(build)
 

@@ -61,3 +61,10 @@ class Value(BaseModel):
     @classmethod
     def of(cls, sourced: Sourced[Any]) -> Self:
         return cls(value=sourced.value, origin=sourced.origin, by=sourced.by)
+
+
+class BorrowedOut(BaseModel):
+    id: str = Field(examples=["0f3a5c7e9b1d"])
+    name: str = Field(examples=["flux-dev-folder"])
+    digest: str | None = Field(description="SHA-256, else BLAKE3; None: not hashed yet.", examples=["9f86d081884c"])
+    components: list[str] = Field(examples=[["text_encoder", "text_encoder_2", "vae"]])

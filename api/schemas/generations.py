@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Base64Bytes, BaseModel, Field
 
 from api.problems import Problem, told
-from api.schemas.common import Body, Value
+from api.schemas.common import Body, BorrowedOut, Value
 from registry.generation import Generation, Job, Preview
 from registry.plans import AdapterRequest, GenerationRequest, Plan
 
@@ -92,6 +92,9 @@ class PlanOut(BaseModel):
     strength: Value | None
     image: str | None = Field(description="SHA-256 of the picture that it starts from.")
     prediction_type: Value | None
+    borrowed: list[BorrowedOut] = Field(
+        description="What the checkpoint's file does not have, and which model lends it.", examples=[[]]
+    )
     notes: list[str] = Field(description="How it came to be so.", examples=[[]])
     warnings: list[str] = Field(description="What contradicts a recipe or was taken for granted.", examples=[[]])
 
@@ -172,6 +175,9 @@ class GenerationJobOut(BaseModel):
     ahead: int | None = Field(description="How many are before it; None once it runs.")
     step: int = Field(description="Denoising steps done, of `steps`.", examples=[3])
     steps: int = Field(examples=[25])
+    waiting_for: str | None = Field(
+        description="While it runs and cannot go on.", examples=["room in memory, which other-base (loading) takes up"]
+    )
     plan: PlanOut
     warnings: list[str] = Field(examples=[[]])
     images: list[PictureOut] | None = Field(description="Once it has succeeded.")
@@ -188,6 +194,7 @@ class GenerationJobOut(BaseModel):
             ahead=ahead,
             step=job.done,
             steps=job.total,
+            waiting_for=job.waits_for,
             plan=PlanOut.of(job.plan),
             warnings=list(made.warnings if made else job.plan.warnings),
             images=_pictures(made) if made and pictures else None,

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.schemas.common import NAME, PRINTED, REPORT, SHA256, TEXT, Body, Family, Sayable, Value
+from api.schemas.common import NAME, PRINTED, REPORT, SHA256, TEXT, Body, BorrowedOut, Family, Sayable, Value
 from registry.catalog import Page
 from registry.compatibility import Fit
 from registry.fits import verdict_of
 from registry.manager import Compatible, CompatibleBases
 from registry.models import Model, ModelFile
+from registry.plans import Borrowed
 from registry.recipes import adapter_weight
 from registry.verdicts import Verdict
 
@@ -120,6 +121,9 @@ class ModelDetail(ModelOut):
     digests: list[DigestOut]
     sources: list[SourceOut]
     files: list[FileOut]
+    borrowed: list[BorrowedOut] = Field(
+        description="What a checkpoint's file does not have, and which model lends it for pictures.", examples=[[]]
+    )
     object: Literal["model"] = "model"  # this and the next two for OpenAI's clients
     created: int = Field(description="seconds since 1970", examples=[1795705200])
     owned_by: str = Field(examples=["modelshelf"])
@@ -128,12 +132,15 @@ class ModelDetail(ModelOut):
     )
 
     @classmethod
-    def detailed(cls, model: Model, files: Sequence[ModelFile], report: dict[str, Any]) -> Self:
+    def detailed(
+        cls, model: Model, files: Sequence[ModelFile], borrowed: Sequence[Borrowed], report: dict[str, Any]
+    ) -> Self:
         return cls(
             **cls.facts_of(model),
             digests=[DigestOut(**d._asdict(), contradicted=model.contradicts(d)) for d in model.digests],
             sources=[SourceOut.model_validate(s, from_attributes=True) for s in model.sources],
             files=[FileOut.model_validate(f, from_attributes=True) for f in files],
+            borrowed=[BorrowedOut.model_validate(b, from_attributes=True) for b in borrowed],
             report=report,
             **OpenAIModel.facts_of(model),
         )

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from registry.holders import Holder
+from registry.weights.files import Lent
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -33,13 +36,20 @@ OnStep = Callable[[Step], None]
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
     """`path`: a diffusers folder or a single file. `digest` identifies its bytes. `config`: its own, its family's, or that of a folder
-    that fits. `name` is for people. `managed`: nobody but modelshelf writes to its files, so that they may be mapped."""
+    that fits. `name` is for people. `managed`: nobody but modelshelf writes to its files, so that they may be mapped. `lent`: components
+    that it does not have itself."""
 
     path: Path
     digest: str
     config: PipelineConfig
     name: str = ""
     managed: bool = False
+    lent: tuple[Lent, ...] = ()
+
+    @property
+    def weights(self) -> str:
+        """Identifies all the weights that it runs with; begins with its own digest and a colon."""
+        return f"{self.digest}:" + "+".join(f"{other.digest} {sorted(other.components)}" for other in self.lent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,8 @@ class GenerationJob:
 
     `width` and `height` in pixels. Picture i of `n` has the seed `seed + i`. `cfg` of 1 or less: no guidance, one denoiser pass per step.
     `prediction_type` None: as the checkpoint's scheduler configuration says. `eta` None: the scheduler's own. `image`: RGB, of any size;
-    the last `strength` (0..1) of the steps run from it on. `holder`: who is said to work with what is loaded for it.
+    the last `strength` (0..1) of the steps run from it on. `holder`: who is said to work with what is loaded for it; once it wants
+    nothing any more, loading is given up between two tensors. A backend that has to wait tells it what for.
     """
 
     checkpoint: CheckpointRef
@@ -81,7 +92,7 @@ class GenerationJob:
     eta: float | None = None
     image: Image | None = None
     strength: float = 1.0
-    holder: str = "a generation"
+    holder: Holder = field(default_factory=lambda: Holder("a generation"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +171,10 @@ class Backend(Protocol):
     """Whatever generates. The class, or any callable, that the setting `backend` names is called with BackendOptions and gives one."""
 
     def generate(self, job: GenerationJob, on_step: OnStep | None = None) -> Generated:
-        """Runs one job; callable from any thread.
+        """Runs one job; callable from any thread, also while one that was cancelled before its first step still runs.
 
         Raises InvalidRequest (a value that cannot be run), IncompatibleAdapter (nothing was applied), NotGenerable, OutOfMemory,
-        FileMissing, UnusableFile, and whatever `on_step` raises. After any of them the backend serves the next job as if nothing had
-        happened.
+        FileMissing, UnusableFile, Cancelled (its holder wants it no longer), and whatever `on_step` raises. After any of them the backend
+        serves the next job as if nothing had happened.
         """
         ...

@@ -14,7 +14,7 @@ from registry.generation.queue import GenerationQueue
 from registry.measures import Measures
 from registry.models import Model
 from registry.pictures import encode_png
-from registry.plans import DEFAULT_LIMITS, GenerationRequest, Limits, Plan
+from registry.plans import DEFAULT_LIMITS, Borrowed, GenerationRequest, Limits, Plan
 
 
 class Generator:
@@ -45,6 +45,10 @@ class Generator:
 
     def fit(self, adapter: Model, checkpoint: Model) -> Fit:
         return self._planner.fit(adapter, checkpoint)
+
+    def borrowed(self, checkpoint: Model) -> tuple[Borrowed, ...]:
+        """What a picture of it would take from other models."""
+        return self._planner.borrowed(checkpoint)
 
     def identity(self, model: Model) -> str:
         """What its weights are known by in the backend's memory."""

@@ -14,6 +14,7 @@ from registry.backends import GenerationJob, Step
 from registry.errors import Cancelled, ModelshelfError
 from registry.generation.previewing import Wanted, never
 from registry.generation.scheduling import Affinity
+from registry.holders import Holder
 from registry.job_states import ENDED, JobState
 from registry.models import new_id
 from registry.pictures import png_bytes
@@ -39,7 +40,8 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a job. `number` counts from 1; `name` is a JobState, `step` or `preview`; `data` is JSON-ready."""
+    """Something that happened to a job. `number` counts from 1; `name` is a JobState, `waiting`, `step` or `preview`; `data` is
+    JSON-ready."""
 
     number: int
     name: str
@@ -47,7 +49,7 @@ class Event:
 
 
 class Job:
-    """One generation, from the moment it is asked for. Callable from any thread; only the queue's worker moves it on.
+    """One generation, from the moment it is asked for. Callable from any thread; only the queue moves it on.
 
     `work` is what the backend gets, `hashes` what the pictures will say about the models, `previews` when to show the picture in the
     making, `owner` whoever asked for it, as the API names its callers.
@@ -65,11 +67,11 @@ class Job:
         self.id = new_id()
         self.owner = owner
         self.plan = plan
-        self.work = replace(work, holder=f"generation {self.id}")
+        self.work = replace(work, holder=Holder(f"generation {self.id}", lambda: not self.ended, self._waits))
         self.hashes = hashes
         self.created_at: datetime = now()
         self.done, self.total = 0, 0
-        self.cancelling = False
+        self._waits_for = ""
         self._previews = previews
         self._lock = Lock()
         self._state = JobState.QUEUED
@@ -89,7 +91,7 @@ class Job:
         )
         worn = sorted(strength for strength in strengths if any(strength[1:]))
         checkpoint = self.work.checkpoint
-        return ((checkpoint.digest, checkpoint.config.key), tuple(digest for digest, *_ in worn), tuple(worn))
+        return ((checkpoint.weights, checkpoint.config.key), tuple(digest for digest, *_ in worn), tuple(worn))
 
     @property
     def state(self) -> JobState:
@@ -98,6 +100,11 @@ class Job:
     @property
     def ended(self) -> bool:
         return self._state in ENDED
+
+    @property
+    def waits_for(self) -> str | None:
+        """What it has to wait for before it goes on, while it runs."""
+        return None if self.ended else self._waits_for or None
 
     @property
     def error(self) -> ModelshelfError | None:
@@ -135,40 +142,57 @@ class Job:
 
         return stop
 
-    # -- for the worker
-    def start(self) -> None:
-        self._move(JobState.RUNNING, {})
+    # -- for the queue
+    def start(self) -> bool:
+        """False: it was cancelled just before."""
+        return self._tell(JobState.RUNNING, {}, JobState.RUNNING)
 
     def step(self, step: Step) -> None:
-        """Raises Cancelled, when somebody wants it to stop."""
-        if self.cancelling:
-            raise Cancelled("The generation was cancelled.")
+        """Raises Cancelled, when it has been."""
+        self.work.holder.go_on()
         self.done, self.total = step.done, step.total
         self._tell("step", {"done": step.done, "total": step.total})
         if step.done < step.total and self._previews(step):
             images = [b64encode(png_bytes(image)).decode() for image in step.preview()]
             self._tell("preview", {"done": step.done, "total": step.total, "images": images})
 
-    def succeed(self, made: Generation) -> None:
-        self._result = made
-        self._move(JobState.SUCCEEDED, {"timings": dict(made.timings), "warnings": list(made.warnings)})
+    def succeed(self, made: Generation) -> bool:
+        """False: it had ended already, as after `fail`."""
+        data = {"timings": dict(made.timings), "warnings": list(made.warnings)}
+        if not self._tell(JobState.SUCCEEDED, data, JobState.SUCCEEDED, result=made):
+            return False
         self._outcome.set_result(made)
+        return True
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> bool:
         """Anything but Cancelled is a failure; what is no error of modelshelf's tree is told by its class and text."""
         told = error if isinstance(error, ModelshelfError) else ModelshelfError(f"{type(error).__name__}: {error}")
-        self._error = told
         state = JobState.CANCELLED if isinstance(error, Cancelled) else JobState.FAILED
-        self._move(state, {"code": told.code, "message": told.message, "detail": told.detail})
+        data = {"code": told.code, "message": told.message, "detail": told.detail}
+        if not self._tell(state, data, state, error=told):
+            return False
         self._outcome.set_exception(error)
+        return True
 
-    def _move(self, state: JobState, data: Mapping[str, Any]) -> None:
-        self._tell(state, data, state)
+    def _waits(self, reason: str) -> None:
+        self._waits_for = reason
+        self._tell("waiting", {"for": reason or None})
 
-    def _tell(self, name: str, data: Mapping[str, Any], state: JobState | None = None) -> None:
+    def _tell(
+        self,
+        name: str,
+        data: Mapping[str, Any],
+        state: JobState | None = None,
+        *,
+        result: Generation | None = None,
+        error: ModelshelfError | None = None,
+    ) -> bool:
+        """False: the job has ended, and nothing happens to it any more."""
         with self._lock:
+            if self.ended:
+                return False
             if state is not None:  # with its event in one go: whoever sees that the job has ended finds its last event
-                self._state = state
+                self._state, self._result, self._error = state, result, error
             if name == "preview" or self.ended:
                 self._events = [event for event in self._events if event.name != "preview"]
             self._count += 1
@@ -176,3 +200,4 @@ class Job:
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener()
+        return True

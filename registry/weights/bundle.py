@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -19,7 +19,8 @@ from torch import Tensor
 from probes import TensorSpec
 from registry.compatibility import checkpoint_tensors
 from registry.errors import NotGenerable, UnusableFile
-from registry.weights.files import WeightFile, weight_files
+from registry.holders import GoOn
+from registry.weights.files import Lent, WeightFile, weight_files
 from registry.weights.names import Source, canonical_sources, scales_of
 from registry.weights.narrow import NARROW, resident_dtype, widen
 from registry.weights.reading import Move, read
@@ -71,13 +72,14 @@ class Bundle:
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
-    def to(self, device: torch.device, *, pinned: bool = False) -> Bundle:
+    def to(self, device: torch.device, *, pinned: bool = False, go_on: GoOn = lambda: None) -> Bundle:
         """A copy on another device, there in one allocation a dtype.
 
-        `pinned`: in page-locked host memory, from which a GPU reads at full speed.
+        `pinned`: in page-locked host memory, from which a GPU reads at full speed. Raises whatever `go_on` raises between two tensors.
         """
         room = _room({name: (tuple(t.shape), t.dtype) for name, t in self.tensors.items()}, device, pinned)
         for name, tensor in self.tensors.items():
+            go_on()
             room[name].copy_(tensor, non_blocking=pinned)
         if self.device.type == "cuda" or device.type == "cuda":
             torch.cuda.synchronize()
@@ -100,6 +102,8 @@ class Bundle:
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
+Wanted = Callable[[str], bool]
+"""Whether the tensor of a canonical name, or one of a component, is read."""
 Precise = Callable[[str], bool]
 """Whether the tensor of a canonical name is kept in float32, in a bundle of half precision."""
 
@@ -108,14 +112,18 @@ def _none(_: str) -> bool:
     return False
 
 
-def bundle_bytes(checkpoint: Path, dtype: torch.dtype, precise: Precise = _none) -> int:
-    """What the checkpoint's bundle will occupy, from its headers."""
+def _all(_: str) -> bool:
+    return True
+
+
+def bundle_bytes(checkpoint: Path, dtype: torch.dtype, precise: Precise = _none, lent: Sequence[Lent] = ()) -> int:
+    """What the checkpoint's bundle will occupy, from its headers and those of what it is lent."""
     return sum(
         prod(spec.shape)
         * resident_dtype(
             name, spec.shape, DTYPES.get(spec.dtype, dtype), torch.float32 if precise(name) else dtype
         ).itemsize
-        for name, spec in checkpoint_tensors(checkpoint).items()
+        for name, spec in checkpoint_tensors(checkpoint, lent).items()
     )
 
 
@@ -150,24 +158,31 @@ def load_bundle(
     *,
     mapped: bool = True,
     precise: Precise = _none,
+    go_on: GoOn = lambda: None,
+    lent: Sequence[Lent] = (),
 ) -> Bundle:
-    """Reads a diffusers folder or a single safetensors file.
+    """Reads a diffusers folder or a single safetensors file, and the components that others have `lent` it.
 
     On a CPU a tensor that need not be converted stays in the mapped file, and takes no memory of its own; everything else is read into
     one allocation a dtype and converted there. `mapped` False: all of it is. Whoever writes to a mapped file changes the bundle, and
     whoever shortens it ends the process (SIGBUS).
 
-    Raises FileMissing, UnusableFile (damaged), NotGenerable (not safetensors, or names of no known layout).
+    Raises FileMissing, UnusableFile (damaged), NotGenerable (not safetensors, or names of no known layout), and whatever `go_on` raises,
+    which is called between two tensors or blocks of them.
     """
     tensors: dict[str, Tensor] = {}
     found: dict[str, _Stored] = {}
     scales: dict[str, float] = {}
-    for file in weight_files(checkpoint):
+    sources: list[tuple[WeightFile, Wanted, bool]] = [(file, _all, mapped) for file in weight_files(checkpoint)]
+    sources += [(file, other.lends, other.managed) for other in lent for file in weight_files(other.path)]
+    for file, wanted, may_map in sources:
+        if file.component is not None and not wanted(file.component):
+            continue
         if file.path.suffix != ".safetensors":
             raise NotGenerable(
                 f"{file.path.name} is not a safetensors file; only those can be loaded.", path=str(file.path)
             )
-        there, rest, factors = _examine(file, dtype, precise, mapped=mapped and device.type == "cpu")
+        there, rest, factors = _examine(file, dtype, precise, go_on, wanted, mapped=may_map and device.type == "cpu")
         tensors |= there
         found |= rest
         scales |= factors
@@ -177,7 +192,7 @@ def load_bundle(
         )
     if found:
         room = _room({name: (stored.shape, stored.becomes) for name, stored in found.items()}, device)
-        read((move for name, stored in found.items() for move in stored.moves(room[name])), device)
+        read((move for name, stored in found.items() for move in stored.moves(room[name])), device, go_on)
         tensors |= room
     kept = frozenset(filter(precise, tensors))
     return Bundle(digest, device, dtype, MappingProxyType(tensors), MappingProxyType(scales), kept)
@@ -214,7 +229,13 @@ class _Stored:
 
 
 def _examine(
-    file: WeightFile, dtype: torch.dtype, precise: Precise, *, mapped: bool
+    file: WeightFile,
+    dtype: torch.dtype,
+    precise: Precise,
+    go_on: GoOn,
+    wanted: Wanted,
+    *,
+    mapped: bool,
 ) -> tuple[dict[str, Tensor], dict[str, _Stored], dict[str, float]]:
     """By canonical name: tensors in the mapped file, what has to be read, and the scales of what stays narrow."""
     there: dict[str, Tensor] = {}
@@ -224,6 +245,9 @@ def _examine(
         with safe_open(file.path, framework="pt", device="cpu") as stored:  # which checks offsets and shapes
             found, start = entries(file.path)
             for name, source in canonical_sources(found, file.component).items():
+                go_on()
+                if not wanted(name):
+                    continue
                 entry = found[source.name]
                 kept = DTYPES.get(entry["dtype"])
                 if kept is None:

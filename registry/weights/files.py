@@ -23,6 +23,23 @@ class WeightFile:
     path: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """`components` of another model, which a file without them runs with. `path` and `managed` as a checkpoint's; `digest` identifies the
+    other's bytes; `id` and `name` are the other's on the shelf."""
+
+    id: str
+    name: str
+    path: Path
+    digest: str
+    components: frozenset[str]
+    managed: bool = False
+
+    def lends(self, tensor: str) -> bool:
+        """Whether the tensor of that canonical name is of its components."""
+        return tensor.partition(".")[0] in self.components
+
+
 def weight_files(checkpoint: Path) -> tuple[WeightFile, ...]:
     """The safetensors files of a diffusers folder or of a single file, component by component.
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from registry.errors import UnusableFile
+from registry.holders import GoOn, locked
 
 BLOCK_BYTES = 16 * 2**20
 """One read: beyond it neither disks nor PCIe get faster."""
@@ -45,21 +46,23 @@ class Move:
         return self.count * self.dtype.itemsize
 
 
-def read(moves: Iterable[Move], device: torch.device) -> None:
-    """Carries out all moves. Raises UnusableFile: a file ends too early; OSError."""
+def read(moves: Iterable[Move], device: torch.device, go_on: GoOn = lambda: None) -> None:
+    """Carries out all moves, block by block. Raises UnusableFile: a file ends too early; OSError; whatever `go_on` raises between two."""
     blocks = list(_blocks(_pieces(moves)))
     ring = _ring(device.type == "cuda")
     files: dict[Path, int] = {}
     waiting: list[tuple[Future[Tensor], int, list[Move]]] = []
-    with ring.lock, ThreadPoolExecutor(THREADS, thread_name_prefix="read") as readers:
+    with locked(ring.lock, go_on), ThreadPoolExecutor(THREADS, thread_name_prefix="read") as readers:
         try:
             for path, start, end, parts in blocks:
+                go_on()
                 if path not in files:
                     files[path] = os.open(path, os.O_RDONLY)
                 if len(waiting) == BLOCKS:
                     _arrive(*waiting.pop(0), ring, device)
                 waiting.append((readers.submit(_fetch, ring, files[path], path, start, end), start, parts))
             while waiting:
+                go_on()
                 _arrive(*waiting.pop(0), ring, device)
         finally:
             for block, _, _ in waiting:  # after an error: what was read for nothing

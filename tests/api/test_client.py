@@ -27,6 +27,7 @@ from tests.service import environment, running_service
 pytestmark = pytest.mark.slow
 
 SCHEMAS = {
+    "Borrowed": "BorrowedOut",
     "Model": "ModelOut",
     "Digest": "DigestOut",
     "Source": "SourceOut",

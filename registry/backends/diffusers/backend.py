@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from math import lcm
 from threading import Lock
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ from registry.backends.machine import (
 )
 from registry.compatibility import check_fit
 from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotResident, OutOfMemory, UnusableFile
+from registry.holders import Holder, locked
 from registry.weights.adapters import Factors, Strength, load_factors
 from registry.weights.bundle import Bundle, bundle_bytes, load_bundle
 from registry.weights.residency import Residency
@@ -92,12 +93,15 @@ class DiffusersBackend:
                 if not (strength := _strength(adapter)).off
             }
             clock.lap("adapters")
-            leases.enter_context(self._running)
+            leases.enter_context(self._device(job.holder))
             clock.lap("wait")
-            warnings += self._wear(job.checkpoint, pipeline, worn)
+            warnings += self._wear(job, pipeline, worn)
             clock.lap("adapters")
             images, more = self._drawn(
-                job, pipeline, worn, lambda: sample(pipeline, job, scheduler, self.batch, on_step, clock)
+                job,
+                pipeline,
+                worn,
+                lambda: sample(pipeline, job, scheduler, self.batch, on_step, clock, job.holder.go_on),
             )
         seeds = tuple(range(job.seed, job.seed + job.n))
         return Generated(images, seeds, clock.seconds(), (*warnings, *more))
@@ -120,49 +124,64 @@ class DiffusersBackend:
         )
 
     def load(self, checkpoint: CheckpointRef) -> None:
-        with self._pipeline(checkpoint, "loading"):
+        with self._pipeline(checkpoint, Holder("loading")):
             pass
 
     def evict(self, digest: str) -> None:
-        found = [
-            (tier, e.key)
-            for tier in (self.residency, self.host)
-            for e in tier.entries()
-            if e.key.startswith(f"{digest}:")
-        ]
+        found = False
+        for tier in (self.residency, self.host):  # in this order: what leaves the device may go to the host
+            for entry in tier.entries():
+                if entry.key.startswith(f"{digest}:"):
+                    found = True
+                    tier.evict(entry.key)
         if not found:
             raise NotResident("It is not in memory.", digest=digest)
-        for tier, key in found:
-            tier.evict(key)
-        with suppress(NotResident):  # evicting it from the device may have put it here
-            self.host.evict(f"{digest}:")
 
     @staticmethod
     def _checkpoint_key(checkpoint: CheckpointRef) -> str:
-        return f"{checkpoint.digest}:{checkpoint.config.key}"
+        return f"{checkpoint.weights}:{checkpoint.config.key}"
 
     @contextmanager
-    def _pipeline(self, checkpoint: CheckpointRef, holder: str) -> Iterator[Pipeline]:
+    def _device(self, holder: Holder) -> Iterator[None]:
+        with ExitStack() as lock:
+            with self.residency.stuck(holder):
+                lock.enter_context(locked(self._running, holder.go_on))
+            holder.go_on()
+            yield
+
+    @contextmanager
+    def _pipeline(self, checkpoint: CheckpointRef, holder: Holder) -> Iterator[Pipeline]:
+        key = self._checkpoint_key(checkpoint)
+
+        def go_on() -> None:
+            self.residency.go_on(key)
+
         precise = KINDS[checkpoint.config.pipeline].precise(self.dtype)
         with ExitStack() as lease:
             # held before room is made: what has to leave the device must not drive it out of the host
-            with self.host.lease_resident(f"{checkpoint.digest}:", holder=holder) as kept:
+            with self.host.lease_resident(checkpoint.weights, holder=holder) as kept:
 
                 def load() -> Pipeline:
-                    path, digest = checkpoint.path, checkpoint.digest
                     bundle = (
-                        kept.to(self.device)
+                        kept.to(self.device, go_on=go_on)
                         if kept
                         else load_bundle(
-                            path, digest, self.device, self.dtype, mapped=checkpoint.managed, precise=precise
+                            checkpoint.path,
+                            checkpoint.weights,
+                            self.device,
+                            self.dtype,
+                            mapped=checkpoint.managed,
+                            precise=precise,
+                            go_on=go_on,
+                            lent=checkpoint.lent,
                         )
                     )
-                    return Pipeline(bundle, checkpoint.config, self.compiler)
+                    return Pipeline(bundle, checkpoint.config, self.compiler, go_on)
 
                 pipeline = lease.enter_context(
                     self.residency.lease(
-                        self._checkpoint_key(checkpoint),
-                        lambda: bundle_bytes(checkpoint.path, self.dtype, precise),
+                        key,
+                        lambda: bundle_bytes(checkpoint.path, self.dtype, precise, checkpoint.lent),
                         lambda: self._with_room(load),
                         holder=holder,
                         label=checkpoint.name or checkpoint.path.name,
@@ -181,7 +200,7 @@ class DiffusersBackend:
             with (
                 memory_errors(),
                 self.host.lease(
-                    f"{bundle.digest}:",
+                    bundle.digest,
                     lambda: bundle.nbytes,
                     lambda: bundle.to(torch.device("cpu"), pinned=self.device.type == "cuda"),
                     label=value.name,
@@ -199,42 +218,42 @@ class DiffusersBackend:
             )
 
     def _wear(
-        self, checkpoint: CheckpointRef, pipeline: Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
+        self, job: GenerationJob, pipeline: Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
     ) -> tuple[str, ...]:
         """Merged if there is room for that, else beside the model."""
         if worn and pipeline.wearer.wears(worn, merged=False):  # there was no room for it the last time
             return (UNMERGED,)
         try:
             try:
-                self._put_on(checkpoint, pipeline, worn, merged=True)
+                self._put_on(job, pipeline, worn, merged=True)
             except OutOfMemory:
                 if not pipeline.wearer.release():
                     raise
-                self._put_on(checkpoint, pipeline, worn, merged=True)
+                self._put_on(job, pipeline, worn, merged=True)
             return ()
         except OutOfMemory:
             if not worn:
                 raise
-        return self._wear_beside(checkpoint, pipeline, worn)
+        return self._wear_beside(job, pipeline, worn)
 
     def _wear_beside(
-        self, checkpoint: CheckpointRef, pipeline: Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
+        self, job: GenerationJob, pipeline: Pipeline, worn: Mapping[str, tuple[Factors, Strength]]
     ) -> tuple[str, ...]:
-        self._put_on(checkpoint, pipeline, worn, merged=False)
+        self._put_on(job, pipeline, worn, merged=False)
         return (UNMERGED,)
 
     def _put_on(
         self,
-        checkpoint: CheckpointRef,
+        job: GenerationJob,
         pipeline: Pipeline,
         worn: Mapping[str, tuple[Factors, Strength]],
         *,
         merged: bool,
     ) -> None:
         """The budget makes room first; afterwards what it counts is what is there, however this ended."""
-        key, own, wearer = self._checkpoint_key(checkpoint), pipeline.bundle.nbytes, pipeline.wearer
+        key, own, wearer = self._checkpoint_key(job.checkpoint), pipeline.bundle.nbytes, pipeline.wearer
         try:
-            self.residency.resize(key, own + wearer.needs(worn, merged=merged))
+            self.residency.resize(key, own + wearer.needs(worn, merged=merged), job.holder)
             self._with_room(lambda: wearer.wear(worn, merged=merged))
         finally:
             self.residency.resize(key, own + wearer.nbytes)
@@ -252,7 +271,7 @@ class DiffusersBackend:
         except OutOfMemory:
             if not worn or pipeline.wearer.wears(worn, merged=False):
                 raise
-        beside = self._wear_beside(job.checkpoint, pipeline, worn)
+        beside = self._wear_beside(job, pipeline, worn)
         images, warnings = self._with_room(draw)
         return images, (*beside, *warnings)
 
@@ -271,7 +290,7 @@ class DiffusersBackend:
         """What a LoRA's tensors mean depends on the base's names: factors are shared by bases of one structure."""
         return f"{adapter.digest}:{bundle.structure}"
 
-    def _factors(self, adapter: AdapterRef, bundle: Bundle, holder: str) -> AbstractContextManager[Factors]:
+    def _factors(self, adapter: AdapterRef, bundle: Bundle, holder: Holder) -> AbstractContextManager[Factors]:
         def load() -> Factors:
             try:
                 fit = check_fit(read_header(adapter.path), bundle.specs)
@@ -285,7 +304,7 @@ class DiffusersBackend:
                     count=len(fit.problems),
                 )
             factors = load_factors(adapter.path, bundle.shapes, self.device, mapped=adapter.managed)
-            self.residency.resize(self._key(adapter, bundle), factors.nbytes)
+            self.residency.resize(self._key(adapter, bundle), factors.nbytes, holder)
             return factors
 
         def size() -> int:

@@ -16,6 +16,7 @@ from registry.backends.diffusers.clip import clip_tokenizer
 from registry.backends.diffusers.families import KINDS
 from registry.backends.diffusers.previews import fit_rgb, paint
 from registry.errors import NotGenerable
+from registry.holders import GoOn
 from registry.pipeline_config import PipelineConfig, TokenizerRef
 from registry.weights.bundle import Bundle
 from registry.weights.names import canonical_sources
@@ -28,23 +29,26 @@ class Pipeline:
 
     `compiler`: torch's name for what compiles the denoiser, whose weights then stay at their addresses.
 
-    Raises NotGenerable: the tensors are not those of the configuration, or the denoiser takes more than a prompt gives.
+    Raises NotGenerable: the tensors are not those of the configuration, or the denoiser takes more than a prompt gives; and whatever
+    `go_on` raises between two components.
     """
 
-    def __init__(self, bundle: Bundle, config: PipelineConfig, compiler: str | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, config: PipelineConfig, compiler: str | None = None, go_on: GoOn = lambda: None
+    ) -> None:
         config.refuse_extra_inputs()
         self.bundle = bundle
         self.config = config
         self.name = config.origin
         self.kind = KINDS[config.pipeline]
-        with torch.device("meta"):
-            self.modules = {
-                name: make(config.components[name])
-                for name, make in self.kind.parts.items()
-                if name in config.components
-            }
+        self.modules: dict[str, torch.nn.Module] = {}
+        for name in [name for name in self.kind.parts if name in config.components]:
+            go_on()
+            with torch.device("meta"):
+                self.modules[name] = self.kind.parts[name](config.components[name])
         self.slots: dict[str, Slot] = {}
         for component, module in self.modules.items():
+            go_on()
             self.slots |= _bind(component, module, bundle, config.unused)
         self.wearer = Wearer(bundle, self.slots, stable=compiler is not None)
         if compiler is not None:

@@ -17,6 +17,7 @@ from registry.backends.diffusers.pipeline import Pipeline
 from registry.backends.machine import Stopwatch, memory_errors
 from registry.backends.schedulers import SCHEDULERS, canonical
 from registry.errors import InvalidRequest, OutOfMemory
+from registry.holders import GoOn
 
 
 def build_scheduler(job: GenerationJob) -> tuple[Any, tuple[str, ...]]:
@@ -62,12 +63,18 @@ def build_scheduler(job: GenerationJob) -> tuple[Any, tuple[str, ...]]:
 
 @torch.inference_mode()
 def sample(
-    pipeline: Pipeline, job: GenerationJob, scheduler: Any, batch: int, on_step: OnStep | None, clock: Stopwatch
+    pipeline: Pipeline,
+    job: GenerationJob,
+    scheduler: Any,
+    batch: int,
+    on_step: OnStep | None,
+    clock: Stopwatch,
+    go_on: GoOn = lambda: None,
 ) -> tuple[tuple[Image, ...], tuple[str, ...]]:
     """The job's pictures, at most `batch` of them in one pass, fewer where memory is short; and warnings.
 
     Each picture has a generator of its own, on the CPU, so that its noise depends neither on the device nor on its neighbours.
-    Raises OutOfMemory: not even one fits.
+    Raises OutOfMemory: not even one fits; and whatever `go_on` raises once the prompt is encoded.
     """
     pipe = pipeline.text_to_image if job.image is None else pipeline.image_to_image
     guided = job.cfg > 1 and pipeline.guidance_is_a_pass
@@ -80,6 +87,7 @@ def sample(
     takes = signature(pipe.__call__).parameters
     call |= {name: value for name, value in may.items() if name in takes}  # a start picture has its size
     clock.lap("encode")
+    go_on()
     images: list[Image] = []
     passes = 0
     while len(images) < job.n:

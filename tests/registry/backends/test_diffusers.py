@@ -30,6 +30,7 @@ from registry.errors import (
     UnusableFile,
     WrongState,
 )
+from registry.holders import Holder
 from registry.pipeline_config import PipelineConfig
 from registry.weights import overlay as overlays
 from registry.weights.bundle import Bundle, bundle_bytes
@@ -74,7 +75,7 @@ def loras(tiny: Tiny, tmp_path_factory) -> dict[str, AdapterRef]:
 
 
 def _pipeline(backend: DiffusersBackend, job: GenerationJob):
-    with backend._pipeline(job.checkpoint, "a test") as pipeline:
+    with backend._pipeline(job.checkpoint, Holder("a test")) as pipeline:
         return pipeline
 
 
@@ -468,7 +469,7 @@ def test_residents_say_what_is_where_and_who_holds_it(job: GenerationJob, loras)
     assert backend.residents().models == ()
     seen = []
     backend.generate(
-        replace(job, adapters=(loras["style"],), holder="job 7"), lambda *_: seen.append(backend.residents())
+        replace(job, adapters=(loras["style"],), holder=Holder("job 7")), lambda *_: seen.append(backend.residents())
     )
     model, style = seen[0].models
     assert (model.digest, style.digest, style.name) == ("tiny", "style", "style")
@@ -492,7 +493,7 @@ def test_load_and_evict_by_hand(job: GenerationJob, monkeypatch):
     with monkeypatch.context() as loaded:
         loaded.setattr(backend_module, "load_bundle", None)  # calling it again would be an error
         assert backend.generate(job).images
-    with backend._pipeline(job.checkpoint, "somebody"), pytest.raises(WrongState, match="in use by somebody"):
+    with backend._pipeline(job.checkpoint, Holder("somebody")), pytest.raises(WrongState, match="in use by somebody"):
         backend.evict("tiny")
     backend.evict("tiny")
     assert backend.residents().models == ()

@@ -20,6 +20,7 @@ from registry.backends.diffusers.families import KINDS
 from registry.compatibility import checkpoint_tensors
 from registry.errors import InvalidRequest, NotGenerable
 from registry.family_configs import CLIP_TOKENS, FAMILY_CONFIGS, ZERO_SNR, config_of_family
+from registry.holders import Holder
 from registry.pipeline_config import LAYOUTS, PipelineConfig
 from tests.registry.families import PIPELINES, TinyFamily, build
 
@@ -159,7 +160,7 @@ def test_where_memory_is_short_fewer_pictures_go_in_one_pass(
     backend: DiffusersBackend, job: GenerationJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = backend.generate(replace(job, n=4))
-    with backend._pipeline(job.checkpoint, "a test") as pipeline:
+    with backend._pipeline(job.checkpoint, Holder("a test")) as pipeline:
         real, sizes = pipeline.decode, []
 
     def decode(latents: torch.Tensor) -> torch.Tensor:

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from registry.backends import AdapterRef, BackendOptions, CheckpointRef, GenerationJob
 from registry.backends.diffusers import DiffusersBackend
 from registry.compatibility import checkpoint_tensors
 from registry.errors import InvalidRequest, NotGenerable
+from registry.holders import Holder
 from registry.pipeline_config import PipelineConfig
 from registry.weights.bundle import bundle_bytes
+from registry.weights.files import Lent
 from tests.registry.backends.test_families import differ, same, start_picture
 from tests.registry.flow import PIPELINES, build, write_single
 
@@ -173,7 +175,7 @@ def test_in_float16_t5_keeps_in_float32_what_its_class_keeps_so(tmp_path: Path) 
     half = DiffusersBackend(BackendOptions(device="cpu", dtype="float16", budget_bytes=2**30))
     job = job_for(folder)
     plain = half.generate(job)
-    with half._pipeline(job.checkpoint, "a test") as pipeline:
+    with half._pipeline(job.checkpoint, Holder("a test")) as pipeline:
         bundle, t5 = pipeline.bundle, pipeline.modules["text_encoder_2"]
         in_float32 = {name for name, tensor in bundle.tensors.items() if tensor.dtype == torch.float32}
         assert in_float32 == {name for name in bundle.tensors if name.endswith("DenseReluDense.wo.weight")} != set()
@@ -208,3 +210,32 @@ def test_flux_that_fills_masks_is_refused(backend: DiffusersBackend, tmp_path: P
     job = job_for(build("flux-1", tmp_path / "fill", in_channels=24, out_channels=16))
     with pytest.raises(NotGenerable, match="24 channels, the VAE gives 16"):
         backend.generate(job)
+
+
+@pytest.mark.parametrize("lender", ["folder", "single file"])
+def test_a_file_of_the_transformer_alone_gives_the_picture_of_what_it_borrows_from(
+    folder: Path, backend: DiffusersBackend, tmp_path: Path, lender: str
+) -> None:
+    """And neither the lender's transformer nor one borrower's memory is another's."""
+    whole = write_single(folder.name, folder, tmp_path / "whole.safetensors")
+    alone = write_single(folder.name, folder, tmp_path / "alone.safetensors", leave_out=("text_", "first_stage"))
+    components = frozenset(name.partition(".")[0] for name in checkpoint_tensors(whole)) - {"transformer"}
+    path = folder if lender == "folder" else whole
+    lent = Lent("7", "lender", path, f"{path}", components)
+    assert {name.partition(".")[0] for name in checkpoint_tensors(alone)} == {"transformer"}
+    config = PipelineConfig.from_folder(folder).lent_to(checkpoint_tensors(alone, (lent,)))
+    assert config is not None
+    job = job_for(folder)
+    borrowing = replace(job, checkpoint=CheckpointRef(alone, str(alone), config, lent=(lent,)))
+    made = backend.generate(borrowing)
+    assert same(made, backend.generate(job))
+    used = sum(r.nbytes for r in backend.residents().models if r.digest == str(alone))
+    assert used == bundle_bytes(alone, torch.float32, lent=(lent,))
+    other = load_file(alone)
+    save_file({name: tensor * 1.5 for name, tensor in other.items()}, tmp_path / "other.safetensors")
+    different = replace(
+        borrowing, checkpoint=replace(borrowing.checkpoint, path=tmp_path / "other.safetensors", digest="other")
+    )
+    assert not same(backend.generate(different), made)
+    backend.evict(str(alone))
+    assert str(alone) not in {r.digest for r in backend.residents().models}

@@ -17,6 +17,7 @@ from torch import Tensor
 from registry.backends import AdapterRef, BackendOptions, CheckpointRef, GenerationJob
 from registry.backends.diffusers import DiffusersBackend
 from registry.compatibility import checkpoint_tensors
+from registry.holders import Holder
 from registry.pipeline_config import PipelineConfig
 from registry.weights.bundle import bundle_bytes
 from tests.conftest import STARTER
@@ -80,7 +81,7 @@ def _differ(a, b) -> int:
 @pytest.mark.parametrize("name", SETS)
 def test_the_picture_is_the_widened_one_s(backend: DiffusersBackend, jobs, name):
     narrow, wide = (replace(job, adapters=SETS[name]) for job in jobs)
-    with backend._pipeline(narrow.checkpoint, "a test") as pipeline:
+    with backend._pipeline(narrow.checkpoint, Holder("a test")) as pipeline:
         before = pipeline.bundle.fingerprint()
         made = backend.generate(narrow)
         assert made.warnings == ()
@@ -96,7 +97,7 @@ def test_what_it_takes_is_what_the_file_has(backend: DiffusersBackend, jobs):
     assert bundle_bytes(narrow.checkpoint.path, torch.float16) < 0.56 * half
     backend.generate(replace(narrow, adapters=SETS["lcm"]))
     (resident,) = (r for r in backend.residents().models if r.digest == "narrow")
-    with backend._pipeline(narrow.checkpoint, "a test") as pipeline:
+    with backend._pipeline(narrow.checkpoint, Holder("a test")) as pipeline:
         beside = pipeline.wearer.nbytes
     assert resident.nbytes - beside == bundle_bytes(narrow.checkpoint.path, backend.dtype) < 0.7 * half
     assert 0 < beside < 4 * LCM.stat().st_size  # factors, which are in half precision there

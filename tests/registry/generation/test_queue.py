@@ -109,6 +109,22 @@ def test_cancelled_while_it_runs_it_stops_within_a_step(
     assert ask(generator).wait(WAIT).pictures
 
 
+def test_cancelled_before_its_first_step_it_holds_up_as_many_as_there_are_threads(
+    generator: Generator, gate: Semaphore, painter: Painter
+) -> None:
+    """The painter stands for a backend that loads: nothing is given up before the gate lets it."""
+    for number in range(1, queue.MAX_THREADS + 1):
+        loading = ask(generator, f"{number}")
+        after(loading, "running")
+        generator.queue.cancel(loading.id)
+        assert (loading.state, names(loading)[-1]) == (JobState.CANCELLED, "cancelled")
+    last = ask(generator, "last")
+    assert generator.queue.sizes() == (1, 0)
+    gate.release(queue.MAX_THREADS + 3)
+    assert last.wait(WAIT).pictures
+    assert [job.prompt for job in painter.seen] == ["1", "2", "3", "4", "last"]
+
+
 def test_cancelled_while_it_waits_it_never_runs(generator: Generator, gate: Semaphore, painter: Painter) -> None:
     first, second, third = ask(generator), ask(generator, "second"), ask(generator, "third")
     after(first, "running")

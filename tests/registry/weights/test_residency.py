@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier, Event
 from weakref import ref
 
 import pytest
 
-from registry.errors import NotResident, OutOfMemory, WrongState
+from registry.errors import Cancelled, NotResident, OutOfMemory, WrongState
+from registry.holders import Holder
 from registry.weights.residency import Residency
+
+WAIT = 30  # seconds, for what should take none
 
 
 def _load(residency: Residency, key: str, nbytes: int) -> str:
@@ -155,7 +159,7 @@ def test_what_grows_makes_others_leave():
 
 def test_evicting_by_hand():
     residency = Residency(30)
-    with residency.lease("a", lambda: 10, lambda: "A", holder="job 1", label="Model A"):
+    with residency.lease("a", lambda: 10, lambda: "A", holder=Holder("job 1"), label="Model A"):
         assert residency.entries()[0].holders == ("job 1",)
         with pytest.raises(WrongState, match="Model A is in use by job 1"):
             residency.evict("a")
@@ -178,7 +182,7 @@ def test_only_what_is_there_is_leased():
     with residency.lease_resident("a") as nothing:
         assert nothing is None
     _load(residency, "a", 10)
-    with residency.lease_resident("a", holder="me") as value:
+    with residency.lease_resident("a", holder=Holder("me")) as value:
         assert value == "value of a"
         assert residency.entries()[0].holders == ("me",)
     assert residency.entries()[0].leases == 0
@@ -207,7 +211,7 @@ def test_what_somebody_fails_to_load_is_not_there_for_whoever_would_only_have_us
             pass
 
     def lease_resident() -> object:
-        with residency.lease_resident("a", holder="me") as value:
+        with residency.lease_resident("a", holder=Holder("me")) as value:
             return value
 
     with ThreadPoolExecutor(2) as threads:
@@ -245,3 +249,173 @@ def test_what_is_kept_for_speed_alone_goes_before_anything_is_evicted():
         assert [(e.key, e.nbytes) for e in residency.entries()] == [("b", 6), ("c", 10), ("a", 10), ("d", 4)]
     _load(residency, "e", 6)
     assert [(e.key, e.nbytes) for e in residency.entries()] == [("b", 6), ("c", 10), ("a", 4), ("d", 4), ("e", 6)]
+
+
+# --- who wants it no longer, and who waits for room ---------------------------------------------------------------------
+
+
+class Person:
+    """Somebody who works with what is loaded, until he wants nothing any more. `told`: what he was told."""
+
+    def __init__(self, name: str = "") -> None:
+        self.gone = Event()
+        self.waits = Event()
+        self.told: list[str] = []
+        self.holder = Holder(name, lambda: not self.gone.is_set(), self._tell)
+
+    def _tell(self, what: str) -> None:
+        self.told.append(what)
+        self.waits.set()
+
+
+class Reader:
+    """A load of two parts; between them the test may do what it likes."""
+
+    def __init__(self, residency: Residency, key: str) -> None:
+        self.residency, self.key = residency, key
+        self.loads = 0
+        self.half, self.go_on = Event(), Event()
+        self.part: ref[object] | None = None
+
+    def __call__(self) -> str:
+        class Tensors: ...
+
+        self.loads += 1
+        tensors = Tensors()
+        self.part = ref(tensors)
+        self.half.set()
+        assert self.go_on.wait(WAIT)
+        self.residency.go_on(self.key)
+        return f"value of {self.key}"
+
+
+def _lease(residency: Residency, key: str, nbytes: int, load: Callable[[], str], person: Person) -> str:
+    with residency.lease(key, lambda: nbytes, load, holder=person.holder) as value:
+        return value
+
+
+def test_a_load_that_nobody_wants_any_more_is_given_up_and_leaves_nothing():
+    residency, person = Residency(10), Person()
+    reader = Reader(residency, "a")
+    with ThreadPoolExecutor(1) as threads:
+        loading = threads.submit(_lease, residency, "a", 10, reader, person)
+        assert reader.half.wait(WAIT)
+        person.gone.set()
+        reader.go_on.set()
+        error = loading.exception(WAIT)
+    assert isinstance(error, Cancelled)
+    assert residency.entries() == ()
+    assert reader.part is not None
+    assert reader.part() is None  # though the error is still there
+    assert _load(residency, "b", 10)
+
+
+def test_a_load_that_another_waits_for_is_finished_for_him():
+    residency, first, second = Residency(10), Person(), Person()
+    reader = Reader(residency, "a")
+    with ThreadPoolExecutor(2) as threads:
+        loading = threads.submit(_lease, residency, "a", 10, reader, first)
+        assert reader.half.wait(WAIT)
+        waiting = threads.submit(_lease, residency, "a", 10, reader, second)
+        while residency.entries()[0].leases < 2:
+            assert not waiting.done()
+        first.gone.set()
+        reader.go_on.set()
+        assert waiting.result(WAIT) == loading.result(WAIT) == "value of a"
+    assert (reader.loads, _keys(residency)) == (1, ["a"])
+
+
+def test_whoever_comes_too_late_for_a_load_that_is_given_up_begins_his_own():
+    residency, first, second = Residency(10), Person(), Person()
+    reader = Reader(residency, "a")
+
+    def late() -> str:
+        """Has been given up when the second asks, and is still in memory."""
+        try:
+            return reader()
+        finally:
+            if reader.loads == 1:
+                asking.append(threads.submit(_lease, residency, "a", 10, reader, second))
+                while residency.entries()[0].leases < 2:
+                    assert not asking[0].done()
+
+    asking: list[Future[str]] = []
+    with ThreadPoolExecutor(2) as threads:
+        loading = threads.submit(_lease, residency, "a", 10, late, first)
+        assert reader.half.wait(WAIT)
+        first.gone.set()
+        reader.go_on.set()
+        assert isinstance(loading.exception(WAIT), Cancelled)
+        assert asking[0].result(WAIT) == "value of a"
+    assert (reader.loads, _keys(residency)) == (2, ["a"])
+
+
+def test_whoever_waits_for_another_s_load_and_wants_it_no_longer_is_let_go():
+    residency, first, second = Residency(10), Person(), Person()
+    reader = Reader(residency, "a")
+    with ThreadPoolExecutor(2) as threads:
+        loading = threads.submit(_lease, residency, "a", 10, reader, first)
+        assert reader.half.wait(WAIT)
+        waiting = threads.submit(_lease, residency, "a", 10, reader, second)
+        second.gone.set()
+        assert isinstance(waiting.exception(WAIT), Cancelled)
+        assert residency.entries()[0].leases == 1
+        reader.go_on.set()
+        assert loading.result(WAIT) == "value of a"
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_room_that_another_works_in_is_waited_for_until_it_is_not_wanted(gone: bool):
+    residency, worker, person = Residency(10), Person("a load by hand"), Person()
+    with ThreadPoolExecutor(1) as threads:
+        with residency.lease("a", lambda: 6, lambda: "A", holder=worker.holder, label="Model A"):
+            waiting = threads.submit(_lease, residency, "b", 6, lambda: "B", person)
+            assert person.waits.wait(WAIT)
+            assert not waiting.done()
+            if gone:
+                person.gone.set()
+                assert isinstance(waiting.exception(WAIT), Cancelled)
+        assert gone or waiting.result(WAIT) == "B"
+    assert person.told == ["room in memory, which Model A (a load by hand) takes up", ""]
+    assert _keys(residency) == (["a"] if gone else ["b"])
+
+
+def test_what_grows_waits_for_room_as_well():
+    residency, worker, person = Residency(10), Person("another"), Person()
+    with ThreadPoolExecutor(1) as threads, residency.lease("b", lambda: 4, lambda: "B", holder=person.holder):
+        with residency.lease("a", lambda: 6, lambda: "A", holder=worker.holder):
+            waiting = threads.submit(residency.resize, "b", 5, person.holder)
+            assert person.waits.wait(WAIT)
+            assert [entry.nbytes for entry in residency.entries() if entry.key == "b"] == [4]
+        waiting.result(WAIT)
+        assert [(entry.key, entry.nbytes) for entry in residency.entries()] == [("b", 5)]
+
+
+def test_nobody_waits_for_what_can_never_be():
+    residency, person = Residency(10), Person()
+    with pytest.raises(OutOfMemory, match="It never fits: raise MODELSHELF_MEMORY_GIB"):
+        _lease(residency, "big", 11, lambda: "", person)
+    with (
+        residency.lease("a", lambda: 6, lambda: "A", holder=person.holder),
+        pytest.raises(OutOfMemory, match="It never fits"),  # beside what he works with himself
+    ):
+        _lease(residency, "b", 6, lambda: "B", person)
+    assert person.told == []
+
+
+def test_two_who_would_wait_for_each_other_do_not():
+    residency, people = Residency(10), [Person("first"), Person("second")]
+    both = Barrier(2)
+
+    def work(person: Person, key: str) -> bool:
+        with residency.lease(key, lambda: 5, lambda: key, holder=person.holder):
+            both.wait(WAIT)
+            try:
+                with residency.lease(f"more of {key}", lambda: 3, lambda: key, holder=person.holder):
+                    return True
+            except OutOfMemory:
+                return False
+
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = [threads.submit(work, person, key) for person, key in zip(people, "ab", strict=True)]
+        assert sorted(outcome.result(WAIT) for outcome in outcomes) == [False, True]
