@@ -14,6 +14,8 @@ _SPELLINGS = {
     "epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction",
     "sample": "sample", "flow": "flow", "flow_prediction": "flow", "rectified-flow": "flow", "rectified_flow": "flow",
 }  # fmt: skip
+_STATED = ("modelspec.prediction_type", "modelspec.predict_key")
+"""Metadata keys that state it: the standard's and kohya's, and what ComfyUI's checkpoint saver writes instead."""
 _SAID_OF = {
     "modelspec.architecture": {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"},
     # kohya's, whose trainer knew; of SDXL it names the base alone
@@ -30,9 +32,10 @@ def prediction_type(subject: Subject, scheduler: Mapping[str, Any] | None) -> tu
     said = (scheduler or {}).get("prediction_type")
     if isinstance(said, str) and said in _SPELLINGS:
         return _SPELLINGS[said], Evidence("prediction_type", True, "scheduler_config.json", _SPELLINGS[said], said)
-    said = subject.metadata.get("modelspec.prediction_type", "")
-    if said in _SPELLINGS:
-        return _SPELLINGS[said], Evidence("prediction_type", True, "modelspec.prediction_type", _SPELLINGS[said], said)
+    for key in _STATED:
+        said = subject.metadata.get(key, "")
+        if said in _SPELLINGS:
+            return _SPELLINGS[said], Evidence("prediction_type", True, key, _SPELLINGS[said], said)
     for key, meanings in _SAID_OF.items():
         said = subject.metadata.get(key, "").partition("/")[0]
         if said in meanings:

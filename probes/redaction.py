@@ -22,11 +22,12 @@ _JOINT = " | "
 
 _TECHNICAL = frozenset({
     "format", "modelspec.sai_model_spec", "modelspec.architecture", "modelspec.implementation", "modelspec.prediction_type",
-    "modelspec.resolution", "modelspec.encoder_layer", "modelspec.timestep_range", "ss_base_model_version", "ss_v2", "ss_network_module",
-    "ss_network_dim", "ss_network_alpha", "ss_network_dropout", "ss_learning_rate", "ss_unet_lr", "ss_text_encoder_lr",
-    "ss_num_train_images", "ss_num_epochs", "ss_epoch", "ss_steps", "ss_mixed_precision", "ss_full_fp16", "ss_clip_skip", "ss_resolution",
-    "ss_noise_offset", "ss_zero_terminal_snr", "ss_lr_scheduler", "ss_optimizer", "ss_max_train_steps", "ss_sd_scripts_commit_hash",
-    "general.architecture", "general.file_type", "general.quantization_version", "general.alignment",
+    "modelspec.predict_key", "modelspec.resolution", "modelspec.encoder_layer", "modelspec.timestep_range", "ss_base_model_version",
+    "ss_v2", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_dropout", "ss_learning_rate", "ss_unet_lr",
+    "ss_text_encoder_lr", "ss_num_train_images", "ss_num_epochs", "ss_epoch", "ss_steps", "ss_mixed_precision", "ss_full_fp16",
+    "ss_clip_skip", "ss_resolution", "ss_noise_offset", "ss_zero_terminal_snr", "ss_lr_scheduler", "ss_optimizer",
+    "ss_max_train_steps", "ss_sd_scripts_commit_hash", "general.architecture", "general.file_type", "general.quantization_version",
+    "general.alignment",
 })  # fmt: skip
 """Keys of kohya, ModelSpec and GGUF whose values are numbers, versions and names of code."""
 _CONFIGURATIONS = frozenset({"lora_adapter_metadata", "ss_network_args"})

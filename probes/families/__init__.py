@@ -16,6 +16,7 @@ from probes.families import (
     hidream,
     hunyuan_dit,
     hunyuan_video,
+    hunyuan_video15,
     longcat_image,
     ltx2,
     ltx_video,
@@ -35,7 +36,8 @@ from probes.signature import Signature
 
 FAMILIES = (
     sd1, sd2, sdxl, sd3, flux1, flux2, chroma, longcat_image, ovis_image, bria_fibo, qwen_image, z_image, wan, hunyuan_video,
-    hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, anima, checkpoints, others,
+    hunyuan_video15, hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, anima,
+    checkpoints, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)
 NAMES: tuple[str, ...] = tuple(sorted({signature.family for signature in SIGNATURES if signature.family}))

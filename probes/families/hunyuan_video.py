@@ -55,14 +55,14 @@ _AS_FLUX = (
 )  # fmt: skip
 
 
-def _as_flux(layers: Mapping[str, T]) -> dict[str, T]:
+def as_flux(layers: Mapping[str, T]) -> dict[str, T]:
     """Under the names by which ComfyUI, whose FLUX.1 has the same blocks, saves them."""
     return {reduce(lambda path, pair: path.replace(*pair), _AS_FLUX, name): value for name, value in layers.items()}
 
 
 COMFY = Naming(
-    {prefix: (count, _as_flux(block)) for prefix, (count, block) in ORIGINAL.blocks.items()},
-    _as_flux(ORIGINAL.around),
+    {prefix: (count, as_flux(block)) for prefix, (count, block) in ORIGINAL.blocks.items()},
+    as_flux(ORIGINAL.around),
     beside="norm query_norm key_norm scale norm1 norm2",
 )
 _REFINER = "context_embedder.token_refiner.refiner_blocks"

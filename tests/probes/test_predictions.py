@@ -18,6 +18,8 @@ from tests.probes import headers
         ("single-file-sdxl", {"modelspec.prediction_type": "v"}, "v_prediction"),
         ("single-file-sdxl", {"modelspec.prediction_type": "epsilon"}, "epsilon"),
         ("single-file-sdxl", {"modelspec.prediction_type": "whatever"}, None),
+        ("single-file-sdxl", {"modelspec.predict_key": "epsilon"}, "epsilon"),  # ComfyUI's CheckpointSave
+        ("single-file-sdxl", {"modelspec.predict_key": "v"}, "v_prediction"),
         ("single-file-sdxl", {"ss_base_model_version": "sdxl_base_v1-0"}, None),
         ("single-file-sd-2", {"modelspec.architecture": "stable-diffusion-v2-768-v"}, "v_prediction"),
         ("lora-sd-2-kohya", {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "v_prediction"),
