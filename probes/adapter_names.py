@@ -167,7 +167,8 @@ class Form(NamedTuple):
 @lru_cache(maxsize=512)
 def _form(parts: tuple[str, ...]) -> Form:
     kinds, roles, layouts = zip(*(PARTS[part] for part in parts), strict=True)
-    kind = next(filter(None, kinds), "")
+    # A whole difference beside factors is the bias's (LightX2V's diff_b), whichever stands first in the file.
+    kind = next((kind for kind in kinds if kind not in ("", FULL)), FULL if FULL in kinds else "")
     main = roles.index("down") if "down" in roles else 0
     plain = kind == LORA and {"down", "up"} <= set(roles) and not {"mid", "embedding_down"} & set(roles)
     pair = (main, roles.index("up")) if plain else None

@@ -92,8 +92,11 @@ def read_target(path: str | Path) -> tuple[Header | Folder, Hints | None]:
     all else. Raises UnreadableModel.
     """
     path = Path(path)
-    if path.is_dir():
-        return read_folder(path), None
+    try:
+        if path.is_dir():
+            return read_folder(path), None
+    except OSError as error:
+        raise UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror}).") from None
     try:
         return read_header(path), None
     except UnreadableModel as refused:

@@ -21,6 +21,7 @@ from probes import (
     merge_headers,
     models_below,
     read_target,
+    refuse_missing_shards,
 )
 from probes.containers.folder import ADAPTER_INDEX, CONFIGS
 from registry.errors import NoWeights, UnusableFile
@@ -132,7 +133,9 @@ def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteF
     index = read_json(origin, here[ADAPTER_INDEX]) if ADAPTER_INDEX in here else None
     config = next((here[name] for name in CONFIGS if name in here), None)
     configs = {} if config is None else {"": read_json(origin, config)}
-    shards = [header_at(origin, here[name]) for name in choose_weights(sorted(here))]
+    chosen = choose_weights(sorted(here))
+    refuse_missing_shards(chosen)
+    shards = [header_at(origin, here[name]) for name in chosen]
     folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {})
     return folder, hints_of(listing.repo_id, None, listing.card)
 

@@ -18,6 +18,7 @@ kohya ones with tens of thousands of training tags."""
 _FIRST_READ = 512
 """First bytes to read of a local file: enough to tell what it is, and fewer than a model's header has."""
 
+_TEXT = frozenset([*range(0x20, 0x7F), *b"\t\r\n"])
 _FOREIGN = {
     b"\x1f\x8b": "a gzip archive",
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
@@ -27,6 +28,11 @@ _FOREIGN = {
     b"RIFF": "a WebP picture or other RIFF file",
     b"\x89HDF": "an HDF5 file",
     b"%PDF": "a PDF document",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"PK\x05\x06": "an empty zip archive",
+    b"\x93NUMPY": "a NumPy array",
     b"GGML": "a GGML file, GGUF's predecessor",
 }
 
@@ -74,9 +80,7 @@ def _refuse_text(prefix: bytes | bytearray, size: int | None) -> None:
             "lfs_pointer",
             "This is a git-LFS pointer, not the model itself.",
         )
-    if start.startswith((b'{"', b"{\n", b"{ ")) or (
-        len(prefix) >= 8 and prefix[:8].isascii() and prefix[:8].decode().isprintable()
-    ):
+    if start.startswith((b'{"', b"{\n", b"{ ")) or (len(prefix) >= 8 and _TEXT.issuperset(prefix[:8])):
         if prefix.startswith(GGUF_MAGIC) or prefix.startswith(tuple(_FOREIGN)):
             return
         raise UnreadableModel(
@@ -108,6 +112,8 @@ def read_header(path: str | Path) -> Header:
         raise UnreadableModel("is_a_folder", f"{path} is a folder.") from None
     except OSError as error:
         raise UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror}).") from None
+    except ValueError:  # a NUL in the path
+        raise UnreadableModel("not_found", f"There is no file {str(path)!r}.") from None
 
 
 def _read_on(file: FileIO, prefix: bytearray, needed: int) -> bytearray:

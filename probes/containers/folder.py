@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ from probes.header import Header, TensorSpec, UnreadableModel
 
 CONFIG_CAP = 16 << 20
 """Longest JSON file that is read, in bytes; the largest published weight index has under 10 MB."""
+SHARD_CAP = 1_000
+"""Most files that one model is saved in; a name that claims more is not believed."""
 PIPELINE_INDEX, ADAPTER_INDEX = "model_index.json", "adapter_config.json"
 CONFIGS = ("config.json", "scheduler_config.json")
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights", "adapter_model")
 """Stems that diffusers, transformers and PEFT save under; `.fp16` and other variants stand between stem and suffix."""
+_COMPONENT = re.compile(r"\w{1,100}")
+"""Names of a pipeline's parts: arguments in Python, and so never a way out of the folder."""
+_PICKLES = (".bin", ".pt", ".ckpt")
+_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,10 @@ def read_folder(path: str | Path) -> Folder:
         components += [
             name
             for name, value in index.items()
-            if not name.startswith("_") and isinstance(value, list) and value[:1] != [None]
+            if not name.startswith("_")
+            and _COMPONENT.fullmatch(name)
+            and isinstance(value, list)
+            and value[:1] != [None]
         ]
     for component in components:
         place = path / component
@@ -81,8 +91,9 @@ def read_folder(path: str | Path) -> Folder:
         files = sorted(file.name for file in place.iterdir() if file.is_file())
         chosen = choose_weights(files)
         if chosen and (component or index is None or "peft_type" in index):
+            refuse_missing_shards(chosen)
             headers[component] = merge_headers([read_header(place / name) for name in chosen])
-        elif component and not chosen and any(name.endswith((".bin", ".pt", ".ckpt")) for name in files):
+        elif (component or index is not None) and not chosen and any(name.endswith(_PICKLES) for name in files):
             pickles.append(component)
     if index is None and not headers:
         raise UnreadableModel(
@@ -108,13 +119,39 @@ def choose_weights(files: list[str]) -> list[str]:
         whole = [name for name in own if name not in shards]
         plain = [name for name in shards if name.startswith(f"{stem}-")]
         if plain:
-            return plain
+            return _one_sharding(plain)
         if whole:
             return whole[:1]
         if shards:
-            variant = shards[0].split("-", 1)[0]
-            return [name for name in shards if name.split("-", 1)[0] == variant]
+            return _one_sharding(shards)
     return weights if len(weights) == 1 else []
+
+
+def _one_sharding(shards: Sequence[str]) -> list[str]:
+    """The shards of one saving, of those that lie in one folder: the first that is whole, if one is."""
+    savings: dict[tuple[str, ...], list[str]] = {}
+    for name in shards:
+        match = _SHARD.match(name)
+        savings.setdefault((match[1], match[3], match[4]) if match else (), []).append(name)
+    return next((names for names in savings.values() if not _missing(names)), next(iter(savings.values())))
+
+
+def refuse_missing_shards(names: Sequence[str]) -> None:
+    """Raises UnreadableModel where these are shards of one model, and not all of them: what is missing may be what tells
+    it apart."""
+    missing = _missing(names)
+    if missing:
+        count = f"{len(missing):,} of the {len(missing) + len(names):,} files"
+        raise UnreadableModel("truncated", f"The model lacks {count} that it was saved in, {missing[0]} among them.")
+
+
+def _missing(names: Sequence[str]) -> list[str]:
+    match = _SHARD.match(names[0]) if names else None
+    if match is None or int(match[3]) > SHARD_CAP:
+        return []
+    digits = len(match[2])
+    whole = (f"{match[1]}-{part:0{digits}}-of-{match[3]}{match[4]}" for part in range(1, int(match[3]) + 1))
+    return [name for name in whole if name not in names]
 
 
 def _json(path: Path) -> dict[str, Any]:

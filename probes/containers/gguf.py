@@ -122,6 +122,8 @@ def parse_gguf(prefix: bytes | bytearray, size: int | None) -> Header:
     cursor = _Cursor(prefix, size)
     cursor.take(4)
     version = cursor.number("I")
+    if version and version & 0xFFFF == 0:
+        raise UnreadableModel("unsupported_format", "This GGUF file was written for big-endian machines.")
     if version not in (2, 3):
         raise UnreadableModel(
             "unsupported_format",

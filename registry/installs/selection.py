@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from probes import Folder, Header, choose_weights, merge_headers
+from probes import Folder, Header, choose_weights, merge_headers, refuse_missing_shards
 from probes.containers.folder import ADAPTER_INDEX
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.names import is_kept
@@ -167,14 +167,17 @@ def folder_from(
     """What the probe needs of a folder that is not on disk yet: its small JSON files and its weights' headers."""
     index = read(next(f for f in selection.files if selection.inside(f) in (INDEX, ADAPTER_INDEX)))
     configs: dict[str, Mapping[str, Any]] = {}
-    shards: dict[str, list[Header]] = {}
+    shards: dict[str, dict[str, RemoteFile]] = {}
     for file in selection.files:
         component, _, name = selection.inside(file).rpartition("/")
         if name in CONFIGS:
             configs[component] = read(file)
         elif name.endswith(".safetensors"):
-            shards.setdefault(component, []).append(header(file))
-    return Folder(index, configs, {c: merge_headers(parts) for c, parts in shards.items()}, selection.name)
+            shards.setdefault(component, {})[name] = file
+    for names in shards.values():
+        refuse_missing_shards([*names])
+    headers = {c: merge_headers([header(file) for file in parts.values()]) for c, parts in shards.items()}
+    return Folder(index, configs, headers, selection.name)
 
 
 def _repository_name(listing: Listing) -> str:

@@ -201,3 +201,12 @@ def test_a_matrix_of_no_columns_is_no_half_of_a_pair(up: tuple[int, int]) -> Non
         {f"{name}.lora_down.weight": TensorSpec("F16", (4, 640)), f"{name}.lora_up.weight": TensorSpec("F16", up)}
     )
     assert probe(header).outcome is Outcome.UNUSABLE
+
+
+def test_what_an_adapter_is_does_not_depend_on_the_order_of_its_tensors() -> None:
+    """safetensors' own writer sorts names, which puts a bias's difference (diff_b) before its layer's factors."""
+    header = headers.load("lora-wan-14b-i2v-lightx2v").header
+    as_found = probe(header)
+    for names in (sorted(header.tensors), sorted(header.tensors, reverse=True)):
+        again = probe(Header({name: header.tensors[name] for name in names}, header.metadata))
+        assert (again.reason, again.rank, again.layout) == (as_found.reason, as_found.rank, as_found.layout)

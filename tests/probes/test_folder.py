@@ -56,6 +56,56 @@ def test_sharded_component(tmp_path: Path) -> None:
     assert probe(path).family == "sd-2"
 
 
+def sharded(folder: Path, parts: int, missing: int | None = None) -> Path:
+    """SDXL's UNet in so many files, but for one."""
+    tensors = headers.load("unet-sdxl-diffusers").tensors
+    names = list(tensors)
+    each = -(-len(names) // parts)
+    folder.mkdir(exist_ok=True)
+    for part in range(parts):
+        if part + 1 != missing:
+            name = f"diffusion_pytorch_model-{part + 1:05}-of-{parts:05}.safetensors"
+            held = {key: tensors[key] for key in names[part * each : (part + 1) * each]}
+            headers.write_sparse(folder / name, held)
+    return folder
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_shard_that_is_missing_is_a_download_that_never_finished(tmp_path: Path, missing: int) -> None:
+    """Whatever it holds: the second third of SDXL's blocks tells nothing that the others do not."""
+    with pytest.raises(UnreadableModel, match=f"lacks 1 of the 3 files.*-0000{missing}-of-00003") as caught:
+        probe(sharded(tmp_path / "unet", 3, missing))
+    assert caught.value.code == "truncated"
+
+
+def test_of_two_savings_in_one_folder_the_whole_one_counts(tmp_path: Path) -> None:
+    folder = sharded(tmp_path / "unet", 2, missing=1)
+    assert probe(sharded(folder, 3)).family == "sdxl"
+
+
+def test_components_are_folders_in_the_folder(tmp_path: Path) -> None:
+    pipeline(tmp_path / "other")
+    index = {"unet": ["diffusers", "UNet2DConditionModel"]}
+    for name in ("../other/unet", str(tmp_path / "other" / "unet"), "x" * 5000):
+        index[name] = ["diffusers", "UNet2DConditionModel"]
+    (tmp_path / "sly").mkdir()
+    (tmp_path / "sly" / "model_index.json").write_text(json.dumps(index))
+    assert read_folder(tmp_path / "sly").headers == {}
+    assert probe(tmp_path / "sly").outcome is Outcome.UNUSABLE
+
+
+def test_peft_folder_with_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (tmp_path / "adapter_model.bin").write_bytes(b"PK\x03\x04" + bytes(26) + b"archive/data.pkl")
+    assert "pickle" in probe(tmp_path).reason
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_paths_that_cannot_be(name: str) -> None:
+    with pytest.raises(UnreadableModel):
+        probe(name)
+
+
 def test_pickled_pipeline_is_unusable(tmp_path: Path) -> None:
     path = pipeline(tmp_path / "old")
     (path / "unet" / "diffusion_pytorch_model.safetensors").rename(path / "unet" / "diffusion_pytorch_model.bin")

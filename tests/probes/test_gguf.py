@@ -144,3 +144,9 @@ def test_refused(data: bytes, code: str) -> None:
     with pytest.raises(UnreadableModel) as caught:
         parse_header(data, len(data))
     assert caught.value.code == code
+
+
+def test_a_file_for_big_endian_machines_is_called_so() -> None:
+    data = b"GGUF" + struct.pack(">IQQ", 3, 0, 0)
+    with pytest.raises(UnreadableModel, match="big-endian"):
+        parse_header(data, len(data))
