@@ -7,13 +7,12 @@ from probes.engine import probe
 from probes.explanation import Explanation, explain
 from probes.header import Header, HeaderIncomplete, TensorSpec, UnreadableModel
 from probes.likeness import Likeness, Refutation
-from probes.report import SAYABLE, TAKEN, Choice, Evidence, Hints, Kind, Outcome, Report, Trait
+from probes.report import TAKEN, Choice, Evidence, Hints, Kind, Outcome, Report, Trait
 from probes.scan import SUFFIXES, Found, Stamp, is_one_model, models_below, scan_folder
 from probes.wording import sentence
 
 __all__ = [
     "REMOTE_PREFIX",
-    "SAYABLE",
     "SUFFIXES",
     "TAKEN",
     "Choice",

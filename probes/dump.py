@@ -26,7 +26,7 @@ from probes.containers.folder import Folder, read_folder
 from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP, names_too_much
 from probes.header import Header, TensorSpec, UnreadableModel
 from probes.redaction import redacted_configuration, redacted_metadata, reduced, told_hints, whole
-from probes.report import SAYABLE, Hints, Outcome, Report
+from probes.report import TAKEN, Hints, Outcome, Report
 
 _EXPECTED = ("kind", "family", "variant", "prediction_type", "layout", "rank", "candidates", "tags")
 """Fields of a report that a fixture states, where they say anything; `outcome` too, unless it is `identified`."""
@@ -170,8 +170,8 @@ def _hints(value: Any) -> Hints:
     given = _mapping(value, "hints")
     card, sidecar = given.get("card"), given.get("sidecar")
     kind = _text(given, "kind")
-    if kind not in (None, *SAYABLE):
-        raise _broken(f"kind is none of {', '.join(SAYABLE)}")
+    if kind not in (None, *TAKEN):
+        raise _broken(f"kind is none of {', '.join(TAKEN)}")
     return Hints(
         repo_id=_text(given, "repo_id"),
         filename=_text(given, "filename"),

@@ -34,13 +34,11 @@ class Kind(StrEnum):
     LANGUAGE_MODEL = "language_model"
 
 
-SAYABLE = (Kind.LORA, Kind.LCM_LORA)
-"""Kinds that no header may prove: those that `Hints.kind` is one of."""
 USER = "user"
 """Who says `Hints.family` and `Hints.kind`, in evidence."""
 EXCLUDED = "excluded"
 """The rule of evidence on what the user says in vain."""
-TAKEN = frozenset({Kind.CHECKPOINT, Kind.LORA, Kind.LCM_LORA})
+TAKEN = (Kind.CHECKPOINT, Kind.LORA, Kind.LCM_LORA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Trait:
 class Hints:
     """What is known beside the bytes. A hint may break a tie between structures, never overrule a shape.
 
-    `family` and `kind`: what the user says, which counts before all others; of kinds lora or lcm_lora.
+    `family` and `kind`: what the user says, which counts before all others; of kinds those of TAKEN.
     """
 
     repo_id: str | None = None
@@ -83,7 +81,7 @@ class Hints:
 class Choice(NamedTuple):
     """One of the candidates that a user may choose from, by Hints of the same names."""
 
-    family: str | None
+    family: str
     kind: str
 
 
@@ -101,7 +99,7 @@ class Report:
     rank: int | None = None
     candidates: tuple[
         str, ...
-    ] = ()  # what fits alike; of an identified model its family first, then those that it could be as well
+    ] = ()  # "FAMILY KIND": what fits alike, and what an identified model could be as well as its own, the first
     tags: tuple[str, ...] = ()
     traits: tuple[Trait, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=())
@@ -110,9 +108,9 @@ class Report:
     @property
     def choices(self) -> tuple[Choice, ...]:
         """`candidates`, for who has to say which one it is; none where that cannot be said."""
-        parts = [candidate.rpartition(" ") for candidate in self.candidates]
-        choices = tuple(Choice(family or self.family, kind) for family, _, kind in parts)
-        return choices if {choice.kind for choice in choices} <= {*SAYABLE} else ()
+        parts = (candidate.rpartition(" ") for candidate in self.candidates)
+        choices = tuple(Choice(family, kind) for family, _, kind in parts)
+        return choices if all(family and kind in TAKEN for family, kind in choices) else ()
 
     @property
     def excluded(self) -> tuple[Evidence, ...]:

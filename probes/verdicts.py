@@ -31,6 +31,8 @@ _COMMON = (
     "sdxl", "sd-1", "flux-1", "wan", "qwen-image", "z-image", "hunyuan-video", "ltx-video", "ltx-2", "sd-3", "chroma", "flux-2", "sd-2",
 )  # fmt: skip
 """Families by how many LoRAs are published for them, the most first: which one to propose where several fit."""
+_SORTS = (Kind.LORA, Kind.LCM_LORA)
+"""What a LoRA of a few-step layout may be."""
 _NEAR = 3
 """How many signatures that came closest a report explains."""
 _TOLD = 2
@@ -72,7 +74,7 @@ def checkpoint(
         prediction_type=told[0] if told else None,
         default_prediction_type=signature.prediction_type,
         layout=signature.layout,
-        candidates=_candidates(signature, unsaid),
+        candidates=_candidates((signature.family, *unsaid), (signature.kind,)),
         tags=tags,
         traits=_guidance_embedded(subject, match),
         evidence=(*evidence, *tag_evidence),
@@ -96,7 +98,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
     layers, for which it would have to be said to be."""
     signature, adapter = match.signature, subject.adapter
     weighed = weigh(subject)
-    said = subject.hints.kind if weighed.layout.ok else None
+    said = subject.hints.kind if weighed.layout.ok and subject.hints.kind in _SORTS else None
     kind, outcome, reason = _kind_of_lora(weighed, match, is_said=said is not None)
     chosen = (Evidence("claimed", True, USER, "one of lora and lcm_lora", said),) if said else ()
     them = "that" if len(unsaid) == 1 else "one of those"
@@ -113,7 +115,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
         prediction_type=told[0] if told else None,
         layout=_layout(adapter) or signature.layout,
         rank=ranks.most_common(1)[0][0] if ranks else None,
-        candidates=("lora", "lcm_lora") if outcome is Outcome.AMBIGUOUS else _candidates(signature, unsaid),
+        candidates=_candidates((signature.family, *unsaid), _SORTS if kind is None else (kind,)),
         tags=tags,
         traits=weighed.traits,
         evidence=(*match.evidence, weighed.layout, *chosen, *((told[1],) if told else ()), *more, *tag_evidence),
@@ -128,9 +130,10 @@ def _alike(unsaid: Sequence[str], what: str, so: str) -> str:
     return f" {listed(unsaid)} {have} the same {what}, but nothing says that {so}."
 
 
-def _candidates(signature: Signature, unsaid: Sequence[str]) -> tuple[str, ...]:
-    """The family that is answered, and those that it could be as well."""
-    return tuple(f"{family} {signature.kind}" for family in (signature.family, *unsaid)) if unsaid else ()
+def _candidates(families: Sequence[str | None], kinds: Sequence[Kind]) -> tuple[str, ...]:
+    """Each family with each kind, as `name` calls them; none where there is but one."""
+    every = tuple(_named(family, kind) for family in families for kind in kinds)
+    return every if len(every) > 1 else ()
 
 
 def _kind_of_lora(weighed: Weighed, match: Match, *, is_said: bool) -> tuple[Kind | None, Outcome, str]:
@@ -206,15 +209,15 @@ def _tags(subject: Subject, signature: Signature) -> tuple[tuple[str, ...], tupl
 
 def excluding(report: Report, hints: Hints) -> Report:
     """The report with what the user says in vain: what the shapes allow is the answer still."""
-    said = [hints.family] if report.family != hints.family else []
-    if report.outcome is Outcome.IDENTIFIED and report.kind != hints.kind:
-        said.append(hints.kind)
-    words = [word for word in said if word]
-    if not words or report.outcome not in (Outcome.IDENTIFIED, Outcome.AMBIGUOUS):
+    if report.outcome not in (Outcome.IDENTIFIED, Outcome.AMBIGUOUS):
         return report
-    it = " ".join(filter(None, (report.family, report.kind)))
-    allowed = listed([" ".join(filter(None, choice)) for choice in report.choices] or report.candidates or (it,))
-    evidence = (Evidence(EXCLUDED, False, USER, allowed, word) for word in words)
+    allowed = report.candidates or (_named(report.family, report.kind),)
+    families, _, kinds = zip(*(each.rpartition(" ") for each in allowed), strict=True)
+    said = ((hints.family, families), (hints.kind, kinds))
+    words = [word for word, possible in said if word and word not in possible]
+    if not words:
+        return report
+    evidence = (Evidence(EXCLUDED, False, USER, listed(allowed), word) for word in words)
     reason = f"{report.reason} It was said to be {listed(words)}, which the shapes exclude."
     return replace(report, reason=reason, evidence=(*report.evidence, *evidence))
 
@@ -295,7 +298,11 @@ def near_misses(matches: Iterable[Match], attempts: Iterable[Match]) -> tuple[Ev
 
 def name(signature: Signature) -> str:
     """A kind with its family, as answers call it."""
-    return " ".join(part for part in (signature.family, signature.kind.value) if part)
+    return _named(signature.family, signature.kind)
+
+
+def _named(family: str | None, kind: Kind | None) -> str:
+    return " ".join(part for part in (family, kind) if part)
 
 
 def _because(match: Match) -> str:

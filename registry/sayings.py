@@ -9,7 +9,7 @@ from typing import NamedTuple
 from msgspec import structs
 from sqlalchemy import Connection
 
-from probes import SAYABLE, Hints, Report, UnreadableModel, probe, read_target
+from probes import Hints, Report, UnreadableModel, probe, read_target
 from registry.accelerations import ACCELERATION, decided
 from registry.catalog import Catalog
 from registry.errors import UnusableFile
@@ -43,7 +43,7 @@ def judge(catalog: Catalog, model: Model, words: Mapping[str, str | None]) -> Ju
         return None
     path = catalog.path(model)
     # What was read in the card when it was installed is not kept: what it said of the kind stays as long as the user does not speak of it.
-    is_settled = model.managed and model.kind in SAYABLE and "kind" not in words
+    is_settled = model.managed and "kind" not in words
     hints = _hints(catalog, model)
     try:
         header, _ = read_target(path)

@@ -29,7 +29,7 @@ def check_words(words: Words) -> None:
         return
     from difflib import get_close_matches  # not for the client, which only hands words on
 
-    from probes import SAYABLE
+    from probes import TAKEN
     from probes.claims import family_of
     from probes.families import NAMES
 
@@ -39,8 +39,8 @@ def check_words(words: Words) -> None:
         near = [*dict.fromkeys([*([meant] if meant else []), *get_close_matches(family.casefold(), NAMES, 3, 0.5)])]
         advice = f"The nearest: {', '.join(near)}." if near else f"There are {', '.join(NAMES)}."
         raise InvalidRequest(f"There is no family “{family}”. {advice}", field="family", nearest=near)
-    if kind is not None and kind not in SAYABLE:
-        raise InvalidRequest(f"kind is {kind}; it can be said to be {' or '.join(SAYABLE)}.", field="kind")
+    if kind is not None and kind not in TAKEN:
+        raise InvalidRequest(f"kind is {kind}; it can be said to be {' or '.join(TAKEN)}.", field="kind")
 
 
 def heard(hints: Hints, words: Words) -> Hints:

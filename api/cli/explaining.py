@@ -20,7 +20,7 @@ def describe(report: Report) -> str:
     layers, which it may be for as well, follow: "sdxl lora or kolors, ..."."""
     if report.outcome != "identified":
         return ""
-    others = [choice.family or "" for choice in report.choices[1:]]
+    others = [choice.family for choice in report.choices[1:]]
     words = [
         " ".join(word for word in (report.family, report.kind) if word) + "".join(f" or {family}" for family in others),
         report.variant if report.variant != "normal" else None,

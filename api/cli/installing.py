@@ -132,7 +132,7 @@ def _asked(wish: Wish, error: ModelshelfError) -> Wish | None:
         return _which_file(candidates), options
     if isinstance(error, NotIdentified) and candidates:
         say(f"The header of {text} leaves open what it is:")
-        said = _pick(("family", "kind"), [(c["family"] or "", c["kind"]) for c in candidates], candidates)
+        said = _pick(("family", "kind"), [(c["family"], c["kind"]) for c in candidates], candidates)
         telling = {word: said[word] for word in WORDS if len({candidate[word] for candidate in candidates}) > 1}
         return text, replace(options, **telling)
     return None

@@ -70,7 +70,7 @@ def probe(
     reason; then default_prediction_type (the family's usual one), layout, tags, choices (candidates, as family and kind:
     what --family and --kind can say), error (a code where the input cannot be read; its outcome is unusable), and with
     --explain explanation (what matched, what nearly did, what was overruled).
-    candidates: what fits alike; of an identified model also those families that it could be as well, after its own.
+    candidates: what fits alike, "FAMILY KIND" each; of an identified model also what it could be as well, after its own.
 
     Example: `modelshelf probe ./file.safetensors OWNER/REPO --explain`
     """

@@ -1,12 +1,16 @@
 // Values as people read them.
 
 export const KINDS = { checkpoint: "Checkpoint", lora: "LoRA", lcm_lora: "LCM-LoRA" };
+const WHAT = { lora: "an ordinary LoRA", lcm_lora: "an LCM-LoRA" };
+export const whose = ({ family, kind }) => (kind === "checkpoint" ? family : `for ${family}`);
 // What a user can say of a model that its header leaves open: of each candidate, {family, kind}, what tells it from the others, and in words.
 export const sayings = (candidates) => {
-  const isOfKind = new Set(candidates.map(({ kind }) => kind)).size > 1;
-  return candidates.map(({ family, kind }) => (isOfKind
-    ? { said: { kind }, text: `It is ${kind === "lcm_lora" ? "an LCM-LoRA" : "an ordinary LoRA"}` }
-    : { said: { family }, text: `It is for ${family}` }));
+  const differ = (word) => new Set(candidates.map((candidate) => candidate[word])).size > 1;
+  const telling = ["family", "kind"].filter(differ);
+  return candidates.map((candidate) => ({
+    said: Object.fromEntries(telling.map((word) => [word, candidate[word]])),
+    text: `It is ${[differ("kind") ? WHAT[candidate.kind] : "", differ("family") ? whose(candidate) : ""].filter(Boolean).join(" ")}`,
+  }));
 };
 // Families of the same layers, to be told behind the likeliest: "or kolors".
 export const orOthers = (report) => {

@@ -126,7 +126,7 @@ function options(found) {
   const choices = [];
   if (found.source.startsWith("/")) choices.push(["place", "The file on the server", Object.entries(PLACES)]);
   const families = found.report.outcome === "identified" ? (found.report.choices ?? []).map(({ family }) => family) : [];
-  if (families.length) choices.push(["family", "It is for", families.map((family, i) => [i ? family : "", family])]);
+  if (families.length) choices.push(["family", found.kind === "checkpoint" ? "It is" : "It is for", families.map((family, i) => [i ? family : "", family])]);
   if (found.variants.length) choices.push(["variant", "Precision", [["", "as published"], ...found.variants.map((v) => [v, v])]]);
   return choices.map(([name, label, values]) => {
     const select = el("select", { id: `install-${name}` }, values.map(([value, text]) => el("option", { value }, text)));

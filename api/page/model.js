@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { copyButton, el, fill, problemBox, say } from "./dom.js";
 import { editor } from "./edit.js";
-import { bytes, date, kindName, number, orOthers, provenance, sayings } from "./format.js";
+import { bytes, date, kindName, number, orOthers, provenance, sayings, whose } from "./format.js";
 import { kindBadge, modelHref, picture, troubles } from "./shelf.js";
 
 export const title = "Model";
@@ -136,7 +136,7 @@ function preview(model, again) {
 
 const panel = (name, ...content) => el("section", { class: "panel" }, el("h2", {}, name), ...content);
 
-const OWN_WORDS = { family: ({ overrides }) => `for ${overrides.family}`, kind: ({ overrides }) => `of the kind ${kindName(overrides.kind)}` };
+const OWN_WORDS = { family: ({ overrides: { family }, kind }) => whose({ family, kind }), kind: ({ overrides }) => `of the kind ${kindName(overrides.kind)}` };
 
 // What its layers leave open, the user may say, and take back.
 function correction(model) {

@@ -49,7 +49,7 @@ def list_models(
 ) -> Response:
     """Models, a page at a time: pass `next` as `cursor` for the next one."""
     if kind is not None and kind not in TAKEN:
-        raise InvalidRequest(f"kind is {kind}; the registry holds {', '.join(sorted(TAKEN))}.", field="kind")
+        raise InvalidRequest(f"kind is {kind}; the registry holds {', '.join(TAKEN)}.", field="kind")
     query = queries.Query(
         kind=kind, family=family, tag=tag, text=q, digest=digest, missing=missing, sort=sort, limit=limit, cursor=cursor
     )

@@ -44,8 +44,10 @@ Family: TypeAlias = Annotated[
     ),
 ]
 Sayable: TypeAlias = Annotated[
-    Literal["lora", "lcm_lora"],
-    Field(description="What you say that a LoRA of a few-step layout is.", examples=["lcm_lora"]),
+    Literal["checkpoint", "lora", "lcm_lora"],
+    Field(
+        description="What you say that it is: of a LoRA of a few-step layout lora or lcm_lora.", examples=["lcm_lora"]
+    ),
 ]
 
 

@@ -184,7 +184,7 @@ def accept(report: Report) -> Report:
     if report.outcome is not Outcome.IDENTIFIED:
         raise NotIdentified(report.reason, outcome=str(report.outcome), candidates=candidates)
     if report.kind not in TAKEN:
-        taken = ", ".join(sorted(TAKEN))
+        taken = ", ".join(TAKEN)
         raise KindNotTaken(
             f"This is a {report.kind} ({report.family}); modelshelf takes {taken}.", kind=str(report.kind)
         )

@@ -12,6 +12,7 @@ from tests.conftest import STARTER
 from tests.demo.strangers import sd15_lora, write
 from tests.hub import Fault
 from tests.page.stand import ALIKE, OPEN, Stand
+from tests.probes import headers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -149,6 +150,19 @@ def test_what_a_header_leaves_open_is_said_by_a_button(page: Page) -> None:
         "nothing in the file or beside it says which"
     )
     expect(page.locator(".model-head .family")).to_have_text("sd-2")
+
+
+def test_where_family_and_kind_are_open_a_button_says_both(page: Page, stand: Stand) -> None:
+    fast = stand.root / "incoming/fast.safetensors"
+    fixture = headers.load("lcm-lora-sdxl")
+    fast.parent.mkdir(exist_ok=True)
+    headers.write_sparse(fast, fixture.tensors, fixture.metadata)
+    page.goto("/#/install")
+    paste(page, str(fast))
+    ways = page.locator(".found").get_by_role("list", name="Install it as").get_by_role("button")
+    expect(ways).to_have_text(
+        [f"It is {what} for {family}" for family in ("sdxl", "kolors") for what in ("an ordinary LoRA", "an LCM-LoRA")]
+    )
 
 
 def test_a_look_alike_may_be_installed_as_the_other(page: Page) -> None:

@@ -87,6 +87,12 @@ def test_a_word_that_the_shapes_exclude_leaves_open_what_was_and_tells_what_they
     assert explain(headers.load(OPEN).header, Hints(family="flux-1")).overruled == ()  # told once
 
 
+@pytest.mark.parametrize(("fixture", "kind"), [(OPEN, "lcm_lora"), ("lcm-lora-sd-1", "checkpoint")])
+def test_a_kind_that_an_open_header_excludes_is_told(fixture: str, kind: str) -> None:
+    report = said(fixture, kind=kind)
+    assert (report.outcome, [e.seen for e in report.excluded]) == (Outcome.AMBIGUOUS, [kind])
+
+
 def test_it_decides_whether_a_few_step_layout_is_lcm() -> None:
     plain = said("lcm-lora-sd-1")
     assert (plain.outcome, plain.choices) == (Outcome.AMBIGUOUS, (Choice("sd-1", "lora"), Choice("sd-1", "lcm_lora")))
@@ -107,7 +113,9 @@ def test_it_corrects_what_the_names_say_of_an_acceleration() -> None:
     assert said("lcm-lora-sd-1", filename=names, kind="lora").kind is Kind.LORA
 
 
-@pytest.mark.parametrize(("fixture", "kind"), [("lora-sd-1-kohya", "lcm_lora"), ("unet-sd-1-ldm", "lora")])
+@pytest.mark.parametrize(
+    ("fixture", "kind"), [("lora-sd-1-kohya", "lcm_lora"), ("unet-sd-1-ldm", "lora"), ("lora-sd-1-kohya", "checkpoint")]
+)
 def test_a_kind_that_the_layers_exclude_is_told(fixture: str, kind: str) -> None:
     plain, report = said(fixture), said(fixture, kind=kind)
     assert (report.outcome, report.kind) == (Outcome.IDENTIFIED, plain.kind)
@@ -132,7 +140,15 @@ def test_of_no_file_it_is_passed_over_in_silence(fixture: str) -> None:
             assert report.family == family or report.excluded
 
 
-@pytest.mark.parametrize("fixture", [OPEN, "lcm-lora-sd-1", "lora-sd-1-kohya"])
+def test_where_family_and_kind_are_open_each_may_be_said_alone_or_both() -> None:
+    every = said("lcm-lora-sdxl").choices
+    assert every == tuple(Choice(family, kind) for family in ("sdxl", "kolors") for kind in ("lora", "lcm_lora"))
+    assert said("lcm-lora-sdxl", family="kolors").choices == every[2:]
+    lcm = said("lcm-lora-sdxl", kind="lcm_lora")
+    assert (lcm.outcome, lcm.family, lcm.choices) == (Outcome.IDENTIFIED, "sdxl", (every[1], every[3]))
+
+
+@pytest.mark.parametrize("fixture", headers.names())
 def test_every_choice_is_one_that_can_be_said(fixture: str) -> None:
     for choice in said(fixture).choices:
         report = said(fixture, **choice._asdict())

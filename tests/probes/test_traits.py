@@ -11,6 +11,7 @@ from probes.traits import DECIDED
 from tests.probes import headers
 
 LCM_BASES = ["sd-1", "sd-2", "sdxl", "ssd-1b", "segmind-vega", "sd-1-miniature"]
+OPEN_SDXL = ("sdxl lora", "sdxl lcm_lora", "kolors lora", "kolors lcm_lora")
 TAGGED = Hints(card={"tags": ["lcm", "lora"]})
 
 
@@ -48,7 +49,7 @@ def test_vega_s_lcm_lora_is_called_vegart() -> None:
 def test_same_layout_without_a_word_stays_open() -> None:
     report = probe(headers.load("lcm-lora-sdxl").header)
     assert report.outcome is Outcome.AMBIGUOUS
-    assert report.candidates == ("lora", "lcm_lora")
+    assert report.candidates == OPEN_SDXL
     assert "few-step" in report.reason
     assert traits(report) == {"few-step distillation layout": 0.3}
 
@@ -106,7 +107,7 @@ def test_layout_of_another_rank_without_a_word_is_a_lora_with_a_weak_trait() -> 
 @pytest.mark.parametrize("more", [{"lora_adapter_metadata": '{"unet.r": 64}'}, {}], ids=["since 0.35", "before"])
 def test_what_diffusers_writes_beside_the_tensors_is_no_metadata_of_a_training(more: dict[str, str]) -> None:
     header = replace(headers.load("lcm-lora-sdxl").header, metadata={"format": "pt", **more})
-    assert probe(header).candidates == ("lora", "lcm_lora")
+    assert probe(header).candidates == OPEN_SDXL
     assert probe(header, TAGGED).kind is Kind.LCM_LORA
 
 

@@ -83,7 +83,7 @@ def test_an_unknown_family_is_refused_with_the_nearest(manager: Manager, family:
     with pytest.raises(InvalidRequest, match=f"There is no family “{family}”. The nearest: {nearest}") as refused:
         manager.install("somebody/nothing", options=Options(family=family))
     assert refused.value.detail["field"] == "family"
-    with pytest.raises(InvalidRequest, match="There are anima, auraflow"):
+    with pytest.raises(InvalidRequest, match=r"There are .*anima, auraflow, "):
         Options(family="zzzzz").check(None)  # type: ignore[arg-type]
 
 
