@@ -14,6 +14,7 @@ from tests.benchmarks.tables import machine
 
 BENCHMARKS = {
     "catalog": "the catalogue at 100,000 models: requests per second, queries, a start with 30,000 known files, requests while hashing",
+    "corpus": "what a file is: 3,000 headers that others made, how many are told rightly",
     "probes": "what a file is: CPU time and bytes read per header, a folder of LoRAs, a remote file",
     "weights": "LoRAs on a UNet of true size: on, another weight, another set, off, against diffusers + PEFT",
     "headline": "4 steps with an LCM-LoRA, switching included, against 25 with guidance: the starter, SDXL's true size",

@@ -1,4 +1,5 @@
-"""Identification: probes.probe beside InvokeAI's, over the header fixtures: what either says, and what that costs."""
+"""Identification: probes.probe beside InvokeAI's, over the corpus and the header fixtures: what either says, and what that
+costs."""
 
 from __future__ import annotations
 
@@ -10,18 +11,19 @@ import sysconfig
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from probes import Outcome, Report, probe
+from probes import Header, Hints, Outcome, Report, probe
 from probes.names import forget
 from tests.benchmarks.tables import Cell, Table
-from tests.probes import headers
+from tests.probes import corpus, headers
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "invokeai_requirements.txt"
@@ -49,6 +51,10 @@ class Verdict(StrEnum):
     WRONG = "wrong"
 
 
+VERDICTS = (*Verdict, *(f"I {verdict}" for verdict in Verdict))
+"""Columns: ours, then InvokeAI's."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a file is or is said to be, in modelshelf's words. No kind: not told."""
@@ -69,16 +75,20 @@ class Case:
 
     def write(self, folder: Path) -> Path:
         """Under a name that tells nothing, its tensors a hole."""
-        loaded = headers.load(self.fixture)
-        place = folder / "model"
-        place.mkdir(exist_ok=True)
-        name = "pytorch_lora_weights" if self.group == FOLDER else "model"
-        path = headers.write_sparse(place / f"{name}.safetensors", loaded.tensors, loaded.metadata)
-        return place if self.group == FOLDER else path
+        path = _write(
+            folder, headers.load(self.fixture).header, "pytorch_lora_weights" if self.group == FOLDER else "model"
+        )
+        return path.parent if self.group == FOLDER else path
 
     def remove(self, path: Path) -> None:
         for each in path.iterdir() if path.is_dir() else [path]:
             each.unlink()
+
+
+def _write(folder: Path, header: Header, name: str) -> Path:
+    place = folder / "model"
+    place.mkdir(exist_ok=True)
+    return headers.write_sparse(place / f"{name}.safetensors", header.tensors, header.metadata)
 
 
 def judge(expected: Answer, said: Answer) -> Verdict:
@@ -109,13 +119,17 @@ def of_invokeai(said: Mapping[str, Any]) -> Answer:
     return Answer(kind, family, said["prediction_type"])
 
 
-def cases(configs: Sequence[Sequence[str]]) -> Iterator[Case]:
-    """The fixtures that can be compared. `configs`: type, base and format of all that InvokeAI takes."""
-    taken = {
+def takes(configs: Sequence[Sequence[str]]) -> set[Answer]:
+    """The kinds and families of single files that InvokeAI takes. `configs`: type, base and format of each of its own."""
+    return {
         of_invokeai({"type": kind, "base": base, "prediction_type": None})
         for kind, base, layout in configs
         if kind != "main" or layout != "diffusers"  # a pipeline's folder
     }
+
+
+def cases(taken: Collection[Answer]) -> Iterator[Case]:
+    """The fixtures that can be compared."""
     for name in headers.names():
         loaded = headers.load(name)
         expect = loaded.expect
@@ -221,13 +235,50 @@ def run(quick: bool) -> Iterator[Table]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with invokeai(folder, seed=1) as other:
-            compared = list(cases(other.configs))[:: 12 if quick else 1]
+            taken = takes(other.configs)
+            by_others = corpus_verdicts(folder, other, taken, 3 if quick else None)
+            compared = list(cases(taken))[:: 12 if quick else 1]
             outcomes = [look(case, folder, other, 1 if quick else 3) for case in compared]
         with invokeai(folder, seed=2) as other:
             again = [ask_once(case, folder, other) for case in compared]
+    yield by_others
     yield verdicts(outcomes, sum(each.said[1] != said for each, said in zip(outcomes, again, strict=True)))
     yield costs(outcomes)
     yield mistakes(outcomes)
+
+
+def corpus_verdicts(folder: Path, other: InvokeAI, taken: Collection[Answer], most: int | None) -> Table:
+    """What either side says of headers that others made, of each maker's the first `most`."""
+    counts = {
+        maker: [Counter(verdicts) for verdicts in zip(*judged, strict=True)]
+        for maker in corpus.makers()
+        if (judged := list(islice(_judged(maker, folder, other, taken), most)))
+    }
+    total = [sum((count[side] for count in counts.values()), Counter()) for side in (0, 1)]
+    return Table(
+        "What a file is, of the corpus's single files whose kind and family InvokeAI takes; InvokeAI is I",
+        ("made by", "count", *VERDICTS),
+        [
+            (maker, both[0].total(), *(count[verdict] for count in both for verdict in Verdict))
+            for maker, both in [*counts.items(), ("all", total)]
+        ],
+        (
+            "Made by trainers and exporters, not by us (tests/probes/corpus); each alone, under a name that tells nothing.",
+            "Without those whose tensors several families have, and whose names or cards would be needed.",
+        ),
+    )
+
+
+def _judged(maker: str, folder: Path, other: InvokeAI, taken: Collection[Answer]) -> Iterator[tuple[Verdict, Verdict]]:
+    for case in corpus.cases(maker):
+        kind, family = str(case.expect.get("kind")).replace("lcm_lora", "lora"), case.expect.get("family")
+        expected = Answer(kind, family)
+        told = case.hints == Hints() and len(case.alike) < 2 and "identified" not in case.expect
+        if not told or case.header.format != "safetensors" or expected not in taken:
+            continue
+        path = _write(folder, case.header, "model")
+        yield judge(expected, first_look(path)[0]), judge(expected, other.ask(path)[0])
+        path.unlink()
 
 
 def look(case: Case, folder: Path, other: InvokeAI, rounds: int) -> Outcomes:
@@ -263,7 +314,7 @@ def verdicts(outcomes: Sequence[Outcomes], differ: int) -> Table:
     version = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("invokeai=="))
     return Table(
         f"What a file is: probes.probe beside {version.split()[0].replace('==', ' ')}, which is I",
-        ("files", "count", "right", "not told", "wrong", "I right", "I not told", "I wrong"),
+        ("files", "count", *VERDICTS),
         rows,
         (
             "Right: the kind (checkpoint, LoRA) and the family. The fixtures are our own tests', which hold the probe to them:",

@@ -97,7 +97,7 @@ def test_both_sides_answers_are_put_in_the_same_words() -> None:
 
 def test_what_the_other_side_has_no_name_for_is_counted_apart() -> None:
     configs = [("lora", "sdxl", "lycoris"), ("main", "sdxl", "checkpoint"), ("main", "sd-3", "diffusers")]
-    found = {(case.fixture, case.group) for case in invokeai.cases(configs)}
+    found = {(case.fixture, case.group) for case in invokeai.cases(invokeai.takes(configs))}
     assert {
         ("lora-sdxl-kohya", invokeai.FLAT),
         ("lora-sdxl-peft", invokeai.DOTTED),
