@@ -19,9 +19,9 @@ from tests.hub import LoopbackHub
 from tests.loopback import NETWORK
 from tests.registry.told import holds_what_is_said
 
-# Every process of pytest-xdist, and what it starts, takes its share of the cores: torch would take all of them in each.
-if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+# Of torch, here and in the services that are started: matrices this small are slower on two threads, on a busy machine 90 times, and
+# pictures that two processes make are equal only if both use as many.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 STARTER = starter_repositories()[0].parents[1]
 

@@ -16,7 +16,7 @@ from registry.backends import AdapterRef, CheckpointRef, GenerationJob
 from registry.backends.schedulers import canonical
 from registry.catalog import Catalog
 from registry.compatibility import Fit, checkpoint_tensors, judge
-from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, NotGenerable, UnusableFile
+from registry.errors import FileMissing, IncompatibleAdapter, InvalidRequest, ModelNotFound, NotGenerable, UnusableFile
 from registry.family_configs import config_of_family
 from registry.models import Model
 from registry.pictures import open_picture
@@ -86,7 +86,7 @@ class Planner:
         """What a picture of it would take from other models; nothing also where it cannot make one."""
         if checkpoint.kind == Kind.CHECKPOINT:
             with suppress(NotGenerable, FileMissing, UnusableFile):
-                return tuple(map(self._borrowed, self.reference(self._current(checkpoint)).lent))
+                return tuple(map(_borrowed, self.reference(self._current(checkpoint)).lent))
         return ()
 
     def reference(self, checkpoint: Model, prediction_type: str | None = None) -> CheckpointRef:
@@ -148,7 +148,7 @@ class Planner:
             config=facts,
             start=start,
             text_weights=texts,
-            borrowed=tuple(map(self._borrowed, reference.lent)),
+            borrowed=tuple(map(_borrowed, reference.lent)),
             limits=self._limits,
         )
         job = GenerationJob(
@@ -193,10 +193,6 @@ class Planner:
             raise FileMissing(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
         return f"{path} {seen.st_size} {seen.st_mtime_ns}"
 
-    def _borrowed(self, lent: Lent) -> Borrowed:
-        lender = self._catalog.get(lent.id)
-        return Borrowed(lender.id, lender.name, lender.sha256 or lender.blake3 or None, tuple(sorted(lent.components)))
-
     def _runs_with(self, checkpoint: Model, prediction_type: str | None) -> tuple[PipelineConfig, tuple[Lent, ...]]:
         """Its configuration, and what others lend. A folder has its own. A single file without text encoders or VAE runs with those of the
         first model of its family with which it makes a whole that there is a configuration for."""
@@ -223,8 +219,8 @@ class Planner:
                 model=checkpoint.id,
             )
         for other in self._catalog.every(Query(Kind.CHECKPOINT, checkpoint.family)):
-            with suppress(NotGenerable, FileMissing, UnusableFile, UnreadableModel):  # it cannot lend; another may
-                loan = () if other.id == checkpoint.id else self._loan(self._current(other), parts)
+            with suppress(NotGenerable, FileMissing, ModelNotFound, UnusableFile, UnreadableModel):  # another may lend
+                loan = () if other.id == checkpoint.id or other.damaged_at else self._loan(self._current(other), parts)
                 if loan and (config := config_for(checkpoint_tensors(path, loan))):
                     return config, loan
         raise NotGenerable(
@@ -241,7 +237,8 @@ class Planner:
         components = _parts(checkpoint_tensors(path)) - parts - _DENOISERS
         if not parts | components >= _NEEDED:
             return ()
-        return (Lent(lender.id, lender.name, path, self.identity(lender), components, lender.managed),)
+        known_by = lender.sha256 or lender.blake3
+        return (Lent(lender.id, lender.name, path, self.identity(lender), components, lender.managed, known_by),)
 
 
 _NEEDED = frozenset({"text_encoder", "vae"})
@@ -258,6 +255,10 @@ _PUBLISHED = {
 
 def _published(family: str) -> str:
     return f" (modelshelf install {_PUBLISHED[family]})" if family in _PUBLISHED else ""
+
+
+def _borrowed(lent: Lent) -> Borrowed:
+    return Borrowed(lent.id, lent.name, lent.known_by or None, tuple(sorted(lent.components)))
 
 
 def _parts(tensors: Mapping[str, TensorSpec]) -> frozenset[str]:

@@ -20,7 +20,7 @@ from probes import TensorSpec
 from registry.compatibility import checkpoint_tensors
 from registry.errors import NotGenerable, UnusableFile
 from registry.holders import GoOn
-from registry.weights.files import Lent, WeightFile, weight_files
+from registry.weights.files import Lent, WeightFile, gone, weight_files
 from registry.weights.names import Source, canonical_sources, scales_of
 from registry.weights.narrow import NARROW, resident_dtype, widen
 from registry.weights.reading import Move, read
@@ -264,6 +264,8 @@ def _examine(
                 else:
                     offset = start + entry["data_offsets"][0]
                     rest[name] = _Stored(file.path, offset, kept, becomes, source, shape, scale)
+    except FileNotFoundError as error:
+        raise gone(file.path) from error
     except SafetensorError as error:
         raise UnusableFile(f"{file.path.name} cannot be read: {error}", path=str(file.path)) from error
     return there, rest, scales

@@ -26,7 +26,7 @@ class WeightFile:
 @dataclass(frozen=True, slots=True)
 class Lent:
     """`components` of another model, which a file without them runs with. `path` and `managed` as a checkpoint's; `digest` identifies the
-    other's bytes; `id` and `name` are the other's on the shelf."""
+    other's bytes; `id` and `name` are the other's on the shelf; `known_by`: SHA-256 or BLAKE3 of its bytes, if they have been hashed."""
 
     id: str
     name: str
@@ -34,6 +34,7 @@ class Lent:
     digest: str
     components: frozenset[str]
     managed: bool = False
+    known_by: str | None = None
 
     def lends(self, tensor: str) -> bool:
         """Whether the tensor of that canonical name is of its components."""
@@ -60,6 +61,11 @@ def weight_files(checkpoint: Path) -> tuple[WeightFile, ...]:
     if not found:
         raise NotGenerable(f"{checkpoint} has none of the folders {', '.join(COMPONENTS)}.", path=str(checkpoint))
     return tuple(found)
+
+
+def gone(path: Path) -> FileMissing:
+    """The error for a file that was there when the work began."""
+    return FileMissing(f"{path} was moved or deleted while it was read.", path=str(path))
 
 
 def adapter_file(adapter: Path) -> Path:

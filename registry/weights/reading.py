@@ -20,6 +20,7 @@ from torch import Tensor
 
 from registry.errors import UnusableFile
 from registry.holders import GoOn, locked
+from registry.weights.files import gone
 
 BLOCK_BYTES = 16 * 2**20
 """One read: beyond it neither disks nor PCIe get faster."""
@@ -47,7 +48,10 @@ class Move:
 
 
 def read(moves: Iterable[Move], device: torch.device, go_on: GoOn = lambda: None) -> None:
-    """Carries out all moves, block by block. Raises UnusableFile: a file ends too early; OSError; whatever `go_on` raises between two."""
+    """Carries out all moves, block by block.
+
+    Raises UnusableFile: a file ends too early; FileMissing; OSError; whatever `go_on` raises between two.
+    """
     blocks = list(_blocks(_pieces(moves)))
     ring = _ring(device.type == "cuda")
     files: dict[Path, int] = {}
@@ -57,7 +61,7 @@ def read(moves: Iterable[Move], device: torch.device, go_on: GoOn = lambda: None
             for path, start, end, parts in blocks:
                 go_on()
                 if path not in files:
-                    files[path] = os.open(path, os.O_RDONLY)
+                    files[path] = _open(path)
                 if len(waiting) == BLOCKS:
                     _arrive(*waiting.pop(0), ring, device)
                 waiting.append((readers.submit(_fetch, ring, files[path], path, start, end), start, parts))
@@ -70,6 +74,13 @@ def read(moves: Iterable[Move], device: torch.device, go_on: GoOn = lambda: None
                     ring.give_back(block.result())
             for descriptor in files.values():
                 os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise gone(path) from error
 
 
 def _pieces(moves: Iterable[Move]) -> Iterator[Move]:

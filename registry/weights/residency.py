@@ -6,8 +6,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from threading import Condition, Timer
 from typing import Any, TypeVar
 
@@ -77,7 +78,8 @@ class Residency:
         self._keep_alive = keep_alive
         self._evicted = evicted
         self._lock = Condition()  # told of whatever leaves room
-        self._stuck: set[Holder] = set()  # who wait for others, and give up nothing meanwhile
+        # Who wait for others, and give up nothing meanwhile; where it is for a load, for which: that ends without them.
+        self._stuck: dict[Holder, _Slot | None] = {}
         self._slots: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
         self._timer: Timer | None = None
 
@@ -146,17 +148,20 @@ class Residency:
 
         self._tell(self._once_there_is_room(grow, holder))
 
-    @contextmanager
-    def stuck(self, holder: Holder) -> Iterator[None]:
+    def stuck(self, holder: Holder) -> AbstractContextManager[None]:
         """While `holder` waits for somebody else: nobody waits for what he holds, or each could wait for the other."""
+        return self._waits(holder, None)
+
+    @contextmanager
+    def _waits(self, holder: Holder, loading: _Slot | None) -> Iterator[None]:
         with self._lock:
-            self._stuck.add(holder)
+            self._stuck[holder] = loading
             self._lock.notify_all()
         try:
             yield
         finally:
             with self._lock:
-                self._stuck.discard(holder)
+                del self._stuck[holder]
 
     def evict(self, key: str) -> None:
         """Raises NotResident; WrongState: somebody works with it."""
@@ -213,17 +218,17 @@ class Residency:
 
     def _enter(self, key: str, size: Callable[[], int], holder: Holder, label: str) -> tuple[_Slot, Gone | None]:
         """The slot of `key`; where it is new, it is the caller's to fill, and what made room for it comes with it."""
+        nbytes = cache(size)  # which reads headers: once, however often room is looked for
 
         def enter() -> tuple[_Slot, Gone | None] | None:
             if (slot := self._slots.get(key)) is not None:
                 slot.holders.append(holder)
                 self._slots.move_to_end(key)
                 return slot, None
-            nbytes = size()
-            gone = self._make_room(label or key, nbytes, holder)
+            gone = self._make_room(label or key, nbytes(), holder)
             if gone is None:
                 return None
-            slot = self._slots[key] = _Slot(label, nbytes, [holder], time.monotonic())
+            slot = self._slots[key] = _Slot(label, nbytes(), [holder], time.monotonic())
             return slot, gone
 
         return self._once_there_is_room(enter, holder)
@@ -233,11 +238,13 @@ class Residency:
         with self._lock:
             if (done := attempt()) is not None:
                 return done
-            blocking = [f"{slot.label or key} ({slot.names})" for key, slot in self._slots.items() if slot.holders]
+            others = [(key, slot) for key, slot in self._slots.items() if slot.holders and slot.holders != [holder]]
+            blocking = [f"{slot.label or key} ({slot.names})" for key, slot in others]
         assert holder.told is not None
         holder.told(f"room in memory, which {', '.join(blocking)} takes up")
         try:
-            with self.stuck(holder), self._lock:
+            # the lock first: of two who would wait for each other only the later is refused
+            with self._lock, self.stuck(holder):
                 while (done := attempt()) is None:
                     self._lock.wait(POLL_SECONDS)
                     holder.go_on()
@@ -249,7 +256,7 @@ class Residency:
         """Returns when the load of `slot` has ended. Raises Cancelled: it is not wanted any more."""
         if slot.value.done():
             return
-        with self.stuck(holder):
+        with self._waits(holder, slot):
             while not wait((slot.value,), POLL_SECONDS).done:
                 holder.go_on()
 
@@ -282,8 +289,9 @@ class Residency:
         others = [(key, slot) for key, slot in self._slots.items() if slot is not instead_of]
         leased = sum(slot.nbytes for _, slot in others if slot.holders)
         if leased + nbytes > self.budget:
-            waiting = {holder, *self._stuck}
-            stays = sum(slot.nbytes for _, slot in others if not waiting.isdisjoint(slot.holders))
+            stays = sum(
+                slot.nbytes for _, slot in others if any(self._stays(slot, other, holder) for other in slot.holders)
+            )
             if holder.told is not None and stays + nbytes <= self.budget:
                 return None
             own = sum(slot.nbytes for _, slot in others if holder in slot.holders)
@@ -307,6 +315,11 @@ class Residency:
             used -= slot.nbytes
             gone.append((key, self._slots.pop(key)))
         return gone
+
+    def _stays(self, slot: _Slot, of: Holder, asking: Holder) -> bool:
+        """Whether `of` keeps hold of `slot` for as long as `asking` waits."""
+        waits = of in self._stuck and self._stuck[of] is not slot
+        return of is asking or (waits and of.wanted())  # who wants nothing any more is about to let go
 
     def _tell(self, gone: Gone) -> None:
         """Empties the list: what stood in it would stay in memory as long as the list does, which for a lease is the whole lease."""

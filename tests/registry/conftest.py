@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    import torch
-
     from tests.registry.tiny import build
 
-    torch.set_num_threads(1)  # matrices this small are slower on two threads, and on a busy machine 90 times slower
     return build(tmp_path_factory.mktemp("tiny"))

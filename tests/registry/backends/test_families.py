@@ -39,7 +39,6 @@ def backend() -> DiffusersBackend:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyFamily:
-    torch.set_num_threads(1)
     # the 768 model of sd-2 predicts v, and was trained to zero terminal SNR here, which the published one was not
     v = {"prediction_type": "v_prediction", **ZERO_SNR} if request.param == "sd-2" else {}
     return build(request.param, tmp_path_factory.mktemp(request.param), **v)

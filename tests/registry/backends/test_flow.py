@@ -30,7 +30,6 @@ LAYERS = r"to_q|to_k|to_v|to_out\.0|add_k_proj|ff\.net\.2|proj_mlp|norm1\.linear
 
 @pytest.fixture(scope="module")
 def backend() -> DiffusersBackend:
-    torch.set_num_threads(1)
     return DiffusersBackend(BackendOptions(device="cpu", budget_bytes=2**30))
 
 

@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from registry.catalog import Catalog
 from registry.errors import InvalidRequest, NotGenerable
 from registry.generation.planning import Planner
+from registry.models import Model
 from registry.pictures import MAX_START_PIXELS, infotext, open_picture
 from registry.plans import AdapterRequest, Borrowed, GenerationRequest
+from registry.tables import now
 from tests.registry.tiny import TEXT_ENCODER, Tiny, lora
 
 
@@ -64,6 +66,24 @@ def test_a_file_of_the_denoiser_alone_borrows_the_rest_and_the_plan_says_of_whom
         assert f"VAE hash: {lender}, VAE: {lender}, " in text.replace("folder", "tiny")
         if lender == "single":
             catalog.remove(catalog.get("single"))
+
+
+def test_what_is_known_to_be_damaged_lends_nothing(catalog: Catalog, alone: str) -> None:
+    catalog.set(catalog.get("single"), damaged_at=now())
+    plan, _, _ = resolve(catalog, checkpoint=alone)
+    assert [borrowed.name for borrowed in plan.borrowed] == ["tiny"]
+
+
+def test_a_lender_that_is_removed_meanwhile_is_none(catalog: Catalog, alone: str) -> None:
+    """As somebody else's request does between two looks at the catalogue."""
+
+    def removed(model: Model) -> Model:
+        if model.name == "single":
+            catalog.remove(model)
+        return catalog.get(model.id)
+
+    planner = Planner(catalog, current=removed)
+    assert [borrowed.name for borrowed in planner.borrowed(catalog.get(alone))] == ["tiny"]
 
 
 def test_an_adapter_is_held_against_what_is_borrowed_as_well(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from registry.errors import NotGenerable, UnusableFile
+from registry.errors import FileMissing, NotGenerable, UnusableFile
 from registry.weights.bundle import Bundle, bundle_bytes, load_bundle
 from tests.registry.tiny import Tiny
 
@@ -68,6 +70,20 @@ def test_the_fingerprint_sees_one_changed_bit(tiny: Tiny):
     assert bundle.fingerprint() != before
     victim[5] ^= 1
     assert bundle.fingerprint() == before
+
+
+@pytest.mark.parametrize("read", [5, 300, 484])
+def test_a_file_that_goes_while_it_is_read_is_named(tiny: Tiny, tmp_path: Path, read: int):
+    """Whoever lends components to a model is not in use itself, and may be deleted."""
+    folder = Path(shutil.copytree(tiny.folder, tmp_path / "going"))
+    left = iter(range(read))
+
+    def go_on() -> None:
+        if next(left, None) is None and folder.exists():
+            shutil.rmtree(folder)
+
+    with pytest.raises(FileMissing, match=r"safetensors was moved or deleted while it was read"):
+        load_bundle(folder, "going", torch.device("cpu"), torch.float16, go_on=go_on)
 
 
 def test_bad_files(tmp_path):

@@ -419,3 +419,54 @@ def test_two_who_would_wait_for_each_other_do_not():
     with ThreadPoolExecutor(2) as threads:
         outcomes = [threads.submit(work, person, key) for person, key in zip(people, "ab", strict=True)]
         assert sorted(outcome.result(WAIT) for outcome in outcomes) == [False, True]
+
+
+def test_what_somebody_else_waits_for_is_waited_for_until_he_has_had_it():
+    residency, first, second, person = Residency(10), Person(), Person(), Person()
+    reader = Reader(residency, "a")
+    with ThreadPoolExecutor(3) as threads:
+        loading = threads.submit(_lease, residency, "a", 10, reader, first)
+        assert reader.half.wait(WAIT)
+        same = threads.submit(_lease, residency, "a", 10, reader, second)
+        while residency.entries()[0].leases < 2:
+            assert not same.done()
+        waiting = threads.submit(_lease, residency, "b", 10, lambda: "B", person)
+        assert person.waits.wait(WAIT)
+        reader.go_on.set()
+        assert waiting.result(WAIT) == "B"
+        assert loading.result(WAIT) == same.result(WAIT) == "value of a"
+
+
+def test_whoever_waits_and_has_just_stopped_wanting_it_is_waited_for_until_he_has_seen_that():
+    residency, gone, person = Residency(10), Person("given up"), Person()
+    with ThreadPoolExecutor(1) as threads:
+        with residency.lease("a", lambda: 10, lambda: "A", holder=gone.holder), residency.stuck(gone.holder):
+            with pytest.raises(OutOfMemory):
+                _lease(residency, "b", 10, lambda: "B", person)
+            gone.gone.set()
+            waiting = threads.submit(_lease, residency, "b", 10, lambda: "B", person)
+            assert person.waits.wait(WAIT)
+        assert waiting.result(WAIT) == "B"
+
+
+def test_whoever_waits_is_told_of_others_alone_and_headers_are_read_once_for_it():
+    residency, worker, person, asked = Residency(10), Person("another"), Person("himself"), []
+
+    def size() -> int:
+        asked.append(1)
+        return 4
+
+    def work() -> None:
+        with (
+            residency.lease("own", lambda: 4, lambda: "", holder=person.holder),
+            residency.lease("more", size, lambda: "", holder=person.holder),
+        ):
+            pass
+
+    with ThreadPoolExecutor(1) as threads:
+        with residency.lease("a", lambda: 6, lambda: "A", holder=worker.holder):
+            waiting = threads.submit(work)
+            assert person.waits.wait(WAIT)
+        waiting.result(WAIT)
+    assert person.told == ["room in memory, which a (another) takes up", ""]
+    assert len(asked) == 1
