@@ -24,6 +24,7 @@ from probes import json_text
 from probes.containers.file import read_header
 from probes.containers.folder import Folder, read_folder
 from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP, names_too_much
+from probes.containers.torch_zip import PICKLED
 from probes.header import Header, TensorSpec, UnreadableModel
 from probes.redaction import redacted_configuration, redacted_metadata, reduced, told_hints, whole
 from probes.report import SAYABLE, Hints, Outcome, Report
@@ -31,7 +32,6 @@ from probes.report import SAYABLE, Hints, Outcome, Report
 _EXPECTED = ("kind", "family", "variant", "prediction_type", "layout", "rank", "candidates", "tags")
 """Fields of a report that a fixture states, where they say anything; `outcome` too, unless it is `identified`."""
 _DTYPE = 16  # characters of the longest dtype, with some to spare
-_PICKLED = ("torch_zip", "pickle")
 
 
 def dump_header(
@@ -49,7 +49,7 @@ def dump_header(
 
     Raises UnreadableModel of a pickle, whose tensors cannot be listed without opening it.
     """
-    if isinstance(target, Header) and target.format in _PICKLED:
+    if isinstance(target, Header) and target.format in PICKLED:
         raise UnreadableModel(
             "pickle",
             "A pickle has no header: what its tensors are called can only be learnt by opening it, which is never done "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -35,8 +34,6 @@ _NEAR = 3
 """How many signatures that came closest a report explains."""
 _TOLD = 2
 """How many differences from the closest family a reason names."""
-_PART = re.compile(r"-\d{5}-of-\d{5}\b")
-"""In the names of a sharded model's files, as `save_pretrained` writes them."""
 _SAY_WHICH = (
     "Say it with --family {0}, in the file's name (as in NAME-{0}.safetensors), or as base_model in a model card (README.md) "
     "beside it."
@@ -261,8 +258,6 @@ def unknown(subject: Subject) -> Report:
     else:
         such = f"such as {min(subject.header.tensors)}"
         reason = f"No known layout has these {len(subject.header.tensors)} tensors ({such})."
-    if _PART.search(subject.hints.filename or ""):
-        reason += " By its name it is one part of several: give the folder that holds them all."
     _, near = likenesses(subject)
     if near:
         against = "; ".join(sentence(refuted.evidence) for refuted in near[0].refuted[:_TOLD])

@@ -42,6 +42,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "embeddings": ("it is {expected}", "it is more than {expected}"),
     "pairs": ("every pair is whole", "{key} has lost its other half"),
+    "whole": ("it is {expected}", "{key} says “{seen}”, which is not {expected}"),
     "pipeline": ("{key} describes {expected}, {seen}", "{key} does not describe {expected}"),
     "prediction_type": ("{key} says that it predicts {expected}", "{key} does not say what it predicts"),
     "tag": ("{key} says “{seen}”", "nothing says {expected}"),

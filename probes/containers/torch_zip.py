@@ -14,6 +14,8 @@ ADVICE = (
     'you can afford to lose: state = torch.load(FILE, map_location="cpu", weights_only=True), then '
     'safetensors.torch.save_file(state.get("state_dict", state), "FILE.safetensors").'
 )
+PICKLED = ("torch_zip", "pickle")
+"""Formats of headers that tell no tensors."""
 ZIP_MAGIC = b"PK\x03\x04"
 _WINDOW = 1 << 16
 """torch.save writes `<archive>/data.pkl` as its first entry; TorchScript after a few small ones. Bytes that are
