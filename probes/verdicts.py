@@ -11,7 +11,7 @@ from probes.adapter_names import BOFT, GLORA, IA3, LOHA, LOKR, OFT
 from probes.adapters import Adapter
 from probes.claims import SIDECAR_KEYS, TAGS, texts
 from probes.likeness import likenesses
-from probes.predictions import prediction_type
+from probes.predictions import prediction_type, zero_snr
 from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report, Trait
 from probes.signature import Match, Signature
 from probes.subject import Subject
@@ -57,7 +57,7 @@ def checkpoint(
     """The report of one match that is no LoRA. `unsaid`: families with the same tensors, which it would have to be said to be."""
     signature = match.signature
     told = prediction_type(subject, scheduler) if signature.kind is Kind.CHECKPOINT else None
-    evidence = (*match.evidence, *((told[1],) if told else ()), *more)
+    evidence = (*match.evidence, *((told[1],) if told else ()), *zero_snr(subject), *more)
     tags, tag_evidence = _tags(subject, signature)
     what = name(signature)
     return Report(

@@ -98,7 +98,7 @@ def test_a_component_that_is_a_pickle(tmp_path: Path) -> None:
     assert "pickle" in probe(tmp_path).reason
     for name in ("a", "b"):  # which of them is meant, is the question then
         headers.write_sparse(tmp_path / f"{name}.safetensors", headers.load("lora-sd-1-kohya").tensors)
-    with pytest.raises(UnreadableModel, match="no model_index.json"):
+    with pytest.raises(UnreadableModel, match="no model_index"):
         probe(tmp_path)
 
 
