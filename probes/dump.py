@@ -31,6 +31,8 @@ from probes.report import SAYABLE, Hints, Outcome, Report
 
 _EXPECTED = ("kind", "family", "variant", "prediction_type", "layout", "rank", "candidates", "tags")
 """Fields of a report that a fixture states, where they say anything; `outcome` too, unless it is `identified`."""
+MAYBE_DUMP = ("text_file", "unsupported_format")
+"""A dump is text or gzip, which no model is: only what is refused with one of these codes can be one."""
 _DTYPE = 16  # characters of the longest dtype, with some to spare
 
 
@@ -100,8 +102,7 @@ def read_target(path: str | Path) -> tuple[Header | Folder, Hints | None]:
     try:
         return read_header(path), None
     except UnreadableModel as refused:
-        # A dump is text or gzip, which no model is: only what was refused as such can be one.
-        if refused.code not in ("text_file", "unsupported_format"):
+        if refused.code not in MAYBE_DUMP:
             raise
         with path.open("rb") as file:
             dumped = parse_dump(file.read(HEADER_CAP + 1))

@@ -20,10 +20,12 @@ from probes import (
     is_one_model,
     merge_headers,
     models_below,
+    parse_dump,
     read_target,
     refuse_missing_parts,
 )
 from probes.containers.folder import ADAPTER_INDEX, CONFIGS, PIPELINE_INDEX
+from probes.dump import MAYBE_DUMP
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.examine import connection, header_at, hints_of, read_json
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
@@ -34,6 +36,8 @@ from registry.sources import HubSource, PathSource, Source, parse_source
 
 Target = tuple[Header | Folder, Hints]
 Looked = TypeVar("Looked")
+DUMP_CAP = 16 << 20
+"""Longest header dump that is fetched, in bytes; a checkpoint's has a megabyte, and a twentieth of that when it is compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,15 @@ def _elsewhere(source: Source, text: str, origin: Origin) -> Iterator[Input]:
 
 
 def _load_file(origin: Origin, listing: Listing, file: RemoteFile) -> Target:
-    return header_at(origin, file), hints_of(listing.repo_id, file.path.rpartition("/")[2], listing.card)
+    try:
+        return header_at(origin, file), hints_of(listing.repo_id, file.path.rpartition("/")[2], listing.card)
+    except UnreadableModel as refused:
+        if refused.code not in MAYBE_DUMP or (file.size or 0) > DUMP_CAP:
+            raise
+        dumped = parse_dump(origin.read(file, 0, DUMP_CAP))
+        if dumped is None:
+            raise
+        return dumped
 
 
 def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteFile]) -> Target:

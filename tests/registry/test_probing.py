@@ -174,6 +174,28 @@ def test_a_dump_is_probed_with_its_own_hints_and_not_by_its_name(tmp_path: Path,
 # --- elsewhere ---
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_dump_elsewhere_is_probed_as_on_disk(compressed: bool, hub: LoopbackHub, settings: Settings) -> None:
+    path = hub.root / "somebody/dumps/header.json"
+    write(path, pack_dump(dump_header(headers.load("unet-sdxl-ldm").header), compressed))
+    write(path.with_name("notes.json"), b'{"tensors of": "none"}')
+    (remote,) = answers("hf://somebody/dumps/header.json", settings).values()
+    (local,) = answers(str(path), settings).values()
+    assert remote == local
+    assert local.family == "sdxl"
+    with pytest.raises(UnreadableModel, match="text file"):
+        answers("hf://somebody/dumps/notes.json", settings)
+
+
+def test_what_is_longer_than_any_dump_is_not_fetched(
+    hub: LoopbackHub, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.probing, "DUMP_CAP", 1000)
+    write(hub.root / "somebody/dumps/header.json", pack_dump(dump_header(headers.load("unet-sdxl-ldm").header)))
+    with pytest.raises(UnreadableModel, match="text file"):
+        answers("hf://somebody/dumps/header.json", settings)
+
+
 @pytest.mark.parametrize(
     "text",
     [
