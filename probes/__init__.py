@@ -1,7 +1,8 @@
 """What is this file? Header-only probing of model files: no torch, no database, no network."""
 
 from probes.containers.file import REMOTE_PREFIX, parse_header, read_header
-from probes.containers.folder import Folder, choose_weights, merge_headers, read_folder, refuse_missing_shards
+from probes.containers.folder import Folder, merge_headers, read_folder
+from probes.containers.weight_names import choose_weights, refuse_missing_parts
 from probes.dump import dump_header, pack_dump, parse_dump, read_target
 from probes.engine import probe
 from probes.explanation import Explanation, explain
@@ -45,7 +46,7 @@ __all__ = [
     "read_folder",
     "read_header",
     "read_target",
-    "refuse_missing_shards",
+    "refuse_missing_parts",
     "scan_folder",
     "sentence",
 ]

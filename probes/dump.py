@@ -24,14 +24,16 @@ from probes import json_text
 from probes.containers.file import read_header
 from probes.containers.folder import Folder, read_folder
 from probes.containers.safetensors import HEADER_CAP, TENSOR_CAP, names_too_much
+from probes.containers.torch_zip import PICKLED
 from probes.header import Header, TensorSpec, UnreadableModel
 from probes.redaction import redacted_configuration, redacted_metadata, reduced, told_hints, whole
 from probes.report import TAKEN, Hints, Outcome, Report
 
 _EXPECTED = ("kind", "family", "variant", "prediction_type", "layout", "rank", "candidates", "tags")
 """Fields of a report that a fixture states, where they say anything; `outcome` too, unless it is `identified`."""
+MAYBE_DUMP = ("text_file", "unsupported_format")
+"""A dump is text or gzip, which no model is: only what is refused with one of these codes can be one."""
 _DTYPE = 16  # characters of the longest dtype, with some to spare
-_PICKLED = ("torch_zip", "pickle")
 
 
 def dump_header(
@@ -49,7 +51,7 @@ def dump_header(
 
     Raises UnreadableModel of a pickle, whose tensors cannot be listed without opening it.
     """
-    if isinstance(target, Header) and target.format in _PICKLED:
+    if isinstance(target, Header) and target.format in PICKLED:
         raise UnreadableModel(
             "pickle",
             "A pickle has no header: what its tensors are called can only be learnt by opening it, which is never done "
@@ -100,8 +102,7 @@ def read_target(path: str | Path) -> tuple[Header | Folder, Hints | None]:
     try:
         return read_header(path), None
     except UnreadableModel as refused:
-        # A dump is text or gzip, which no model is: only what was refused as such can be one.
-        if refused.code not in ("text_file", "unsupported_format"):
+        if refused.code not in MAYBE_DUMP:
             raise
         with path.open("rb") as file:
             dumped = parse_dump(file.read(HEADER_CAP + 1))

@@ -10,7 +10,8 @@ from typing import Any
 
 from probes.claims import foremost
 from probes.containers.folder import Folder
-from probes.containers.torch_zip import ADVICE
+from probes.containers.torch_zip import ADVICE, PICKLED
+from probes.containers.weight_names import Part, part_of
 from probes.contenders import contest
 from probes.dump import read_target
 from probes.families import SIGNATURES
@@ -20,12 +21,16 @@ from probes.signature import Match, match_all
 from probes.subject import Subject
 from probes.verdicts import ambiguous, checkpoint, excluding, listed, lora, name, near_misses, orphaned, unknown
 
-_PICKLES = ("torch_zip", "pickle")
 DENOISERS = ("unet", "transformer", "prior", "decoder")
 _EMPTY = (
     "The file is whole but holds no tensors, as one that was saved before anything was put into it. Download it again, or "
     "ask who made it."
 )
+_ALL_PARTS = (
+    "Get all parts and their index (NAME.safetensors.index.json) into one folder, and give that folder. If it is a model after all, "
+    "give the file another name."
+)
+_JOIN = "Get all parts and join them with `llama-gguf-split --merge`. If it is a model after all, give the file another name."
 _NO_WEIGHTS = (
     "The folder describes a model and has no .safetensors file with its weights. Download it again, or convert the weights "
     "that it has."
@@ -39,17 +44,36 @@ def probe(target: str | Path | Header | Folder, hints: Hints | None = None) -> R
     included, is an answer.
     """
     if isinstance(target, (str, Path)):
-        path = Path(target)
-        # The file's own name is no hint unless the caller says so: people and downloads rename files.
-        found, told = read_target(path)
-        return replace(probe(found, told if hints is None else hints), source=str(path))
+        found, told = read_target(target)
+        return answer(found, told if hints is None else hints, Path(target))
+    return answer(target, hints)
+
+
+def answer(target: Header | Folder, hints: Hints | None, path: Path | None = None) -> Report:
+    """What a probe says of headers that have been read. `path`: where from, if from this machine."""
+    hints = hints or Hints()
+    source = None if path is None else str(path)
     if isinstance(target, Folder):
-        return _probe_folder(target, hints or Hints())
-    return _probe_header(target, hints or Hints())
+        return replace(_probe_folder(target, hints), source=source)
+    # The file's own name is no hint unless the caller says so: people and downloads rename files. But none calls a model a part.
+    part = part_of(hints.filename or (path.name if path else ""))
+    if part and part.total > 1 and target.format not in PICKLED:
+        return replace(_one_part(target, part), source=source)
+    return replace(_probe_header(target, hints), source=source)
+
+
+def _one_part(header: Header, part: Part) -> Report:
+    """The report of a file that is one of several by its name, whatever its shapes fit: what is missing may be what tells the model
+    apart."""
+    which = f"part {part.number} of {part.total}"
+    remedy = _JOIN if header.format == "gguf" else _ALL_PARTS
+    said = Evidence("whole", False, "file name", "a whole model", which)
+    reason = f"By its name this is {which} of a model, and by itself it is none. {remedy}"
+    return Report(Outcome.UNUSABLE, reason, format=header.format, evidence=(said,))
 
 
 def _probe_header(header: Header, hints: Hints, scheduler: Mapping[str, Any] | None = None) -> Report:
-    if header.format in _PICKLES:
+    if header.format in PICKLED:
         return Report(Outcome.UNUSABLE, ADVICE, format=header.format)
     if not header.tensors:
         return Report(Outcome.UNKNOWN, _EMPTY, format=header.format)

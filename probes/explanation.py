@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from probes.containers.folder import Folder
 from probes.dump import read_target
-from probes.engine import DENOISERS, probe
+from probes.engine import DENOISERS, answer
 from probes.header import Header
 from probes.likeness import Likeness, likenesses
 from probes.report import USER, Evidence, Hints, Report
@@ -32,9 +32,12 @@ def explain(target: str | Path | Header | Folder, hints: Hints | None = None) ->
     """A probe, and why it gave no other answer. Raises UnreadableModel as `probe` does."""
     if isinstance(target, (str, Path)):
         found, told = read_target(target)
-        explanation = explain(found, told if hints is None else hints)
-        return replace(explanation, report=replace(explanation.report, source=str(target)))
-    report = probe(target, hints)
+        return _explain(found, told if hints is None else hints, Path(target))
+    return _explain(target, hints)
+
+
+def _explain(target: Header | Folder, hints: Hints | None, path: Path | None = None) -> Explanation:
+    report = answer(target, hints, path)
     header = _judged(target)
     if header is None or not header.tensors:
         return Explanation(report)

@@ -43,7 +43,7 @@ class Has:
         for key in self.keys:
             found = _matching(subject, key)
             if found:
-                return Evidence("has", True, found[0], "present", "present")
+                return Evidence("has", True, min(found), "present", "present")
         return self.absent
 
 
@@ -60,7 +60,7 @@ class Without:
         for key in self.keys:
             found = _matching(subject, key)
             if found:
-                return Evidence("without", False, found[0], "absent", "present")
+                return Evidence("without", False, min(found), "absent", "present")
         return Evidence("without", True, self.keys[0], "absent", "absent")
 
 
@@ -94,8 +94,8 @@ class Width:
 
     def check(self, subject: Subject) -> Evidence:
         expected = " or ".join(map(str, self.sizes))
-        name = self.key
-        for name in (found := _matching(subject, self.key)):
+        found = sorted(_matching(subject, self.key))
+        for name in found:
             if (count := subject.columns.get(name)) is not None:
                 fits = any(count % size == 0 for size in self.sizes)
                 return Evidence("volume", fits, name, f"a multiple of {expected}", str(count))
@@ -103,7 +103,9 @@ class Width:
             size = shape[self.axis] if len(shape) > self.axis else None
             if size not in self.sizes:
                 return Evidence("width", False, name, expected, str(size))
-        return Evidence("width", bool(found), name, expected, expected if found else "absent")
+        return Evidence(
+            "width", bool(found), found[0] if found else self.key, expected, expected if found else "absent"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,12 +132,18 @@ class Dimensions:
     count: int
 
     def check(self, subject: Subject) -> Evidence:
-        name = self.key
-        for name in (found := _matching(subject, self.key)):
+        found = sorted(_matching(subject, self.key))
+        for name in found:
             shape = subject.shape(name) or ()
             if len(shape) != self.count:
                 return Evidence("dimensions", False, name, str(self.count), str(len(shape)))
-        return Evidence("dimensions", bool(found), name, str(self.count), str(self.count) if found else "absent")
+        return Evidence(
+            "dimensions",
+            bool(found),
+            found[0] if found else self.key,
+            str(self.count),
+            str(self.count) if found else "absent",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +263,7 @@ class Alone:
     it."""
 
     def check(self, subject: Subject) -> Evidence:
-        outside = next((name for name in subject.header.tensors if not name.startswith(subject.root)), None)
+        outside = min((name for name in subject.header.tensors if not name.startswith(subject.root)), default=None)
         return Evidence(
             "alone",
             outside is None,

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probes.containers.file import read_header
-from probes.containers.folder import ADAPTER_INDEX, PIPELINE_INDEX, WEIGHTS, Folder, choose_weights, read_folder
+from probes.containers.folder import ADAPTER_INDEX, PIPELINE_INDEX, Folder, read_folder
+from probes.containers.weight_names import PICKLES, STEMS, choose_weights
 from probes.engine import probe
 from probes.header import Header, UnreadableModel
 from probes.report import Evidence, Hints, Outcome, Report
 
-SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
+WEIGHTS = (".safetensors", ".sft", ".gguf")
+SUFFIXES = (*WEIGHTS, *PICKLES)
 """Files that are looked at; pickles too, so that a report says why they are of no use."""
-_INDEXES = frozenset({PIPELINE_INDEX, ADAPTER_INDEX, *(f"{stem}.safetensors.index.json" for stem in WEIGHTS)})
+_INDEXES = frozenset({PIPELINE_INDEX, ADAPTER_INDEX, *(f"{stem}.safetensors.index.json" for stem in STEMS)})
 """What makes a folder one model as a whole: the index of a pipeline, of a PEFT adapter, or of shards."""
 _SIGNED = (1 << 63) - 1
 FLEETING = ("not_found", "not_readable")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from probes.adapter_names import BOFT, GLORA, IA3, LOHA, LOKR, OFT
 from probes.adapters import Adapter
 from probes.claims import SIDECAR_KEYS, TAGS, texts
 from probes.likeness import likenesses
-from probes.predictions import prediction_type
+from probes.predictions import prediction_type, zero_snr
 from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report, Trait
 from probes.signature import Match, Signature
 from probes.subject import Subject
@@ -37,8 +36,6 @@ _NEAR = 3
 """How many signatures that came closest a report explains."""
 _TOLD = 2
 """How many differences from the closest family a reason names."""
-_PART = re.compile(r"-\d{5}-of-\d{5}\b")
-"""In the names of a sharded model's files, as `save_pretrained` writes them."""
 _SAY_WHICH = (
     "Say it with --family {0}, in the file's name (as in NAME-{0}.safetensors), or as base_model in a model card (README.md) "
     "beside it."
@@ -62,7 +59,7 @@ def checkpoint(
     """The report of one match that is no LoRA. `unsaid`: families with the same tensors, which it would have to be said to be."""
     signature = match.signature
     told = prediction_type(subject, scheduler) if signature.kind is Kind.CHECKPOINT else None
-    evidence = (*match.evidence, *((told[1],) if told else ()), *more)
+    evidence = (*match.evidence, *((told[1],) if told else ()), *zero_snr(subject), *more)
     tags, tag_evidence = _tags(subject, signature)
     what = name(signature)
     return Report(
@@ -264,8 +261,6 @@ def unknown(subject: Subject) -> Report:
     else:
         such = f"such as {min(subject.header.tensors)}"
         reason = f"No known layout has these {len(subject.header.tensors)} tensors ({such})."
-    if _PART.search(subject.hints.filename or ""):
-        reason += " By its name it is one part of several: give the folder that holds them all."
     _, near = likenesses(subject)
     if near:
         against = "; ".join(sentence(refuted.evidence) for refuted in near[0].refuted[:_TOLD])

@@ -42,8 +42,13 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "embeddings": ("it is {expected}", "it is more than {expected}"),
     "pairs": ("every pair is whole", "{key} has lost its other half"),
+    "whole": ("it is {expected}", "{key} says “{seen}”, which is not {expected}"),
     "pipeline": ("{key} describes {expected}, {seen}", "{key} does not describe {expected}"),
     "prediction_type": ("{key} says that it predicts {expected}", "{key} does not say what it predicts"),
+    "zero_terminal_snr": (
+        "{key} says that it was trained up to noise alone",
+        "nothing says that it was trained up to noise alone",
+    ),
     "tag": ("{key} says “{seen}”", "nothing says {expected}"),
     "named": ("its {key} says “{seen}”", "nothing says {expected}"),
     "distillation_layout": (

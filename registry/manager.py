@@ -14,6 +14,7 @@ from threading import Event, Lock, Thread
 from typing import Any, NamedTuple
 
 from probes import Kind
+from probes.containers.weight_names import variant_of
 from registry.backends import Backend, BackendOptions, Keeper, Residents
 from registry.backends.loading import load_backend
 from registry.background import going_on
@@ -27,7 +28,6 @@ from registry.generation import Generator
 from registry.installs.crew import Crew
 from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.options import AS_USUAL, Options
-from registry.installs.selection import variant_of
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
 from registry.measures import Measures, What

@@ -20,20 +20,24 @@ from probes import (
     is_one_model,
     merge_headers,
     models_below,
+    parse_dump,
     read_target,
-    refuse_missing_shards,
+    refuse_missing_parts,
 )
-from probes.containers.folder import ADAPTER_INDEX, CONFIGS
+from probes.containers.folder import ADAPTER_INDEX, CONFIGS, PIPELINE_INDEX
+from probes.dump import MAYBE_DUMP
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.examine import connection, header_at, hints_of, read_json
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.origins.folder import card_beside
-from registry.installs.selection import INDEX, folder_from, options
+from registry.installs.selection import folder_from, options
 from registry.settings import Settings
 from registry.sources import HubSource, PathSource, Source, parse_source
 
 Target = tuple[Header | Folder, Hints]
 Looked = TypeVar("Looked")
+DUMP_CAP = 16 << 20
+"""Longest header dump that is fetched, in bytes; a checkpoint's has a megabyte, and a twentieth of that when it is compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,8 @@ def _elsewhere(source: Source, text: str, origin: Origin) -> Iterator[Input]:
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
     inside = {path.removeprefix(prefix): file for path, file in files.items() if path.startswith(prefix)}
     here = {name: file for name, file in inside.items() if "/" not in name}
-    if INDEX in here:
-        yield Input(text, partial(_load_pipeline, origin, listing, here[INDEX]))
+    if PIPELINE_INDEX in here:
+        yield Input(text, partial(_load_pipeline, origin, listing, here[PIPELINE_INDEX]))
         return
     if _is_one_model(here):
         yield Input(text, partial(_load_component, origin, listing, here))
@@ -126,7 +130,15 @@ def _elsewhere(source: Source, text: str, origin: Origin) -> Iterator[Input]:
 
 
 def _load_file(origin: Origin, listing: Listing, file: RemoteFile) -> Target:
-    return header_at(origin, file), hints_of(listing.repo_id, file.path.rpartition("/")[2], listing.card)
+    try:
+        return header_at(origin, file), hints_of(listing.repo_id, file.path.rpartition("/")[2], listing.card)
+    except UnreadableModel as refused:
+        if refused.code not in MAYBE_DUMP or (file.size or 0) > DUMP_CAP:
+            raise
+        dumped = parse_dump(origin.read(file, 0, DUMP_CAP))
+        if dumped is None:
+            raise
+        return dumped
 
 
 def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteFile]) -> Target:
@@ -134,7 +146,7 @@ def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteF
     config = next((here[name] for name in CONFIGS if name in here), None)
     configs = {} if config is None else {"": read_json(origin, config)}
     chosen = choose_weights(sorted(here))
-    refuse_missing_shards(chosen)
+    refuse_missing_parts(chosen)
     shards = [header_at(origin, here[name]) for name in chosen]
     folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {})
     return folder, hints_of(listing.repo_id, None, listing.card)

@@ -19,6 +19,7 @@ _FIRST_READ = 512
 """First bytes to read of a local file: enough to tell what it is, and fewer than a model's header has."""
 
 _TEXT = frozenset([*range(0x20, 0x7F), *b"\t\r\n"])
+_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--", b"<script", b"<meta", b"<title", b"<body")
 _FOREIGN = {
     b"\x1f\x8b": "a gzip archive",
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
@@ -45,14 +46,14 @@ def parse_header(prefix: bytes | bytearray, size: int | None) -> Header:
     """
     if size == 0 or (size is None and not prefix):
         raise UnreadableModel("empty_file", "The file is empty.")
+    pickle = parse_pickle(prefix, size)  # those of the first protocols are text
+    if pickle is not None:
+        return pickle
     _refuse_text(prefix, size)
     if len(prefix) < 8:
         if size is not None and size < 8:
             raise UnreadableModel("too_short", f"The file has only {size} bytes; no model is that small.")
         raise HeaderIncomplete(8)
-    pickle = parse_pickle(prefix, size)
-    if pickle is not None:
-        return pickle
     if prefix.startswith(ZIP_MAGIC):
         raise UnreadableModel("zip_archive", "This is a zip archive, not a model.")
     for magic, what in _FOREIGN.items():
@@ -69,8 +70,9 @@ def parse_header(prefix: bytes | bytearray, size: int | None) -> Header:
 def _refuse_text(prefix: bytes | bytearray, size: int | None) -> None:
     """Things that downloads leave behind in place of a model. A safetensors file starts with a length below 100 MB, so
     its fifth to eighth bytes are zero and none of these match it."""
-    start = prefix[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+    text = _as_utf8(prefix)
+    start = text[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(_PAGE):
         raise UnreadableModel(
             "html_page",
             "This is a web page, not a model: the download met a login, licence or error page.",
@@ -80,13 +82,23 @@ def _refuse_text(prefix: bytes | bytearray, size: int | None) -> None:
             "lfs_pointer",
             "This is a git-LFS pointer, not the model itself.",
         )
-    if start.startswith((b'{"', b"{\n", b"{ ")) or (len(prefix) >= 8 and _TEXT.issuperset(prefix[:8])):
+    if start.startswith((b'{"', b"{\n", b"{ ")) or (len(text) >= 8 and _TEXT.issuperset(text[:8])):
         if prefix.startswith(GGUF_MAGIC) or prefix.startswith(tuple(_FOREIGN)):
             return
         raise UnreadableModel(
             "text_file",
             "This is a text file, perhaps a site's error message, not a model.",
         )
+
+
+def _as_utf8(prefix: bytes | bytearray) -> bytes | bytearray:
+    """Text in UTF-16, with a mark of its order or without, as if it were ASCII; all else as it is. Four letters and four zeros
+    by turns are no length below 100 MB, whichever come first."""
+    start = prefix[2:10] if prefix[:2] in (b"\xff\xfe", b"\xfe\xff") else prefix[:8]
+    for letters, zeros in ((start[::2], start[1::2]), (start[1::2], start[::2])):
+        if len(zeros) == 4 and not any(zeros) and _TEXT.issuperset(letters):
+            return bytes(prefix[:1024]).lstrip(b"\xff\xfe").replace(b"\0", b"")
+    return prefix
 
 
 def read_header(path: str | Path) -> Header:

@@ -4,27 +4,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from probes import json_text
 from probes.containers.file import read_header
+from probes.containers.weight_names import PICKLES, choose_weights, refuse_missing_parts
 from probes.header import Header, TensorSpec, UnreadableModel
 
 CONFIG_CAP = 16 << 20
 """Longest JSON file that is read, in bytes; the largest published weight index has under 10 MB."""
-SHARD_CAP = 1_000
-"""Most files that one model is saved in; a name that claims more is not believed."""
 PIPELINE_INDEX, ADAPTER_INDEX = "model_index.json", "adapter_config.json"
 CONFIGS = ("config.json", "scheduler_config.json")
-WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights", "adapter_model")
-"""Stems that diffusers, transformers and PEFT save under; `.fp16` and other variants stand between stem and suffix."""
 _COMPONENT = re.compile(r"\w{1,100}")
 """Names of a pipeline's parts: arguments in Python, and so never a way out of the folder."""
-_PICKLES = (".bin", ".pt", ".ckpt")
-_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +39,17 @@ class Folder:
 
 
 def merge_headers(shards: list[Header]) -> Header:
-    """One header out of a sharded model's; metadata of the first shard that has any."""
+    """One header out of a sharded model's; metadata of the first shard that has any. Raises UnreadableModel where two have
+    a tensor of one name."""
     if len(shards) == 1:
         return shards[0]
     tensors: dict[str, TensorSpec] = {}
     for shard in shards:
+        if twice := tensors.keys() & shard.tensors.keys():
+            raise UnreadableModel(
+                "duplicate_names",
+                f"Two of the model's files have a tensor {min(twice)[:80]!r}: nothing tells which one counts.",
+            )
         tensors.update(shard.tensors)
     metadata = next((shard.metadata for shard in shards if shard.metadata), {})
     sizes = [shard.size for shard in shards]
@@ -91,11 +92,11 @@ def read_folder(path: str | Path) -> Folder:
         files = sorted(file.name for file in place.iterdir() if file.is_file())
         chosen = choose_weights(files)
         if chosen and (component or index is None or "peft_type" in index):
-            refuse_missing_shards(chosen)
+            refuse_missing_parts(chosen)
             headers[component] = merge_headers([read_header(place / name) for name in chosen])
-        elif (component or index is not None) and not chosen and any(name.endswith(_PICKLES) for name in files):
+        elif (component or index is not None or configs) and _only_pickles(files):
             pickles.append(component)
-    if index is None and not headers:
+    if index is None and not headers and not pickles:
         raise UnreadableModel(
             "no_model_folder",
             f"{path} holds no model_index.json, adapter_config.json or single weight file.",
@@ -103,55 +104,9 @@ def read_folder(path: str | Path) -> Folder:
     return Folder(index, configs, headers, path.name, tuple(pickles))
 
 
-def choose_weights(files: list[str]) -> list[str]:
-    """The weight files of one component among its folder's file names: the unvaried one, else one variant, whole or in
-    all its shards.
-
-    A lone safetensors file of any name counts too; several of unknown names do not (which is meant, only the user
-    knows).
-    """
-    weights = [name for name in files if name.endswith(".safetensors")]
-    for stem in WEIGHTS:
-        if f"{stem}.safetensors" in weights:
-            return [f"{stem}.safetensors"]
-        own = [name for name in weights if name.startswith(stem) and name[len(stem)] in ".-"]
-        shards = [name for name in own if "-of-" in name]
-        whole = [name for name in own if name not in shards]
-        plain = [name for name in shards if name.startswith(f"{stem}-")]
-        if plain:
-            return _one_sharding(plain)
-        if whole:
-            return whole[:1]
-        if shards:
-            return _one_sharding(shards)
-    return weights if len(weights) == 1 else []
-
-
-def _one_sharding(shards: Sequence[str]) -> list[str]:
-    """The shards of one saving, of those that lie in one folder: the first that is whole, if one is."""
-    savings: dict[tuple[str, ...], list[str]] = {}
-    for name in shards:
-        match = _SHARD.match(name)
-        savings.setdefault((match[1], match[3], match[4]) if match else (), []).append(name)
-    return next((names for names in savings.values() if not _missing(names)), next(iter(savings.values())))
-
-
-def refuse_missing_shards(names: Sequence[str]) -> None:
-    """Raises UnreadableModel where these are shards of one model, and not all of them: what is missing may be what tells
-    it apart."""
-    missing = _missing(names)
-    if missing:
-        count = f"{len(missing):,} of the {len(missing) + len(names):,} files"
-        raise UnreadableModel("truncated", f"The model lacks {count} that it was saved in, {missing[0]} among them.")
-
-
-def _missing(names: Sequence[str]) -> list[str]:
-    match = _SHARD.match(names[0]) if names else None
-    if match is None or int(match[3]) > SHARD_CAP:
-        return []
-    digits = len(match[2])
-    whole = (f"{match[1]}-{part:0{digits}}-of-{match[3]}{match[4]}" for part in range(1, int(match[3]) + 1))
-    return [name for name in whole if name not in names]
+def _only_pickles(files: Iterable[str]) -> bool:
+    weights = [name for name in files if name.endswith((".safetensors", *PICKLES))]
+    return weights != [] and not any(name.endswith(".safetensors") for name in weights)
 
 
 def _json(path: Path) -> dict[str, Any]:

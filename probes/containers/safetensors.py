@@ -27,6 +27,9 @@ shards; a 100 MB header could name two million, whose parsed form takes gigabyte
 TOKEN_CAP = 12 * TENSOR_CAP
 """Most brackets and commas in a header: bounds the objects that parsing can make, whatever the JSON says, and with them
 the memory, to about six times the header's cap. A tensor of five dimensions has eleven."""
+QUOTE_CAP = 14 * TENSOR_CAP
+"""Most quotation marks in a header, those within texts aside: bounds the strings in the same way. A tensor has ten, an entry of the
+metadata four; so there may be as many of the one as of the other. A text that ends in a backslash hides one of its own."""
 DEPTH_CAP = 127
 """Brackets within brackets that the reference reader follows (serde_json's recursion limit); ours goes on to the interpreter's."""
 
@@ -180,6 +183,7 @@ def names_too_much(text: bytes | bytearray, start: int, end: int) -> bool:
     return end - start > TOKEN_CAP and (
         sum(text.count(token, start, end) for token in (b"[", b"{", b",")) > TOKEN_CAP
         or text.count(b'"dtype"', start, end) > TENSOR_CAP
+        or text.count(b'"', start, end) - text.count(b'\\"', start, end) > QUOTE_CAP
     )
 
 
@@ -188,8 +192,8 @@ def _decode(text: bytes | bytearray, start: int, end: int) -> dict[str, Any]:
     if names_too_much(text, start, end):
         raise UnreadableModel(
             "too_many_tensors",
-            f"The header names more than {TENSOR_CAP:,} tensors, or nests as much; no published model does. It was "
-            "not read.",
+            f"The header names more than {TENSOR_CAP:,} tensors, nests as much or has as much metadata; no published model "
+            "does. It was not read.",
         )
     try:
         document = json_text.loads(memoryview(text)[start:end])
@@ -286,9 +290,12 @@ def _check_tensor(name: str, raw: Any) -> None:
     if 8 * (span[1] - span[0]) != needed:
         raise UnreadableModel(
             "size_mismatch",
-            f"{where} ({dtype}, shape {_short(shape)}) needs {needed / 8:,.0f} bytes but is given "
-            f"{span[1] - span[0]:,}.",
+            f"{where} ({dtype}, shape {_short(shape)}) needs {_amount(needed)} but is given {_amount(8 * (span[1] - span[0]))}.",
         )
+
+
+def _amount(bits: int) -> str:
+    return f"{bits:,} bits" if bits % 8 else f"{bits // 8:,} bytes"
 
 
 def _needed(dtype: str, shape: list[int]) -> int:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from probes import Folder, Header, choose_weights, merge_headers, refuse_missing_shards
-from probes.containers.folder import ADAPTER_INDEX
+from probes import Folder, Header, choose_weights, merge_headers, refuse_missing_parts
+from probes.containers.folder import ADAPTER_INDEX, CONFIGS, PIPELINE_INDEX
+from probes.containers.weight_names import PICKLES, part_of, variant_of
+from probes.scan import WEIGHTS
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.names import is_kept
 from registry.installs.origins import Listing, RemoteFile
 from registry.installs.origins.base import misnamed
 from registry.sources import HubSource
 
-WEIGHTS = (".safetensors", ".sft", ".gguf")
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 TEXTS = (".json", ".txt", ".model")  # configurations and tokenizers
-INDEX = "model_index.json"
-CONFIGS = ("config.json", "scheduler_config.json")
 # The safety checker is 1.2 GB that the backend never loads, and in many repositories a pickle.
 NOT_LOADED = frozenset({"safety_checker", "feature_extractor"})
 PEFT_WEIGHTS = "adapter_model.safetensors"
@@ -67,7 +64,7 @@ def options(
     """
     by_path = {f.path: f for f in listing.files}
     prefix = f"{listing.focus.rstrip('/')}/" if listing.focus else ""
-    if variant and prefix + INDEX not in by_path:
+    if variant and prefix + PIPELINE_INDEX not in by_path:
         raise NoWeights(
             f"{_label(listing)} is no pipeline, and only a pipeline's weights have variants such as {variant}. Leave it out.",
             variants=[],
@@ -76,7 +73,7 @@ def options(
         return [[_single(by_path[listing.focus], listing, by_path)]]
     inside = [f for f in listing.files if f.path.startswith(prefix)]
     misfits = [f for f in listing.left_out if f.path.startswith(prefix)]
-    if index := by_path.get(prefix + INDEX):
+    if index := by_path.get(prefix + PIPELINE_INDEX):
         files, variants = _pipeline_files([*inside, *misfits], prefix, read(index), variant)
         _check_names(files, misfits, prefix, listing)
         name = PurePosixPath(prefix).name or _repository_name(listing)
@@ -126,7 +123,7 @@ def _pipeline_files(
     components: dict[str, list[RemoteFile]] = {}
     for file in files:
         parts = file.path[len(prefix) :].split("/")
-        if parts == [INDEX]:
+        if parts == [PIPELINE_INDEX]:
             chosen.append(file)
         elif len(parts) == 2 and index.get(parts[0]) and parts[0] not in NOT_LOADED:
             components.setdefault(parts[0], []).append(file)
@@ -138,7 +135,7 @@ def _pipeline_files(
         kept = kept or choose_weights(sorted(by_name))
         if not kept and (pickle := next((f for f in members if _ends(f.path, PICKLES)), None)):
             raise _pickle(pickle.path)
-        if any("-of-" in name for name in kept):
+        if any(map(part_of, kept)):
             kept += [n for n in by_name if SHARD_INDEX in n and variant_of(n) == variant_of(kept[0])]
         chosen += [by_name[name] for name in kept]
         variants |= {found for name in by_name if (found := variant_of(name))}
@@ -151,21 +148,11 @@ def _pipeline_files(
     return tuple(chosen), tuple(there)
 
 
-_VARIANT = re.compile(
-    r"(?:\.(?P<one>[^.-]+)(?:-\d+-of-\d+)?|-\d+-of-\d+\.(?P<two>[^.]+))\.safetensors$|\.safetensors\.index\.(?P<three>[^.]+)\.json$"
-)
-
-
-def variant_of(name: str) -> str | None:
-    """What diffusers calls so: `fp16` of model.fp16.safetensors, of its shards in either spelling, and of their index; None: no variant."""
-    return found[found.lastgroup] if (found := _VARIANT.search(name)) and found.lastgroup else None
-
-
 def folder_from(
     selection: Selection, read: Callable[[RemoteFile], Mapping[str, Any]], header: Callable[[RemoteFile], Header]
 ) -> Folder:
     """What the probe needs of a folder that is not on disk yet: its small JSON files and its weights' headers."""
-    index = read(next(f for f in selection.files if selection.inside(f) in (INDEX, ADAPTER_INDEX)))
+    index = read(next(f for f in selection.files if selection.inside(f) in (PIPELINE_INDEX, ADAPTER_INDEX)))
     configs: dict[str, Mapping[str, Any]] = {}
     shards: dict[str, dict[str, RemoteFile]] = {}
     for file in selection.files:
@@ -175,7 +162,7 @@ def folder_from(
         elif name.endswith(".safetensors"):
             shards.setdefault(component, {})[name] = file
     for names in shards.values():
-        refuse_missing_shards([*names])
+        refuse_missing_parts([*names])
     headers = {c: merge_headers([header(file) for file in parts.values()]) for c, parts in shards.items()}
     return Folder(index, configs, headers, selection.name)
 

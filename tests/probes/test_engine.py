@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import tarfile
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import probes.engine
-from probes import Header, Kind, Outcome, TensorSpec, parse_header, probe, read_header
+from probes import Header, HeaderIncomplete, Kind, Outcome, TensorSpec, parse_header, probe, read_header
 from tests.probes import headers
 
 
@@ -45,6 +47,37 @@ def test_pickles_are_named_and_never_opened(tmp_path: Path) -> None:
         report = probe(path)
         assert (report.outcome, report.format, report.source) == (Outcome.UNUSABLE, form, str(path))
         assert ".safetensors" in report.reason
+
+
+PICKLED = {
+    "table": {"state_dict": OrderedDict(bomb=Bomb())},
+    "list": [Bomb()],
+    "pair": ({}, Bomb()),
+    "class": OrderedDict(bomb=Bomb()),
+    "bomb": Bomb(),
+    "torch": 0x1950A86A20F9469CFC6C,  # the number that torch.save puts first
+}
+
+
+@pytest.mark.parametrize("protocol", [0, 1])
+@pytest.mark.parametrize("what", PICKLED)
+def test_pickles_of_the_first_protocols_are_text_and_named_all_the_same(
+    tmp_path: Path, what: str, protocol: int
+) -> None:
+    path = tmp_path / "old.pt"
+    path.write_bytes(pickle.dumps(PICKLED[what], protocol))
+    report = probe(path)
+    assert (report.outcome, report.format) == (Outcome.UNUSABLE, "pickle")
+
+
+@pytest.mark.parametrize("first", ["sys_info", "pickle", "tensors", "storages"])
+def test_a_tar_archive_of_pickles_is_one(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "0.1.9.pt"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo(first))
+    assert probe(path).format == "pickle"
+    with pytest.raises(HeaderIncomplete):
+        parse_header(path.read_bytes()[:200], path.stat().st_size)
 
 
 def test_file_folder_and_header_give_the_same_report(tmp_path: Path) -> None:

@@ -83,6 +83,25 @@ def test_of_two_savings_in_one_folder_the_whole_one_counts(tmp_path: Path) -> No
     assert probe(sharded(folder, 3)).family == "sdxl"
 
 
+def test_shards_that_name_the_same_tensor_are_no_model(tmp_path: Path) -> None:
+    tensors = headers.load("unet-sd-1-miniature-diffusers").tensors
+    for number in (1, 2):
+        headers.write_sparse(tmp_path / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors", tensors)
+    with pytest.raises(UnreadableModel, match=f"{min(tensors)}.*nothing tells which one counts") as caught:
+        probe(tmp_path)
+    assert caught.value.code == "duplicate_names"
+
+
+def test_a_component_that_is_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
+    (tmp_path / "diffusion_pytorch_model.bin").write_bytes(b"PK\x03\x04" + bytes(26) + b"archive/data.pkl")
+    assert "pickle" in probe(tmp_path).reason
+    for name in ("a", "b"):  # which of them is meant, is the question then
+        headers.write_sparse(tmp_path / f"{name}.safetensors", headers.load("lora-sd-1-kohya").tensors)
+    with pytest.raises(UnreadableModel, match="no model_index"):
+        probe(tmp_path)
+
+
 def test_components_are_folders_in_the_folder(tmp_path: Path) -> None:
     pipeline(tmp_path / "other")
     index = {"unet": ["diffusers", "UNet2DConditionModel"]}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
 from probes import HeaderIncomplete, Outcome, UnreadableModel, parse_header, probe
-from probes.containers.safetensors import BITS, HEADER_CAP, TENSOR_CAP, TOKEN_CAP
+from probes.containers.safetensors import BITS, HEADER_CAP, QUOTE_CAP, TENSOR_CAP, TOKEN_CAP
 from probes.names import forget
 from tests.probes import headers
 from tests.probes.test_gguf import gguf, text, whole
@@ -241,11 +241,13 @@ def crowded(fill: str) -> bytes:
     count = TOKEN_CAP - 20
     match fill:
         case "metadata":
-            body = b'{"__metadata__":{' + b",".join(b'"%07d":""' % i for i in range(count)) + b"}}"
+            body = b'{"__metadata__":{' + b",".join(b'"%x":""' % i for i in range(QUOTE_CAP // 4 - 1)) + b"}}"
+        case "metadata that hides quotation marks":
+            body = b'{"__metadata__":{' + b",".join(b'"%x":"\\\\"' % i for i in range(QUOTE_CAP // 3 - 1)) + b"}}"
         case "names of no tensors":
-            body = b"{" + b",".join(b'"%07d":1' % i for i in range(count)) + b"}"
+            body = b"{" + b",".join(b'"%07d":1' % i for i in range(QUOTE_CAP // 2 - 1)) + b"}"
         case "texts":
-            body = b'{"a":[' + b",".join(b'"%07d"' % i for i in range(count)) + b"]}"
+            body = b'{"a":[' + b",".join(b'"%07d"' % i for i in range(QUOTE_CAP // 2 - 1)) + b"]}"
         case "lists":
             body = b'{"a":[' + b"[]," * (count // 2) + b"0]}"
         case "one text":
@@ -273,7 +275,15 @@ print(peak() - before)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "fill",
-    ["metadata", "names of no tensors", "texts", "lists", "one text", "tensors of an adapter without its halves"],
+    [
+        "metadata",
+        "metadata that hides quotation marks",
+        "names of no tensors",
+        "texts",
+        "lists",
+        "one text",
+        "tensors of an adapter without its halves",
+    ],
 )
 def test_resident_memory_is_a_few_times_the_cap(fill: str, tmp_path: Path) -> None:
     path = tmp_path / "header"

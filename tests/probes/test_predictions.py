@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from probes import TensorSpec, probe
+from probes import Folder, TensorSpec, probe, sentence
 from tests.probes import headers
 
 
@@ -17,6 +17,11 @@ from tests.probes import headers
         ("single-file-sdxl", {}, None),
         ("single-file-sdxl", {"modelspec.prediction_type": "v"}, "v_prediction"),
         ("single-file-sdxl", {"modelspec.prediction_type": "epsilon"}, "epsilon"),
+        ("single-file-sdxl", {"modelspec.prediction_type": "V"}, "v_prediction"),
+        ("single-file-sdxl", {"modelspec.prediction_type": "v_pred"}, "v_prediction"),
+        ("single-file-sdxl", {"modelspec.prediction_type": "v-prediction"}, "v_prediction"),
+        ("single-file-sdxl", {"modelspec.prediction_type": " V-Pred"}, "v_prediction"),
+        ("single-file-sdxl", {"modelspec.prediction_type": "EPS"}, "epsilon"),
         ("single-file-sdxl", {"modelspec.prediction_type": "whatever"}, None),
         ("single-file-sdxl", {"modelspec.predict_key": "epsilon"}, "epsilon"),  # ComfyUI's CheckpointSave
         ("single-file-sdxl", {"modelspec.predict_key": "v"}, "v_prediction"),
@@ -48,3 +53,32 @@ def test_marker_tensors(marker: str, predicts: str | None) -> None:
     marked = replace(header, tensors={**header.tensors, marker: TensorSpec("F32", (0,))})
     report = probe(marked)
     assert (report.family, report.prediction_type, report.default_prediction_type) == ("sdxl", predicts, "epsilon")
+
+
+@pytest.mark.parametrize("markers", [("ztsnr",), ("v_pred", "ztsnr")])
+def test_zero_terminal_snr_is_told_though_it_says_nothing_of_what_is_predicted(markers: tuple[str, ...]) -> None:
+    header = headers.load("single-file-sdxl").header
+    marked = replace(header, tensors={**header.tensors, **{marker: TensorSpec("F32", (0,)) for marker in markers}})
+    told = [sentence(e) for e in probe(marked).evidence if e.rule == "zero_terminal_snr"]
+    assert told == ["ztsnr says that it was trained up to noise alone"]
+    assert "zero_terminal_snr" not in {e.rule for e in probe(header).evidence}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "predicts"),
+    [
+        ({"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}, "v_prediction"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow"),
+        ({"_class_name": "FlowMatchHeunDiscreteScheduler", "prediction_type": None}, "flow"),
+        ({"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"}, "flow"),
+        ({"_class_name": "EulerDiscreteScheduler"}, None),
+        ({"_class_name": 3}, None),
+        ({}, None),
+    ],
+)
+def test_scheduler_configuration(scheduler: Mapping[str, object], predicts: str | None) -> None:
+    """Of schedulers for flows the class says it: their configurations have nothing to choose."""
+    parts = {"transformer": headers.load("sd-3-medium-diffusers").header}
+    report = probe(Folder({"_class_name": "StableDiffusion3Pipeline"}, {"scheduler": scheduler}, parts))
+    assert report.prediction_type == predicts
+    assert [e.key for e in report.evidence if e.rule == "prediction_type"] == ["scheduler_config.json"] * bool(predicts)

@@ -44,6 +44,15 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "too short": ("too_short", b"\x10\0\0"),
     "web page": ("html_page", b"<!DOCTYPE html><html><body>404</body></html>"),
     "web page after blank lines": ("html_page", b"\r\n\r\n  <HTML lang=en>" + bytes(50)),
+    "web page in UTF-16": ("html_page", "<!DOCTYPE html><html>".encode("utf-16")),
+    "web page in UTF-16 without a mark": ("html_page", "\n<html lang=en>".encode("utf-16-be")),
+    "web page that begins with a comment": ("html_page", b"<!-- saved from url=(0014)about:internet --><html>"),
+    "web page that begins with a script": ("html_page", b"<script>location.href = '/login'</script>"),
+    "text in UTF-16": ("text_file", "Not found, sorry".encode("utf-16")),
+    "git-LFS pointer that a shell wrote in UTF-16": (
+        "lfs_pointer",
+        "version https://git-lfs.github.com".encode("utf-16"),
+    ),
     "git-LFS pointer": ("lfs_pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"),
     "site's error message": ("text_file", b'{"error": "Repository not found"}'),
     "lines of text": ("text_file", b"Not\r\n\tfound, sorry about that"),
@@ -113,6 +122,11 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "bits that fill no byte": (
         "size_mismatch",
         packed({"a": {"dtype": "F4", "shape": [3], "data_offsets": [0, 2]}}, bytes(2)),
+    ),
+    "tar archive": ("unsupported_format", b"./".ljust(257, b"\0") + b"ustar" + bytes(250)),
+    "header of metadata": (
+        "too_many_tensors",
+        packed(b'{"__metadata__":{' + b",".join(b'"%x":""' % n for n in range(7 * TENSOR_CAP + 1)) + b"}}", b""),
     ),
     "overlapping tensors": ("overlapping_tensors", packed(two([0, 8], [4, 12]))),
     "hole between tensors": ("hole_in_data", packed(two([0, 4], [8, 12]))),
@@ -257,3 +271,15 @@ def test_header_longer_than_the_first_read(tmp_path: Path) -> None:
     assert len(header.tensors) == 5000
     assert header.size == header.header_bytes + 5000 * 12
     assert header.metadata == {"format": "pt"}
+
+
+def test_what_is_given_is_told_in_bits_where_bytes_would_look_alike() -> None:
+    with pytest.raises(UnreadableModel, match="needs 12 bits but is given 2 bytes"):
+        parse_header(packed({"a": {"dtype": "F4", "shape": [3], "data_offsets": [0, 2]}}, bytes(2)), None)
+
+
+@pytest.mark.parametrize("length", [0x21003C, 0xFEFF, 0x71007D, 0x717D, 0x2F2E, 0x6C28])
+def test_lengths_that_look_like_text_are_lengths(length: int) -> None:
+    """UTF-16, a pickle's first opcodes, a tar archive's first name: with a header behind them they are none."""
+    text = json.dumps(ONE).encode().ljust(length)
+    assert list(parse_header(struct.pack("<Q", length) + text + bytes(12), 8 + length + 12).tensors) == ["a"]

@@ -174,6 +174,28 @@ def test_a_dump_is_probed_with_its_own_hints_and_not_by_its_name(tmp_path: Path,
 # --- elsewhere ---
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_dump_elsewhere_is_probed_as_on_disk(compressed: bool, hub: LoopbackHub, settings: Settings) -> None:
+    path = hub.root / "somebody/dumps/header.json"
+    write(path, pack_dump(dump_header(headers.load("unet-sdxl-ldm").header), compressed))
+    write(path.with_name("notes.json"), b'{"tensors of": "none"}')
+    (remote,) = answers("hf://somebody/dumps/header.json", settings).values()
+    (local,) = answers(str(path), settings).values()
+    assert remote == local
+    assert local.family == "sdxl"
+    with pytest.raises(UnreadableModel, match="text file"):
+        answers("hf://somebody/dumps/notes.json", settings)
+
+
+def test_what_is_longer_than_any_dump_is_not_fetched(
+    hub: LoopbackHub, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.probing, "DUMP_CAP", 1000)
+    write(hub.root / "somebody/dumps/header.json", pack_dump(dump_header(headers.load("unet-sdxl-ldm").header)))
+    with pytest.raises(UnreadableModel, match="text file"):
+        answers("hf://somebody/dumps/header.json", settings)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -237,6 +259,36 @@ def test_remote_shards_are_one_model(hub: LoopbackHub, settings: Settings) -> No
     assert [(s, r.family, r.format) for s, r in answers("somebody/sharded", settings).items()] == [
         ("somebody/sharded", "sd-1", "folder")
     ]
+
+
+SHARD = "diffusion_pytorch_model-00002-of-00002.safetensors"
+
+
+def test_one_shard_by_itself_is_no_model_on_disk_or_elsewhere(hub: LoopbackHub, settings: Settings) -> None:
+    sharded(hub.root / "somebody/sharded")
+    for text in (str(hub.root / "somebody/sharded" / SHARD), f"hf://somebody/sharded/{SHARD}"):
+        ((_, report),) = answers(text, settings).items()
+        assert (report.outcome, "part 2 of 2" in report.reason) == (Outcome.UNUSABLE, True)
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_folder_that_lacks_a_shard_is_not_whole(where: str, hub: LoopbackHub, settings: Settings) -> None:
+    folder = hub.root / "somebody/sharded"
+    sharded(folder)
+    (folder / SHARD).unlink()
+    (each,) = inputs(str(folder) if where == "here" else "somebody/sharded", settings)
+    with pytest.raises(UnreadableModel, match=f"lacks 1 of the 2 files that it was saved in, {SHARD}"):
+        each.load()
+
+
+def test_a_remote_pipeline_that_lacks_a_shard_is_not_whole(hub: LoopbackHub, settings: Settings) -> None:
+    root = hub.root / "somebody/pipeline"
+    shutil.copytree(STARTER / "modelshelf/starter-base", root)
+    (whole,) = (root / "unet").glob("*.safetensors")
+    whole.rename(root / "unet" / SHARD)
+    for text in (str(root), "somebody/pipeline"):
+        with pytest.raises(UnreadableModel, match="lacks 1 of the 2 files"):
+            answers(text, settings)
 
 
 def test_a_remote_pickle_is_named_by_its_first_bytes(hub: LoopbackHub, settings: Settings) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import REMOTE_PREFIX, probe
+from probes import REMOTE_PREFIX, UnreadableModel, probe
 from probes.containers.safetensors import BITS
+from registry.errors import NoWeights
 from registry.installs.examine import examine, hints_for
 from registry.installs.origins import Origin, open_origin
 from registry.sources import HubSource, UrlSource
@@ -98,4 +99,57 @@ def test_a_longer_header_takes_a_second_request_for_the_rest(
     assert asked == [
         (f"bytes=0-{REMOTE_PREFIX - 1}", REMOTE_PREFIX),
         (f"bytes={REMOTE_PREFIX}-{length - 1}", length - REMOTE_PREFIX),
+    ]
+
+
+PARTS = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+
+
+def sharded(folder: Path, parts: list[str]) -> None:
+    tensors = list(headers.load("unet-sd-1-miniature-diffusers").tensors.items())
+    for name, some in zip(PARTS, (tensors[:50], tensors[50:]), strict=True):
+        if name in parts:
+            headers.write_sparse(folder / name, dict(some))
+
+
+def pipeline(root: Path, parts: list[str]) -> None:
+    """Of a UNet in two files."""
+    unet = root / "ada" / "model" / "unet"
+    unet.mkdir(parents=True)
+    (unet.parent / "model_index.json").write_text(
+        '{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}'
+    )
+    sharded(unet, parts)
+
+
+def test_a_pipeline_in_shards_is_examined_as_one(tmp_path: Path) -> None:
+    pipeline(tmp_path, PARTS)
+    with LoopbackHub(tmp_path) as hub, from_hub(hub) as origin:
+        candidate = examine(origin)
+    assert (candidate.report.family, candidate.report.kind) == ("sd-1", "checkpoint")
+    assert {file.path for file in candidate.selection.weights} == {f"unet/{name}" for name in PARTS}
+
+
+@pytest.mark.parametrize("there", PARTS)
+def test_a_pipeline_that_lacks_a_shard_is_refused_before_it_is_fetched(there: str, tmp_path: Path) -> None:
+    pipeline(tmp_path, [there])
+    with (
+        LoopbackHub(tmp_path) as hub,
+        from_hub(hub) as origin,
+        pytest.raises(UnreadableModel, match="lacks 1 of the 2 files") as caught,
+    ):
+        examine(origin)
+    assert caught.value.code == "truncated"
+    assert transfers(hub) == []
+
+
+def test_shards_without_a_pipeline_are_no_models_to_install(tmp_path: Path) -> None:
+    folder = tmp_path / "ada" / "model"
+    folder.mkdir(parents=True)
+    sharded(folder, PARTS)
+    with LoopbackHub(tmp_path) as hub, from_hub(hub) as origin, pytest.raises(NoWeights) as caught:
+        examine(origin)
+    assert ["give that folder" in candidate["report"]["reason"] for candidate in caught.value.detail["candidates"]] == [
+        True,
+        True,
     ]

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from probes.containers.weight_names import variant_of
 from registry.errors import Cancelled, InvalidRequest, KindNotTaken, NoWeights
 from registry.installs import job
 from registry.installs.hashing import hash_file
 from registry.installs.options import Options, Place
 from registry.installs.origins import Listing, RemoteFile
-from registry.installs.selection import options, variant_of
+from registry.installs.selection import options
 from registry.installs.worker import Progress
 from registry.manager import Manager
 from registry.scans.service import Scans
