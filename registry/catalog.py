@@ -234,6 +234,18 @@ class Catalog:
         """Absolute path of a model's file or folder."""
         return self.root / model.path
 
+    def relative(self, real: str) -> str:
+        """A path as `model.path` has it: from the root when inside it, and absolute anywhere else. `real`: without links."""
+        root = os.path.realpath(self.root)
+        return real[len(root) + 1 :] if real.startswith(root + "/") else real
+
+    def at(self, path: Path) -> Model | None:
+        """The model that lies there, and whose bytes are those on record (is_whole)."""
+        here = select(MODEL).where(MODEL.c.path == self.relative(os.path.realpath(path)))
+        with self._engine.connect() as connection:
+            found = read(connection.execute(here).all())
+        return next((model for model in found if self.is_whole(model)), None)
+
     def is_whole(self, model: Model) -> bool:
         """Whether its file is there, as long as it was, and not known to be damaged; one that other programs may write to, as a scan has
         seen it. Its bytes are not read."""

@@ -50,8 +50,8 @@ Remembered = Callable[[Listing, Selection], Words]
 
 
 def examine(origin: Origin, wanted: Options = AS_USUAL, remembered: Remembered = lambda *_: NOTHING_SAID) -> Candidate:
-    """Resolve, choose, and probe the headers. `remembered`: what the user has said of the same files before, which counts where he says
-    nothing now.
+    """Resolve, choose, and probe the headers. `remembered`: what the user has said of the same files before, each word of which counts
+    where he says none now.
 
     Of several options the one that is taken decides; of several that are taken, the user does. Raises the origin's and selection's
     errors, UnreadableModel, and AmbiguousChoice and NoWeights with `candidates`: what each is.
@@ -60,7 +60,7 @@ def examine(origin: Origin, wanted: Options = AS_USUAL, remembered: Remembered =
     tiers = options(listing, partial(read_json, origin), wanted.variant)
 
     def words(selection: Selection) -> Words:
-        return wanted.words or remembered(listing, selection)
+        return {**remembered(listing, selection), **wanted.words}
 
     seen: list[tuple[Selection, Report | UnreadableModel]] = []
     unseen = 0

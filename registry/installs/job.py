@@ -110,7 +110,7 @@ class Job:
         if listing.left_out:
             self._note(_passed_over(listing))
         if self._options.place is Place.IN_PLACE:
-            model = self._register(on_disk(listing, selection), self._options.words)
+            model = self._register(on_disk(listing, selection), candidate.words)
             self._registered()
             return self._installed(model)
         key = _key(listing, selection, self._options)

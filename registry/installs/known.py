@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from registry.catalog import Catalog
+from registry.installs.describing import on_disk
 from registry.installs.origins import Listing
 from registry.installs.placing import pinned
 from registry.installs.selection import Selection
@@ -28,9 +30,9 @@ def known(catalog: Catalog, listing: Listing, selection: Selection) -> Model | N
 
 def words_before(catalog: Catalog, listing: Listing, selection: Selection) -> Words:
     """What the user has said of a model on record that is this one, also where its file is gone or damaged by now."""
-    return next(
-        filter(None, (words_of(model.overrides) for model in _recorded(catalog, listing, selection))), NOTHING_SAID
-    )
+    here = None if listing.root is None else catalog.at(on_disk(listing, selection))
+    models = chain([here] if here else (), _recorded(catalog, listing, selection))
+    return next(filter(None, (words_of(model.overrides) for model in models)), NOTHING_SAID)
 
 
 def _recorded(catalog: Catalog, listing: Listing, selection: Selection) -> Iterator[Model]:

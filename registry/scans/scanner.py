@@ -153,7 +153,7 @@ class Scanner:
         accept(found.report)
         self._settle([found], Counts(), Lost(self._engine, self._catalog), look, words)
         with self._engine.connect() as connection:
-            [known] = models_at(connection, [self._relative(real)]).values()
+            [known] = models_at(connection, [self._catalog.relative(real)]).values()
         return self._catalog.override(known.id, words) if words else self._catalog.get(known.id)
 
     def look_again(self, model: Model) -> None:
@@ -187,7 +187,7 @@ class Scanner:
         taken = [
             f for f in batch if f.stamp and (is_taken(f.report) or (said and f.report.outcome is Outcome.AMBIGUOUS))
         ]
-        paths = {found.path: self._relative(found.path) for found in taken}
+        paths = {found.path: self._catalog.relative(found.path) for found in taken}
         stamps = {found.path: _stamp(found) for found in taken}
         with self._engine.connect() as connection:
             at_path = models_at(connection, list(paths.values()))
@@ -251,7 +251,7 @@ class Scanner:
     def _not_taken(self, connection: Connection, batch: Sequence[Found]) -> list[Seen]:
         """What is no model to take; where a model has stood until now, its file counts as gone."""
         others = [found for found in batch if found.stamp and not is_taken(found.report)]
-        replaced = models_at(connection, [self._relative(found.path) for found in others])
+        replaced = models_at(connection, [self._catalog.relative(found.path) for found in others])
         for known in replaced.values():
             connection.execute(update(MODEL).where(MODEL.c.id == known.id).values(missing_since=now()))
         return [Seen(f.path, f.stamp, None, f.report.reason, reason_of(f.report)) for f in others if f.stamp]
@@ -272,7 +272,7 @@ class Scanner:
             variant=report.variant,
             prediction_type=report.prediction_type,
             format=str(report.format),
-            path=self._relative(found.path),
+            path=self._catalog.relative(found.path),
             size=_stamp(found).size,
             managed=False,
             structure=structure_of(path, str(report.kind), str(report.family)),
@@ -281,11 +281,6 @@ class Scanner:
             statements=(*beside.statements, *decided(report)),
             tags=report.tags,
         )
-
-    def _relative(self, path: str) -> str:
-        """As `model.path` has it: from the root when inside it, and absolute anywhere else."""
-        root = os.path.realpath(self._catalog.root)
-        return path[len(root) + 1 :] if path.startswith(root + "/") else path
 
     # -- what is not there any more, and what is back
     def check_others(self) -> None:

@@ -130,6 +130,35 @@ def test_a_file_here_is_registered_where_it_lies_with_the_word(manager: Manager,
     assert (model.managed, *what(model)) == (False, "lora", "sd-2", {"family": "sd-2"})
 
 
+@pytest.mark.parametrize("place", Place)
+def test_what_was_said_of_a_file_here_counts_when_it_is_installed_again(
+    manager: Manager, tmp_path: Path, place: Place
+) -> None:
+    write(tmp_path / "mine/ink.safetensors", open_lora())
+    source = str(tmp_path / "mine/ink.safetensors")
+    manager.install(source, options=Options(Place.IN_PLACE, family="sd-2"))
+    assert what(manager.install(source, options=Options(place))) == ("lora", "sd-2", {"family": "sd-2"})
+
+
+def test_it_does_not_count_for_other_bytes_at_the_same_place(manager: Manager, tmp_path: Path) -> None:
+    write(tmp_path / "mine/ink.safetensors", open_lora())
+    source = str(tmp_path / "mine/ink.safetensors")
+    manager.install(source, options=Options(Place.IN_PLACE, family="sd-2"))
+    write(tmp_path / "mine/ink.safetensors", open_lora(rank=8))
+    with pytest.raises(NotIdentified):
+        manager.install(source)
+
+
+def test_a_second_word_is_heard_beside_the_first(manager: Manager, tmp_path: Path) -> None:
+    fixture = headers.load("lcm-lora-sdxl")  # whose family and kind are open
+    (tmp_path / "mine").mkdir()
+    source = str(headers.write_sparse(tmp_path / "mine/fast.safetensors", fixture.tensors, fixture.metadata))
+    lcm = manager.install(source, options=Options(Place.IN_PLACE, kind="lcm_lora"))
+    assert what(lcm)[:2] == ("lcm_lora", "sdxl")
+    again = manager.install(source, options=Options(Place.IN_PLACE, family="kolors"))
+    assert (again.id, what(again)) == (lcm.id, ("lcm_lora", "kolors", {"family": "kolors", "kind": "lcm_lora"}))
+
+
 def test_said_of_what_is_on_the_shelf_already_it_corrects_that(manager: Manager, hub: LoopbackHub) -> None:
     before = manager.install(ALIKE)
     after = manager.install(ALIKE, options=Options(family="kolors"))
