@@ -41,7 +41,9 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("qwen-image", r"qwen[-_ ]?image"),
         ("z-image", r"z[-_ ]?image"),
         ("wan", r"\bwan[-_ ]?(2|ai|video|\b)"),
+        ("hunyuan-video-1.5", r"hunyuan[-_ ]?video[-_ ]?v?1[-_. ]5"),
         ("hunyuan-video", r"hunyuan[-_ ]?video|framepack"),
+        ("hunyuan-image", r"hunyuan[-_ ]?image"),
         ("hunyuan-dit", r"hunyuan[-_ ]?dit"),
         ("pixart-sigma", r"pixart[-_ ]?(sigma|Σ)"),
         ("pixart-alpha", r"pixart[-_ ]?(alpha|α|xl)"),
@@ -54,6 +56,13 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("cosmos", r"\bcosmos[-_ ]?(predict|transfer|[12])"),
         ("hidream", r"hidream"),
         ("anima", r"\banima\b"),
+        ("krea-2", r"\bkrea[-_ ]?2(?!\d)"),
+        ("ideogram-4", r"\bideogram[-_ ]?(v)?4(?!\d)"),
+        ("kandinsky-5", r"\bkandinsky[-_ ]?5(?!\d)"),
+        ("omnigen-2", r"\bomnigen[-_ ]?2(?!\d)"),
+        ("sana", r"\bsana[-_ ]?(sprint|1\.5|0\.6b|[146]\.[68]b|\d{3,4}m)"),
+        ("cogvideox", r"\bcog[-_ ]?video"),
+        ("mochi", r"\bmochi[-_ ]?1(?!\d)"),
     )
 )
 

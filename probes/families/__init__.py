@@ -8,6 +8,7 @@ from probes.families import (
     bria_fibo,
     checkpoints,
     chroma,
+    cogvideox,
     cogview4,
     cosmos,
     flux1,
@@ -15,16 +16,23 @@ from probes.families import (
     glm_image,
     hidream,
     hunyuan_dit,
+    hunyuan_image,
     hunyuan_video,
     hunyuan_video15,
+    ideogram4,
+    kandinsky5,
+    krea2,
     longcat_image,
     ltx2,
     ltx_video,
     lumina2,
+    mochi,
+    omnigen2,
     others,
     ovis_image,
     pixart,
     qwen_image,
+    sana,
     sd1,
     sd2,
     sd3,
@@ -36,8 +44,8 @@ from probes.signature import Signature
 
 FAMILIES = (
     sd1, sd2, sdxl, sd3, flux1, flux2, chroma, longcat_image, ovis_image, bria_fibo, qwen_image, z_image, wan, hunyuan_video,
-    hunyuan_video15, hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, anima,
-    checkpoints, others,
+    hunyuan_video15, hunyuan_image, hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, anima,
+    krea2, ideogram4, kandinsky5, omnigen2, sana, cogvideox, mochi, checkpoints, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)
 NAMES: tuple[str, ...] = tuple(sorted({signature.family for signature in SIGNATURES if signature.family}))

@@ -1,4 +1,4 @@
-"""Families of which checkpoints alone are known: pictures and video by networks for which no LoRA is told."""
+"""Checkpoints that a few rules tell; the LoRAs of some of these families have files of their own."""
 
 from __future__ import annotations
 

@@ -9,33 +9,55 @@ from typing import TypeVar
 
 from probes.adapter_rules import Encoders, Exceeds
 from probes.families.flux1 import FLUX1, NOT_XLABS
-from probes.families.transformer import JOINT, Naming, Transformer, attention, checkpoint, each, lora, square
+from probes.families.transformer import JOINT, Layers, Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.rules import Blocks, Claimed, Has, Width, Without
 from probes.signature import ChannelVariants
 
 T = TypeVar("T")
 
 WIDTH, MLP = 3072, 12288
-_MODULATION = (WIDTH, 6 * WIDTH)
 
-ORIGINAL = Naming(
-    {
+
+def original_blocks(width: int, mlp: int) -> Mapping[str, tuple[int, Layers]]:
+    """HunyuanImage's are as many, and wider."""
+    return {
         "double_blocks": (20, {
             f"{stream}_{path}": widths
             for stream in ("img", "txt")
             for path, widths in {
-                "mod.linear": _MODULATION, "attn_qkv": (WIDTH, 3 * WIDTH), "attn_proj": (WIDTH, WIDTH),
-                "mlp.fc1": (WIDTH, MLP), "mlp.fc2": (MLP, WIDTH),
+                "mod.linear": (width, 6 * width), "attn_qkv": (width, 3 * width), "attn_proj": (width, width),
+                "mlp.fc1": (width, mlp), "mlp.fc2": (mlp, width),
             }.items()
         }),
         "single_blocks": (40, {
-            "linear1": (WIDTH, 3 * WIDTH + MLP), "linear2": (WIDTH + MLP, WIDTH), "modulation.linear": (WIDTH, 3 * WIDTH),
+            "linear1": (width, 3 * width + mlp), "linear2": (width + mlp, width), "modulation.linear": (width, 3 * width),
         }),
         "txt_in.individual_token_refiner.blocks": (2, {
-            "self_attn_qkv": (WIDTH, 3 * WIDTH), "self_attn_proj": (WIDTH, WIDTH), "mlp.fc1": (WIDTH, MLP), "mlp.fc2": (MLP, WIDTH),
-            "adaLN_modulation.1": (WIDTH, 2 * WIDTH),
+            "self_attn_qkv": (width, 3 * width), "self_attn_proj": (width, width), "mlp.fc1": (width, mlp), "mlp.fc2": (mlp, width),
+            "adaLN_modulation.1": (width, 2 * width),
         }),
-    },
+    }  # fmt: skip
+
+
+def diffusers_blocks(width: int, mlp: int) -> Mapping[str, tuple[int, Layers]]:
+    return {
+        "transformer_blocks": (20, {
+            **each((width, 6 * width), "norm1.linear", "norm1_context.linear"), **square(width, *attention("attn", *JOINT)),
+            **each((width, mlp), "ff.net.0.proj", "ff_context.net.0.proj"), **each((mlp, width), "ff.net.2", "ff_context.net.2"),
+        }),
+        "single_transformer_blocks": (40, {
+            **square(width, "attn.to_q", "attn.to_k", "attn.to_v"), "norm.linear": (width, 3 * width),
+            "proj_mlp": (width, mlp), "proj_out": (width + mlp, width),
+        }),
+        "context_embedder.token_refiner.refiner_blocks": (2, {
+            **square(width, *attention("attn")), "ff.net.0.proj": (width, mlp), "ff.net.2": (mlp, width),
+            "norm_out.linear": (width, 2 * width),
+        }),
+    }  # fmt: skip
+
+
+ORIGINAL = Naming(
+    original_blocks(WIDTH, MLP),
     {
         **each((4096, WIDTH), "txt_in.input_embedder", "txt_in.c_embedder.linear_1"), "txt_in.c_embedder.linear_2": (WIDTH, WIDTH),
         **{
@@ -65,22 +87,8 @@ COMFY = Naming(
     as_flux(ORIGINAL.around),
     beside="norm query_norm key_norm scale norm1 norm2",
 )
-_REFINER = "context_embedder.token_refiner.refiner_blocks"
 DIFFUSERS = Naming(
-    {
-        "transformer_blocks": (20, {
-            **each(_MODULATION, "norm1.linear", "norm1_context.linear"), **square(WIDTH, *attention("attn", *JOINT)),
-            **each((WIDTH, MLP), "ff.net.0.proj", "ff_context.net.0.proj"), **each((MLP, WIDTH), "ff.net.2", "ff_context.net.2"),
-        }),
-        "single_transformer_blocks": (40, {
-            **square(WIDTH, "attn.to_q", "attn.to_k", "attn.to_v"), "norm.linear": (WIDTH, 3 * WIDTH),
-            "proj_mlp": (WIDTH, MLP), "proj_out": (WIDTH + MLP, WIDTH),
-        }),
-        _REFINER: (2, {
-            **square(WIDTH, *attention("attn")), "ff.net.0.proj": (WIDTH, MLP), "ff.net.2": (MLP, WIDTH),
-            "norm_out.linear": (WIDTH, 2 * WIDTH),
-        }),
-    },
+    diffusers_blocks(WIDTH, MLP),
     {
         **{
             f"{embedder}.linear_{n}": ((inner if n == 1 else WIDTH), WIDTH)

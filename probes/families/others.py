@@ -122,6 +122,7 @@ SIGNATURES = (
         Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), Without(*_CONTROL_LORA), roots=("", "control_model."),
     ),
     _part(Kind.CONTROLNET, "lllite", Begins("lllite_unet_")),
+    _part(Kind.CONTROLNET, "vace module of wan", Has("vace_patch_embedding.weight"), Only("vace_blocks", "vace_patch_embedding")),
     _part(Kind.CONTROL_LORA, "stability", Has(*_CONTROL_LORA)),
     _part(Kind.CONTROL_LORA, None, AdapterOf(CONTROL)),
     _part(

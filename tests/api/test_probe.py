@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     write(tmp_path / GOOD, sd15_lora())
     write(tmp_path / PAGE, b"<!DOCTYPE html><html></html>")
     write(tmp_path / PICKLE, pickle.dumps({"state_dict": list(range(1000))}))
-    for name, fixture in ((OPEN, "lora-clip-l-only"), (UNKNOWN, "lora-cogvideox")):
+    for name, fixture in ((OPEN, "lora-clip-l-only"), (UNKNOWN, "lora-allegro")):
         write(tmp_path / name, gzip.decompress((headers.FOLDER / f"{fixture}.json.gz").read_bytes()))
     return tmp_path
 

@@ -89,5 +89,5 @@ def test_no_name_makes_an_ordinary_lora_or_a_checkpoint_an_lcm_lora(hints: Hints
 
 @pytest.mark.parametrize("hint", HINTS)
 def test_no_name_makes_a_model_of_tensors_that_fit_nothing(hint: str) -> None:
-    report = probe(headers.load("lora-cogvideox").header, HINTS[hint](NAMES["flux-1"]))
+    report = probe(headers.load("lora-allegro").header, HINTS[hint](NAMES["flux-1"]))
     assert (report.outcome, report.family) == (Outcome.UNKNOWN, None)
