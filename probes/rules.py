@@ -21,7 +21,8 @@ class Rule(Protocol):
 
 
 def _matching(subject: Subject, key: str) -> tuple[str, ...]:
-    """Names that `key` stands for: itself, with a leading "/" in the whole file, or with a leading "*" all that end so."""
+    """Names that `key` stands for, the first of the alphabet first: itself, with a leading "/" in the whole file, or with a leading
+    "*" all that end so."""
     if key[0] not in "/*":  # most by far
         return (key,) if subject.has(key) else ()
     return _matching(subject.whole, key[1:]) if key[0] == "/" else subject.ending(key[1:])
@@ -43,7 +44,7 @@ class Has:
         for key in self.keys:
             found = _matching(subject, key)
             if found:
-                return Evidence("has", True, min(found), "present", "present")
+                return Evidence("has", True, found[0], "present", "present")
         return self.absent
 
 
@@ -60,7 +61,7 @@ class Without:
         for key in self.keys:
             found = _matching(subject, key)
             if found:
-                return Evidence("without", False, min(found), "absent", "present")
+                return Evidence("without", False, found[0], "absent", "present")
         return Evidence("without", True, self.keys[0], "absent", "absent")
 
 
@@ -94,7 +95,7 @@ class Width:
 
     def check(self, subject: Subject) -> Evidence:
         expected = " or ".join(map(str, self.sizes))
-        found = sorted(_matching(subject, self.key))
+        found = _matching(subject, self.key)
         for name in found:
             if (count := subject.columns.get(name)) is not None:
                 fits = any(count % size == 0 for size in self.sizes)
@@ -103,9 +104,8 @@ class Width:
             size = shape[self.axis] if len(shape) > self.axis else None
             if size not in self.sizes:
                 return Evidence("width", False, name, expected, str(size))
-        return Evidence(
-            "width", bool(found), found[0] if found else self.key, expected, expected if found else "absent"
-        )
+        name, seen = (found[0], expected) if found else (self.key, "absent")
+        return Evidence("width", bool(found), name, expected, seen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,18 +132,13 @@ class Dimensions:
     count: int
 
     def check(self, subject: Subject) -> Evidence:
-        found = sorted(_matching(subject, self.key))
+        found = _matching(subject, self.key)
         for name in found:
             shape = subject.shape(name) or ()
             if len(shape) != self.count:
                 return Evidence("dimensions", False, name, str(self.count), str(len(shape)))
-        return Evidence(
-            "dimensions",
-            bool(found),
-            found[0] if found else self.key,
-            str(self.count),
-            str(self.count) if found else "absent",
-        )
+        name, seen = (found[0], str(self.count)) if found else (self.key, "absent")
+        return Evidence("dimensions", bool(found), name, str(self.count), seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +258,7 @@ class Alone:
     it."""
 
     def check(self, subject: Subject) -> Evidence:
-        outside = min((name for name in subject.header.tensors if not name.startswith(subject.root)), default=None)
+        outside = next((name for name in subject.whole.names if not name.startswith(subject.root)), None)
         return Evidence(
             "alone",
             outside is None,
