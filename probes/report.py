@@ -34,6 +34,11 @@ class Kind(StrEnum):
     LANGUAGE_MODEL = "language_model"
 
 
+def named(kind: Kind, family: str | None) -> str:
+    """A kind with its family, as answers call it."""
+    return " ".join(part for part in (family, kind.value) if part)
+
+
 SAYABLE = (Kind.LORA, Kind.LCM_LORA)
 """Kinds that no header may prove: those that `Hints.kind` is one of."""
 USER = "user"

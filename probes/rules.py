@@ -29,15 +29,22 @@ def _matching(subject: Subject, key: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Has:
+class _Keys:
+    keys: tuple[str, ...]
+
+    def __init__(self, *keys: str) -> None:
+        object.__setattr__(self, "keys", keys)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Has(_Keys):
     """Some tensor is there: any of `keys`, each a name or "*" and an ending."""
 
-    keys: tuple[str, ...]
     absent: Evidence = field(compare=False, repr=False)
     """Made once: most signatures begin so, and most end there."""
 
     def __init__(self, *keys: str) -> None:
-        object.__setattr__(self, "keys", keys)
+        _Keys.__init__(self, *keys)
         object.__setattr__(self, "absent", Evidence("has", False, keys[0], "present", "absent"))
 
     def check(self, subject: Subject) -> Evidence:
@@ -48,14 +55,9 @@ class Has:
         return self.absent
 
 
-@dataclass(frozen=True, slots=True)
-class Without:
+@dataclass(frozen=True, slots=True, init=False)
+class Without(_Keys):
     """None of these tensors is there."""
-
-    keys: tuple[str, ...]
-
-    def __init__(self, *keys: str) -> None:
-        object.__setattr__(self, "keys", keys)
 
     def check(self, subject: Subject) -> Evidence:
         for key in self.keys:
@@ -211,22 +213,6 @@ class Mirrored:
 
 
 @dataclass(frozen=True, slots=True)
-class Meta:
-    """A metadata value is one of these."""
-
-    key: str
-    values: tuple[str, ...]
-
-    def __init__(self, key: str, *values: str) -> None:
-        object.__setattr__(self, "key", key)
-        object.__setattr__(self, "values", values)
-
-    def check(self, subject: Subject) -> Evidence:
-        seen = subject.metadata.get(self.key)
-        return Evidence("meta", seen in self.values, self.key, " or ".join(self.values), seen)
-
-
-@dataclass(frozen=True, slots=True)
 class Claimed:
     """Metadata or hints name this family: for look-alikes, which shapes alone cannot tell apart. `rival`: the family that
     it is told from, which a more trustworthy source may name."""
@@ -268,17 +254,10 @@ class Alone:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Begins:
+@dataclass(frozen=True, slots=True, init=False)
+class Begins(_Keys):
     """Some name begins so, digits aside."""
 
-    starts: tuple[str, ...]
-
-    def __init__(self, *starts: str) -> None:
-        object.__setattr__(self, "starts", starts)
-
     def check(self, subject: Subject) -> Evidence:
-        found = next(filter(None, map(subject.beginning, self.starts)), None)
-        return Evidence(
-            "begins", found is not None, found or self.starts[0], "present", "present" if found else "absent"
-        )
+        found = next(filter(None, map(subject.beginning, self.keys)), None)
+        return Evidence("begins", found is not None, found or self.keys[0], "present", "present" if found else "absent")
