@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from probes.adapter_names import BOFT, DENOISER, FULL, GLORA, IA3, LOHA, LOKR, LORA, NORM, OFT, Place, arrange
 from probes.header import TensorSpec, once, shapes_of
+from probes.names import names_in
 
 Shape = tuple[int, ...]
 
@@ -92,7 +93,7 @@ class Adapter:
 def normalise(tensors: Mapping[str, TensorSpec]) -> Adapter:
     """Groups a header's tensors into adapter modules; an ordinary checkpoint comes back with all its tensors in
     `others`."""
-    arrangement = arrange(tuple(tensors))
+    arrangement = arrange(names_in(tensors).names)
     shape = shapes_of(tensors)
     modules: list[Module] = []
     orphans: list[str] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.claims import foremost
-from probes.containers.folder import Folder
+from probes.containers.folder import PIPELINE_INDEX, Folder
 from probes.containers.torch_zip import ADVICE, PICKLED
 from probes.containers.weight_names import Part, part_of
 from probes.contenders import contest
@@ -19,7 +19,8 @@ from probes.header import Header
 from probes.report import Evidence, Hints, Kind, Outcome, Report
 from probes.signature import Match, match_all
 from probes.subject import Subject
-from probes.verdicts import ambiguous, checkpoint, excluding, listed, lora, name, near_misses, orphaned, unknown
+from probes.verdicts import ambiguous, checkpoint, excluding, lora, near_misses, orphaned, unknown
+from probes.wording import listed
 
 DENOISERS = ("unet", "transformer", "prior", "decoder")
 _EMPTY = (
@@ -93,7 +94,7 @@ def _judge(subject: Subject, attempts: Sequence[Match], scheduler: Mapping[str, 
         return orphaned(subject.adapter)
     chosen, why = _choose(subject, matches)
     if chosen is None:
-        return ambiguous(subject, sorted(matches, key=lambda match: name(match.signature)))
+        return ambiguous(subject, sorted(matches, key=lambda match: match.signature.name))
     unsaid = _unsaid(subject, chosen, attempts)
     if chosen.signature.kind is Kind.LORA:
         return lora(subject, chosen, (*why, *near), unsaid)
@@ -175,5 +176,5 @@ def _probe_pipeline(folder: Folder, hints: Hints) -> Report:
             f"The {pipeline} folder has no weights of a unet or transformer. Download it again, sub-folders included.",
         )
     report = _probe_header(folder.headers[component], hints, folder.configs.get("scheduler"))
-    seen = Evidence("pipeline", True, "model_index.json", f"a pipeline with a {component}", pipeline)
+    seen = Evidence("pipeline", True, PIPELINE_INDEX, f"a pipeline with a {component}", pipeline)
     return replace(report, evidence=(seen, *report.evidence))

@@ -13,7 +13,7 @@ from typing import Any
 from probes.adapter_rules import Fits
 from probes.contenders import contest, covering
 from probes.families import SIGNATURES
-from probes.report import Evidence, Kind
+from probes.report import Evidence, Kind, named
 from probes.rules import Rule
 from probes.signature import Signature
 from probes.subject import Subject
@@ -68,7 +68,7 @@ class Likeness:
 
     @property
     def name(self) -> str:
-        return " ".join(part for part in (self.family, self.kind.value) if part)
+        return named(self.kind, self.family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +88,21 @@ class _Trial:
     def rank(self) -> tuple[Any, ...]:
         """The nearest first; words decide between equals, never the place in a list."""
         held = sum(evidence.ok for _, evidence in self.results)
-        return not self.ok, -self.share, -held, _name(self.signature), self.signature.layout or "", self.root
+        return not self.ok, -self.share, -held, self.signature.name, self.signature.layout or "", self.root
 
 
 def likenesses(subject: Subject) -> tuple[list[Likeness], list[Likeness]]:
     """What matches, and what nearly does, the nearest first; of each kind and family its best layout."""
     trials = sorted(_contested([*_trials(subject)], subject), key=lambda trial: trial.rank)
     havers = _havers(trials)
-    best = {_name(trial.signature): trial for trial in reversed(trials)}  # of each name the first
+    best = {trial.signature.name: trial for trial in reversed(trials)}  # of each name the first
     matched = [
-        _likeness(trial, subject, havers) for trial in trials if trial.ok and best[_name(trial.signature)] is trial
+        _likeness(trial, subject, havers) for trial in trials if trial.ok and best[trial.signature.name] is trial
     ]
     near = [
         _likeness(trial, subject, havers)
         for trial in trials
-        if not trial.ok and trial.share >= ENOUGH and best[_name(trial.signature)] is trial
+        if not trial.ok and trial.share >= ENOUGH and best[trial.signature.name] is trial
     ]
     if matched:  # a whole checkpoint is not nearly a VAE because it contains one
         near = [like for like in near if not any(r.evidence.rule == "alone" for r in like.refuted)]
@@ -188,7 +188,3 @@ def _refutation(
         fitting, modules = _fitting(rule, subject)
         extent = (modules - fitting, modules) if fitting < modules else None
     return Refutation(evidence, shared if len(shared) <= _SHARED else (), extent)
-
-
-def _name(signature: Signature) -> str:
-    return " ".join(part for part in (signature.family, signature.kind.value) if part)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
+
+from probes.header import TensorSpec, once
 
 T = TypeVar("T")
 
@@ -65,10 +67,13 @@ def forget() -> None:
 
 
 class Names:
-    """All names of a header as one text, which is searched several times faster than each name is asked."""
+    """All names of a header as one text, which is searched several times faster than each name is asked.
+
+    In the order of the alphabet: whatever example or first one is taken of them, the file's order has no part in it.
+    """
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
+        self.names = names = tuple(sorted(names))
         self._endings: dict[str, tuple[str, ...]] = {}
         self._blocks: dict[str, int] = {}
         each: Iterable[str] = names
@@ -112,3 +117,8 @@ class Names:
 
 
 names_of = remembered(Names)
+
+
+@once
+def names_in(tensors: Mapping[str, TensorSpec]) -> Names:
+    return names_of(tuple(tensors))

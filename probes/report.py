@@ -34,6 +34,11 @@ class Kind(StrEnum):
     LANGUAGE_MODEL = "language_model"
 
 
+def named(kind: Kind | None, family: str | None) -> str:
+    """A kind with its family, as answers call it."""
+    return " ".join(part for part in (family, kind) if part)
+
+
 USER = "user"
 """Who says `Hints.family` and `Hints.kind`, in evidence."""
 EXCLUDED = "excluded"

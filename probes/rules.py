@@ -21,46 +21,49 @@ class Rule(Protocol):
 
 
 def _matching(subject: Subject, key: str) -> tuple[str, ...]:
-    """Names that `key` stands for: itself, with a leading "/" in the whole file, or with a leading "*" all that end so."""
+    """Names that `key` stands for, the first of the alphabet first: itself, with a leading "/" in the whole file, or with a leading
+    "*" all that end so."""
     if key[0] not in "/*":  # most by far
         return (key,) if subject.has(key) else ()
     return _matching(subject.whole, key[1:]) if key[0] == "/" else subject.ending(key[1:])
 
 
 @dataclass(frozen=True, slots=True)
-class Has:
+class _Keys:
+    keys: tuple[str, ...]
+
+    def __init__(self, *keys: str) -> None:
+        object.__setattr__(self, "keys", keys)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Has(_Keys):
     """Some tensor is there: any of `keys`, each a name or "*" and an ending."""
 
-    keys: tuple[str, ...]
     absent: Evidence = field(compare=False, repr=False)
     """Made once: most signatures begin so, and most end there."""
 
     def __init__(self, *keys: str) -> None:
-        object.__setattr__(self, "keys", keys)
+        _Keys.__init__(self, *keys)
         object.__setattr__(self, "absent", Evidence("has", False, keys[0], "present", "absent"))
 
     def check(self, subject: Subject) -> Evidence:
         for key in self.keys:
             found = _matching(subject, key)
             if found:
-                return Evidence("has", True, min(found), "present", "present")
+                return Evidence("has", True, found[0], "present", "present")
         return self.absent
 
 
-@dataclass(frozen=True, slots=True)
-class Without:
+@dataclass(frozen=True, slots=True, init=False)
+class Without(_Keys):
     """None of these tensors is there."""
-
-    keys: tuple[str, ...]
-
-    def __init__(self, *keys: str) -> None:
-        object.__setattr__(self, "keys", keys)
 
     def check(self, subject: Subject) -> Evidence:
         for key in self.keys:
             found = _matching(subject, key)
             if found:
-                return Evidence("without", False, min(found), "absent", "present")
+                return Evidence("without", False, found[0], "absent", "present")
         return Evidence("without", True, self.keys[0], "absent", "absent")
 
 
@@ -94,7 +97,7 @@ class Width:
 
     def check(self, subject: Subject) -> Evidence:
         expected = " or ".join(map(str, self.sizes))
-        found = sorted(_matching(subject, self.key))
+        found = _matching(subject, self.key)
         for name in found:
             if (count := subject.columns.get(name)) is not None:
                 fits = any(count % size == 0 for size in self.sizes)
@@ -103,9 +106,8 @@ class Width:
             size = shape[self.axis] if len(shape) > self.axis else None
             if size not in self.sizes:
                 return Evidence("width", False, name, expected, str(size))
-        return Evidence(
-            "width", bool(found), found[0] if found else self.key, expected, expected if found else "absent"
-        )
+        name, seen = (found[0], expected) if found else (self.key, "absent")
+        return Evidence("width", bool(found), name, expected, seen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,18 +134,13 @@ class Dimensions:
     count: int
 
     def check(self, subject: Subject) -> Evidence:
-        found = sorted(_matching(subject, self.key))
+        found = _matching(subject, self.key)
         for name in found:
             shape = subject.shape(name) or ()
             if len(shape) != self.count:
                 return Evidence("dimensions", False, name, str(self.count), str(len(shape)))
-        return Evidence(
-            "dimensions",
-            bool(found),
-            found[0] if found else self.key,
-            str(self.count),
-            str(self.count) if found else "absent",
-        )
+        name, seen = (found[0], str(self.count)) if found else (self.key, "absent")
+        return Evidence("dimensions", bool(found), name, str(self.count), seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,22 +213,6 @@ class Mirrored:
 
 
 @dataclass(frozen=True, slots=True)
-class Meta:
-    """A metadata value is one of these."""
-
-    key: str
-    values: tuple[str, ...]
-
-    def __init__(self, key: str, *values: str) -> None:
-        object.__setattr__(self, "key", key)
-        object.__setattr__(self, "values", values)
-
-    def check(self, subject: Subject) -> Evidence:
-        seen = subject.metadata.get(self.key)
-        return Evidence("meta", seen in self.values, self.key, " or ".join(self.values), seen)
-
-
-@dataclass(frozen=True, slots=True)
 class Claimed:
     """Metadata or hints name this family: for look-alikes, which shapes alone cannot tell apart. `rival`: the family that
     it is told from, which a more trustworthy source may name."""
@@ -263,7 +244,7 @@ class Alone:
     it."""
 
     def check(self, subject: Subject) -> Evidence:
-        outside = min((name for name in subject.header.tensors if not name.startswith(subject.root)), default=None)
+        outside = next((name for name in subject.whole.names if not name.startswith(subject.root)), None)
         return Evidence(
             "alone",
             outside is None,
@@ -273,17 +254,10 @@ class Alone:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Begins:
+@dataclass(frozen=True, slots=True, init=False)
+class Begins(_Keys):
     """Some name begins so, digits aside."""
 
-    starts: tuple[str, ...]
-
-    def __init__(self, *starts: str) -> None:
-        object.__setattr__(self, "starts", starts)
-
     def check(self, subject: Subject) -> Evidence:
-        found = next(filter(None, map(subject.beginning, self.starts)), None)
-        return Evidence(
-            "begins", found is not None, found or self.starts[0], "present", "present" if found else "absent"
-        )
+        found = next(filter(None, map(subject.beginning, self.keys)), None)
+        return Evidence("begins", found is not None, found or self.keys[0], "present", "present" if found else "absent")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from probes.report import Evidence, Kind
+from probes.report import Evidence, Kind, named
 from probes.rules import Rule
 from probes.subject import Subject
 
@@ -74,6 +74,11 @@ class Signature:
     prediction_type: str | None = None
     """The family's usual prediction type, reported as a default."""
     numbered: tuple[tuple[int, Rule], ...] = field(init=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Its kind with its family, as answers call it."""
+        return named(self.kind, self.family)
 
     def __post_init__(self) -> None:
         numbered = tuple((_NUMBERS.setdefault(rule, len(_NUMBERS)), rule) for rule in self.rules)

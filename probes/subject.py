@@ -7,15 +7,10 @@ from functools import cached_property
 
 from probes.adapters import Adapter, normalise
 from probes.claims import Claim, claims_of
-from probes.header import Header, TensorSpec, once, shapes_of
-from probes.names import Names, names_of
+from probes.header import Header, shapes_of
+from probes.names import names_in
 from probes.quantised import ENDING, plain
 from probes.report import Evidence, Hints
-
-
-@once
-def _names(tensors: Mapping[str, TensorSpec]) -> Names:
-    return names_of(tuple(tensors))
 
 
 class _Index:
@@ -23,10 +18,10 @@ class _Index:
 
     def __init__(self, header: Header, hints: Hints) -> None:
         self.hints = hints
-        self.names = _names(header.tensors)
+        self.names = names_in(header.tensors)
         if self.names.ending(ENDING):
             header = plain(header)
-            self.names = _names(header.tensors)
+            self.names = names_in(header.tensors)
         self.header = header
         self._stored = shapes_of(header.tensors)
 

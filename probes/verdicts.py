@@ -12,11 +12,11 @@ from probes.adapters import Adapter
 from probes.claims import SIDECAR_KEYS, TAGS, texts
 from probes.likeness import likenesses
 from probes.predictions import prediction_type, zero_snr
-from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report, Trait
+from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report, Trait, named
 from probes.signature import Match, Signature
 from probes.subject import Subject
 from probes.traits import DECIDED, MARGIN, Weighed, weigh
-from probes.wording import sentence
+from probes.wording import listed, sentence
 
 _LYCORIS = {LOHA, LOKR, GLORA, OFT, BOFT, IA3}
 _TAG_KEYS = (
@@ -61,7 +61,7 @@ def checkpoint(
     told = prediction_type(subject, scheduler) if signature.kind is Kind.CHECKPOINT else None
     evidence = (*match.evidence, *((told[1],) if told else ()), *zero_snr(subject), *more)
     tags, tag_evidence = _tags(subject, signature)
-    what = name(signature)
+    what = signature.name
     return Report(
         Outcome.IDENTIFIED,
         f"{what}: {_because(match)}.{_alike(unsaid, 'tensors', 'it is one')}",
@@ -129,7 +129,7 @@ def _alike(unsaid: Sequence[str], what: str, so: str) -> str:
 
 def _candidates(families: Sequence[str | None], kinds: Sequence[Kind]) -> tuple[str, ...]:
     """Each family with each kind, as `name` calls them; none where there is but one."""
-    every = tuple(_named(family, kind) for family in families for kind in kinds)
+    every = tuple(named(kind, family) for family in families for kind in kinds)
     return every if len(every) > 1 else ()
 
 
@@ -208,7 +208,7 @@ def excluding(report: Report, hints: Hints) -> Report:
     """The report with what the user says in vain: what the shapes allow is the answer still."""
     if report.outcome not in (Outcome.IDENTIFIED, Outcome.AMBIGUOUS):
         return report
-    allowed = report.candidates or (_named(report.family, report.kind),)
+    allowed = report.candidates or (named(report.kind, report.family),)
     families, _, kinds = zip(*(each.rpartition(" ") for each in allowed), strict=True)
     said = ((hints.family, families), (hints.kind, kinds))
     words = [word for word, possible in said if word and word not in possible]
@@ -224,7 +224,7 @@ def excluding(report: Report, hints: Hints) -> Report:
 
 def ambiguous(subject: Subject, matches: Sequence[Match]) -> Report:
     """The report of several matches that nothing decides between."""
-    names = tuple(dict.fromkeys(name(match.signature) for match in matches))
+    names = tuple(dict.fromkeys(match.signature.name for match in matches))
     families = {match.signature.family for match in matches}
     kind = _common(match.signature.kind for match in matches)
     said = sorted({claim.source for claim in subject.claims if claim.family in families})
@@ -283,21 +283,12 @@ def orphaned(adapter: Adapter) -> Report:
 def near_misses(matches: Iterable[Match], attempts: Iterable[Match]) -> tuple[Evidence, ...]:
     """For the failed signatures that held longest, at least for two rules: the evidence that ruled them out, named by
     the signature; not for what another signature of `matches` is."""
-    is_one = {name(match.signature) for match in matches}
-    failed = [m for m in attempts if not m.ok and len(m.evidence) > 2 and name(m.signature) not in is_one]
-    failed.sort(key=lambda match: (-len(match.evidence), name(match.signature), match.signature.layout or ""))
-    told = {f"not {name(m.signature)}": m.evidence[-1] for m in reversed(failed)}
-    named = [replace(told[name], rule=name) for name in dict.fromkeys(f"not {name(m.signature)}" for m in failed)]
+    is_one = {match.signature.name for match in matches}
+    failed = [m for m in attempts if not m.ok and len(m.evidence) > 2 and m.signature.name not in is_one]
+    failed.sort(key=lambda match: (-len(match.evidence), match.signature.name, match.signature.layout or ""))
+    told = {f"not {m.signature.name}": m.evidence[-1] for m in reversed(failed)}
+    named = [replace(told[name], rule=name) for name in dict.fromkeys(f"not {m.signature.name}" for m in failed)]
     return tuple(named[:_NEAR])
-
-
-def name(signature: Signature) -> str:
-    """A kind with its family, as answers call it."""
-    return _named(signature.family, signature.kind)
-
-
-def _named(family: str | None, kind: Kind | None) -> str:
-    return " ".join(part for part in (family, kind) if part)
 
 
 def _because(match: Match) -> str:
@@ -309,8 +300,3 @@ def _because(match: Match) -> str:
 def _common(kinds: Iterable[Kind]) -> Kind | None:
     found = set(kinds)
     return found.pop() if len(found) == 1 else None
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names joined as in a sentence."""
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from probes.report import Evidence
 
@@ -22,7 +22,6 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "blocks": ("{key} has {seen} blocks", "{key} has {seen} blocks, not {expected}"),
     "only": ("there is no foreign submodule", "there is a foreign submodule, {key}"),
     "words": ("no name has a foreign part", "names have a foreign part, {key}"),
-    "meta": ("{key} says {seen}", "{key} does not say {expected}"),
     "claimed": ("{key} says “{seen}”", "it is not {expected}"),
     "not_claimed": ("it is {expected}", "{key} says “{seen}”"),
     "adapter": ("it is an {expected}", "it has {seen} where an adapter has {expected}"),
@@ -89,3 +88,8 @@ def sentence(evidence: Evidence) -> str:
     held, failed = special or SENTENCES.get(rule, _PLAINLY)
     values = {name: getattr(evidence, name) for name in ("rule", "key", "expected", "seen")}
     return (held if evidence.ok else failed).format_map(values)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names joined as in a sentence; at least one."""
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

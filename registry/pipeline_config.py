@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from probes import TensorSpec
+from probes.containers.folder import PIPELINE_INDEX
 from registry.backends.schedulers import scheduler_of
 from registry.compatibility import checkpoint_tensors
 from registry.config_bounds import check_config
@@ -94,7 +95,7 @@ class PipelineConfig:
         Raises FileMissing: a component's configuration is not there. UnusableFile: it is no JSON object. NotGenerable: the folder
         is of a pipeline that is not in LAYOUTS.
         """
-        index = _read(path / "model_index.json")
+        index = _read(path / PIPELINE_INDEX)
         stated = str(index.get("_class_name"))
         pipeline = _ALSO.get(stated, stated)
         if "Inpaint" in pipeline:

@@ -96,12 +96,10 @@ def _refuted(refutation: Refutation) -> str:
         count, total = refutation.extent
         text += f" ({count} of {total} modules are not)"
     if refutation.shared:
-        text += f", as in {_listed(refutation.shared)}"
+        from probes.wording import listed
+
+        text += f", as in {listed(refutation.shared)}"
     return text
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _sentences(evidence: Iterable[Evidence]) -> Iterator[str]:

@@ -99,7 +99,7 @@ def read_folder(path: str | Path) -> Folder:
     if index is None and not headers and not pickles:
         raise UnreadableModel(
             "no_model_folder",
-            f"{path} holds no model_index.json, adapter_config.json or single weight file.",
+            f"{path} holds no {PIPELINE_INDEX}, {ADAPTER_INDEX} or single weight file.",
         )
     return Folder(index, configs, headers, path.name, tuple(pickles))
 
