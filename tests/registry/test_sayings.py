@@ -15,6 +15,7 @@ from registry.installs.worker import Progress
 from registry.manager import Manager
 from registry.models import Model
 from registry.queries import Query
+from registry.revisions import reclassify
 from registry.settings import Settings
 from registry.tables import InstallState
 from tests.demo.strangers import look_alike_lora, open_lora, safetensors, sd15_lora, write
@@ -214,6 +215,15 @@ def test_a_look_alike_is_corrected_and_taken_back(manager: Manager, alike: Model
     assert [e["seen"] for e in report["evidence"] if e["key"] == "user"] == ["kolors"] * 2
     assert [m.id for m in manager.catalog.page(Query(family="kolors")).models] == [alike.id]
     assert what(manager.edit("pen", {"family": None})) == ("lora", "sdxl", {"weight": 0.5})
+
+
+def test_what_can_be_said_is_told_of_models_that_were_probed_before_it_could_be(manager: Manager, alike: Model) -> None:
+    report = manager.catalog.report(alike)
+    assert {"family": "kolors", "kind": "lora"} in report["choices"]
+    older = {name: value for name, value in report.items() if name != "choices"}
+    with manager.catalog.writing() as connection:
+        reclassify(connection, alike, older)
+    assert manager.catalog.report(alike) == report
 
 
 def test_verdicts_follow(manager: Manager, alike: Model) -> None:
