@@ -9,7 +9,7 @@ import pytest
 
 from probes import read_header
 from registry.accelerations import acceleration
-from registry.errors import InvalidRequest, ModelshelfError, NotAsSaid, NotIdentified
+from registry.errors import FileMissing, InvalidRequest, ModelshelfError, NotAsSaid, NotIdentified
 from registry.installs.options import Options, Place
 from registry.installs.worker import Progress
 from registry.manager import Manager
@@ -255,6 +255,13 @@ def test_what_the_shapes_exclude_changes_nothing(manager: Manager, alike: Model)
     with pytest.raises(InvalidRequest, match="The nearest: kolors"):
         manager.edit("pen", {"family": "kolor"})
     assert (manager.catalog.version(), what(manager.catalog.get("pen"))) == (before, ("lora", "sdxl", {}))
+
+
+def test_of_a_model_whose_file_is_gone_nothing_new_can_be_said(manager: Manager, alike: Model) -> None:
+    manager.catalog.path(alike).unlink()
+    with pytest.raises(FileMissing, match="The file of pen is gone"):
+        manager.edit("pen", {"family": "kolors", "weight": 0.5})
+    assert what(manager.edit("pen", {"weight": 0.5})) == ("lora", "sdxl", {"weight": 0.5})
 
 
 def test_what_would_be_open_again_is_not_taken_back(manager: Manager, hub: LoopbackHub) -> None:
