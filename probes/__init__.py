@@ -8,7 +8,7 @@ from probes.engine import probe
 from probes.explanation import Explanation, explain
 from probes.header import Header, HeaderIncomplete, TensorSpec, UnreadableModel
 from probes.likeness import Likeness, Refutation
-from probes.report import TAKEN, Choice, Evidence, Hints, Kind, Outcome, Report, Trait
+from probes.report import TAKEN, Choice, Evidence, Hints, Kind, Outcome, Report, Trait, choices_of
 from probes.scan import SUFFIXES, Found, Stamp, is_one_model, models_below, scan_folder
 from probes.wording import sentence
 
@@ -33,6 +33,7 @@ __all__ = [
     "TensorSpec",
     "Trait",
     "UnreadableModel",
+    "choices_of",
     "choose_weights",
     "dump_header",
     "explain",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -90,6 +90,13 @@ class Choice(NamedTuple):
     kind: str
 
 
+def choices_of(candidates: Iterable[str]) -> tuple[Choice, ...]:
+    """Of a Report's candidates; none where it cannot be said which one it is."""
+    parts = (candidate.rpartition(" ") for candidate in candidates)
+    choices = tuple(Choice(family, kind) for family, _, kind in parts)
+    return choices if all(family and kind in TAKEN for family, kind in choices) else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     outcome: Outcome
@@ -113,9 +120,7 @@ class Report:
     @property
     def choices(self) -> tuple[Choice, ...]:
         """`candidates`, for who has to say which one it is; none where that cannot be said."""
-        parts = (candidate.rpartition(" ") for candidate in self.candidates)
-        choices = tuple(Choice(family, kind) for family, _, kind in parts)
-        return choices if all(family and kind in TAKEN for family, kind in choices) else ()
+        return choices_of(self.candidates)
 
     @property
     def excluded(self) -> tuple[Evidence, ...]:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from probes import choices_of
 from probes.scan import Stamp, stamp_of
 from registry.errors import InvalidRequest, ModelNotFound
 from registry.models import BEFORE, Digest, Model, ModelFile, Provenance, folded
@@ -201,13 +202,13 @@ class Catalog:
             return [(url, model_id) for url, model_id in connection.execute(query)]
 
     def report(self, model: Model) -> dict[str, Any]:
-        """The last probe's answer."""
+        """The last probe's answer; `choices` by its candidates, for those that were probed before there were any."""
         report = table_of(ReportRow)
         with self._engine.connect() as connection:
             found: dict[str, Any] = connection.execute(
                 select(report.c.data).where(report.c.model_id == model.id)
             ).scalar_one()
-        return found
+        return found | {"choices": [choice._asdict() for choice in choices_of(found.get("candidates", ()))]}
 
     def files(self, model: Model) -> Sequence[ModelFile]:
         """By path."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from probes import Hints, Report, UnreadableModel, probe, read_target
 from registry.accelerations import ACCELERATION, decided
 from registry.catalog import Catalog
-from registry.errors import UnusableFile
+from registry.errors import FileMissing, UnusableFile
 from registry.fits import structure_of
 from registry.installs.examine import accept
 from registry.models import Model
@@ -42,6 +42,11 @@ def judge(catalog: Catalog, model: Model, words: Mapping[str, str | None]) -> Ju
     if said == before:
         return None
     path = catalog.path(model)
+    if not path.exists():
+        raise FileMissing(
+            f"The file of {model.name} is gone, so that nothing can be read in it. Put it back, or install it again.",
+            model=model.id,
+        )
     # What was read in the card when it was installed is not kept: what it said of the kind stays as long as the user does not speak of it.
     is_settled = model.managed and "kind" not in words
     hints = _hints(catalog, model)

@@ -70,10 +70,11 @@ def install(
     done: list[Model] = []
     failed: list[ModelshelfError] = []
     with opened_shelf() as shelf, _pausing(shelf):
+        may_ask = not as_json and sys.stdin.isatty() and sys.stdout.isatty()  # a pipe would swallow the question
         while wanted:  # again what was asked about
             more, refused = _install_all(shelf, wanted, as_json)
             done += more
-            answers = [_asked(wish, error) if sys.stdin.isatty() else None for wish, error in refused]
+            answers = [_asked(wish, error) if may_ask else None for wish, error in refused]
             failed += [error for (_, error), answer in zip(refused, answers, strict=True) if answer is None]
             wanted = [answer for answer in answers if answer is not None]
     if as_json:

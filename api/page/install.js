@@ -235,7 +235,7 @@ function jobRow(first) {
       offered = job.state;
       const held = actions.contains(document.activeElement) ? document.activeElement.textContent : null;
       const orders = ORDERS[job.state] ?? ["pause", "cancel"];
-      fill(actions, job.model_id ? el("a", { class: "button", href: modelHref(job.model_id) }, "Show") : null,
+      fill(actions, job.model_id ? el("a", { class: "button", href: modelHref(job.model_id) }, "Show") : null, toChoose(job),
         orders.map((order) => el("button", { type: "button", click: () => command(job.id, order), "aria-label": `${ORDER_NAMES[order]}: ${job.source}` }, ORDER_NAMES[order])));
       // The focus stays: on the same action, or what has taken its place.
       if (held !== null) ([...actions.children].find((action) => action.textContent === held) ?? actions.firstChild)?.focus();
@@ -243,6 +243,13 @@ function jobRow(first) {
   }
   update(first);
   return held;
+}
+
+// What was open when it failed is looked at again, as if it were typed in: there it can be said.
+function toChoose({ source, error }) {
+  if (!error?.facts?.candidates?.length) return null;
+  const look = () => { input.value = source; input.focus(); ask(); };
+  return el("button", { type: "button", "aria-label": `Choose: ${source}`, click: look }, "Choose …");
 }
 
 const figuresOf = (job) => {

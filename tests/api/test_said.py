@@ -174,6 +174,18 @@ def test_on_a_terminal_it_is_asked(service: Service, by: str, tmp_path: Path) ->
     assert json.loads(done.stdout)["overrides"] == {"family": "sd-2"}  # what was asked, and no more
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_nothing_is_asked_where_a_pipe_would_swallow_the_question(
+    hub: LoopbackHub, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    _, theirs = pty.openpty()
+    command = [MODELSHELF, "install", f"{OPEN}-one", *more]
+    env = environment(tmp_path / "root", hub.endpoint)
+    done = subprocess.run(command, env=env, stdin=theirs, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "[]\n" if more else "")
+    assert "not_identified" in done.stderr
+
+
 def on_terminal(typed: str, env: dict[str, str], *words: str) -> str:
     """All that the command writes on a terminal, at which this is typed."""
     terminal, theirs = pty.openpty()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.conftest import STARTER
-from tests.demo.strangers import sd15_lora, write
+from tests.demo.strangers import open_lora, sd15_lora, write
 from tests.hub import Fault
 from tests.page.stand import ALIKE, OPEN, Stand
 from tests.probes import headers
+from tests.service import MODELSHELF, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -150,6 +152,20 @@ def test_what_a_header_leaves_open_is_said_by_a_button(page: Page) -> None:
         "nothing in the file or beside it says which"
     )
     expect(page.locator(".model-head .family")).to_have_text("sd-2")
+
+
+def test_of_one_that_failed_for_it_it_can_be_said_too(page: Page, stand: Stand) -> None:
+    write(stand.hub.root / "somebody/unsaid/unsaid.safetensors", open_lora(rank=6))
+    env = environment(stand.root, stand.hub.endpoint)
+    assert subprocess.run([MODELSHELF, "install", "somebody/unsaid"], env=env, stdin=subprocess.DEVNULL).returncode == 1
+    page.goto("/#/install")
+    row = job(page, "somebody/unsaid")
+    expect(row.locator(".state")).to_have_text("failed")
+    row.get_by_role("button", name="Choose: hf://somebody/unsaid").press("Enter")
+    page.locator(".found").get_by_role("button", name="It is for sd-1").click()
+    expect(job(page, "somebody/unsaid").locator(".state")).to_have_text(["installed", "failed"])
+    row.get_by_role("link", name="Show").click()
+    expect(page.locator(".model-head .family")).to_have_text("sd-1")
 
 
 def test_where_family_and_kind_are_open_a_button_says_both(page: Page, stand: Stand) -> None:

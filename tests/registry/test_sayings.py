@@ -9,12 +9,13 @@ import pytest
 
 from probes import read_header
 from registry.accelerations import acceleration
-from registry.errors import InvalidRequest, ModelshelfError, NotAsSaid, NotIdentified
+from registry.errors import FileMissing, InvalidRequest, ModelshelfError, NotAsSaid, NotIdentified
 from registry.installs.options import Options, Place
 from registry.installs.worker import Progress
 from registry.manager import Manager
 from registry.models import Model
 from registry.queries import Query
+from registry.revisions import reclassify
 from registry.settings import Settings
 from registry.tables import InstallState
 from tests.demo.strangers import look_alike_lora, open_lora, safetensors, sd15_lora, write
@@ -216,6 +217,15 @@ def test_a_look_alike_is_corrected_and_taken_back(manager: Manager, alike: Model
     assert what(manager.edit("pen", {"family": None})) == ("lora", "sdxl", {"weight": 0.5})
 
 
+def test_what_can_be_said_is_told_of_models_that_were_probed_before_it_could_be(manager: Manager, alike: Model) -> None:
+    report = manager.catalog.report(alike)
+    assert {"family": "kolors", "kind": "lora"} in report["choices"]
+    older = {name: value for name, value in report.items() if name != "choices"}
+    with manager.catalog.writing() as connection:
+        reclassify(connection, alike, older)
+    assert manager.catalog.report(alike) == report
+
+
 def test_verdicts_follow(manager: Manager, alike: Model) -> None:
     shelf = Shelf(manager)
     sdxl, kolors = shelf.checkpoint("base", 640, "sdxl"), shelf.checkpoint("other", 320, "kolors")
@@ -245,6 +255,13 @@ def test_what_the_shapes_exclude_changes_nothing(manager: Manager, alike: Model)
     with pytest.raises(InvalidRequest, match="The nearest: kolors"):
         manager.edit("pen", {"family": "kolor"})
     assert (manager.catalog.version(), what(manager.catalog.get("pen"))) == (before, ("lora", "sdxl", {}))
+
+
+def test_of_a_model_whose_file_is_gone_nothing_new_can_be_said(manager: Manager, alike: Model) -> None:
+    manager.catalog.path(alike).unlink()
+    with pytest.raises(FileMissing, match="The file of pen is gone"):
+        manager.edit("pen", {"family": "kolors", "weight": 0.5})
+    assert what(manager.edit("pen", {"weight": 0.5})) == ("lora", "sdxl", {"weight": 0.5})
 
 
 def test_what_would_be_open_again_is_not_taken_back(manager: Manager, hub: LoopbackHub) -> None:
