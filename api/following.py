@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Container
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Protocol
@@ -89,6 +89,16 @@ def give_up(manager: Manager, job: Job) -> None:
     if not job.ended:
         with suppress(WrongState):  # it ended just now
             manager.generator.queue.cancel(job.id)
+
+
+@asynccontextmanager
+async def still_there(request: Request) -> AsyncIterator[Callable[[], bool]]:
+    """Whether the client still waits for the answer; can be asked from any thread."""
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        yield lambda: not leaving.done()
+    finally:
+        leaving.cancel()
 
 
 async def _gone(request: Request) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from registry.errors import ModelshelfError
 from registry.models import Model
 from registry.scans.digesting import Digester
-from registry.tasks import Finding, Kind, Work
+from registry.tasks import Finding, Kind, Wanted, Work
 from registry.updates import Change, Update
 from registry.upkeep import Condition, Upkeep
 
@@ -17,15 +17,15 @@ def works(
     digester: Digester,
     updates: Callable[[Iterable[Model]], Iterator[Update]],
     fetch: Callable[[Update], Model],
-    load: Callable[[str], Model],
+    load: Callable[[str, Wanted], Model],
 ) -> Mapping[Kind, Work]:
-    def verify(models: Iterable[Model]) -> Iterator[Finding]:
+    def verify(models: Iterable[Model], _: Wanted) -> Iterator[Finding]:
         for found in upkeep.verify(models):
             fine = found.state in (Condition.WHOLE, Condition.HASHED)
             reason = ", ".join(name for name in found.files if name)
             yield Finding(found.model.id, found.model.name, found.state, reason, notable=not fine)
 
-    def digest(models: Iterable[Model]) -> Iterator[Finding]:
+    def digest(models: Iterable[Model], _: Wanted) -> Iterator[Finding]:
         for model in models:
             if model.hashed_at is not None:
                 yield Finding(model.id, model.name, "known", notable=False)
@@ -33,12 +33,12 @@ def works(
                 done = digester.hash(model.id)
                 yield Finding(model.id, model.name, "hashed" if done else "unreadable")
 
-    def check_updates(models: Iterable[Model]) -> Iterator[Finding]:
+    def check_updates(models: Iterable[Model], _: Wanted) -> Iterator[Finding]:
         for found in updates(models):
             current = found.change is Change.CURRENT
             yield Finding(found.model.id, found.model.name, found.change, found.reason, notable=not current)
 
-    def update(models: Iterable[Model]) -> Iterator[Finding]:
+    def update(models: Iterable[Model], _: Wanted) -> Iterator[Finding]:
         for found in updates(models):
             if found.change is not Change.NEWER:
                 current = found.change is Change.CURRENT
@@ -51,9 +51,9 @@ def works(
             else:
                 yield Finding(new.id, new.name, "updated", found.reason)
 
-    def load_each(models: Iterable[Model]) -> Iterator[Finding]:
+    def load_each(models: Iterable[Model], wanted: Wanted) -> Iterator[Finding]:
         for model in models:
-            load(model.id)
+            load(model.id, wanted)
             yield Finding(model.id, model.name, "loaded")
 
     return {

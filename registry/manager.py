@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +25,7 @@ from registry.db import make_engine, migrate
 from registry.errors import DatabaseUnavailable, InvalidRequest, NotReady, NotResident, WrongState
 from registry.fits import Fits
 from registry.generation import Generator
+from registry.holders import Holder
 from registry.installs.crew import Crew
 from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.options import AS_USUAL, Options
@@ -146,15 +147,15 @@ class Manager:
         backend = self._backend.made
         return backend.residents() if isinstance(backend, Keeper) else Residents()
 
-    def load(self, checkpoint: str) -> Model:
-        """Into memory, before anybody waits for it."""
+    def load(self, checkpoint: str, wanted: Callable[[], bool] = lambda: True) -> Model:
+        """Into memory, before anybody waits for it. Raises Cancelled once it is not `wanted` any more."""
         model = self.catalog.get(checkpoint)
         if model.kind != Kind.CHECKPOINT:
             raise InvalidRequest(
                 f"{model.name} is a {model.kind}; it is loaded with the checkpoint that wears it.", model=model.id
             )
         model = self.scans.current(model)
-        self._keeper().load(self.generator.reference(model))
+        self._keeper().load(self.generator.reference(model), Holder("loading", wanted))
         return model
 
     def evict(self, reference: str) -> Model:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, NamedTuple
@@ -45,7 +46,9 @@ class Finding(NamedTuple):
     notable: bool = True
 
 
-Work = Callable[[Iterable[Model]], Iterator[Finding]]
+Wanted = Callable[[], bool]
+"""False once the task has been cancelled."""
+Work = Callable[[Iterable[Model], Wanted], Iterator[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,10 @@ class Tasks:
             return list(reversed(self._tasks.values()))
 
     def cancel(self, task_id: str) -> Task:
-        """It ends with the model that it is at; what it has found stays. Raises TaskNotFound, WrongState: it has ended."""
+        """It ends with the model that it is at, or the tensor of one that it loads; what it has found stays.
+
+        Raises TaskNotFound, WrongState: it has ended.
+        """
         self.get(task_id)
         return self._move(task_id, (JobState.QUEUED, JobState.RUNNING), state=JobState.CANCELLED, error=_cancelled())
 
@@ -124,7 +130,7 @@ class Tasks:
     def _run(self, task_id: str, models: Iterable[Model]) -> None:
         task = self._move(task_id, (JobState.QUEUED,), state=JobState.RUNNING)
         try:
-            for finding in self._works[task.kind](models):
+            for finding in self._works[task.kind](models, partial(self._wanted, task_id)):
                 counts = {**task.counts, finding.outcome: task.counts.get(finding.outcome, 0) + 1}
                 named = finding.notable and len(task.findings) < MOST_FINDINGS
                 findings = (*task.findings, finding) if named else task.findings
@@ -138,6 +144,10 @@ class Tasks:
             self._move(task_id, (JobState.RUNNING,), state=JobState.FAILED, error=error)
         else:
             self._move(task_id, (JobState.RUNNING,), state=JobState.SUCCEEDED)
+
+    def _wanted(self, task_id: str) -> bool:
+        task = self._tasks.get(task_id)  # one that was cancelled may be forgotten already
+        return task is not None and task.state not in ENDED
 
     def _move(self, task_id: str, since: tuple[JobState, ...], **changes: Any) -> Task:
         """Raises WrongState: it is in none of `since`."""

@@ -152,7 +152,7 @@ class LocalShelf:
             done = counts.total()
             return Task("", kind, state, done, len(chosen), dict(counts), list(findings), None, began, now())
 
-        for found in manager.works[Kind(kind)](chosen):
+        for found in manager.works[Kind(kind)](chosen, lambda: True):
             counts[found.outcome] += 1
             if found.notable:
                 findings.append(read(records.Finding, found))

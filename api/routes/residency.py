@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
 
 from api.access import MANAGE, READ
 from api.deps import ManagerDep, ModelId
+from api.following import still_there
 from api.problems import FAILURES, REFUSALS, raises
 from api.schemas.residency import ResidencyOut
 from registry import errors
@@ -20,9 +22,10 @@ def show_residency(manager: ManagerDep) -> ResidencyOut:
 
 
 @router.put("/{model_id}", dependencies=[MANAGE], responses=raises(*REFUSALS, *FAILURES))
-def load(manager: ManagerDep, model_id: ModelId) -> ResidencyOut:
-    """Loads a checkpoint, by id or name, before somebody waits for it."""
-    manager.load(model_id)
+async def load(manager: ManagerDep, model_id: ModelId, request: Request) -> ResidencyOut:
+    """Loads a checkpoint, by id or name, before somebody waits for it. If the client goes away before, it is given up."""
+    async with still_there(request) as wanted:
+        await run_in_threadpool(manager.load, model_id, wanted)
     return ResidencyOut.of(manager.residents())
 
 

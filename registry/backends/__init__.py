@@ -142,8 +142,8 @@ class Keeper(Protocol):
 
     def residents(self) -> Residents: ...
 
-    def load(self, checkpoint: CheckpointRef) -> None:
-        """Raises as `Backend.generate`."""
+    def load(self, checkpoint: CheckpointRef, holder: Holder) -> None:
+        """For whoever `holder` is, as long as he wants it. Raises as `Backend.generate`."""
         ...
 
     def evict(self, digest: str) -> None:

@@ -8,7 +8,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,30 @@ def test_what_is_loaded_by_hand_makes_room_and_while_it_loads_is_waited_for(tmp_
         assert events.index("event: waiting") < events.index("event: step")
         assert client.get(waiting).json()["waiting_for"] is None
         assert resident(client) == {BASE: []}
+
+
+def leave(client: httpx.Client, disk: Slow) -> None:
+    """Asks for a load, and does not wait for the answer."""
+    with closing(HTTPConnection(client.base_url.host, client.base_url.port or 80)) as connection:
+        connection.request("PUT", f"/v1/residency/{OTHER}")
+        until(disk.is_read)
+
+
+def cancel_task(client: httpx.Client, disk: Slow) -> None:
+    task = client.post("/v1/tasks", json={"kind": "load", "models": [OTHER]}).headers["location"]
+    until(disk.is_read)
+    assert client.delete(task).json()["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("give_up", [leave, cancel_task])
+def test_a_load_by_hand_is_given_up_with_whoever_asked_for_it(
+    tmp_path: Path, disk: Slow, give_up: Callable[[httpx.Client, Slow], None]
+) -> None:
+    disk.settings["HELD_SECONDS"] = "0.5"  # for each of 462 tensors
+    with serving(tmp_path, disk, BOTH_FIT) as client:
+        disk.hold(OTHER)
+        give_up(client, disk)
+        until(lambda: OTHER not in resident(client))
 
 
 def test_what_never_fits_is_refused_with_what_to_do(tmp_path: Path, disk: Slow) -> None:

@@ -18,6 +18,7 @@ from registry.backends.diffusers import DiffusersBackend
 from registry.backends.diffusers import backend as backend_module
 from registry.backends.machine import Stopwatch
 from registry.family_configs import FAMILY_CONFIGS
+from registry.holders import Holder
 from registry.pipeline_config import PipelineConfig
 from registry.starter import starter_repositories
 from tests.benchmarks.models import LCM, small, unet_shapes, write_adapter, write_checkpoint
@@ -55,7 +56,7 @@ def _sdxl(quick: bool) -> Table:
         file = write_adapter(folder / "lcm.safetensors", unet_shapes("sdxl", components), LCM, 64)
         checkpoint = CheckpointRef(folder / "sdxl", "sdxl", config)
         backend = DiffusersBackend(BackendOptions(device="cpu", dtype="bfloat16", budget_bytes=2**35))
-        backend.load(checkpoint)
+        backend.load(checkpoint, Holder())
         lora = AdapterRef(file, "lcm", 1.0, "an LCM-LoRA of rank 64, 788 modules")
         return _table("SDXL's true sizes, random weights, bfloat16", backend, checkpoint, lora, side, side, rounds=1)
 

@@ -9,10 +9,10 @@ from threading import Event
 import pytest
 
 from registry import tasks
-from registry.errors import FileMissing, QueueFull, TaskNotFound, WrongState
+from registry.errors import Cancelled, FileMissing, QueueFull, TaskNotFound, WrongState
 from registry.job_states import ENDED, JobState
 from registry.models import Model
-from registry.tasks import Finding, Kind, Task, Tasks
+from registry.tasks import Finding, Kind, Task, Tasks, Wanted
 
 MODELS = [Model(name=f"m{n}", kind="lora", family="sd-1", format="x", path=f"{n}", size=1) for n in range(4)]
 
@@ -25,13 +25,13 @@ def ended(found: Tasks, task: Task) -> Task:
     return found.get(task.id)
 
 
-def odd_ones(models: Iterable[Model]) -> Iterator[Finding]:
+def odd_ones(models: Iterable[Model], _: Wanted) -> Iterator[Finding]:
     for number, model in enumerate(models):
         yield Finding(model.id, model.name, "odd" if number % 2 else "even", notable=bool(number % 2))
 
 
-def broken(models: Iterable[Model]) -> Iterator[Finding]:
-    yield next(odd_ones(models))
+def broken(models: Iterable[Model], wanted: Wanted) -> Iterator[Finding]:
+    yield next(odd_ones(models, wanted))
     raise FileMissing("it is gone")
 
 
@@ -56,8 +56,8 @@ def test_one_that_fails_says_why_and_the_next_goes_on() -> None:
 def test_a_cancelled_one_ends_with_the_model_it_is_at() -> None:
     at_it, go_on = Event(), Event()
 
-    def slow(models: Iterable[Model]) -> Iterator[Finding]:
-        for finding in odd_ones(models):
+    def slow(models: Iterable[Model], wanted: Wanted) -> Iterator[Finding]:
+        for finding in odd_ones(models, wanted):
             yield finding
             at_it.set()
             assert go_on.wait(30)
@@ -75,13 +75,34 @@ def test_a_cancelled_one_ends_with_the_model_it_is_at() -> None:
     found.close()
 
 
+def test_what_takes_long_with_one_model_is_told_that_it_is_not_wanted_any_more() -> None:
+    at_it = Event()
+
+    def load(models: Iterable[Model], wanted: Wanted) -> Iterator[Finding]:
+        yield next(odd_ones(models, wanted))
+        at_it.set()
+        end = time.monotonic() + 30
+        while wanted():
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        raise Cancelled("it is not wanted any more")
+
+    found = Tasks({Kind.LOAD: load, Kind.VERIFY: odd_ones})
+    task = found.submit(Kind.LOAD, MODELS, 4)
+    assert at_it.wait(30)
+    found.cancel(task.id)
+    assert ended(found, found.submit(Kind.VERIFY, MODELS, 4)).state is JobState.SUCCEEDED
+    assert (found.get(task.id).state, found.get(task.id).done) == (JobState.CANCELLED, 1)
+    found.close()
+
+
 def test_the_oldest_are_forgotten_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "KEPT", 2)
     gate = Event()
 
-    def gated(models: Iterable[Model]) -> Iterator[Finding]:
+    def gated(models: Iterable[Model], wanted: Wanted) -> Iterator[Finding]:
         assert gate.wait(30)
-        yield from odd_ones(models)
+        yield from odd_ones(models, wanted)
 
     found = Tasks({Kind.VERIFY: odd_ones, Kind.LOAD: gated})
     first = ended(found, found.submit(Kind.VERIFY, MODELS, 4))

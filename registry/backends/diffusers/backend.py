@@ -123,8 +123,8 @@ class DiffusersBackend:
             ),
         )
 
-    def load(self, checkpoint: CheckpointRef) -> None:
-        with self._pipeline(checkpoint, Holder("loading")):
+    def load(self, checkpoint: CheckpointRef, holder: Holder) -> None:
+        with self._pipeline(checkpoint, holder):
             pass
 
     def evict(self, digest: str) -> None:

@@ -489,7 +489,7 @@ def test_residents_say_what_is_where_and_who_holds_it(job: GenerationJob, loras)
 
 def test_load_and_evict_by_hand(job: GenerationJob, monkeypatch):
     backend = _backend()
-    backend.load(job.checkpoint)
+    backend.load(job.checkpoint, Holder("somebody"))
     with monkeypatch.context() as loaded:
         loaded.setattr(backend_module, "load_bundle", None)  # calling it again would be an error
         assert backend.generate(job).images
