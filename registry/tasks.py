@@ -95,9 +95,7 @@ class Tasks:
 
     def get(self, task_id: str) -> Task:
         with self._lock:
-            if (task := self._tasks.get(task_id)) is None:
-                raise TaskNotFound(f"There is no task “{task_id}”.", task=task_id)
-            return task
+            return self._known(task_id)
 
     def list(self) -> list[Task]:
         """Newest first."""
@@ -124,8 +122,8 @@ class Tasks:
         while (asked := self._queue.get()) is not None:
             try:
                 self._run(*asked)
-            except WrongState:
-                """It was cancelled, which is on record."""
+            except (WrongState, TaskNotFound):
+                """It was cancelled, which is on record, or has been forgotten with time."""
 
     def _run(self, task_id: str, models: Iterable[Model]) -> None:
         task = self._move(task_id, (JobState.QUEUED,), state=JobState.RUNNING)
@@ -135,7 +133,7 @@ class Tasks:
                 named = finding.notable and len(task.findings) < MOST_FINDINGS
                 findings = (*task.findings, finding) if named else task.findings
                 task = self._move(task_id, (JobState.RUNNING,), done=task.done + 1, counts=counts, findings=findings)
-        except WrongState:
+        except (WrongState, TaskNotFound):
             raise
         except Exception as error:
             if not isinstance(error, ModelshelfError):
@@ -150,13 +148,18 @@ class Tasks:
         return task is not None and task.state not in ENDED
 
     def _move(self, task_id: str, since: tuple[JobState, ...], **changes: Any) -> Task:
-        """Raises WrongState: it is in none of `since`."""
+        """Raises TaskNotFound, WrongState: it is in none of `since`."""
         with self._lock:
-            task = self._tasks[task_id]
+            task = self._known(task_id)
             if task.state not in since:
                 raise WrongState(f"The task is {task.state}.", task=task_id, state=task.state)
             changed = self._tasks[task_id] = replace(task, updated_at=now(), **changes)
             return changed
+
+    def _known(self, task_id: str) -> Task:
+        if (task := self._tasks.get(task_id)) is None:
+            raise TaskNotFound(f"There is no task “{task_id}”.", task=task_id)
+        return task
 
 
 def _cancelled() -> Cancelled:

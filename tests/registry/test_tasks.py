@@ -114,3 +114,24 @@ def test_the_oldest_are_forgotten_and_not_too_many_wait(monkeypatch: pytest.Monk
     gate.set()
     assert {ended(found, task).state for task in waiting} == {JobState.SUCCEEDED}
     found.close()
+
+
+def test_a_cancelled_one_that_is_forgotten_while_it_runs_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "KEPT", 1)
+    at_it, go_on = Event(), Event()
+
+    def slow(models: Iterable[Model], wanted: Wanted) -> Iterator[Finding]:
+        at_it.set()
+        assert go_on.wait(30)
+        yield from odd_ones(models, wanted)
+
+    found = Tasks({Kind.VERIFY: slow, Kind.LOAD: odd_ones})
+    task = found.submit(Kind.VERIFY, MODELS, 4)
+    assert at_it.wait(30)
+    found.cancel(task.id)
+    after = found.submit(Kind.LOAD, MODELS, 4)
+    with pytest.raises(TaskNotFound):
+        found.get(task.id)
+    go_on.set()
+    assert ended(found, after).state is JobState.SUCCEEDED
+    found.close()
