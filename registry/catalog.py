@@ -202,13 +202,14 @@ class Catalog:
             return [(url, model_id) for url, model_id in connection.execute(query)]
 
     def report(self, model: Model) -> dict[str, Any]:
-        """The last probe's answer; `choices` by its candidates, for those that were probed before there were any."""
+        """The last probe's answer, with `choices` where it has candidates and was given before there were any."""
         report = table_of(ReportRow)
         with self._engine.connect() as connection:
             found: dict[str, Any] = connection.execute(
                 select(report.c.data).where(report.c.model_id == model.id)
             ).scalar_one()
-        return found | {"choices": [choice._asdict() for choice in choices_of(found.get("candidates", ()))]}
+        choices = [choice._asdict() for choice in choices_of(found.get("candidates", ()))]
+        return {"choices": choices, **found} if choices else found
 
     def files(self, model: Model) -> Sequence[ModelFile]:
         """By path."""

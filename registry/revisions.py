@@ -10,7 +10,17 @@ from sqlalchemy import Connection, delete, select, true, update
 from registry.accelerations import ACCELERATION
 from registry.models import BEFORE, Model, ModelFile
 from registry.rows import DIGEST, MODEL, SAID, SOURCE, TAG, TEXT, USER, rows_of, table_of, tell, write
-from registry.tables import DigestRow, ModelRow, ReportRow, SourceRow, StatementRow, TagRow, TriggerRow, now
+from registry.tables import (
+    DigestRow,
+    ModelRow,
+    OverrideRow,
+    ReportRow,
+    SourceRow,
+    StatementRow,
+    TagRow,
+    TriggerRow,
+    now,
+)
 
 
 def reclassify(connection: Connection, model: Model, report: Mapping[str, Any]) -> None:
@@ -43,6 +53,7 @@ def revise(connection: Connection, model: Model, report: Mapping[str, Any], file
     may_be_same = was is not None and size == model.size
     rows = rows_of(model, report, files)
     [values] = rows.pop(ModelRow)
+    del rows[OverrideRow]
     connection.execute(update(MODEL).where(MODEL.c.id == model.id).values(**values))
     for kind in (*SAID, *(() if may_be_same else (SourceRow,))):
         table = table_of(kind)

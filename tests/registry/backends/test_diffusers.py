@@ -280,7 +280,9 @@ def test_timings_add_up(backend: DiffusersBackend, job: GenerationJob):
 
 
 def test_from_many_threads_as_from_one(backend: DiffusersBackend, job: GenerationJob, loras):
-    jobs = [replace(job, seed=i, adapters=(loras["lcm"],) if i % 2 else ()) for i in range(6)]
+    jobs = [
+        replace(job, seed=i, adapters=(loras["lcm"],) if i % 2 else (), holder=Holder(f"job {i}")) for i in range(6)
+    ]
     with ThreadPoolExecutor(3) as threads:
         made = list(threads.map(backend.generate, jobs))
     assert all(_same(one, backend.generate(wanted)) for one, wanted in zip(made, jobs, strict=True))

@@ -112,11 +112,15 @@ def test_an_emptied_folder_is_a_model_that_is_gone(library: Library, files: dict
     library.scan()
     manager = library.manager
     planner = Planner(manager.catalog, current=manager.scans.current)
-    for folder in (manager.catalog.path(library.model("peft")), files["pipeline"]):
+
+    def empty(folder: Path) -> None:
         shutil.rmtree(folder)
         folder.mkdir()
+
+    empty(manager.catalog.path(library.model("peft")))
     with pytest.raises(IncompatibleAdapter, match="holds 0 weight files"):
         planner.resolve(GenerationRequest("base", "a cat", loras=(AdapterRequest("peft"),)))
+    empty(files["pipeline"])
     with pytest.raises(FileMissing):
         planner.resolve(GenerationRequest("pipeline", "a cat"))
     library.scan()
