@@ -26,7 +26,7 @@ LENDER, FILE = "starter-base", "painted"
 NOTE = f"{FILE} has no text_encoder, vae of its own: those of {LENDER} are used."
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the starter's UNet as one file."""
     folder = tmp_path_factory.mktemp("own")
@@ -35,7 +35,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def service(tmp_path_factory: pytest.TempPathFactory, own: Path) -> Iterator[httpx.Client]:
     root = tmp_path_factory.mktemp("root")
     with running_service(root, "http://127.0.0.1:1", MODELSHELF_ALLOWED_FOLDERS=str(own)) as client:
@@ -88,8 +88,7 @@ def test_it_is_refused_until_something_lends_what_it_lacks_and_then_draws(servic
 
 
 def test_the_command_line_says_what_is_borrowed(own: Path, tmp_path: Path) -> None:
-    if not (own / LENDER).exists():
-        shutil.copytree(STARTER / "modelshelf" / LENDER, own / LENDER)
+    shutil.copytree(STARTER / "modelshelf" / LENDER, own / LENDER)
     env = environment(tmp_path / "root", "http://127.0.0.1:1")
 
     def run(*words: str | Path) -> str:
