@@ -14,6 +14,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fcntl import ioctl
 from importlib.metadata import version
@@ -319,6 +320,25 @@ def test_ctrl_c_pauses_an_install_and_says_how_to_go_on(tmp_path: Path, hub: Loo
             [MODELSHELF, *server, *how[1].split()], env=env, capture_output=True, text=True, check=False
         )
         assert (went_on.returncode, "starter-lcm-lora  lcm_lora" in went_on.stdout) == (0, True), went_on.stderr
+
+
+def test_ctrl_c_pauses_an_install_that_has_only_just_been_submitted(
+    tmp_path: Path, hub: LoopbackHub, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, root = "modelshelf/starter-lcm-lora", tmp_path / "root"
+    [file] = (hub.root / name).glob("*.safetensors")
+    hub.faults[f"{name}/{file.name}"] = Fault(bytes_per_second=200_000)
+    submit = ThreadPoolExecutor.submit
+
+    def interrupted(self: ThreadPoolExecutor, *given: Any) -> NoReturn:
+        submit(self, *given)
+        while not list((root / ".downloads").glob("*/*.part")):
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    code, out, err = here("install", name, HF_ENDPOINT=hub.endpoint)
+    assert (code, out, err.count("is paused, what has arrived is kept")) == (130, "", 1), err
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["one was discarded", "the service is gone"])

@@ -159,7 +159,8 @@ def settings_of_schemathesis() -> str:
 
 
 @pytest.mark.slow
-def test_a_live_service_keeps_it(tmp_path: Path) -> None:
+def test_a_live_service_keeps_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    seed = str(request.config.getoption("randomly_seed"))  # the order of the tests is drawn from it too
     with LoopbackHub(STARTER) as hub:
         manager = Manager(Settings(root=tmp_path / "root", hub_endpoint=hub.endpoint, allowed_networks=NETWORK))
         list(manager.install_starter())
@@ -175,7 +176,7 @@ def test_a_live_service_keeps_it(tmp_path: Path) -> None:
                     "run",
                     f"{client.base_url}/openapi.json",
                 ),
-                *("--phases", "examples,coverage,fuzzing", "--max-examples", "3"),
+                *("--phases", "examples,coverage,fuzzing", "--max-examples", "3", "--seed", seed),
                 *("--continue-on-failure", "--warnings", "off", "--request-timeout", "30", "--no-color"),
             ]
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)

@@ -37,6 +37,13 @@ def test_it_is_named_beside_those_that_are(http: TestClient) -> None:
     assert http.post("/v1/generations?wiat=false", json={}).json()["facts"]["field"] == "wiat"
 
 
+@pytest.mark.parametrize("path", ["/v1/duplicates?cursor=a&cursor=b", "/v1/models?family=sd-1&limit=1&family=sdxl"])
+def test_one_that_is_given_twice_is_refused_whichever_is_meant(http: TestClient, path: str) -> None:
+    problem = http.get(path).json()
+    assert (problem["status"], problem["code"]) == (422, "invalid_request")
+    assert problem["detail"].endswith("is given 2 times; give it once.")
+
+
 @pytest.mark.parametrize(
     "path",
     ["/v1/models?family=sd-1&limit=1", "/sdapi/v1/samplers?x=1", "/healthz?x=1", "/metrics?x=1", "/?utm_source=x"],
