@@ -21,7 +21,9 @@ async def _check(request: Request) -> None:
         if name not in known:
             there = f"there are {', '.join(known)}" if known else "this operation has none"
             raise InvalidRequest(f"There is no query parameter {name!r}; {there}.", field=name, known=known)
-        if (given := len(request.query_params.getlist(name))) > 1:  # no operation takes a list; FastAPI would take the last
+        if (
+            given := len(request.query_params.getlist(name))
+        ) > 1:  # no operation takes a list; FastAPI would take the last
             raise InvalidRequest(f"The query parameter {name!r} is given {given} times; give it once.", field=name)
 
 

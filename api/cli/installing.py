@@ -109,7 +109,9 @@ def _install_all(
     failed: list[tuple[Wish, ModelshelfError]] = []
     with progress_bars() as add, ThreadPoolExecutor(Settings().installs_at_once) as pool:
         try:  # from the first that is submitted on: leaving the pool waits for what runs in it
-            running = {pool.submit(shelf.install, text, add(text), options): (text, options) for text, options in wanted}
+            running = {
+                pool.submit(shelf.install, text, add(text), options): (text, options) for text, options in wanted
+            }
             for future in as_completed(running):
                 try:
                     done.append(future.result())
