@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Event, Lock, Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 from probes import Kind
 from probes.containers.weight_names import variant_of
@@ -20,7 +20,6 @@ from registry.backends.loading import load_backend
 from registry.background import going_on
 from registry.catalog import Catalog
 from registry.chores import works
-from registry.compatibility import Fit
 from registry.db import make_engine, migrate
 from registry.errors import DatabaseUnavailable, InvalidRequest, NotReady, NotResident, WrongState
 from registry.fits import Fits
@@ -31,12 +30,12 @@ from registry.installs.inquiry import Inquiry, inquire
 from registry.installs.options import AS_USUAL, Options
 from registry.installs.states import InstallBook
 from registry.installs.worker import OnProgress, Worker
+from registry.matches import Matches
 from registry.measures import Measures, What
 from registry.models import Model
 from registry.once import Once
 from registry.plans import Limits
 from registry.previews import Previews
-from registry.queries import MAX_LIMIT, Query
 from registry.recipes import check_overrides
 from registry.sayings import judge
 from registry.scans.service import Scans
@@ -55,22 +54,6 @@ CLEAN_SECONDS = 6 * 3600.0  # between two looks for what is old enough to be for
 WATCH_SECONDS = 1.0  # between two looks for installs that nobody works on; each is one query
 
 
-class Compatible(NamedTuple):
-    """`loras`: each with the verdict on it; `cursor` asks for the next page."""
-
-    checkpoint: Model
-    loras: list[tuple[Model, Fit]]
-    cursor: str | None
-
-
-class CompatibleBases(NamedTuple):
-    """`checkpoints`: each with the verdict of the LoRA on it; `cursor` asks for the next page."""
-
-    lora: Model
-    checkpoints: list[tuple[Model, Fit]]
-    cursor: str | None
-
-
 def _gib(value: float | None) -> int | None:
     return None if value is None else int(value * 2**30)
 
@@ -84,6 +67,7 @@ class Manager:
         self.catalog = Catalog(self._engine, settings.root)
         self.previews = Previews(settings.root / ".previews")
         self.fits = Fits(self._engine, self.catalog)
+        self.matches = Matches(self.catalog, self.fits)
         self.scans = Scans(settings, self._engine, self.catalog, self.fits)
         self.upkeep = Upkeep(self._engine, self.catalog, self.scans.digester, self.previews, settings.downloads)
         self.measures = Measures()
@@ -290,55 +274,6 @@ class Manager:
         found = self.catalog.get(model)
         digest = None if picture is None else self.previews.store(picture)
         return self.catalog.override(found.id, {"preview": digest})
-
-    def compatible_checkpoints(
-        self, lora: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
-    ) -> CompatibleBases:
-        """A page of the checkpoints that a LoRA fits, by name; with `every`, of all of them, of other families too."""
-        adapter = self.catalog.get(lora)
-        if adapter.kind == Kind.CHECKPOINT:
-            raise InvalidRequest(f"{adapter.name} is a checkpoint; LoRAs fit checkpoints.", model=adapter.id)
-        query = Query(kind=Kind.CHECKPOINT, limit=limit, cursor=cursor)
-        fitting = replace(query, family=adapter.family, takes=adapter.structure or "", missing=False)
-        page = self.catalog.page(query if every else fitting)
-        verdicts = self.fits.verdicts(page.models, [adapter])
-        return CompatibleBases(adapter, list(zip(page.models, verdicts, strict=True)), page.cursor)
-
-    def compatible_loras(
-        self, checkpoint: str, *, every: bool = False, limit: int = 100, cursor: str | None = None
-    ) -> Compatible:
-        """A page of the adapters that fit a checkpoint, by name; with `every`, of all adapters, those that do not fit included."""
-        base = self._checkpoint(checkpoint)
-        query = Query(adapters=True, limit=limit, cursor=cursor)
-        page = self.catalog.page(query if every else self._fitting(base, query))
-        verdicts = self.fits.verdicts([base], page.models)
-        return Compatible(base, list(zip(page.models, verdicts, strict=True)), page.cursor)
-
-    def every_compatible_lora(self, checkpoint: str, *, every: bool = False) -> Iterator[tuple[Model, Fit]]:
-        """All pages of `compatible_loras`."""
-        cursor = None
-        while True:
-            page = self.compatible_loras(checkpoint, every=every, limit=MAX_LIMIT, cursor=cursor)
-            yield from page.loras
-            if (cursor := page.cursor) is None:
-                return
-
-    def compatible_query(self, checkpoint: str, query: Query) -> Query:
-        """`query` for adapters that fit this checkpoint."""
-        return self._fitting(self._checkpoint(checkpoint, field="compatible_with"), query)
-
-    def _checkpoint(self, reference: str, **facts: str) -> Model:
-        """`facts`: for the error, if it is none."""
-        base = self.catalog.get(reference)
-        if base.kind != Kind.CHECKPOINT:
-            raise InvalidRequest(f"{base.name} is a {base.kind}; LoRAs fit checkpoints.", model=base.id, **facts)
-        return base
-
-    @staticmethod
-    def _fitting(base: Model, query: Query) -> Query:
-        if query.family not in (None, base.family):
-            raise InvalidRequest(f"{base.name} is {base.family}: nothing of {query.family} fits it.", field="family")
-        return replace(query, family=base.family, fits=base.structure or "", missing=False)
 
     def remove(self, reference: str, *, files: bool = False) -> None:
         """Off the shelf, and out of memory; `files`: also off the disk.

@@ -65,7 +65,7 @@ class LocalShelf:
         checkpoint, text = filters.pop("compatible_with", None), filters.pop("q", None)
         query = Query(text=text, limit=MAX_LIMIT, **filters)  # type: ignore[misc]  # the other names are the same
         if checkpoint:
-            query = self._manager.compatible_query(checkpoint, query)
+            query = self._manager.matches.fitting(checkpoint, query)
         return map(_model, self._catalog.every(query))
 
     def model(self, model: str) -> records.ModelDetail:
@@ -95,16 +95,11 @@ class LocalShelf:
 
     def compatible_loras(self, checkpoint: str, *, every: bool = False) -> Iterator[Fit]:
         self._manager.fits.catch_up()
-        return (_fit(*found) for found in self._manager.every_compatible_lora(checkpoint, every=every))
+        return (_fit(*found) for found in self._manager.matches.every_lora(checkpoint, every=every))
 
     def compatible_checkpoints(self, lora: str, *, every: bool = False) -> Iterator[Fit]:
         self._manager.fits.catch_up()
-        cursor = None
-        while True:
-            page = self._manager.compatible_checkpoints(lora, every=every, limit=MAX_LIMIT, cursor=cursor)
-            yield from (_fit(*found) for found in page.checkpoints)
-            if (cursor := page.cursor) is None:
-                return
+        return (_fit(*found) for found in self._manager.matches.every_checkpoint(lora, every=every))
 
     # -- installs
     def install(self, source: str, on_progress: OnProgress, options: Options = AS_USUAL) -> records.Model:

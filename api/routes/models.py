@@ -55,7 +55,7 @@ def list_models(
     )
 
     def build() -> dict[str, Any]:
-        page = manager.catalog.page(manager.compatible_query(compatible_with, query) if compatible_with else query)
+        page = manager.catalog.page(manager.matches.fitting(compatible_with, query) if compatible_with else query)
         return ModelList.facts_of(page)
 
     return conditional.answer(build)
@@ -131,7 +131,7 @@ def compatible_loras(
 ) -> Response:
     """The LoRAs that fit this checkpoint, each with the reason; with `all`, also those that do not fit, and why not."""
     return conditional.answer(
-        lambda: CompatibleLoras.facts_of(manager.compatible_loras(model_id, every=all, limit=limit, cursor=cursor))
+        lambda: CompatibleLoras.facts_of(manager.matches.loras(model_id, every=all, limit=limit, cursor=cursor))
     )
 
 
@@ -152,6 +152,6 @@ def compatible_checkpoints(
     """The checkpoints that this LoRA fits, each with the reason; with `all`, also those that it does not fit, and why not."""
     return conditional.answer(
         lambda: CompatibleCheckpoints.facts_of(
-            manager.compatible_checkpoints(model_id, every=all, limit=limit, cursor=cursor)
+            manager.matches.checkpoints(model_id, every=all, limit=limit, cursor=cursor)
         )
     )

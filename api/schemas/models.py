@@ -13,7 +13,7 @@ from api.schemas.common import NAME, PRINTED, REPORT, SHA256, TEXT, Body, Borrow
 from registry.catalog import Page
 from registry.compatibility import Fit
 from registry.fits import verdict_of
-from registry.manager import Compatible, CompatibleBases
+from registry.matches import Checkpoints, Loras
 from registry.models import Model, ModelFile
 from registry.plans import Borrowed
 from registry.recipes import adapter_weight
@@ -224,7 +224,7 @@ class CompatibleLoras(BaseModel):
     next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 
     @staticmethod
-    def facts_of(found: Compatible) -> dict[str, Any]:
+    def facts_of(found: Loras) -> dict[str, Any]:
         loras = [FitOut.facts_of(model, fit) for model, fit in found.loras]
         return {"checkpoint": found.checkpoint.id, "loras": loras, "next": found.cursor}
 
@@ -235,6 +235,6 @@ class CompatibleCheckpoints(BaseModel):
     next: str | None = Field(description="`cursor` of the next page; null: this is the last.")
 
     @staticmethod
-    def facts_of(found: CompatibleBases) -> dict[str, Any]:
+    def facts_of(found: Checkpoints) -> dict[str, Any]:
         checkpoints = [FitOut.facts_of(model, fit) for model, fit in found.checkpoints]
         return {"lora": found.lora.id, "checkpoints": checkpoints, "next": found.cursor}

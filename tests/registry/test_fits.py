@@ -2,78 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 
 from probes import TensorSpec, read_header
 from registry import fits
 from registry.compatibility import checkpoint_tensors
-from registry.errors import InvalidRequest
 from registry.fits import structure, unreadable
 from registry.manager import Manager
-from registry.models import Model
-from registry.rows import FIT, MODEL
+from registry.rows import MODEL
 from registry.settings import Settings
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
-LAYERS = tuple(TO_Q.replace("to_q", name) for name in ("to_q", "to_k", "to_v"))
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-def checkpoint_shapes(width: int) -> Shapes:
-    return {f"{layer}.weight": (width, width) for layer in LAYERS}
-
-
-def lora_shapes(width: int, layers: tuple[str, ...] = LAYERS, rank: int = 4) -> Shapes:
-    down = {f"unet.{layer}.lora_A.weight": (rank, width) for layer in layers}
-    return down | {f"unet.{layer}.lora_B.weight": (width, rank) for layer in layers}
-
-
-def write_safetensors(path: Path, shapes: Shapes, dtype: str = "F16") -> None:
-    size = {"F16": 2, "F32": 4}[dtype]
-    header, at = {}, 0
-    for name, shape in shapes.items():
-        end = at + size * shape[0] * shape[1]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
-        at = end
-    text = json.dumps(header).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(at))
-
-
-class Shelf:
-    """Models of the given shapes, on disk and on record; probing is not what is tested here."""
-
-    def __init__(self, manager: Manager) -> None:
-        self.manager = manager
-        self.comparisons = 0
-
-    def checkpoint(self, name: str, width: int, family: str = "sd-1") -> Model:
-        write_safetensors(self.manager.settings.root / name / "unet" / WEIGHTS, checkpoint_shapes(width))
-        return self._add(name, "checkpoint", family)
-
-    def lora(self, name: str, shapes: Shapes, family: str = "sd-1", dtype: str = "F16") -> Model:
-        write_safetensors(self.manager.settings.root / name, shapes, dtype)
-        return self._add(name, "lora", family)
-
-    def _add(self, name: str, kind: str, family: str) -> Model:
-        model = Model(id=name, name=name, kind=kind, family=family, format="safetensors", path=name, size=1)
-        return self.manager.catalog.add(model, {})
-
-    def verdicts(self, checkpoint: str, **options: bool) -> dict[str, tuple[bool, int, int]]:
-        found = self.manager.every_compatible_lora(checkpoint, **options)
-        return {model.name: (fit.fits, fit.matched, fit.total) for model, fit in found}
-
-    def rows(self) -> int:
-        with self.manager.catalog.writing() as connection:
-            return connection.execute(select(func.count()).select_from(FIT)).scalar_one()
+from tests.registry.shapes import LAYERS, Shelf, lora_shapes, write_safetensors
 
 
 @pytest.fixture
@@ -101,7 +44,7 @@ def test_fits_fits_partly_and_does_not_fit(shelf: Shelf) -> None:
     assert shelf.verdicts("base") == {"fitting": (True, 6, 6)}
     every = shelf.verdicts("base", every=True)
     assert every == {"fitting": (True, 6, 6), "half": (False, 4, 6), "stranger": (False, 0, 0), "wide": (False, 0, 6)}
-    reasons = {model.name: fit.reason for model, fit in shelf.manager.every_compatible_lora("base", every=True)}
+    reasons = {model.name: fit.reason for model, fit in shelf.manager.matches.every_lora("base", every=True)}
     assert "2 of 6 tensors do not fit" in reasons["half"]
     assert reasons["stranger"] == "stranger is for sdxl, base is sd-1"
 
@@ -145,7 +88,7 @@ def test_a_model_that_was_not_compared_yet_says_so(shelf: Shelf) -> None:
     shelf.checkpoint("base", 64)
     shelf.lora("one", lora_shapes(64))
     assert shelf.verdicts("base") == {}
-    [(_, fit)] = shelf.manager.every_compatible_lora("base", every=True)
+    [(_, fit)] = shelf.manager.matches.every_lora("base", every=True)
     assert (fit.fits, fit.reason) == (False, "not compared yet")
 
 
@@ -157,7 +100,7 @@ def test_a_file_that_cannot_be_read_fits_nothing_and_stops_nobody(shelf: Shelf) 
     shelf.manager.fits.catch_up()
     assert shelf.manager.catalog.get("torn").structure == unreadable()
     assert shelf.verdicts("base") == {"fine": (True, 6, 6)}
-    reasons = {model.name: fit.reason for model, fit in shelf.manager.every_compatible_lora("base", every=True)}
+    reasons = {model.name: fit.reason for model, fit in shelf.manager.matches.every_lora("base", every=True)}
     assert "cannot be read" in reasons["torn"]
 
 
@@ -205,10 +148,10 @@ def test_a_file_that_cannot_be_read_for_a_moment_is_looked_at_again(
 
 def test_a_family_whose_layout_is_not_known_is_compared_by_name_and_says_so(shelf: Shelf) -> None:
     write_safetensors(shelf.manager.settings.root / "base", {"double_blocks.0.odd": (8, 8)})
-    shelf._add("base", "checkpoint", "flux-1")
+    shelf.add("base", "checkpoint", "flux-1")
     shelf.lora("one", lora_shapes(64), family="flux-1")
     shelf.manager.fits.catch_up()
-    [(model, fit)] = shelf.manager.every_compatible_lora("base")
+    [(model, fit)] = shelf.manager.matches.every_lora("base")
     assert model.name == "one"
     assert "not compared yet" in fit.reason
 
@@ -218,34 +161,9 @@ def test_the_list_agrees_with_what_generating_decides(shelf: Shelf) -> None:
     for name, width in (("fitting", 64), ("wide", 32)):
         shelf.lora(name, lora_shapes(width))
     shelf.manager.fits.catch_up()
-    for model, fit in shelf.manager.every_compatible_lora("base", every=True):
+    for model, fit in shelf.manager.matches.every_lora("base", every=True):
         said = shelf.manager.generator.fit(model, base)
         assert (fit.fits, fit.reason, fit.matched, fit.total) == (said.fits, said.reason, said.matched, said.total)
-
-
-def test_the_list_comes_in_pages(shelf: Shelf) -> None:
-    shelf.checkpoint("base", 64)
-    for n in range(5):
-        shelf.lora(f"lora{n}", lora_shapes(64))
-    shelf.manager.fits.catch_up()
-    first = shelf.manager.compatible_loras("base", limit=2)
-    second = shelf.manager.compatible_loras("base", limit=9, cursor=first.cursor)
-    assert [m.name for m, _ in (*first.loras, *second.loras)] == [f"lora{n}" for n in range(5)]
-    assert second.cursor is None
-
-
-def test_the_checkpoints_of_a_lora_come_in_full_pages(shelf: Shelf) -> None:
-    for n in range(3):
-        shelf.checkpoint(f"a{n}", 32)
-        shelf.checkpoint(f"b{n}", 64)
-    shelf.lora("one", lora_shapes(64))
-    shelf.manager.fits.catch_up()
-    first = shelf.manager.compatible_checkpoints("one", limit=2)
-    second = shelf.manager.compatible_checkpoints("one", limit=2, cursor=first.cursor)
-    assert [[m.name for m, _ in page.checkpoints] for page in (first, second)] == [["b0", "b1"], ["b2"]]
-    assert second.cursor is None
-    every = shelf.manager.compatible_checkpoints("one", every=True).checkpoints
-    assert [fit.fits for _, fit in every] == [False] * 3 + [True] * 3
 
 
 def test_an_adapter_that_is_not_there_yet_is_held_against_every_structure_once(
@@ -265,12 +183,6 @@ def test_an_adapter_that_is_not_there_yet_is_held_against_every_structure_once(
     monkeypatch.setattr(fits, "checkpoint_tensors", counted)
     assert [fit.fits for fit in shelf.manager.fits.judge(header, bases)] == [True, True, True, False]
     assert len(read) == 2
-
-
-def test_only_a_checkpoint_has_adapters_that_fit_it(shelf: Shelf) -> None:
-    shelf.lora("one", lora_shapes(64))
-    with pytest.raises(InvalidRequest, match="LoRAs fit checkpoints"):
-        shelf.manager.compatible_loras("one")
 
 
 def test_a_structure_is_of_names_and_shapes_and_nothing_else() -> None:

@@ -21,7 +21,7 @@ from registry.tables import InstallState
 from tests.demo.strangers import look_alike_lora, open_lora, safetensors, sd15_lora, write
 from tests.hub import Fault, LoopbackHub
 from tests.probes import headers
-from tests.registry.test_fits import Shelf
+from tests.registry.shapes import Shelf
 
 
 class Killed(BaseException):
@@ -234,7 +234,7 @@ def test_verdicts_follow(manager: Manager, alike: Model) -> None:
     def judged() -> list[str]:
         return [
             model.name
-            for model, fit in manager.compatible_checkpoints("pen", every=True).checkpoints
+            for model, fit in manager.matches.checkpoints("pen", every=True).checkpoints
             if "is for" not in fit.reason
         ]
 
@@ -242,7 +242,7 @@ def test_verdicts_follow(manager: Manager, alike: Model) -> None:
     manager.edit("pen", {"family": "kolors"})
     assert judged() == [kolors.name]
     [(_, fit)] = [
-        found for found in manager.compatible_checkpoints("pen", every=True).checkpoints if found[0].id == kolors.id
+        found for found in manager.matches.checkpoints("pen", every=True).checkpoints if found[0].id == kolors.id
     ]
     tensors = read_header(manager.catalog.path(alike)).tensors
     assert fit.total == len(tensors)  # compared, and not only said to be of the family

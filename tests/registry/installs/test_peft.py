@@ -46,7 +46,7 @@ def hub(shelf: Path):  # type: ignore[no-untyped-def]
 
 def fits(manager: Manager, model: Model) -> bool:
     base = manager.install(str(STARTER / "modelshelf/starter-base/starter-base.safetensors"))
-    return model.id in [lora.id for lora, _ in manager.compatible_loras(base.id).loras]
+    return model.id in [lora.id for lora, _ in manager.matches.loras(base.id).loras]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_what_it_is_now_decides_what_it_fits(library: Library, files: dict[str, 
     with pytest.raises(IncompatibleAdapter):
         job(library)
     manager = library.manager
-    assert not [m for m, fit in manager.compatible_loras("base").loras if m.name == "style"], "the lists know it, too"
+    assert not [m for m, fit in manager.matches.loras("base").loras if m.name == "style"], "the lists know it, too"
 
 
 @pytest.mark.parametrize(

@@ -430,7 +430,7 @@ def test_scanned_loras_are_in_the_compatible_list(library: Library, tmp_path: Pa
     library.put("a.safetensors")
     shutil.copytree(STARTER / "modelshelf/starter-base", library.folder / "base")
     library.scan()
-    [(model, fit)] = library.manager.every_compatible_lora("base", every=True)
+    [(model, fit)] = library.manager.matches.every_lora("base", every=True)
     assert model.name == "a"
     assert "wants 768 -> 320" in fit.reason
 
