@@ -19,7 +19,10 @@ class TierOut(BaseModel):
 
 class ResidentOut(BaseModel):
     tier: str = Field(examples=["device"])
-    digest: str = Field(description="BLAKE3 of the model's file or folder", examples=["c0ffee" * 10])
+    digest: str = Field(
+        description="BLAKE3 of the model's file or folder; `unhashed-` and more until that is known",
+        examples=["c0ffee" * 10],
+    )
     name: str = Field(examples=["starter-base"])
     nbytes: int = Field(examples=[2136746230])
     holders: tuple[str, ...] = Field(description="who works with it now", examples=[["generation 0f3a5c7e9b1d"]])

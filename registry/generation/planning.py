@@ -181,7 +181,7 @@ class Planner:
         return plan, job, {name: digest for name, digest in hashes.items() if digest}
 
     def identity(self, model: Model) -> str:
-        """What tells its bytes from others': a digest; of a model that nobody has hashed yet, its place, size and time."""
+        """What tells its bytes from others': a digest; `unhashed-` and one of place, size and time until somebody has hashed it."""
         if model.blake3:
             return model.blake3
         path = self._catalog.path(model)
@@ -189,7 +189,7 @@ class Planner:
             seen = path.stat()
         except OSError as error:
             raise FileMissing(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
-        return f"{path} {seen.st_size} {seen.st_mtime_ns}"
+        return f"unhashed-{sha256(f'{path} {seen.st_size} {seen.st_mtime_ns}'.encode(errors='surrogateescape')).hexdigest()}"
 
 
 def _borrowed(lent: Lent) -> Borrowed:

@@ -13,6 +13,7 @@ from PIL import Image
 from registry.catalog import Catalog
 from registry.errors import InvalidRequest, NotGenerable
 from registry.generation.planning import Planner
+from registry.models import Model
 from registry.pictures import MAX_START_PIXELS, open_picture
 from registry.plans import AdapterRequest, GenerationRequest
 
@@ -77,3 +78,19 @@ def test_the_backend_is_told_whose_the_files_are(catalog: Catalog, tmp_path: Pat
         catalog.add(structs.replace(catalog.get(name), id=name, name=f"my {name}", path=str(mine), managed=managed), {})
     _, job, _ = resolve(catalog, checkpoint="my tiny", loras=(AdapterRequest("my style"),))
     assert [job.checkpoint.managed, job.adapters[0].managed] == [managed] * 2
+
+
+def test_a_model_that_nobody_has_hashed_is_told_by_its_file_as_it_is_and_not_by_where_it_lies(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    path = tmp_path / "a:b.safetensors"  # keys of what is loaded are DIGEST:...
+    path.write_bytes(b"one")
+    model = Model(id="new", name="new", kind="lora", family="sd-1", format="safetensors", path=str(path), size=3)
+    catalog.add(model, {})
+    planner = Planner(catalog)
+    before = planner.identity(model)
+    assert before == planner.identity(model)
+    assert before.startswith("unhashed-")
+    assert not {":", "/"} & set(before)
+    path.write_bytes(b"other")
+    assert planner.identity(model) != before
