@@ -46,7 +46,7 @@ class Draft:
     changes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        return f"Draft({', '.join(self.changes)}, metadata={self.metadata!r:.500})"
+        return f"Draft({', '.join(self.changes):.9000}, metadata={self.metadata!r:.500})"  # hypothesis warns at 30,000
 
     def bytes(self) -> bytes:
         pairs = [("__metadata__", self.metadata), *self.entries]
