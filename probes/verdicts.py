@@ -58,7 +58,7 @@ def checkpoint(
 ) -> Report:
     """The report of one match that is no LoRA. `unsaid`: families with the same tensors, which it would have to be said to be."""
     signature = match.signature
-    told = prediction_type(subject, scheduler) if signature.kind is Kind.CHECKPOINT else None
+    told = prediction_type(subject, signature.family, scheduler) if signature.kind is Kind.CHECKPOINT else None
     evidence = (*match.evidence, *((told[1],) if told else ()), *zero_snr(subject), *more)
     tags, tag_evidence = _tags(subject, signature)
     what = signature.name
@@ -101,7 +101,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
     them = "that" if len(unsaid) == 1 else "one of those"
     reason += _alike(unsaid, "layers", f"it is for {them}")
     tags, tag_evidence = _tags(subject, signature)
-    told = prediction_type(subject, None)
+    told = prediction_type(subject, signature.family, None)
     ranks = Counter(m.rank for m in adapter.modules if m.rank is not None)
     return Report(
         outcome,
