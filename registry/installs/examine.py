@@ -184,10 +184,9 @@ def accept(report: Report) -> Report:
     if report.outcome is not Outcome.IDENTIFIED:
         raise NotIdentified(report.reason, outcome=str(report.outcome), candidates=candidates)
     if report.kind not in TAKEN:
-        taken = ", ".join(TAKEN)
-        raise KindNotTaken(
-            f"This is a {report.kind} ({report.family}); modelshelf takes {taken}.", kind=str(report.kind)
-        )
+        kind, taken = str(report.kind), ", ".join(TAKEN)
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise KindNotTaken(f"This is {article} {kind.replace('_', ' ')}; modelshelf takes {taken}.", kind=kind)
     return report
 
 
