@@ -49,6 +49,15 @@ from tests.probes import headers
         ("CogVideoX-5b-orbit", "cogvideox"),
         ("mochi-1-preview-dissolve", "mochi"),
         ("mochi_ice_cream", None),
+        ("v2-1_768-ema-pruned", "sd-2"),
+        ("SD 2.1 768", "sd-2"),
+        ("age_slider_v2-1", None),  # its own version
+        ("sd1.5_style_v2-1", "sd-1"),
+        ("sd_2.5d_anime", None),
+        ("sd_3d_render", None),
+        ("sd3.5-style", "sd-3"),
+        ("Pony", "sdxl"),
+        ("Pony V7", "auraflow"),
     ],
 )
 def test_words_are_read_whole_whatever_joins_them(name: str, family: str | None) -> None:
