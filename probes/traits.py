@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from probes.adapter_names import DENOISER, LORA
 from probes.adapters import Adapter, Module
-from probes.claims import texts
+from probes.claims import SIDECAR_KEYS, texts
 from probes.report import USER, Evidence, Hints, Kind, Trait
 from probes.subject import Subject
 
@@ -56,6 +56,7 @@ WEIGHTS: Mapping[str, float] = {
     "repository": 0.6,   # "latent-consistency/lcm-lora-sdv1-5"
     "file name": 0.5,
     "card tags": 0.5,
+    "sidecar": 0.5,          # Civitai's base models: "SDXL 1.0 LCM"
     "card title": 0.45,
     "card text": 0.4,    # prose also names what an author compares with or recommends beside it
 }  # fmt: skip
@@ -223,6 +224,10 @@ def _said(name: str, subject: Subject, published: bool) -> Mapping[str, str]:
         for hit in TELLINGS[name].finditer(text):
             if hit["beside"] is None and (published or hit["base"] is None):
                 said.setdefault(source, hit.group())
+    sidecar = subject.hints.sidecar or {}
+    for base in (text for key in SIDECAR_KEYS for text in texts(sidecar.get(key)) if published):
+        if found := ACCELERATIONS[name].search(base):
+            said.setdefault("sidecar", found.group())
     return said
 
 
