@@ -94,7 +94,9 @@ class _Trial:
         """The nearest first; words decide between equals, never the place in a list."""
         held = sum(evidence.ok for _, evidence in self.results)
         lost = len(self.results) - held
-        return not self.ok, -self.share, lost, -held, self.signature.name, self.signature.layout or "", self.root
+        # Rules stand with the most telling first.
+        told = next((at for at, (_, evidence) in enumerate(self.results) if not evidence.ok), held)
+        return not self.ok, -self.share, lost, -told, -held, self.signature.name, self.signature.layout or "", self.root
 
 
 def likenesses(subject: Subject) -> tuple[list[Likeness], list[Likeness]]:

@@ -125,6 +125,17 @@ def test_eight_channels_are_not_always_a_picture_to_edit(layout: str, first: str
     assert probe(plain, Hints(filename="photon_ic-light_base.safetensors")).variant == "normal"
 
 
+@pytest.mark.parametrize(("layout", "last"), [("diffusers", "conv_out.weight"), ("ldm", "out.2.weight")])
+def test_what_predicts_other_latents_is_another_network(layout: str, last: str) -> None:
+    """Those of sound have eight channels in, as a picture that is edited and its noise have, and eight out."""
+    header = headers.load(f"unet-sd-1-edit-{layout}").header
+    assert probe(header).outcome is Outcome.IDENTIFIED
+    sound = {**header.tensors, last: TensorSpec("F16", (8, 320, 3, 3))}
+    report = probe(Header(sound))
+    assert report.outcome is Outcome.UNKNOWN
+    assert f"but {last} is 8 wide, not 4" in report.reason
+
+
 def test_eight_channels_of_zero123_and_marigold_are_no_edit() -> None:
     camera = {"cc_projection.weight": TensorSpec("F16", (768, 772))}
     zero123 = headers.load("unet-sd-1-edit-ldm").header
