@@ -74,11 +74,12 @@ _ORDINARY = frozenset({"lightning", "turbo"})
 beside them and the model's: FLUX.1-Turbo-Alpha, Qwen-Image-Edit-2511-Lightning."""
 _NOTHING_ELSE = re.compile(
     r"(?:flux|qwen|wan|sd|stable[-_ ]?diffusion|hunyuan|ltx|chroma|hidream)"
-    r"(?:[-_. ]?(?:\d\w*|image|video|edit|dev|schnell|[ti]2[iv]|a?\d+b|large|medium|xl|\d+[-_ ]?steps?))*"
+    r"(?:[-_. ]?(?:\d+[-_ ]?steps?|v?\d[^\W_]*|image|video|edit|dev|schnell|[ti]2[iv]|a?\d+b|large|medium|xl))*+"
     r"[-_. ]+(?:turbo|lightning)"
-    r"(?:[-_. ]+(?:alpha|beta|preview|loras?|v?\d\w*|steps?|rank[-_ ]?\d+|bf16|fp\d+|comfy(?:ui)?|distill(?:ed)?))*",
+    r"(?:[-_. ]+(?:alpha|beta|preview|loras?|v?\d[^\W_]*|steps?|rank[-_ ]?\d+|bf16|fp\d+|comfy(?:ui)?|distill(?:ed)?))*+",
     re.IGNORECASE,
 )
+"""Whose words are not given back once they are taken: a name that can be taken in many ways would take forever."""
 MARGIN = 0.1
 """By how much the best acceleration must lead the second to be the answer."""
 

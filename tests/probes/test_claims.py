@@ -64,6 +64,11 @@ def test_words_are_read_whole_whatever_joins_them(name: str, family: str | None)
     assert family_of(name) == family
 
 
+def test_of_a_long_text_the_beginning_is_read() -> None:
+    assert family_of(f"{'xl-' * 300}sdxl") == "sdxl"
+    assert family_of(f"{'xl-' * 1_000_000}sdxl") is None  # and that at once
+
+
 def test_layers_that_two_families_share_go_to_the_one_that_is_named() -> None:
     header = headers.load("lora-flux-diffusers").header
     plain = probe(header)

@@ -203,6 +203,10 @@ def test_the_published_accelerations_keep_their_names(fixture: str, name: str, h
         "turbo-ai/flux-style",
         "joe/flux-lightning-storm",
         "joe/qwen-image-turbo-anime",
+        "joe/flux_1_mcqueen_lightning",
+        f"joe/flux{'1' * 60}-turbo-granny",  # and that at once, in however many ways it can be taken
+        f"joe/flux{'-14b' * 60}-turbo-granny",
+        f"joe/flux-turbo{'_1' * 60}-granny",
     ],
 )
 @pytest.mark.parametrize("fixture", ["lora-flux-ai-toolkit", "lora-qwen-image-transformer"])
@@ -213,7 +217,13 @@ def test_a_word_of_ordinary_english_in_a_name_decides_nothing(fixture: str, repo
 
 @pytest.mark.parametrize(
     "repository",
-    ["lightx2v/Qwen-Image-Edit-2511-Lightning", "lightx2v/Wan2.2-Lightning", "joe/FLUX.1-dev-Turbo-LoRA-8steps"],
+    [
+        "lightx2v/Qwen-Image-Edit-2511-Lightning",
+        "lightx2v/Wan2.2-Lightning",
+        "joe/FLUX.1-dev-Turbo-LoRA-8steps",
+        "joe/wan2.2_t2v_14B_8-steps_lightning_v1.0_rank64",
+        "joe/hunyuan_video_turbo_fp16",
+    ],
 )
 def test_a_name_of_base_and_acceleration_alone_decides(repository: str) -> None:
     report = probe(headers.load("lora-qwen-image-transformer").header, Hints(repo_id=repository))
