@@ -226,7 +226,7 @@ def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
         part = f"{word}.{last}"
         if module and part in PARTS:  # most names, without a call
             group = groups.get(module)
-            if group is not None:
+            if group is not None and part not in group:
                 group[part] = name
                 continue
         found = _split(name)
@@ -239,7 +239,8 @@ def _group(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
         module, part = found
         group = groups.get(module)
         if group is not None:
-            group[part] = name
+            if group.setdefault(part, name) != name:  # of a second adapter, which PEFT calls by another name
+                others.append(name)
         elif not name.startswith(_COMPANIONS):
             groups[module] = {part: name}
     return groups, others

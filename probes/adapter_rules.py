@@ -10,6 +10,7 @@ from probes.adapters import Module
 from probes.fitting import Architecture, fitting, foreign, left_out
 from probes.report import Evidence
 from probes.subject import Subject
+from probes.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class AdapterOf:
     def check(self, subject: Subject) -> Evidence:
         adapter = subject.adapter
         if not adapter.modules or adapter.others:
-            seen = f"{len(adapter.modules)} adapter modules and {len(adapter.others)} other tensors"
+            seen = (
+                f"{counted(len(adapter.modules), 'adapter module')} and {counted(len(adapter.others), 'other tensor')}"
+            )
             return Evidence(
                 "adapter", False, adapter.others[0] if adapter.others else None, "adapter modules alone", seen
             )

@@ -85,10 +85,18 @@ class _Trial:
         return all(evidence.ok for _, evidence in self.results)
 
     @property
+    def fits(self) -> bool:
+        """Whether all holds but, perhaps, that there is nothing beside the adapter."""
+        return self.share > 0 and all(evidence.ok or evidence.rule == "adapter" for _, evidence in self.results)
+
+    @property
     def rank(self) -> tuple[Any, ...]:
         """The nearest first; words decide between equals, never the place in a list."""
         held = sum(evidence.ok for _, evidence in self.results)
-        return not self.ok, -self.share, -held, self.signature.name, self.signature.layout or "", self.root
+        lost = len(self.results) - held
+        # Rules stand with the most telling first.
+        told = next((at for at, (_, evidence) in enumerate(self.results) if not evidence.ok), held)
+        return not self.ok, -self.share, lost, -told, -held, self.signature.name, self.signature.layout or "", self.root
 
 
 def likenesses(subject: Subject) -> tuple[list[Likeness], list[Likeness]]:
@@ -111,13 +119,13 @@ def likenesses(subject: Subject) -> tuple[list[Likeness], list[Likeness]]:
 
 def _contested(trials: Sequence[_Trial], subject: Subject) -> list[_Trial]:
     """The trials, those of networks that another's covering rules out with that evidence."""
-    left, out = contest([trial for trial in trials if trial.ok], subject)
+    left, out = contest([trial for trial in trials if trial.fits], subject)
     lost = [
         replace(trial, results=(*trial.results, (rule, evidence)))
         for trial, evidence in out
         if (rule := covering(trial.signature))
     ]
-    return [*left, *lost, *(trial for trial in trials if not trial.ok)]
+    return [*left, *lost, *(trial for trial in trials if not trial.fits)]
 
 
 def _trials(subject: Subject) -> Iterator[_Trial]:
@@ -131,13 +139,15 @@ def _trials(subject: Subject) -> Iterator[_Trial]:
 def _share(signature: Signature, subject: Subject, results: Sequence[tuple[Rule, Evidence]]) -> float:
     """How much of what the rules ask for is there: of rules that ask for something, those that hold, and of layers to
     fit, those that do; what must not be there counts where it is."""
-    if signature.kind is Kind.CHECKPOINT and subject.adapter.modules and not subject.adapter.others:
+    is_adapter = len(subject.adapter.modules) > len(subject.adapter.others)  # but for what stands beside it
+    if signature.kind is Kind.CHECKPOINT and is_adapter:
         return 0.0  # an adapter of a network has some of its names
     had = asked = 0.0
     for rule, evidence in results:
         if evidence.rule == "adapter":
-            if not evidence.ok:
+            if not evidence.ok and not (is_adapter and subject.adapter.others):
                 return 0.0
+            asked += not evidence.ok
         elif evidence.rule == "cross_attention" and evidence.expected in _NOTHING and not evidence.ok:
             return 0.0  # the signature is for files that adapt none; its sibling tells the width that is asked for
         elif isinstance(rule, Fits):

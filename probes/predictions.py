@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probes.claims import family_of
 from probes.report import Evidence
 from probes.subject import Subject
 
@@ -27,11 +28,13 @@ _SAID_OF = {
     # kohya's, whose trainer knew; of SDXL it names the base alone
     "ss_base_model_version": {"sd_v1": "epsilon", "sd_v1_v": "v_prediction", "sd_v2": "epsilon", "sd_v2_v": "v_prediction"},
 }  # fmt: skip
-"""Metadata key -> what a base model's name says."""
+"""Metadata key -> what a base model's name says, where it names the family that the shapes are."""
 
 
-def prediction_type(subject: Subject, scheduler: Mapping[str, Any] | None) -> tuple[str, Evidence] | None:
-    """The prediction type and where it stands, or None: the file does not tell."""
+def prediction_type(
+    subject: Subject, family: str | None, scheduler: Mapping[str, Any] | None
+) -> tuple[str, Evidence] | None:
+    """The prediction type of a model of this family and where it stands, or None: the file does not tell."""
     for key, value in _MARKERS.items():
         if subject.whole.shape(key) is not None:
             return value, Evidence("prediction_type", True, key, value, "marker tensor present")
@@ -45,7 +48,7 @@ def prediction_type(subject: Subject, scheduler: Mapping[str, Any] | None) -> tu
         return "flow", Evidence("prediction_type", True, "scheduler_config.json", "flow", name)
     for key, meanings in _SAID_OF.items():
         base = subject.metadata.get(key, "").partition("/")[0]
-        if base in meanings:
+        if base in meanings and family_of(base) == family:
             return meanings[base], Evidence("prediction_type", True, key, meanings[base], base)
     return None
 

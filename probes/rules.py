@@ -69,7 +69,7 @@ class Without(_Keys):
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """One of these rules holds."""
+    """One of these rules holds. What speaks against all is told by the first."""
 
     rules: tuple[Rule, ...]
 
@@ -78,7 +78,7 @@ class Either:
 
     def check(self, subject: Subject) -> Evidence:
         seen = [rule.check(subject) for rule in self.rules]
-        return next((evidence for evidence in seen if evidence.ok), seen[-1])
+        return next((evidence for evidence in seen if evidence.ok), seen[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Width:
         object.__setattr__(self, "axis", axis)
 
     def check(self, subject: Subject) -> Evidence:
-        expected = " or ".join(map(str, self.sizes))
+        expected, widths = " or ".join(map(str, self.sizes)), list[int | None]()
         found = _matching(subject, self.key)
         for name in found:
             if (count := subject.columns.get(name)) is not None:
@@ -106,7 +106,8 @@ class Width:
             size = shape[self.axis] if len(shape) > self.axis else None
             if size not in self.sizes:
                 return Evidence("width", False, name, expected, str(size))
-        name, seen = (found[0], expected) if found else (self.key, "absent")
+            widths.append(size)
+        name, seen = (found[0], str(widths[0])) if found else (self.key, "absent")
         return Evidence("width", bool(found), name, expected, seen)
 
 

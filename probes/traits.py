@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from probes.adapter_names import DENOISER, LORA
 from probes.adapters import Adapter, Module
-from probes.claims import texts
+from probes.claims import SIDECAR_KEYS, texts
 from probes.report import USER, Evidence, Hints, Kind, Trait
 from probes.subject import Subject
 
@@ -56,6 +56,7 @@ WEIGHTS: Mapping[str, float] = {
     "repository": 0.6,   # "latent-consistency/lcm-lora-sdv1-5"
     "file name": 0.5,
     "card tags": 0.5,
+    "sidecar": 0.5,          # Civitai's base models: "SDXL 1.0 LCM"
     "card title": 0.45,
     "card text": 0.4,    # prose also names what an author compares with or recommends beside it
 }  # fmt: skip
@@ -73,11 +74,12 @@ _ORDINARY = frozenset({"lightning", "turbo"})
 beside them and the model's: FLUX.1-Turbo-Alpha, Qwen-Image-Edit-2511-Lightning."""
 _NOTHING_ELSE = re.compile(
     r"(?:flux|qwen|wan|sd|stable[-_ ]?diffusion|hunyuan|ltx|chroma|hidream)"
-    r"(?:[-_. ]?(?:\d\w*|image|video|edit|dev|schnell|[ti]2[iv]|a?\d+b|large|medium|xl|\d+[-_ ]?steps?))*"
+    r"(?:[-_. ]?(?:\d+[-_ ]?steps?|v?\d[^\W_]*|image|video|edit|dev|schnell|[ti]2[iv]|a?\d+b|large|medium|xl))*+"
     r"[-_. ]+(?:turbo|lightning)"
-    r"(?:[-_. ]+(?:alpha|beta|preview|loras?|v?\d\w*|steps?|rank[-_ ]?\d+|bf16|fp\d+|comfy(?:ui)?|distill(?:ed)?))*",
+    r"(?:[-_. ]+(?:alpha|beta|preview|loras?|v?\d[^\W_]*|steps?|rank[-_ ]?\d+|bf16|fp\d+|comfy(?:ui)?|distill(?:ed)?))*+",
     re.IGNORECASE,
 )
+"""Whose words are not given back once they are taken: a name that can be taken in many ways would take forever."""
 MARGIN = 0.1
 """By how much the best acceleration must lead the second to be the answer."""
 
@@ -223,6 +225,10 @@ def _said(name: str, subject: Subject, published: bool) -> Mapping[str, str]:
         for hit in TELLINGS[name].finditer(text):
             if hit["beside"] is None and (published or hit["base"] is None):
                 said.setdefault(source, hit.group())
+    sidecar = subject.hints.sidecar or {}
+    for base in (text for key in SIDECAR_KEYS for text in texts(sidecar.get(key)) if published):
+        if found := ACCELERATIONS[name].search(base):
+            said.setdefault("sidecar", found.group())
     return said
 
 

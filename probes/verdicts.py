@@ -16,7 +16,7 @@ from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report
 from probes.signature import Match, Signature
 from probes.subject import Subject
 from probes.traits import DECIDED, MARGIN, Weighed, weigh
-from probes.wording import listed, sentence
+from probes.wording import counted, listed, sentence
 
 _LYCORIS = {LOHA, LOKR, GLORA, OFT, BOFT, IA3}
 _TAG_KEYS = (
@@ -58,7 +58,7 @@ def checkpoint(
 ) -> Report:
     """The report of one match that is no LoRA. `unsaid`: families with the same tensors, which it would have to be said to be."""
     signature = match.signature
-    told = prediction_type(subject, scheduler) if signature.kind is Kind.CHECKPOINT else None
+    told = prediction_type(subject, signature.family, scheduler) if signature.kind is Kind.CHECKPOINT else None
     evidence = (*match.evidence, *((told[1],) if told else ()), *zero_snr(subject), *more)
     tags, tag_evidence = _tags(subject, signature)
     what = signature.name
@@ -101,7 +101,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
     them = "that" if len(unsaid) == 1 else "one of those"
     reason += _alike(unsaid, "layers", f"it is for {them}")
     tags, tag_evidence = _tags(subject, signature)
-    told = prediction_type(subject, None)
+    told = prediction_type(subject, signature.family, None)
     ranks = Counter(m.rank for m in adapter.modules if m.rank is not None)
     return Report(
         outcome,
@@ -254,13 +254,14 @@ def unknown(subject: Subject) -> Report:
     if adapter.modules and not adapter.others:
         example = min(adapter.modules, key=lambda module: module.path)
         such = f"such as {example.path}, {example.widths}"
-        reason = f"An adapter of {len(adapter.modules)} modules ({such}) that fits no known family."
+        reason = f"An adapter of {counted(len(adapter.modules), 'module')} ({such}) that fits no known family."
     elif adapter.modules:
         such = f"such as {min(adapter.others)}"
-        reason = f"{len(adapter.modules)} adapter modules beside {len(adapter.others)} other tensors ({such}): no known layout."
+        modules, others = counted(len(adapter.modules), "adapter module"), counted(len(adapter.others), "other tensor")
+        reason = f"{modules} beside {others} ({such}): no known layout."
     else:
         such = f"such as {min(subject.header.tensors)}"
-        reason = f"No known layout has these {len(subject.header.tensors)} tensors ({such})."
+        reason = f"No known layout has its {counted(len(subject.header.tensors), 'tensor')} ({such})."
     _, near = likenesses(subject)
     if near:
         against = "; ".join(sentence(refuted.evidence) for refuted in near[0].refuted[:_TOLD])
@@ -274,8 +275,8 @@ def orphaned(adapter: Adapter) -> Report:
     lost = adapter.orphans[0]
     return Report(
         Outcome.UNUSABLE,
-        f"{len(adapter.orphans)} adapter modules lack a half, {lost} among them: the file was cut or badly converted. "
-        "Download it again.",
+        f"A half is missing, or does not fit the other, in {counted(len(adapter.orphans), 'adapter module')}, such as {lost}: the file was "
+        "cut or badly converted. Download it again.",
         evidence=(Evidence("pairs", False, lost, "both halves of every pair", "one half"),),
     )
 

@@ -40,7 +40,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "text encoder layer {key} is {seen}, not {expected}",
     ),
     "embeddings": ("it is {expected}", "it is more than {expected}"),
-    "pairs": ("every pair is whole", "{key} has lost its other half"),
+    "pairs": ("every pair is whole", "{key} has no other half that fits"),
     "whole": ("it is {expected}", "{key} says “{seen}”, which is not {expected}"),
     "pipeline": ("{key} describes {expected}, {seen}", "{key} does not describe {expected}"),
     "prediction_type": ("{key} says that it predicts {expected}", "{key} does not say what it predicts"),
@@ -88,6 +88,11 @@ def sentence(evidence: Evidence) -> str:
     held, failed = special or SENTENCES.get(rule, _PLAINLY)
     values = {name: getattr(evidence, name) for name in ("rule", "key", "expected", "seen")}
     return (held if evidence.ok else failed).format_map(values)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 tensor`, `2 tensors`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -29,8 +29,8 @@ from probes.dump import MAYBE_DUMP
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.examine import connection, header_at, hints_of, read_json
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
-from registry.installs.origins.folder import card_beside
 from registry.installs.selection import folder_from, options
+from registry.scans.beside import sidecars_and_card
 from registry.settings import Settings
 from registry.sources import HubSource, PathSource, Source, parse_source
 
@@ -93,7 +93,7 @@ def _file_names(folder: Path) -> list[str]:
 
 def _load_path(path: Path) -> Target:
     target, told = _readably(read_target, path)
-    return target, hints_of(None, path.name, card_beside(path)) if told is None else told
+    return target, sidecars_and_card(path, {}).hints if told is None else told
 
 
 def _readably(look: Callable[[Path], Looked], path: Path) -> Looked:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -157,6 +157,12 @@ def read_beside(path: Path, may_read: Callable[[Path], bool] = lambda _: True) -
     if preview is not None:
         found.append(Said((Statement("preview", str(preview), BESIDE),)))
     return found
+
+
+def base_models(said: Iterable[Said]) -> Mapping[str, list[str]] | None:
+    """What records call the model's base, for Hints.sidecar; None: they do not."""
+    found = [statement.value for each in said for statement in each.statements if statement.name == "base_model"]
+    return {"base_model": found} if found else None
 
 
 def of_peft(record: Record, by: str) -> Said:

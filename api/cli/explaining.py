@@ -78,7 +78,13 @@ def _nearly(like: Likeness) -> str:
     telling = sorted((e for e in like.held if e.rule in _TELLING), key=lambda evidence: _TELLING.index(evidence.rule))
     against = "; ".join(map(_refuted, like.refuted))
     if not telling:
-        return f"{like.name}: {like.share:.0%} of what it asks for is there, but {against}"
+        # Names are all there where widths are not; never "100 %, but".
+        there = (
+            "all the names that it asks for are"
+            if like.share == 1
+            else f"{int(100 * like.share)}% of what it asks for is"
+        )
+        return f"{like.name}: {there} there, but {against}"
     return f"{like.name}: {next(_sentences(telling))}, but {against}"
 
 

@@ -100,9 +100,9 @@ class _Read(NamedTuple):
 def _read(text: bytes | bytearray, start: int, end: int) -> _Read:
     """Any header; says of one that is wrong what is wrong with it."""
     document = _decode(text, start, end)
+    _refuse_duplicates(text[start:end])  # first: what the decoder left out of two looks like a hole
     metadata = _metadata(document.pop("__metadata__")) if "__metadata__" in document else None
     data_end = _check_tensors(document)
-    _refuse_duplicates(text[start:end])
     tensors = {
         name: Entry(raw["dtype"], tuple(raw["shape"]), tuple(raw["data_offsets"])) for name, raw in document.items()
     }
@@ -149,7 +149,7 @@ def _sound(text: bytes) -> _Read | None:
         return None
     end = _gapless_end(entries)
     # As many quotation marks as the entries need, and no escapes: then no name stands twice, at any depth.
-    if end is None or text.count(b'"') != _QUOTES * len(entries) or b"\\" in text:
+    if end is None or text.count(b'"') != _QUOTES * len(entries) or b"\\" in text or "__metadata__" in entries:
         return None
     return _Read(TensorTable(entries), None, end)
 

@@ -57,6 +57,8 @@ _LANGUAGE_ROOTS = (
     "model.", "", "language_model.model.", "model.language_model.", "model.text_model.", "model.decoder.", "transformer.", "gpt_neox.",
     "backbone.", "rwkv.",
 )  # fmt: skip
+_DRAWING = ("/llm2vae.weight", "/timestep_emb.mlp.0.weight")
+"""What language models have that draw by diffusion: BAGEL and its kin, and Hunyuan Image 3."""
 _UPSCALER_ROOTS = ("", "params_ema.", "params.")
 """Basic SR saves the trained weights, and their moving average, under such names."""
 _CONTROL_LORA = ("lora_controlnet", "input_blocks.1.0.in_layers.2.up")
@@ -193,7 +195,7 @@ SIGNATURES = (
         Has("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"),
         Begins("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention.",
                "blocks..attention.receptance."),
-        roots=_LANGUAGE_ROOTS,
+        Without(*_DRAWING), roots=_LANGUAGE_ROOTS,
     ),
     _part(
         Kind.LANGUAGE_MODEL, "modernbert",

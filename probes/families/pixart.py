@@ -81,7 +81,7 @@ def _either(
             layout,
             naming,
             *plain,
-            Either(Without(tokens), Width(tokens, 300, axis=0)),
+            Either(Width(tokens, 300, axis=0), Without(tokens)),
             prediction_type="epsilon",
         ),
     )

@@ -8,15 +8,18 @@ from probes.adapter_names import TEXT
 from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits, Paths
 from probes.families import unet
 from probes.report import Kind
-from probes.rules import Claimed, Dimensions, Either, Has, Width, Without
+from probes.rules import Claimed, Dimensions, Either, Has, Rule, Width, Without
 from probes.signature import Signature
 
-_CHANNELS = Width("conv_in.weight", 4, 5, 8, 9)
-_ITSELF = tuple(
-    Either(Width("conv_in.weight", 4, 5, 9), Claimed(other, "sd-1", wanted=False)) for other in ("ic-light", "zero123")
-)
-"""IC-Light's files have a UNet's names and shapes, with light (8) or background too (12), and hold differences from one; Zero123's
-UNet takes a picture (8) and a camera."""
+
+def _itself(first: str, last: str) -> tuple[Rule, ...]:
+    """By its first and last layers, that it is none of the others with these names and shapes: IC-Light's files hold differences from a
+    UNet, with light (8) or background too (12); Zero123's UNet takes a picture (8) and a camera."""
+    others = ("ic-light", "zero123")
+    told = (Either(Claimed(other, "sd-1", wanted=False), Width(first, 4, 5, 9)) for other in others)
+    return (Width(first, 4, 5, 8, 9), *told, Width(last, 4, axis=0))
+
+
 _ENCODERS = Encoders(te=768, te1=768, text_encoder=768)
 
 SIGNATURES = (
@@ -24,7 +27,8 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-1", "ldm",
         (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 768), Dimensions("*.proj_in.weight", 4),
-            Without("label_emb.0.0.weight", "/cc_projection.weight"), unet.LDM_WHOLE, unet.LDM_WORDS,
+            Without("label_emb.0.0.weight", "/cc_projection.weight"), *_itself("input_blocks.0.0.weight", "out.2.weight"),
+            unet.LDM_WHOLE, unet.LDM_WORDS,
         ),
         unet.ROOTS, replace(unet.LDM_VARIANTS, whole=unet.LDM_SD), prediction_type="epsilon",
     ),
@@ -32,7 +36,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sd-1", "diffusers",
         (
             Has("conv_in.weight"), Has("conv_out.weight"), Has("time_embedding.linear_1.weight"), Width("*.attn2.to_k.weight", 768),
-            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), _CHANNELS, *_ITSELF,
+            Dimensions("*.proj_in.weight", 4), Without("add_embedding.linear_1.weight"), *_itself("conv_in.weight", "conv_out.weight"),
             unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
         ),
         unet.ROOTS, replace(unet.DIFFUSERS_VARIANTS, whole=unet.DIFFUSERS_SD), prediction_type="epsilon",

@@ -6,6 +6,8 @@ own derivatives (Turbo, Lightning, Pony, Illustrious, NoobAI, Playground) have i
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probes.adapter_names import TEXT
 from probes.adapter_rules import AdapterOf, Covers, CrossAttention, Encoders, Fits, Paths
 from probes.families import unet
@@ -19,29 +21,26 @@ _LDM = (Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k
 _DIFFUSERS = (Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k.weight", 2048))
 
 
-def _checkpoints(family: str, middle: int, deepest: int, per_level: int = 2) -> tuple[Signature, ...]:
-    """Both namings. `middle`: transformer blocks in the mid block (0: none there); `deepest`: those of the lowest
-    level's first attention; `per_level`: layers of a level on the way down."""
-    ldm_middle = Blocks("middle_block.1.transformer_blocks", middle)
-    diffusers_middle = Blocks("mid_block.attentions.0.transformer_blocks", middle)
+def _checkpoints(family: str, architecture: unet.UNet) -> tuple[Signature, ...]:
+    """Both namings. One that lacks blocks elsewhere than in the middle and in the lowest level's first attention was cut."""
+    middle, deepest, lowest = architecture.mid or 0, architecture.depths[-1] or 0, 3 + 2 * architecture.per_level
+    diffusers, ldm = ((architecture.channels[0], blocks) for blocks in architecture.deepest)
     return (
         Signature(
             Kind.CHECKPOINT, family, "ldm",
             (
-                *_LDM, Width("label_emb.0.0.weight", 2816),
-                Blocks(f"input_blocks.{3 + 2 * per_level}.1.transformer_blocks", deepest), ldm_middle,
-                unet.LDM_WHOLE, unet.LDM_WORDS,
+                *_LDM, Width("label_emb.0.0.weight", 2816), Blocks(f"input_blocks.{lowest}.1.transformer_blocks", deepest),
+                Blocks("middle_block.1.transformer_blocks", middle), unet.LDM_WHOLE, unet.LDM_WORDS,
             ),
-            unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
+            unet.ROOTS, replace(unet.LDM_VARIANTS, whole=ldm), prediction_type="epsilon",
         ),
         Signature(
             Kind.CHECKPOINT, family, "diffusers",
             (
-                *_DIFFUSERS, Width("add_embedding.linear_1.weight", 2816),
-                Blocks("down_blocks.2.attentions.0.transformer_blocks", deepest), diffusers_middle,
-                unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
+                *_DIFFUSERS, Width("add_embedding.linear_1.weight", 2816), Blocks("down_blocks.2.attentions.0.transformer_blocks", deepest),
+                Blocks("mid_block.attentions.0.transformer_blocks", middle), unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
             ),
-            unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
+            unet.ROOTS, replace(unet.DIFFUSERS_VARIANTS, whole=diffusers), prediction_type="epsilon",
         ),
     )  # fmt: skip
 
@@ -65,11 +64,11 @@ def _cut(family: str, architecture: unet.UNet) -> tuple[Signature, ...]:
 
 
 SIGNATURES = (
-    *_checkpoints("sdxl", 10, 10),
-    *_checkpoints("ssd-1b", 0, 4),
-    *_checkpoints("segmind-vega", 0, 2),
-    *_checkpoints("koala", 6, 6, per_level=1),
-    *_checkpoints("koala", 0, 5, per_level=1),
+    *_checkpoints("sdxl", unet.SDXL),
+    *_checkpoints("ssd-1b", unet.SSD_1B),
+    *_checkpoints("segmind-vega", unet.VEGA),
+    *_checkpoints("koala", unet.KOALA_1B),
+    *_checkpoints("koala", unet.KOALA_700M),
     *_loras("sdxl", unet.SDXL, 2048, _ENCODERS),
     # Kolors' LoRAs have SDXL's shapes, in diffusers' names, and have to be said to be.
     *_loras("kolors", unet.SDXL, 2048, Encoders(), Paths("diffusers", unet.DIFFUSERS_NAMES), Claimed("kolors", "sdxl")),

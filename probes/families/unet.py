@@ -4,7 +4,7 @@ published sizes."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +67,14 @@ def numbered(family: str, text: int) -> Signature:
 
 
 _POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")
+_BLOCK = re.compile(r"((?:down|up|input|output)_blocks_.+_transformer_blocks)_(\d+)_attn1_to_q")
+_AT_A_NUMBER = re.compile(r"_(?=\d)|(?<=\d)_")
+
+
+def _last_blocks(layers: Iterable[str]) -> tuple[str, ...]:
+    """Of flattened paths, in their order."""
+    last = {found[1]: found.group(1, 2) for path in layers if (found := _BLOCK.fullmatch(path))}
+    return tuple(f"{_AT_A_NUMBER.sub('.', '_'.join(block))}.norm1.weight" for block in last.values())
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,11 @@ class UNet:
         return {d: (inner, outer) for d, _, inner, outer in walk}, {
             ldm: (inner, outer) for _, ldm, inner, outer in walk
         }
+
+    @cached_property
+    def deepest(self) -> tuple[tuple[str, ...], ...]:
+        """Of each naming, a tensor of every attention's last block, on the ways down and up: one that was cut there lacks it."""
+        return tuple(_last_blocks(layers) for layers in self.namings)
 
     def sort(self, path: str) -> str:
         """`attn2_to_k`, `ff_net_0_proj`, `conv1`, at whatever level."""

@@ -12,12 +12,12 @@ from typing import Any
 from probes import read_header
 from registry.cards import Card, parse_card
 from registry.errors import Cancelled, ModelshelfError
-from registry.installs.origins import Informed, Listing, Origin, RemoteFile
-from registry.installs.origins.folder import FolderOrigin
+from registry.installs.beside import beside
+from registry.installs.origins import Informed, Listing, Origin
 from registry.installs.selection import Selection
 from registry.models import BESIDE, PICTURE, Statement
 from registry.previews import MAX_BYTES, Previews
-from registry.sidecars import LIMIT, PREVIEWS, Said, of_civitai, read, read_beside
+from registry.sidecars import PREVIEWS, Said, of_civitai, read_beside
 from registry.sources import HubSource, parse_source
 from registry.weights.files import adapter_file
 
@@ -40,7 +40,7 @@ def describe(
     hub: str,
 ) -> Described:
     """Raises Cancelled. `staged`: the whole download. `sha256`: of a model that is one file. `hub`: the Hub's address."""
-    found = Described(read_beside(staged) if selection.is_folder else _beside(origin, listing, selection))
+    found = Described(read_beside(staged) if selection.is_folder else beside(origin, listing, selection))
     if sha256 and isinstance(origin, Informed) and (record := _ask(partial(origin.told_of, sha256), found, "Civitai")):
         found.said.append(of_civitai(record, "Civitai"))
     for by, fetch in _pictures(origin, listing, selection, staged, found.said, hub):
@@ -65,24 +65,6 @@ def _ask(question: Callable[[], Any], found: Described, what: str) -> Any:
     except OSError as error:
         found.notes.append(f"{what} could not be had: {error.strerror}.")
     return None
-
-
-def _beside(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
-    """What other programs left beside a single file, wherever it comes from."""
-    if isinstance(origin, FolderOrigin):
-        return read_beside(on_disk(listing, selection), origin.may_read)
-    files = {file.path: file for file in listing.files}
-    stem = str(PurePosixPath(selection.files[0].path).with_suffix(""))
-    return read(stem, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
-
-
-def on_disk(listing: Listing, selection: Selection, file: RemoteFile | None = None) -> Path:
-    """Of a listing of this machine's: where what was selected lies, or one of its files."""
-    assert listing.root is not None, f"{listing.source} is not on this machine"
-    root = listing.root
-    if file is None and selection.is_folder:
-        return root / selection.prefix
-    return root / (file or selection.files[0]).path
 
 
 def _pictures(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
@@ -24,11 +24,13 @@ from probes import (
 )
 from registry.cards import parse_card
 from registry.errors import AmbiguousChoice, KindNotTaken, NotAsSaid, NotIdentified, NoWeights, UnusableFile
+from registry.installs.beside import beside
 from registry.installs.options import AS_USUAL, Options
 from registry.installs.origins import Listing, Origin, RemoteFile
 from registry.installs.origins.access import Access, Civitai
 from registry.installs.selection import Selection, address, folder_from, options
 from registry.settings import Settings
+from registry.sidecars import base_models
 from registry.words import NOTHING_SAID, Words, heard
 
 LISTED = 40  # options whose headers are read: a collection of more must be asked for by file
@@ -152,7 +154,7 @@ def connection(settings: Settings, *, confined: bool = False) -> dict[str, Any]:
 
 def _probe_remote(origin: Origin, listing: Listing, selection: Selection, words: Words) -> Report:
     """Probe what is not on disk yet; raises UnreadableModel for bytes that are no model."""
-    hints = hints_for(listing, selection, words)
+    hints = hints_for(origin, listing, selection, words)
     if not selection.is_folder:
         return probe(header_at(origin, selection.files[0]), hints)
     folder = folder_from(selection, partial(read_json, origin), partial(header_at, origin))
@@ -184,16 +186,17 @@ def accept(report: Report) -> Report:
     if report.outcome is not Outcome.IDENTIFIED:
         raise NotIdentified(report.reason, outcome=str(report.outcome), candidates=candidates)
     if report.kind not in TAKEN:
-        taken = ", ".join(TAKEN)
-        raise KindNotTaken(
-            f"This is a {report.kind} ({report.family}); modelshelf takes {taken}.", kind=str(report.kind)
-        )
+        kind, taken = str(report.kind), ", ".join(TAKEN)
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise KindNotTaken(f"This is {article} {kind.replace('_', ' ')}; modelshelf takes {taken}.", kind=kind)
     return report
 
 
-def hints_for(listing: Listing, selection: Selection, words: Words = NOTHING_SAID) -> Hints:
-    filename = None if selection.is_folder else PurePosixPath(selection.files[0].path).name
-    return heard(hints_of(listing.repo_id, filename, listing.card), words)
+def hints_for(origin: Origin, listing: Listing, selection: Selection, words: Words = NOTHING_SAID) -> Hints:
+    if selection.is_folder:
+        return heard(hints_of(listing.repo_id, None, listing.card), words)
+    hints = hints_of(listing.repo_id, PurePosixPath(selection.files[0].path).name, listing.card)
+    return heard(replace(hints, sidecar=base_models(beside(origin, listing, selection))), words)
 
 
 def hints_of(repo_id: str | None, filename: str | None, card_text: str | None) -> Hints:

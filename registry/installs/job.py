@@ -27,8 +27,9 @@ from registry.errors import (
     ModelshelfError,
 )
 from registry.installs import partial
+from registry.installs.beside import on_disk
 from registry.installs.crew import Aside
-from registry.installs.describing import describe, on_disk
+from registry.installs.describing import describe
 from registry.installs.download import Watch, check_room, download, verify
 from registry.installs.examine import Candidate, accept, examine, hints_for
 from registry.installs.hashing import Digests, hash_file
@@ -131,7 +132,7 @@ class Job:
             digests = self._download(origin, candidate, staging, bytes_of)
             self._move(InstallState.PROBING, bytes_done=sum(d.size for d in digests.values()), bytes_per_second=None)
             staged = staging / _staged(selection, candidate.report)
-            report = accept(probe(staged, hints_for(listing, selection, candidate.words)))
+            report = accept(probe(staged, hints_for(origin, listing, selection, candidate.words)))
             digest = None if selection.is_folder else next(iter(digests.values())).sha256
             hub = self._settings.hub_endpoint
             described = describe(origin, listing, selection, staged, digest, self._previews, hub)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from registry.catalog import Catalog
-from registry.installs.describing import on_disk
+from registry.installs.beside import on_disk
 from registry.installs.origins import Listing
 from registry.installs.placing import pinned
 from registry.installs.selection import Selection

@@ -13,7 +13,7 @@ from registry.cards import Card, parse_card
 from registry.installs.origins.folder import card_beside
 from registry.models import Digest, Statement, Trigger
 from registry.recommended import claims, statements, triggers
-from registry.sidecars import read_beside
+from registry.sidecars import base_models, read_beside
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def sidecars_and_card(path: Path, metadata: Mapping[str, str], may_read: MayRead
         _log.exception("what lies beside %s cannot be read", path)
         card, said = Card(), []
     return Beside(
-        Hints(filename=path.name, card=card.front, card_text=card.prose),
+        Hints(filename=path.name, card=card.front, card_text=card.prose, sidecar=base_models(said)),
         statements(metadata, card, said),
         tuple(triggers(metadata, card, said)),
         tuple(claims(metadata, said)),

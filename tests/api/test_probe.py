@@ -204,6 +204,15 @@ def test_explain_says_why_and_why_not(run: Run) -> None:
     assert "usual for the family: epsilon" in text
 
 
+def test_explain_says_of_no_near_miss_that_all_of_it_is_there(run: Run) -> None:
+    text = run(str(headers.FOLDER / "lora-flux-kohya.json.gz"), "--explain").stdout
+    assert (
+        "~ hunyuan-image lora: all the names that it asks for are there, but double_blocks_0_img_attn_proj is "
+        "3072 -> 3072, not 3584 -> 3584\n"
+    ) in text
+    assert "~ chroma lora: 87% of what it asks for is there, but " in text
+
+
 def test_explain_lists_the_candidates_of_an_open_answer(run: Run) -> None:
     text = run(OPEN, "--explain").stdout
     for name in ("flux-1 lora", "sd-3 lora", "sdxl lora"):

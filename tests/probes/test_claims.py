@@ -49,10 +49,24 @@ from tests.probes import headers
         ("CogVideoX-5b-orbit", "cogvideox"),
         ("mochi-1-preview-dissolve", "mochi"),
         ("mochi_ice_cream", None),
+        ("v2-1_768-ema-pruned", "sd-2"),
+        ("SD 2.1 768", "sd-2"),
+        ("age_slider_v2-1", None),  # its own version
+        ("sd1.5_style_v2-1", "sd-1"),
+        ("sd_2.5d_anime", None),
+        ("sd_3d_render", None),
+        ("sd3.5-style", "sd-3"),
+        ("Pony", "sdxl"),
+        ("Pony V7", "auraflow"),
     ],
 )
 def test_words_are_read_whole_whatever_joins_them(name: str, family: str | None) -> None:
     assert family_of(name) == family
+
+
+def test_of_a_long_text_the_beginning_is_read() -> None:
+    assert family_of(f"{'xl-' * 300}sdxl") == "sdxl"
+    assert family_of(f"{'xl-' * 1_000_000}sdxl") is None  # and that at once
 
 
 def test_layers_that_two_families_share_go_to_the_one_that_is_named() -> None:

@@ -194,6 +194,13 @@ def test_language_model_lora_is_recognised_and_not_taken() -> None:
     assert probe(Header(tensors)).kind is Kind.LANGUAGE_MODEL
 
 
+@pytest.mark.parametrize("draws", ["llm2vae.weight", "timestep_emb.mlp.0.weight"])
+def test_a_language_model_that_draws_is_more_than_one(draws: str) -> None:
+    language = {"model.wte.weight": (32000, 4096), "model.layers.0.self_attn.qkv_proj.weight": (6144, 4096)}
+    assert probe(header_of(language)).kind is Kind.LANGUAGE_MODEL
+    assert probe(header_of({**language, draws: (4096, 256)})).outcome is Outcome.UNKNOWN
+
+
 @pytest.mark.parametrize(
     ("tensors", "kind"),
     [

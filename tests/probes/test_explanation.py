@@ -39,12 +39,21 @@ def test_an_explanation_holds_the_report_of_the_plain_probe(name: str) -> None:
         assert (like.kind, like.family) not in matched
 
 
-def test_ssd_1b_fits_sdxl_by_its_width_and_not_by_its_depths() -> None:
-    miss = near(explain(headers.load("unet-ssd-1b-ldm").header), "sdxl checkpoint")
+@pytest.mark.parametrize(
+    ("layout", "blocks"),
+    [("ldm", "input_blocks.7.1.transformer_blocks"), ("diffusers", "down_blocks.2.attentions.0.transformer_blocks")],
+)
+def test_ssd_1b_fits_sdxl_by_its_width_and_not_by_its_depths(layout: str, blocks: str) -> None:
+    miss = near(explain(headers.load(f"unet-ssd-1b-{layout}").header), "sdxl checkpoint")
     assert ("width", True, "2048") in {(e.rule, e.ok, e.seen) for e in miss.held}
-    depth = next(r for r in miss.refuted if r.evidence.key == "input_blocks.7.1.transformer_blocks")
+    depth = next(r for r in miss.refuted if r.evidence.key == blocks)
     assert (depth.evidence.rule, depth.evidence.expected, depth.evidence.seen) == ("blocks", "10", "4")
     assert depth.shared == ("ssd-1b",)
+
+
+def test_of_several_widths_that_would_do_the_one_that_is_there_is_told() -> None:
+    held = explain(headers.load("unet-sd-1-inpaint-ldm").header).report.evidence
+    assert "input_blocks.0.0.weight is 9 wide" in [sentence(evidence) for evidence in held]
 
 
 def test_a_lora_that_fits_all_but_a_few_modules_says_how_many() -> None:

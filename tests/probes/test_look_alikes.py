@@ -34,6 +34,24 @@ def test_a_shard_is_no_checkpoint(name: str, lost: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "lost", "variant"),
+    [
+        ("unet-sdxl-ldm", ("input_blocks.4.1.transformer_blocks.1.",), "cut"),
+        ("unet-sdxl-ldm", ("output_blocks.0.1.transformer_blocks.9.",), "cut"),
+        ("unet-sdxl-diffusers", ("down_blocks.2.attentions.1.",), "cut"),
+        ("unet-ssd-1b-diffusers", ("up_blocks.0.attentions.2.transformer_blocks.9.",), "cut"),
+        ("unet-sdxl-inpaint-ldm", ("output_blocks.0.1.transformer_blocks.9.",), "inpaint"),
+        ("unet-sdxl-ldm", (), "normal"),
+        ("unet-segmind-vega-ldm", (), "normal"),
+        ("unet-koala-700m-diffusers", (), "normal"),
+    ],
+)
+def test_a_network_that_lacks_blocks_was_cut(name: str, lost: tuple[str, ...], variant: str) -> None:
+    report = probe(without(name, *lost) if lost else headers.load(name).header)
+    assert (report.outcome, report.variant) == (Outcome.IDENTIFIED, variant)
+
+
+@pytest.mark.parametrize(
     "tensors",
     [
         {
@@ -94,15 +112,31 @@ def test_wan_takes_in_more_than_noise(name: str, channels: int, variant: str) ->
     assert (report.family, report.variant) == ("wan", variant)
 
 
-def test_eight_channels_are_not_always_a_picture_to_edit() -> None:
+@pytest.mark.parametrize(("layout", "first"), [("diffusers", "conv_in.weight"), ("ldm", "input_blocks.0.0.weight")])
+def test_eight_channels_are_not_always_a_picture_to_edit(layout: str, first: str) -> None:
     """InstructPix2Pix's, IC-Light's differences, stable-zero123's (with a camera) and Marigold's first layers are alike."""
-    edit = headers.load("unet-sd-1-edit-diffusers").header
+    edit = headers.load(f"unet-sd-1-edit-{layout}").header
     assert probe(edit).variant == "edit"
     assert probe(edit, Hints(repo_id="lllyasviel/ic-light")).outcome is Outcome.UNKNOWN
+    assert probe(edit, Hints(filename="iclight_sd15_fc_unet_ldm.safetensors")).outcome is Outcome.UNKNOWN
     assert probe(edit, Hints(repo_id="bennyguo/zero123-xl-diffusers")).outcome is Outcome.UNKNOWN
-    assert probe(with_first("unet-sd-1-diffusers", "conv_in.weight", 12)).outcome is Outcome.UNKNOWN
-    plain = headers.load("unet-sd-1-diffusers").header
+    assert probe(with_first(f"unet-sd-1-{layout}", first, 12)).outcome is Outcome.UNKNOWN
+    plain = headers.load(f"unet-sd-1-{layout}").header
     assert probe(plain, Hints(filename="photon_ic-light_base.safetensors")).variant == "normal"
+
+
+@pytest.mark.parametrize(("layout", "last"), [("diffusers", "conv_out.weight"), ("ldm", "out.2.weight")])
+def test_what_predicts_other_latents_is_another_network(layout: str, last: str) -> None:
+    """Those of sound have eight channels in, as a picture that is edited and its noise have, and eight out."""
+    header = headers.load(f"unet-sd-1-edit-{layout}").header
+    assert probe(header).outcome is Outcome.IDENTIFIED
+    sound = {**header.tensors, last: TensorSpec("F16", (8, 320, 3, 3))}
+    report = probe(Header(sound))
+    assert report.outcome is Outcome.UNKNOWN
+    assert f"but {last} is 8 wide, not 4" in report.reason
+
+
+def test_eight_channels_of_zero123_and_marigold_are_no_edit() -> None:
     camera = {"cc_projection.weight": TensorSpec("F16", (768, 772))}
     zero123 = headers.load("unet-sd-1-edit-ldm").header
     assert probe(Header({**zero123.tensors, **camera})).outcome is Outcome.UNKNOWN

@@ -31,6 +31,10 @@ from tests.probes import headers
         ("lora-sd-2-kohya", {"ss_base_model_version": "sd_v2_v"}, "v_prediction"),
         ("lora-sd-2-kohya", {"ss_base_model_version": "sd_v2"}, "epsilon"),
         ("lora-sd-1-kohya", {"ss_base_model_version": "sd_v1"}, "epsilon"),
+        # a base that the shapes are not says nothing of what they predict
+        ("single-file-sdxl", {"modelspec.architecture": "stable-diffusion-v2-768-v"}, None),
+        ("single-file-sd-2", {"ss_base_model_version": "sd_v1"}, None),
+        ("lora-sdxl-kohya", {"ss_base_model_version": "sd_v2_v"}, None),
     ],
 )
 def test_metadata(fixture: str, metadata: Mapping[str, str], predicts: str | None) -> None:

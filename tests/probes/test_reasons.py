@@ -51,6 +51,20 @@ NOT_MODELS: dict[str, tuple[Header | Folder, Outcome, str]] = {
         "such as x, 77 -> 77",
     ),
     "adapter beside other tensors": (with_tensors("lora-sd-1-kohya", ("stranger", (3,))), Outcome.UNKNOWN, "stranger"),
+    "adapter beside a layer that was trained whole": (
+        with_tensors("lora-flux-diffusers", ("transformer.x_embedder.weight", (3072, 64))),
+        Outcome.UNKNOWN,
+        "Closest: flux-1 lora, but it has 190 adapter modules and 1 other tensor where an adapter has adapter modules alone",
+    ),
+    "two adapters": (
+        with_tensors(
+            "lora-flux-diffusers",
+            ("transformer.transformer_blocks.0.attn.to_q.lora_A.second.weight", (4, 3072)),
+            ("transformer.transformer_blocks.0.attn.to_q.lora_B.second.weight", (3072, 4)),
+        ),
+        Outcome.UNKNOWN,
+        "190 adapter modules beside 2 other tensors (such as transformer.transformer_blocks.0.attn.to_q.lora_A.",
+    ),
     "text encoder of another family": (
         with_tensors(
             "lora-sd-1-kohya-no-alpha",
@@ -60,7 +74,7 @@ NOT_MODELS: dict[str, tuple[Header | Folder, Outcome, str]] = {
         Outcome.UNKNOWN,
         "Closest: sd-1 lora, but text encoder layer",
     ),
-    "half a pair": (halved("lora-sd-1-kohya"), Outcome.UNUSABLE, "lack a half"),
+    "half a pair": (halved("lora-sd-1-kohya"), Outcome.UNUSABLE, "does not fit the other, in 1 adapter module, such as"),
     "folder without weights": (Folder({"peft_type": "LORA"}), Outcome.UNUSABLE, ".safetensors"),
     "folder of pickles": (Folder({"peft_type": "LORA"}, pickles=("",)), Outcome.UNUSABLE, "save_file"),
     "pipeline without weights": (Folder({"_class_name": "FluxPipeline"}), Outcome.UNUSABLE, "FluxPipeline"),
@@ -116,7 +130,7 @@ def test_an_adapter_of_no_known_layer_says_the_widths_that_it_tells(
     part: str, shape: tuple[int, ...], said: str
 ) -> None:
     report = probe(Header({f"base_model.model.mystery.{part}": TensorSpec("F32", shape)}))
-    assert report.reason.startswith(f"An adapter of 1 modules (such as mystery, {said})")
+    assert report.reason.startswith(f"An adapter of 1 module (such as mystery, {said})")
 
 
 def test_two_accelerations_alike_are_named() -> None:

@@ -101,6 +101,15 @@ REFUSED: dict[str, tuple[str, bytes]] = {
         packed(entry(dtype="F4", shape=[(1 << 64) - 1], data_offsets=[0, 4])),
     ),
     "metadata that is no table of strings": ("bad_metadata", packed({"__metadata__": {"n": 1}, **ONE})),
+    "metadata that is a tensor": ("bad_metadata", packed({"__metadata__": ONE["a"]})),
+    "metadata that is a tensor beside one": (
+        "bad_metadata",
+        packed({"a": ONE["a"], "__metadata__": {**ONE["a"], "data_offsets": [12, 24]}}, bytes(24)),
+    ),
+    "a tensor that is called as metadata is": (
+        "duplicate_names",
+        packed(b'{"__metadata__":{"format":"pt"},"__metadata__":%b}' % ENTRY),
+    ),
     "metadata that is a list": ("bad_metadata", packed({"__metadata__": [], **ONE})),
     "entry that is a number": ("bad_header", packed({"a": 7})),
     "entry without shape": ("bad_header", packed({"a": {"dtype": "F16", "data_offsets": [0, 12]}})),
@@ -143,6 +152,14 @@ REFUSED: dict[str, tuple[str, bytes]] = {
         }.items()
     },
     "a name twice": ("duplicate_names", packed(b'{"a":%b,"a":%b}' % ((json.dumps(ONE["a"]).encode(),) * 2))),
+    "a name twice, each with bytes of its own": (
+        "duplicate_names",
+        packed(b'{"a":%b,"a":%b}' % (ENTRY, ENTRY.replace(b"[0, 12]", b"[12, 24]")), bytes(24)),
+    ),
+    "a dtype twice, the last of another size": (
+        "duplicate_names",
+        packed(b'{"a":{"dtype":"F16","dtype":"F32","shape":[2,3],"data_offsets":[0,12]}}'),
+    ),
     **{
         f"{what} twice": ("duplicate_names", packed(text % ((ENTRY,) * text.count(b"%b"))))
         for what, text in {

@@ -27,8 +27,9 @@ def traits(report: Report) -> dict[str, float]:
         Hints(card_text="---\ntags:\n- lora\n---\n# LCM-LoRA\nA latent consistency LoRA for 4 steps."),
         Hints(repo_id="latent-consistency/lcm-lora-sdv1-5"),
         Hints(filename="lcm_lora_sdxl.safetensors"),
+        Hints(sidecar={"baseModel": "SDXL 1.0 LCM"}),
     ],
-    ids=["card tags", "card text", "repository", "file name"],
+    ids=["card tags", "card text", "repository", "file name", "sidecar"],
 )
 def test_distillation_layout_that_is_said_to_be_lcm(base: str, hints: Hints) -> None:
     report = probe(headers.load(f"lcm-lora-{base}").header, hints)
@@ -202,6 +203,10 @@ def test_the_published_accelerations_keep_their_names(fixture: str, name: str, h
         "turbo-ai/flux-style",
         "joe/flux-lightning-storm",
         "joe/qwen-image-turbo-anime",
+        "joe/flux_1_mcqueen_lightning",
+        f"joe/flux{'1' * 60}-turbo-granny",  # and that at once, in however many ways it can be taken
+        f"joe/flux{'-14b' * 60}-turbo-granny",
+        f"joe/flux-turbo{'_1' * 60}-granny",
     ],
 )
 @pytest.mark.parametrize("fixture", ["lora-flux-ai-toolkit", "lora-qwen-image-transformer"])
@@ -212,11 +217,23 @@ def test_a_word_of_ordinary_english_in_a_name_decides_nothing(fixture: str, repo
 
 @pytest.mark.parametrize(
     "repository",
-    ["lightx2v/Qwen-Image-Edit-2511-Lightning", "lightx2v/Wan2.2-Lightning", "joe/FLUX.1-dev-Turbo-LoRA-8steps"],
+    [
+        "lightx2v/Qwen-Image-Edit-2511-Lightning",
+        "lightx2v/Wan2.2-Lightning",
+        "joe/FLUX.1-dev-Turbo-LoRA-8steps",
+        "joe/wan2.2_t2v_14B_8-steps_lightning_v1.0_rank64",
+        "joe/hunyuan_video_turbo_fp16",
+    ],
 )
 def test_a_name_of_base_and_acceleration_alone_decides(repository: str) -> None:
     report = probe(headers.load("lora-qwen-image-transformer").header, Hints(repo_id=repository))
     assert max(traits(report).values()) >= DECIDED
+
+
+def test_a_base_in_a_sidecar_makes_no_lora_of_another_layout_lcm() -> None:
+    """Civitai's "SD 1.5 LCM" is what LoRAs are trained for, too."""
+    report = probe(headers.load("lora-sd-1-kohya").header, Hints(sidecar={"baseModel": "SD 1.5 LCM"}))
+    assert (report.kind, traits(report)) == (Kind.LORA, {})
 
 
 def test_prose_alone_does_not_make_an_attention_lora_lcm() -> None:

@@ -165,6 +165,24 @@ def test_the_name_of_a_file_and_the_card_beside_it_are_hints(tmp_path: Path, set
     assert [r.outcome for r in answers(str(carded), settings).values()] == [Outcome.AMBIGUOUS]
 
 
+@pytest.mark.parametrize(
+    ("fixture", "record", "said", "kind", "family"),
+    [
+        ("lora-sd-1-self-attention", "x.json", {"sd version": "SD1"}, Kind.LORA, "sd-1"),  # A1111's
+        ("lora-sd-1-self-attention", "x.civitai.info", {"baseModel": "SD 2.1"}, Kind.LORA, "sd-2"),
+        ("lcm-lora-sdxl", "x.civitai.info", {"baseModel": "SDXL 1.0 LCM"}, Kind.LCM_LORA, "sdxl"),
+    ],
+)
+def test_what_another_program_left_beside_a_file_is_a_hint(
+    fixture: str, record: str, said: dict[str, str], kind: Kind, family: str, tmp_path: Path, settings: Settings
+) -> None:
+    model = headers.load(fixture)
+    path = headers.write_sparse(tmp_path / "x.safetensors", model.tensors, model.metadata)
+    assert [r.outcome for r in answers(str(path), settings).values()] == [Outcome.AMBIGUOUS]
+    write(tmp_path / record, json.dumps(said).encode())
+    assert [(r.kind, r.family) for r in answers(str(path), settings).values()] == [(kind, family)]
+
+
 def test_a_dump_is_probed_with_its_own_hints_and_not_by_its_name(tmp_path: Path, settings: Settings) -> None:
     path = tmp_path / "lcm.json"
     path.write_bytes(pack_dump(dump_header(headers.load("lcm-lora-sdxl").header)))

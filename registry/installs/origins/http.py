@@ -185,7 +185,7 @@ class HttpFiles:
     def _send(self, request: httpx.Request) -> httpx.Response:
         try:
             response = self._client.send(request, stream=True)
-        except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
+        except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise HubUnusable(f"{request.url.host} redirects to nowhere: {error}", host=request.url.host) from error
         except httpx.TransportError as error:
             raise Transient(_reason(error)) from error

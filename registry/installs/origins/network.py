@@ -51,6 +51,8 @@ class GuardedTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         scheme, host = request.url.scheme, request.url.host
+        if scheme not in self._direct:
+            raise httpx.UnsupportedProtocol(f"{scheme}:// is no address of the web", request=request)
         proxy = self._proxied.get(scheme)
         if proxy is None or urllib.request.proxy_bypass(host):
             return self._direct[scheme].handle_request(request)

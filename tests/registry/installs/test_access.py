@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.errors import AddressRefused, Cancelled, HostRefused, HubUnreachable
+from registry.errors import AddressRefused, Cancelled, HostRefused, HubUnreachable, HubUnusable
 from registry.installs.origins import network, open_origin
 from registry.installs.origins.access import Access
 from registry.sources import UrlSource
@@ -356,3 +356,9 @@ def test_a_redirect_inside_is_refused(redirecting: Callable[[str], str], where: 
     expected = HubUnreachable if "localhost" in where or "0x7f" in where else AddressRefused
     with pytest.raises(expected):
         fetch(redirecting(where), access)
+
+
+@pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:text/plain,x"])
+def test_a_redirect_out_of_the_web_leads_nowhere(redirecting: Callable[[str], str], where: str) -> None:
+    with pytest.raises(HubUnusable, match=r"127\.0\.0\.1 redirects to nowhere: "):
+        fetch(redirecting(where), LOOPBACK)

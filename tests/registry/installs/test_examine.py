@@ -70,7 +70,7 @@ def test_one_request_and_the_report_of_the_local_file(
 ) -> None:
     with hub_with(tmp_path, FIXTURES[name], monkeypatch) as hub, from_hub(hub) as origin:
         candidate = examine(origin)
-        hints = hints_for(candidate.listing, candidate.selection)
+        hints = hints_for(origin, candidate.listing, candidate.selection)
         (transfer,) = transfers(hub)
     local = probe(tmp_path / "ada" / "model" / FILE, hints)
     assert candidate.report.as_dict() == {**local.as_dict(), "source": None}

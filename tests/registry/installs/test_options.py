@@ -60,7 +60,7 @@ class TestMove:
     def test_what_is_no_model_stays(self, manager: Manager, tmp_path: Path) -> None:
         vae = tmp_path / "vae.safetensors"
         shutil.copy(STARTER / "modelshelf/starter-base/vae/diffusion_pytorch_model.safetensors", vae)
-        with pytest.raises(KindNotTaken):
+        with pytest.raises(KindNotTaken, match=r"^This is a vae; modelshelf takes checkpoint, lora, lcm_lora\.$"):
             manager.install(str(vae), options=MOVE)
         assert vae.exists()
 

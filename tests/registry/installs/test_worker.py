@@ -45,6 +45,7 @@ from tests.bad_sources import BAD_SOURCES, GATED, add_bad_sources, files_below
 from tests.conftest import STARTER
 from tests.demo.strangers import safetensors, sd15_lora, write
 from tests.hub import Fault, LoopbackHub
+from tests.probes import headers
 
 OUTLINE = "modelshelf/starter-outline-lora"
 FILE = "pytorch_lora_weights.safetensors"
@@ -233,6 +234,15 @@ def test_what_somebody_puts_where_it_would_lie_is_not_replaced(
     assert manager.upkeep.waste().files == ()
     monkeypatch.undo()
     assert manager.catalog.is_whole(manager.install(repository))
+
+
+def test_what_another_program_left_beside_a_file_settles_what_it_is(manager: Manager, tmp_path: Path) -> None:
+    fixture = headers.load("lora-sd-1-self-attention")
+    path = headers.write_sparse(tmp_path / "x.safetensors", fixture.tensors)
+    with pytest.raises(NotIdentified):
+        manager.install(str(path))
+    write(tmp_path / "x.civitai.info", b'{"baseModel": "SD 2.1"}')
+    assert manager.install(str(path)).family == "sd-2"
 
 
 class TestSeveralModels:

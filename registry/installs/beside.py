@@ -1,0 +1,28 @@
+"""What other programs left beside a file that is to be installed, wherever it is."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from registry.installs.origins import Listing, Origin, RemoteFile
+from registry.installs.origins.folder import FolderOrigin
+from registry.installs.selection import Selection
+from registry.sidecars import LIMIT, Said, read, read_beside
+
+
+def beside(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
+    """Of a single file."""
+    if isinstance(origin, FolderOrigin):
+        return read_beside(on_disk(listing, selection), origin.may_read)
+    files = {file.path: file for file in listing.files}
+    stem = str(PurePosixPath(selection.files[0].path).with_suffix(""))
+    return read(stem, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
+
+
+def on_disk(listing: Listing, selection: Selection, file: RemoteFile | None = None) -> Path:
+    """Of a listing of this machine's: where what was selected lies, or one of its files."""
+    assert listing.root is not None, f"{listing.source} is not on this machine"
+    root = listing.root
+    if file is None and selection.is_folder:
+        return root / selection.prefix
+    return root / (file or selection.files[0]).path
