@@ -115,7 +115,7 @@ SIGNATURES = (
         Has("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.weight", "control_blocks.0.after_proj.weight",
             "controlnet_x_embedder.weight", "controlnet_blocks.0.weight",
             "pos_embed_input.proj.weight", "input_blocks.0.weight", "control_all_x_embedder.2-1.weight",
-            "control_layers.0.adaLN_modulation.0.weight"),
+            "control_layers.0.adaLN_modulation.0.weight", "controlnet_blocks.0.x_rms.weight"),
     ),
     _part(
         Kind.CONTROLNET, "ldm",
@@ -193,6 +193,7 @@ SIGNATURES = (
         Has("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"),
         Begins("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention.",
                "blocks..attention.receptance."),
+        Without("/model.t_embedder1.mlp.0.weight"),  # what HiDream-O1 tells its language model: how much noise there is
         roots=_LANGUAGE_ROOTS,
     ),
     _part(
@@ -260,6 +261,7 @@ SIGNATURES = (
             "mosr": ("gblocks.0.weight", "gblocks.1.norm.weight"),
             "moesr": ("in_to_dim.weight", "upscale.0.weight"),
             "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight"),
+            "latent": ("initial_conv.weight", "post_upsample_res_blocks.0.conv1.weight", "final_conv.weight"),
             "swiftsrgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
             "uformer": ("input_proj.proj.0.weight", "output_proj.proj.0.weight"),
             "craft": ("relative_position_index_h", "biases_v"),

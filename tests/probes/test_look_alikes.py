@@ -94,6 +94,18 @@ def test_wan_takes_in_more_than_noise(name: str, channels: int, variant: str) ->
     assert (report.family, report.variant) == ("wan", variant)
 
 
+def test_wan_s_layers_over_sound_are_not_wan() -> None:
+    """MOVA's: patches of one dimension, where Wan's have three."""
+    wan = headers.load("wan-14b-original").header
+    sound = Header({**wan.tensors, "patch_embedding.weight": TensorSpec("BF16", (5120, 128, 1))}, wan.metadata)
+    assert probe(sound).outcome is Outcome.UNKNOWN
+
+
+def test_a_language_model_that_is_told_the_noise_is_no_language_model() -> None:
+    assert probe(headers.load("hidream-o1").header).kind is Kind.CHECKPOINT
+    assert probe(without("hidream-o1", "model.t_embedder1.")).kind is Kind.LANGUAGE_MODEL
+
+
 def test_eight_channels_are_not_always_a_picture_to_edit() -> None:
     """InstructPix2Pix's, IC-Light's differences, stable-zero123's (with a camera) and Marigold's first layers are alike."""
     edit = headers.load("unet-sd-1-edit-diffusers").header
