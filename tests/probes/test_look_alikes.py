@@ -196,6 +196,13 @@ def test_a_layer_of_neither_naming_is_not_passed_over(odd: str) -> None:
     assert probe(Header({**header.tensors, **more})).outcome is Outcome.UNKNOWN
 
 
+def test_a_layer_s_name_may_end_with_an_underscore() -> None:
+    """TheLastBen's trainer flattens the dot before the part, too."""
+    header = headers.load("lora-flux-kohya-text").header
+    ended = {key.replace(".", "_.", 1): spec for key, spec in header.tensors.items()}
+    assert probe(Header(ended, {})).family == "flux-1"
+
+
 def test_numbered_layers_are_told_by_the_text_that_the_seventh_takes_in() -> None:
     header = headers.load("lora-sd-1-cloneofsimo").header
     assert probe(Header({**header.tensors, "unet:6:down": TensorSpec("F32", (4, 2048))})).outcome is Outcome.UNKNOWN
