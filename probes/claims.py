@@ -35,9 +35,11 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("longcat-image", r"longcat[-_ ]?image"),
         ("ovis-image", r"ovis[-_ ]?image"),
         ("bria-fibo", r"\bfibo\b"),
+        ("flux-3", r"\bflux[-_. ]?3(?![\da-z])"),
         ("flux-2", r"flux[-_. ]?2"),
         ("flux-1", r"flux|\bflex[-_. ]?[12](?!\d)"),
         ("chroma", r"\bchroma(?![-_ ]?key)\b"),  # beside "flux", a word of ordinary English
+        ("qwen-image-2.1", r"qwen[-_ ]?image[-_ ]?2[-_. ]1(?!\d)"),
         ("qwen-image", r"qwen[-_ ]?image"),
         ("z-image", r"z[-_ ]?image"),
         ("wan", r"\bwan[-_ ]?(2|ai|video|\b)"),

@@ -261,6 +261,7 @@ SIGNATURES = (
             "mosr": ("gblocks.0.weight", "gblocks.1.norm.weight"),
             "moesr": ("in_to_dim.weight", "upscale.0.weight"),
             "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight"),
+            "seedvr2": ("vid_in.proj.weight", "emb_in.proj_in.weight", "blocks.0.attn.proj_qkv.vid.weight"),
             "latent": ("initial_conv.weight", "post_upsample_res_blocks.0.conv1.weight", "final_conv.weight"),
             "swiftsrgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
             "uformer": ("input_proj.proj.0.weight", "output_proj.proj.0.weight"),
