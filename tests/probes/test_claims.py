@@ -69,6 +69,35 @@ def test_words_are_read_whole_whatever_joins_them(name: str, family: str | None)
     assert family_of(name) == family
 
 
+@pytest.mark.parametrize(
+    ("stated", "family"),
+    [  # Civitai's base models, and OneTrainer's architectures
+        ("Ernie Turbo", "ernie-image"),
+        ("Ernie/lora", "ernie-image"),
+        ("Ideogram/lora", "ideogram-4"),
+        ("sana/embedding", "sana"),
+        ("Boogu", "boogu-image"),
+        ("Hunyuan 1", "hunyuan-dit"),
+        ("Lumina", "lumina-2"),
+        ("PixArt a", "pixart-alpha"),
+        ("PixArt E", "pixart-sigma"),
+        ("LTXV", "ltx-video"),
+        ("LTXV2", "ltx-2"),
+        ("LTXV 2.3", "ltx-2"),
+        ("Mochi", "mochi"),
+        ("Qwen", "qwen-image"),
+        ("ZImageTurbo", "z-image"),
+        ("Pony", "sdxl"),
+        ("Pony V7", "auraflow"),
+        ("Wan Video 2.2 I2V-A14B", "wan"),
+        ("Lumina by night", None),
+        ("ernie and bert", None),
+    ],
+)
+def test_what_is_stated_of_a_base_may_be_one_word(stated: str, family: str | None) -> None:
+    assert family_of(stated) == family
+
+
 def test_layers_that_two_families_share_go_to_the_one_that_is_named() -> None:
     header = headers.load("lora-flux-diffusers").header
     plain = probe(header)
