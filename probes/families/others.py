@@ -158,6 +158,11 @@ SIGNATURES = (
         Has(*(f"{name}.transformer.{_CLIP_TEXT}" for name in ("clip_l", "clip_g"))), Only("clip_l", "clip_g", "clip_h", "t5xxl"), Alone(),
         roots=("", "text_encoders."),
     ),
+    _part(
+        Kind.TEXT_ENCODER, "merged",
+        Has(f"embedders.0.transformer.{_CLIP_TEXT}"), Has("embedders.1.model.transformer.resblocks.0.attn.in_proj_weight"), Alone(),
+        roots=("conditioner.",),
+    ),  # SDXL's two, cut out of its checkpoint
     _part(Kind.TEXT_ENCODER, "openclip", Has("transformer.resblocks.0.attn.in_proj_weight"), Has("token_embedding.weight"), Alone()),
     _part(
         Kind.TEXT_ENCODER, "t5",

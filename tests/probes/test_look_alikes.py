@@ -33,6 +33,13 @@ def test_a_shard_is_no_checkpoint(name: str, lost: tuple[str, ...]) -> None:
     assert probe(without(name, *lost)).outcome is Outcome.UNKNOWN
 
 
+def test_the_text_encoders_of_a_checkpoint_may_be_alone() -> None:
+    whole = headers.load("single-file-sdxl").header
+    encoders = {key: spec for key, spec in whole.tensors.items() if key.startswith("conditioner.")}
+    report = probe(Header(encoders, {}))
+    assert (report.kind, report.layout) == (Kind.TEXT_ENCODER, "merged")
+
+
 @pytest.mark.parametrize(
     "tensors",
     [
