@@ -64,14 +64,35 @@ PUBLISHED = {
 }
 
 
-def digest(shapes: dict[str, tuple[int, ...]]) -> str:
-    """Of every name, alone and with its shape, in order."""
-    words = [word for name, shape in shapes.items() for word in (name, f"{name}:{'_'.join(map(str, shape))}")]
-    return md5(",".join(sorted(words)).encode(), usedforsecurity=False).hexdigest()
+PICKLES = {
+    # fixture -> the digest of a pickle that holds each part of the names before the first dot as a dictionary of its own
+    "ip-adapter-flux-instantx": "4daaa66cc656a8fe369908693dad0a35",
+    "ip-adapter-sd-1": "e291636cc15e803186b47404262ef812",
+    "ip-adapter-sdxl": "a64eac9aa0db4b9602213bc0131281c7",
+}
+
+
+def words(shapes: dict[str, tuple[int, ...]]) -> str:
+    """Every name, alone and with its shape, in order."""
+    found = [word for name, shape in shapes.items() for word in (name, f"{name}:{'_'.join(map(str, shape))}")]
+    return ",".join(sorted(found))
+
+
+def digest(text: str) -> str:
+    return md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_fixture_has_the_tensors_of_the_published_file(name: str) -> None:
     prefix, published = PUBLISHED[name]
     tensors = headers.load(name).tensors
-    assert digest({prefix + key: tuple(shape) for key, (_, shape) in tensors.items()}) == published
+    assert digest(words({prefix + key: tuple(shape) for key, (_, shape) in tensors.items()})) == published
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_fixture_has_the_tensors_of_the_published_pickle(name: str) -> None:
+    parts: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, (_, shape) in headers.load(name).tensors.items():
+        part, _, rest = key.partition(".")
+        parts.setdefault(part, {})[rest] = tuple(shape)
+    assert digest(",".join(sorted(f"{part}|{words(shapes)}" for part, shapes in parts.items()))) == PICKLES[name]
