@@ -285,7 +285,7 @@ def _place(module: str) -> tuple[str, str]:
     """(component, flattened path) of a module's name."""
     match = _PREFIX.match(module)
     assert match is not None, "the last prefix fits everything"
-    path = module[match.end() :].replace(".", "_")
+    path = module[match.end() :].replace(".", "_").rstrip("_")  # TheLastBen's trainer ends FLUX.1's so
     return _COMPONENTS[match.group()] or _component(path), path
 
 

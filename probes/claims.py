@@ -10,6 +10,7 @@ from typing import Any
 
 from probes.report import USER, Hints
 
+# `^WORD$` is what a site or trainer states of a model's base in one word that is an ordinary one in a name.
 # First match counts, so a derived model's name stands before the name it contains. Spellings: kohya
 # ss_base_model_version, ModelSpec architectures, Hub ids of the published bases, Civitai's baseModel strings, A1111's
 # "sd version".
@@ -24,10 +25,8 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("segmind-vega", r"segmind[-_/ ]*vega|\bvegart\b"),
         ("kolors", r"\bkolors\b"),
         ("sdxl-refiner", r"(xl|sdxl)[-_ a-z0-9.]*refiner"),
-        (
-            "sdxl",
-            r"sdxl|stable-diffusion-xl|\bxl[-_]base|(?<![a-z])pony(?![-_ ]?v7)|illustrious|noobai|animagine|playground-v2",
-        ),
+        ("auraflow", r"(?<![a-z])pony[-_ ]?(diffusion[-_ ]?)?v7(?!\d)"),
+        ("sdxl", r"sdxl|stable-diffusion-xl|\bxl[-_]base|(?<![a-z])pony|illustrious|noobai|animagine|playground-v2"),
         ("sd-3", r"stable-diffusion-3|stable-diffusion-v3|\bsd[-_ .v]*3(?!\d|d\b)|\bsd35"),
         (
             "sd-2",
@@ -39,34 +38,43 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("longcat-image", r"longcat[-_ ]?image"),
         ("ovis-image", r"ovis[-_ ]?image"),
         ("bria-fibo", r"\bfibo\b"),
+        ("flux-3", r"\bflux[-_. ]?3(?![\da-z])"),
         ("flux-2", r"flux[-_. ]?2"),
         ("flux-1", r"flux|\bflex[-_. ]?[12](?!\d)"),
         ("chroma", r"\bchroma(?![-_ ]?key)\b"),  # beside "flux", a word of ordinary English
-        ("qwen-image", r"qwen[-_ ]?image"),
+        ("qwen-image-2.1", r"qwen[-_ ]?image[-_ ]?2[-_. ]1(?!\d)"),
+        ("qwen-image", r"qwen[-_ ]?image|^qwen$"),
         ("z-image", r"z[-_ ]?image"),
         ("wan", r"\bwan[-_ ]?(2|ai|video|\b)"),
         ("hunyuan-video-1.5", r"hunyuan[-_ ]?video[-_ ]?v?1[-_. ]5"),
         ("hunyuan-video", r"hunyuan[-_ ]?video|framepack"),
         ("hunyuan-image", r"hunyuan[-_ ]?image"),
-        ("hunyuan-dit", r"hunyuan[-_ ]?dit"),
-        ("pixart-sigma", r"pixart[-_ ]?(sigma|Σ)"),
-        ("pixart-alpha", r"pixart[-_ ]?(alpha|α|xl)"),
-        ("lumina-2", r"lumina[-_ ]?(image[-_ ]?)?2"),
-        ("auraflow", r"aura[-_ ]?flow|\bpony[-_ ]?v7"),
-        ("ltx-2", r"\bltx[-_ ]?2(?!\d|b)"),
+        ("hunyuan-dit", r"hunyuan[-_ ]?dit|^hunyuan 1$"),
+        ("pixart-sigma", r"pixart[-_ ]?(sigma|Σ)|^pixart e$"),
+        ("pixart-alpha", r"pixart[-_ ]?(alpha|α|xl)|^pixart a$"),
+        ("lumina-2", r"lumina[-_ ]?(image[-_ ]?)?2|^lumina$"),
+        ("auraflow", r"aura[-_ ]?flow"),
+        ("ltx-2", r"\bltxv?[-_ ]?2(?!\d|b)"),
         ("ltx-video", r"\bltx"),
         ("cogview4", r"cogview[-_ ]?4"),
         ("glm-image", r"glm[-_ ]?image"),
         ("cosmos", r"\bcosmos[-_ ]?(predict|transfer|[12])"),
+        ("hidream-o1", r"hidream[-_ ]?o1(?!\d)"),
         ("hidream", r"hidream"),
+        ("ernie-image", r"ernie[-_ ]?image|^ernie( turbo)?(/|$)"),
+        ("joyai-image", r"\bjoy(ai)?[-_ ]?image(?![a-z])"),
+        ("boogu-image", r"boogu[-_ ]?image|^boogu$"),
+        ("longcat-video", r"longcat[-_ ]?video"),
+        ("lingbot-video", r"lingbot[-_ ]?video"),
+        ("minimax-h3", r"minimax[-_ ]?h3(?!\d)"),
         ("anima", r"\banima\b"),
         ("krea-2", r"\bkrea[-_ ]?2(?!\d)"),
-        ("ideogram-4", r"\bideogram[-_ ]?(v)?4(?!\d)"),
+        ("ideogram-4", r"\bideogram[-_ ]?(v)?4(?!\d)|^ideogram(/|$)"),
         ("kandinsky-5", r"\bkandinsky[-_ ]?5(?!\d)"),
         ("omnigen-2", r"\bomnigen[-_ ]?2(?!\d)"),
-        ("sana", r"\bsana[-_ ]?(sprint|1\.5|0\.6b|[146]\.[68]b|\d{3,4}m)"),
+        ("sana", r"\bsana[-_ ]?(sprint|1\.5|0\.6b|[146]\.[68]b|\d{3,4}m)|^sana(/|$)"),
         ("cogvideox", r"\bcog[-_ ]?video"),
-        ("mochi", r"\bmochi[-_ ]?1(?!\d)"),
+        ("mochi", r"\bmochi[-_ ]?1(?!\d)|^mochi$"),
     )
 )
 

@@ -11,8 +11,10 @@ from probes.families import (
     cogvideox,
     cogview4,
     cosmos,
+    ernie_image,
     flux1,
     flux2,
+    flux3,
     glm_image,
     hidream,
     hunyuan_dit,
@@ -26,12 +28,14 @@ from probes.families import (
     ltx2,
     ltx_video,
     lumina2,
+    minimax_h3,
     mochi,
     omnigen2,
     others,
     ovis_image,
     pixart,
     qwen_image,
+    qwen_image21,
     sana,
     sd1,
     sd2,
@@ -45,7 +49,7 @@ from probes.signature import Signature
 FAMILIES = (
     sd1, sd2, sdxl, sd3, flux1, flux2, chroma, longcat_image, ovis_image, bria_fibo, qwen_image, z_image, wan, hunyuan_video,
     hunyuan_video15, hunyuan_image, hunyuan_dit, ltx_video, ltx2, pixart, lumina2, auraflow, hidream, cogview4, glm_image, cosmos, anima,
-    krea2, ideogram4, kandinsky5, omnigen2, sana, cogvideox, mochi, checkpoints, others,
+    ernie_image, minimax_h3, qwen_image21, flux3, krea2, ideogram4, kandinsky5, omnigen2, sana, cogvideox, mochi, checkpoints, others,
 )  # fmt: skip
 SIGNATURES: tuple[Signature, ...] = tuple(signature for family in FAMILIES for signature in family.SIGNATURES)
 NAMES: tuple[str, ...] = tuple(sorted({signature.family for signature in SIGNATURES if signature.family}))

@@ -21,6 +21,13 @@ _LAYOUTS: dict[str, dict[tuple[str, str | None], tuple[Rule, ...]]] = {
             Only("adaln_single", "caption_projection", "pos_embed", "proj_out", "scale_shift_table", "transformer_blocks"),
         ),
     },
+    "boogu-image": {
+        ("original", None): (
+            Has("double_stream_layers.0.img_instruct_attn.processor.img_to_q.weight"), Width("ref_image_refiner.0.attn.to_q.weight", 3360),
+            Width("time_caption_embed.caption_embedder.1.weight", 4096), Blocks("double_stream_layers", 8),
+            Blocks("single_stream_layers", 32),
+        ),
+    },
     "cogview3": {
         ("diffusers", "plus"): (
             Has("patch_embed.text_proj.weight"), Width("patch_embed.text_proj.weight", 4096),
@@ -44,6 +51,12 @@ _LAYOUTS: dict[str, dict[tuple[str, str | None], tuple[Rule, ...]]] = {
             Mirrored("down_blocks", "up_blocks"),
         ),
     },
+    "hidream-o1": {
+        ("original", None): (
+            Has("t_embedder1.mlp.0.weight"), Width("x_embedder.proj1.weight", 3072), Width("final_layer2.linear.weight", 4096),
+            Width("language_model.layers.0.self_attn.q_proj.weight", 4096), Blocks("language_model.layers", 36),
+        ),
+    },
     "hunyuan-image": {
         ("comfy", None): (
             Has("byt5_in.fc1.weight"), Width("txt_in.input_embedder.weight", 3584), Width("double_blocks.0.img_attn.qkv.weight", 3584),
@@ -64,6 +77,13 @@ _LAYOUTS: dict[str, dict[tuple[str, str | None], tuple[Rule, ...]]] = {
             Width("context_embedder_2.linear_1.weight", 1472), Width("x_embedder.proj.weight", 65), Blocks("transformer_blocks", 54),
         ),
     },
+    "joyai-image": {
+        ("original", None): (
+            Has("double_blocks.0.img_mod.modulate_table"), Width("double_blocks.0.img_attn_qkv.weight", 4096),
+            Width("condition_embedder.text_embedder.linear_1.weight", 4096), Width("img_in.weight", 16), Blocks("double_blocks", 40),
+            Only("img_in", "condition_embedder", "double_blocks", "proj_out"),
+        ),
+    },
     "kandinsky-2.2": {
         ("diffusers", None): (
             Has("add_embedding.image_proj.weight"), Width("encoder_hid_proj.image_embeds.weight", 1280), Width("conv_in.weight", 4, 9),
@@ -78,6 +98,21 @@ _LAYOUTS: dict[str, dict[tuple[str, str | None], tuple[Rule, ...]]] = {
                  "visual_transformer_blocks", "out_layer"),
         )
         for size, width, count in (("lite", 1792, 32), ("image-lite", 2560, 50), ("pro", 4096, 60))
+    },
+    "lingbot-video": {
+        ("diffusers", size): (
+            Has("norm_out_modulation.1.weight"), Has(first), Width("text_embedder.linear_1.weight", 2560),
+            Width("blocks.0.attn.to_q.weight", 2048), Blocks("blocks", count),
+            Only("patch_embedder", "time_embedder", "time_modulation", "text_embedder", "blocks", "norm_out_modulation", "proj_out"),
+        )
+        for size, count, first in (("dense-1.3b", 24, "blocks.0.ffn.gate_proj.weight"), ("moe-30b", 48, "blocks.0.ffn.router.weight"))
+    },
+    "longcat-video": {
+        ("original", None): (
+            Width("y_embedder.y_proj.0.weight", 4096), Width("blocks.0.cross_attn.kv_linear.weight", 4096),
+            Width("blocks.0.adaLN_modulation.1.weight", 512), Blocks("blocks", 48),
+            Only("x_embedder", "t_embedder", "y_embedder", "blocks", "final_layer"),
+        ),
     },
     "mochi": {
         ("original", None): (

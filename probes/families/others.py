@@ -57,8 +57,8 @@ _LANGUAGE_ROOTS = (
     "model.", "", "language_model.model.", "model.language_model.", "model.text_model.", "model.decoder.", "transformer.", "gpt_neox.",
     "backbone.", "rwkv.",
 )  # fmt: skip
-_DRAWING = ("/llm2vae.weight", "/timestep_emb.mlp.0.weight")
-"""What language models have that draw by diffusion: BAGEL and its kin, and Hunyuan Image 3."""
+_DRAWING = ("/llm2vae.weight", "/timestep_emb.mlp.0.weight", "/model.t_embedder1.mlp.0.weight")
+"""What language models have that draw by diffusion: BAGEL and its kin, Hunyuan Image 3, HiDream-O1."""
 _UPSCALER_ROOTS = ("", "params_ema.", "params.")
 """Basic SR saves the trained weights, and their moving average, under such names."""
 _CONTROL_LORA = ("lora_controlnet", "input_blocks.1.0.in_layers.2.up")
@@ -117,7 +117,7 @@ SIGNATURES = (
         Has("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.weight", "control_blocks.0.after_proj.weight",
             "controlnet_x_embedder.weight", "controlnet_blocks.0.weight",
             "pos_embed_input.proj.weight", "input_blocks.0.weight", "control_all_x_embedder.2-1.weight",
-            "control_layers.0.adaLN_modulation.0.weight"),
+            "control_layers.0.adaLN_modulation.0.weight", "controlnet_blocks.0.x_rms.weight"),
     ),
     _part(
         Kind.CONTROLNET, "ldm",
@@ -160,6 +160,11 @@ SIGNATURES = (
         Has(*(f"{name}.transformer.{_CLIP_TEXT}" for name in ("clip_l", "clip_g"))), Only("clip_l", "clip_g", "clip_h", "t5xxl"), Alone(),
         roots=("", "text_encoders."),
     ),
+    _part(
+        Kind.TEXT_ENCODER, "merged",
+        Has(f"embedders.0.transformer.{_CLIP_TEXT}"), Has("embedders.1.model.transformer.resblocks.0.attn.in_proj_weight"), Alone(),
+        roots=("conditioner.",),
+    ),  # SDXL's two, cut out of its checkpoint
     _part(Kind.TEXT_ENCODER, "openclip", Has("transformer.resblocks.0.attn.in_proj_weight"), Has("token_embedding.weight"), Alone()),
     _part(
         Kind.TEXT_ENCODER, "t5",
@@ -262,6 +267,8 @@ SIGNATURES = (
             "mosr": ("gblocks.0.weight", "gblocks.1.norm.weight"),
             "moesr": ("in_to_dim.weight", "upscale.0.weight"),
             "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight"),
+            "seedvr2": ("vid_in.proj.weight", "emb_in.proj_in.weight", "blocks.0.attn.proj_qkv.vid.weight"),
+            "latent": ("initial_conv.weight", "post_upsample_res_blocks.0.conv1.weight", "final_conv.weight"),
             "swiftsrgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
             "uformer": ("input_proj.proj.0.weight", "output_proj.proj.0.weight"),
             "craft": ("relative_position_index_h", "biases_v"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from probes.adapter_rules import AdapterOf, AdapterWidth, Encoders, Fits
 from probes.families.transformer import Naming, Transformer, attention, checkpoint, lora, square
 from probes.report import Kind
-from probes.rules import Blocks, Has, Width
+from probes.rules import Blocks, Dimensions, Either, Has, Width
 from probes.signature import ChannelVariants, Signature
 
 
@@ -81,6 +81,14 @@ def _with(naming: Naming, words: str) -> Naming:
     return Naming(naming.blocks, naming.around, f"{naming.beside} {words}")
 
 
+def _nested(naming: Naming) -> Naming:
+    """With each block in a block of its own, as Animate 2 has them."""
+    ((prefix, (count, block)),) = naming.blocks.items()
+    return Naming(
+        {prefix: (count, {f"block.{path}": widths for path, widths in block.items()})}, naming.around, naming.beside
+    )
+
+
 def _vace(naming: Naming, count: int) -> Naming:
     """With VACE's blocks, which diffusers names otherwise."""
     ((_, block),) = naming.blocks.values()
@@ -91,6 +99,8 @@ def _vace(naming: Naming, count: int) -> Naming:
     )
 
 
+_PICTURES = Either(*(Dimensions("patch_embedding.weight", count) for count in (5, 4)))
+"""Patches are cut from pictures (GGUF knows four dimensions at most): MOVA has Wan's very layers for sound, in patches of one."""
 _SIZES = {"1.3b": (30, 1536, 8960, 16), "5b": (30, 3072, 14336, 48), "14b": (40, 5120, 13824, 16)}
 _VACE = {"1.3b": 15, "5b": 0, "14b": 8}
 """How many blocks of VACE's read what is to be edited."""
@@ -115,7 +125,7 @@ SIGNATURES = tuple(
     for original, diffusers in [(_original(count, width, *rest), _diffusers(count, width, *rest))]
     for signature in (
         *(
-            checkpoint("wan", layout, naming, *rules, Blocks("blocks", count), *more, variant=variant, variants=variants)
+            checkpoint("wan", layout, naming, *rules, Blocks("blocks", count), _PICTURES, *more, variant=variant, variants=variants)
             for layout, plain, rules, added in (
                 (
                     "original", original,
@@ -142,4 +152,11 @@ SIGNATURES = tuple(
             for number in channels
         ),
     )
+)  # fmt: skip
+SIGNATURES += (
+    checkpoint(
+        "wan", "original", _nested(_original(*_SIZES["14b"])),
+        Has("head.modulation"), Width("blocks.0.block.self_attn.q.weight", 5120), Width("text_embedding.0.weight", 4096),
+        Blocks("blocks", 40), variant="animate-2",
+    ),
 )  # fmt: skip

@@ -47,6 +47,12 @@ MIXED = replace(
     },
 )
 """Some trainers write the output's original name beside diffusers' others, some the fused projections beside their parts."""
+OMNI = Naming(
+    {**DIFFUSERS.blocks, "siglip_refiner": DIFFUSERS.blocks["context_refiner"]},
+    {**DIFFUSERS.around, "siglip_embedder.1": (1152, WIDTH)},
+    f"{DIFFUSERS.beside} siglip_pad_token",
+)
+"""Z-Image-Omni, which is shown pictures as SigLIP 2 sees them."""
 
 SIGNATURES = (
     checkpoint(
@@ -59,9 +65,14 @@ SIGNATURES = (
         Has("layers.0.attention.to_q.weight"), Width("cap_embedder.1.weight", 2560), Width("layers.0.attention.to_q.weight", WIDTH),
         *_DEPTH,
     ),
+    checkpoint(
+        "z-image", "diffusers", OMNI,
+        Has("siglip_embedder.1.weight"), Width("siglip_embedder.1.weight", 1152), Width("cap_embedder.1.weight", 2560),
+        Width("layers.0.attention.to_q.weight", WIDTH), *_DEPTH, Blocks("siglip_refiner", 2), variant="omni",
+    ),
     Signature(
         Kind.CHECKPOINT, "z-image", "nunchaku",
         (Has("layers.0.attention.to_qkv.qweight"), Width("cap_embedder.1.weight", 2560), *_DEPTH), ROOTS, prediction_type="flow",
     ),  # SVDQuant, as of Qwen-Image
-    lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL, MIXED)), Encoders()),
+    lora("z-image", Transformer("Z-Image", (DIFFUSERS, ORIGINAL, MIXED, OMNI)), Encoders()),
 )  # fmt: skip

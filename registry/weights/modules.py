@@ -21,7 +21,8 @@ def bias_of(weight: str) -> str:
 def place(keys: Iterable[str], base: Collection[str]) -> tuple[dict[Target, dict[str, str]], dict[str, str]]:
     """(target -> part -> key, key -> problem) for an adapter's keys and a base with the canonical names `base`.
 
-    kohya's names have every dot flattened to an underscore and cannot be parsed; they are looked up among the base's own names.
+    kohya's names have every dot flattened to an underscore and cannot be parsed; they are looked up among the base's own names,
+    without the underscore that some trainers end them with.
     """
     aliases = _aliases(frozenset(base))
     layers: dict[Target, dict[str, str]] = defaultdict(dict)
@@ -31,7 +32,7 @@ def place(keys: Iterable[str], base: Collection[str]) -> tuple[dict[Target, dict
             problems[key] = "is no part of an adapter"
             continue
         module, part = split
-        if (target := aliases.get(module.replace("base_model.model.", ""))) is None:
+        if (target := aliases.get(module.replace("base_model.model.", "").rstrip("_"))) is None:
             problems[key] = f"the checkpoint has no layer {module}"
         elif part in layers[target]:
             problems[key] = f"is a second {part} part beside {layers[target][part]}"

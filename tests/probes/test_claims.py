@@ -40,6 +40,20 @@ from tests.probes import headers
         ("HunyuanVideo-1.5", "hunyuan-video-1.5"),
         ("hunyuan_video_i2v", "hunyuan-video"),
         ("krea2_sliders", "krea-2"),
+        ("Qwen-Image-2.1", "qwen-image-2.1"),
+        ("Qwen-Image-2512", "qwen-image"),
+        ("FLUX.3-dev-style", "flux-3"),
+        ("flux-3d-render", "flux-1"),
+        ("ERNIE-Image-Turbo", "ernie-image"),
+        ("HiDream-O1-Image", "hidream-o1"),
+        ("HiDream-I1-Full", "hidream"),
+        ("JoyAI-Image-Edit", "joyai-image"),
+        ("joy_imagery", None),
+        ("Boogu-Image-0.1-Base", "boogu-image"),
+        ("LongCat-Video", "longcat-video"),
+        ("LongCat-Image", "longcat-image"),
+        ("lingbot-video-dense-1.3b", "lingbot-video"),
+        ("minimax_h3_fl2va_pruned_bf16", "minimax-h3"),
         ("FLUX.1-Krea-dev", "flux-1"),
         ("ideogram4-lora", "ideogram-4"),
         ("Kandinsky-5.0-T2V-Lite", "kandinsky-5"),
@@ -67,6 +81,35 @@ def test_words_are_read_whole_whatever_joins_them(name: str, family: str | None)
 def test_of_a_long_text_the_beginning_is_read() -> None:
     assert family_of(f"{'xl-' * 300}sdxl") == "sdxl"
     assert family_of(f"{'xl-' * 1_000_000}sdxl") is None  # and that at once
+
+
+@pytest.mark.parametrize(
+    ("stated", "family"),
+    [  # Civitai's base models, and OneTrainer's architectures
+        ("Ernie Turbo", "ernie-image"),
+        ("Ernie/lora", "ernie-image"),
+        ("Ideogram/lora", "ideogram-4"),
+        ("sana/embedding", "sana"),
+        ("Boogu", "boogu-image"),
+        ("Hunyuan 1", "hunyuan-dit"),
+        ("Lumina", "lumina-2"),
+        ("PixArt a", "pixart-alpha"),
+        ("PixArt E", "pixart-sigma"),
+        ("LTXV", "ltx-video"),
+        ("LTXV2", "ltx-2"),
+        ("LTXV 2.3", "ltx-2"),
+        ("Mochi", "mochi"),
+        ("Qwen", "qwen-image"),
+        ("ZImageTurbo", "z-image"),
+        ("Pony", "sdxl"),
+        ("Pony V7", "auraflow"),
+        ("Wan Video 2.2 I2V-A14B", "wan"),
+        ("Lumina by night", None),
+        ("ernie and bert", None),
+    ],
+)
+def test_what_is_stated_of_a_base_may_be_one_word(stated: str, family: str | None) -> None:
+    assert family_of(stated) == family
 
 
 def test_layers_that_two_families_share_go_to_the_one_that_is_named() -> None:

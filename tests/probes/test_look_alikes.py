@@ -33,6 +33,13 @@ def test_a_shard_is_no_checkpoint(name: str, lost: tuple[str, ...]) -> None:
     assert probe(without(name, *lost)).outcome is Outcome.UNKNOWN
 
 
+def test_the_text_encoders_of_a_checkpoint_may_be_alone() -> None:
+    whole = headers.load("single-file-sdxl").header
+    encoders = {key: spec for key, spec in whole.tensors.items() if key.startswith("conditioner.")}
+    report = probe(Header(encoders, {}))
+    assert (report.kind, report.layout) == (Kind.TEXT_ENCODER, "merged")
+
+
 @pytest.mark.parametrize(
     ("name", "lost", "variant"),
     [
@@ -110,6 +117,18 @@ def with_first(name: str, first: str, channels: int) -> Header:
 def test_wan_takes_in_more_than_noise(name: str, channels: int, variant: str) -> None:
     report = probe(with_first(name, "patch_embedding.weight", channels))
     assert (report.family, report.variant) == ("wan", variant)
+
+
+def test_wan_s_layers_over_sound_are_not_wan() -> None:
+    """MOVA's: patches of one dimension, where Wan's have three."""
+    wan = headers.load("wan-14b-original").header
+    sound = Header({**wan.tensors, "patch_embedding.weight": TensorSpec("BF16", (5120, 128, 1))}, wan.metadata)
+    assert probe(sound).outcome is Outcome.UNKNOWN
+
+
+def test_a_language_model_that_is_told_the_noise_is_no_language_model() -> None:
+    assert probe(headers.load("hidream-o1").header).kind is Kind.CHECKPOINT
+    assert probe(without("hidream-o1", "model.t_embedder1.")).kind is Kind.LANGUAGE_MODEL
 
 
 @pytest.mark.parametrize(("layout", "first"), [("diffusers", "conv_in.weight"), ("ldm", "input_blocks.0.0.weight")])
@@ -216,6 +235,13 @@ def test_a_layer_of_neither_naming_is_not_passed_over(odd: str) -> None:
     header = headers.load("lora-sdxl-two-namings").header
     more = {f"{odd}.lora_{side}.weight": TensorSpec("F16", shape) for side, shape in (("down", (8, 9)), ("up", (9, 8)))}
     assert probe(Header({**header.tensors, **more})).outcome is Outcome.UNKNOWN
+
+
+def test_a_layer_s_name_may_end_with_an_underscore() -> None:
+    """TheLastBen's trainer flattens the dot before the part, too."""
+    header = headers.load("lora-flux-kohya-text").header
+    ended = {key.replace(".", "_.", 1): spec for key, spec in header.tensors.items()}
+    assert probe(Header(ended, {})).family == "flux-1"
 
 
 def test_numbered_layers_are_told_by_the_text_that_the_seventh_takes_in() -> None:
