@@ -148,8 +148,8 @@ def _sound(text: bytes) -> _Read | None:
     except ValueError:
         return None
     end = _gapless_end(entries)
-    # As many quotation marks as the entries need, and no escapes: then no name stands twice, at any depth.
-    if end is None or text.count(b'"') != _QUOTES * len(entries) or b"\\" in text:
+    # As many quotation marks as the entries need, and no escapes: then no name stands twice, at any depth. Nor is one the metadata's.
+    if end is None or text.count(b'"') != _QUOTES * len(entries) or b"\\" in text or "__metadata__" in entries:
         return None
     return _Read(TensorTable(entries), None, end)
 

@@ -102,6 +102,13 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     ),
     "metadata that is no table of strings": ("bad_metadata", packed({"__metadata__": {"n": 1}, **ONE})),
     "metadata that is a list": ("bad_metadata", packed({"__metadata__": [], **ONE})),
+    **{
+        f"a tensor of the metadata's name, {where}": ("bad_metadata", packed(text % ((ENTRY,) * text.count(b"%b"))))
+        for where, text in {
+            "alone": b'{"__metadata__":%b}',
+            "after metadata": b'{"__metadata__":{"format":"pt"},"__metadata__":%b}',
+        }.items()
+    },
     "entry that is a number": ("bad_header", packed({"a": 7})),
     "entry without shape": ("bad_header", packed({"a": {"dtype": "F16", "data_offsets": [0, 12]}})),
     "unknown dtype": ("unknown_dtype", packed(entry(dtype="F12"))),
