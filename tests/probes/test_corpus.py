@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import pytest
@@ -21,27 +23,45 @@ NAMES = (
 """What people call files, whatever is in them."""
 
 
-@pytest.mark.parametrize("maker", corpus.makers())
-def test_every_header_is_named_or_left_open_as_its_tensors_leave_it(maker: str) -> None:
+class Answered(NamedTuple):
+    """What the probe says of a header with what it came with, alone, and under one of NAMES."""
+
+    case: str
+    alike: Sequence[str]
+    expect: Mapping[str, Any]
+    verdict: Verdict
+    report: Report
+    bare: Report
+    name: str
+    named: Report
+
+
+@pytest.fixture(scope="module", params=corpus.makers())
+def answers(request: pytest.FixtureRequest) -> list[Answered]:
+    """Of one maker's headers. To read them takes longer than to answer, and they are large: each is read once, and none is kept."""
+    found = []
+    for case in corpus.cases(request.param):
+        report, name = case.answer(), NAMES[crc32(case.name.encode()) % len(NAMES)]
+        bare, named = case.answer(filename=""), case.answer(filename=name)
+        found.append(Answered(case.name, case.alike, case.expect, case.judge(report), report, bare, name, named))
+    return found
+
+
+def test_every_header_is_named_or_left_open_as_its_tensors_leave_it(answers: list[Answered]) -> None:
     worse = []
-    for case in corpus.cases(maker):
-        report = case.answer()
-        verdict = case.judge(report)
-        due = Verdict.OPEN if len(case.alike) > 1 else Verdict.RIGHT
-        if verdict not in (Verdict.RIGHT, due):
-            worse.append((case.name, verdict, dict(case.expect), report.reason))
+    for answer in answers:
+        due = Verdict.OPEN if len(answer.alike) > 1 else Verdict.RIGHT
+        if answer.verdict not in (Verdict.RIGHT, due):
+            worse.append((answer.case, answer.verdict, dict(answer.expect), answer.report.reason))
     assert not worse
 
 
-@pytest.mark.parametrize("maker", corpus.makers())
-def test_a_name_chooses_among_what_the_tensors_leave_open_and_never_beyond(maker: str) -> None:
-    for case in corpus.cases(maker):
-        bare, name = case.answer(filename=""), NAMES[crc32(case.name.encode()) % len(NAMES)]
-        named = case.answer(filename=name)
+def test_a_name_chooses_among_what_the_tensors_leave_open_and_never_beyond(answers: list[Answered]) -> None:
+    for case, *_, bare, name, named in answers:
         if named.outcome is Outcome.IDENTIFIED:
-            assert named.family in _open(bare), (case.name, name, named.reason)
+            assert named.family in _open(bare), (case, name, named.reason)
         else:
-            assert _open(named) <= _open(bare), (case.name, name, named.reason)
+            assert _open(named) <= _open(bare), (case, name, named.reason)
 
 
 def _open(report: Report) -> set[str | None]:

@@ -48,6 +48,10 @@ class Draft:
     def __repr__(self) -> str:
         return f"Draft({', '.join(self.changes):.9000}, metadata={self.metadata!r:.500})"  # hypothesis warns at 30,000
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Hypothesis would else print a dataclass field by field, and warn of its length in place of telling what failed."""
+        printer.text(repr(self))
+
     def bytes(self) -> bytes:
         pairs = [("__metadata__", self.metadata), *self.entries]
         document = ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs)
