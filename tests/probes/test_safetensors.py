@@ -111,13 +111,6 @@ REFUSED: dict[str, tuple[str, bytes]] = {
         packed(b'{"__metadata__":{"format":"pt"},"__metadata__":%b}' % ENTRY),
     ),
     "metadata that is a list": ("bad_metadata", packed({"__metadata__": [], **ONE})),
-    **{
-        f"a tensor of the metadata's name, {where}": ("bad_metadata", packed(text % ((ENTRY,) * text.count(b"%b"))))
-        for where, text in {
-            "alone": b'{"__metadata__":%b}',
-            "after metadata": b'{"__metadata__":{"format":"pt"},"__metadata__":%b}',
-        }.items()
-    },
     "entry that is a number": ("bad_header", packed({"a": 7})),
     "entry without shape": ("bad_header", packed({"a": {"dtype": "F16", "data_offsets": [0, 12]}})),
     "unknown dtype": ("unknown_dtype", packed(entry(dtype="F12"))),
