@@ -91,8 +91,8 @@ export async function enter({ query }) {
     const wanted = query.get("use") ? await api.model(query.get("use")) : null;
     if (wanted) history.replaceState(null, "", "#/generate"); // once: a reload is not to add it again
     const base = !wanted ? form.checkpoint : wanted.kind === "checkpoint" ? wanted.id : await baseFor(wanted);
-    await choose(checkpoints.some((m) => m.id === base) ? base : checkpoints[0].id);
-    if (wanted && wanted.kind !== "checkpoint" && base) ui.loras.add(wanted);
+    const lora = wanted && wanted.kind !== "checkpoint" && base ? wanted : null;
+    await choose(checkpoints.some((m) => m.id === base) ? base : checkpoints[0].id, lora);
   } catch (error) {
     fill(ui.problem, problemBox(error));
   }
@@ -115,12 +115,14 @@ async function baseFor(lora) {
   return fitting.includes(form.checkpoint) ? form.checkpoint : fitting[0];
 }
 
-async function choose(id) {
+// `lora`: one to put in, too.
+async function choose(id, lora = null) {
   ui.checkpoint.value = form.checkpoint = id;
   const { verdicts, next } = await api.compatibleLoras(id);
   const search = next === null ? null : async (q) => (await api.models({ compatible_with: id, q })).models;
   const dropped = ui.loras.allow(verdicts.map((v) => v.model), search);
-  await replan(dropped.length ? `${dropped.join(", ")} taken off: it does not fit this checkpoint` : null);
+  if (dropped.length) untold.push(`${dropped.join(", ")} taken off: it does not fit this checkpoint`);
+  await replan(lora && ui.loras.put(lora));
 }
 
 function edited() {

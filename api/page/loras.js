@@ -17,7 +17,7 @@ export class LoraList {
     this.search = el("input", { type: "search", placeholder: "Search the LoRAs that fit", "aria-label": "Search the LoRAs that fit", autocomplete: "off", input: debounce(80, () => this.offer()) });
     this.offers = el("ul", { class: "offers" });
     this.summary = el("summary", { class: "button" });
-    this.picker = el("details", { class: "picker" }, this.summary, this.search, this.offers);
+    this.picker = el("details", { class: "picker", hidden: true }, this.summary, this.search, this.offers);
     this.picker.addEventListener("toggle", () => this.picker.open && this.search.focus());
     this.picker.addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
@@ -26,13 +26,14 @@ export class LoraList {
       }
     });
     this.list = el("ul", { class: "loras" });
-    root.append(this.list, this.picker);
+    root.append(this.picker, this.list); // on top, where no row that grows can push it away from under the pointer
   }
 
   // The LoRAs that fit the checkpoint; where there are more, `more(text)` finds them. Returns the names of chosen ones that do not fit.
   allow(fitting, more) {
     this.fitting = fitting;
     this.more = more;
+    this.picker.hidden = false; // before, nobody knows what there is to add
     const ids = new Set(fitting.map((m) => m.id));
     const dropped = more ? [] : this.chosen.filter((l) => !ids.has(l.id)); // among more, the plan will tell
     for (const lora of dropped) this.chosen.splice(this.chosen.indexOf(lora), 1);
@@ -40,18 +41,19 @@ export class LoraList {
     return dropped.map((l) => l.name);
   }
 
-  add(model, weight = null) {
-    if (this.chosen.some((l) => l.id === model.id)) return;
-    this.chosen.push({ id: model.id, name: model.name, kind: model.kind, triggers: model.triggers, weight });
+  // Returns what has changed, in words; null where it is in already.
+  put(model) {
+    if (this.chosen.some((l) => l.id === model.id)) return null;
+    this.chosen.push({ id: model.id, name: model.name, kind: model.kind, triggers: model.triggers, weight: null });
     this.draw();
-    this.changed(`${model.name} added`);
+    return `${model.name} added`;
   }
 
   // From the offers, which close.
   take(model) {
     this.picker.open = false;
     this.search.value = "";
-    this.add(model);
+    this.changed(this.put(model));
     this.summary.focus(); // the button that had the focus is gone
   }
 

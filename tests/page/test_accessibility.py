@@ -37,6 +37,7 @@ def show_install(page: Page, _: Stand) -> None:
 
 def show_generate(page: Page, stand: Stand) -> None:
     page.goto(f"/#/generate?use={stand.get('/v1/models/starter-lcm-lora').json()['id']}")
+    expect(page.locator(".told")).to_contain_text("starter-lcm-lora added")
     page.locator(".picker summary").click()
     page.locator(".offers").get_by_role("button", name="starter-outline-lora").click()
     expect(page.locator(".told")).to_contain_text("starter-outline-lora added")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.page.stand import Stand
 
@@ -85,6 +85,35 @@ def test_only_what_fits_is_offered_at_its_recommended_weight(page: Page, stand: 
     row.get_by_role("button", name="Take the recommended one").click()
     expect(slider).to_have_value("0.75")
     stand.patch(f"/v1/models/{outline}", json={"weight_min": None, "weight_max": None}).raise_for_status()
+
+
+def test_the_offers_stay_under_the_pointer_while_the_answers_come(page: Page, stand: Stand) -> None:
+    """What came later pushed them down between the mouse's going down and its going up, and the click was lost."""
+    held: list[Route] = []
+    page.route(re.compile("/v1/.*(compatible-loras|plans)"), lambda route: held.append(route))
+
+    def release(name: str) -> None:
+        while not any(name in route.request.url for route in held):
+            page.wait_for_timeout(10)
+        while held:
+            held.pop().continue_()
+
+    page.goto(f"/#/generate?use={stand.get('/v1/models/starter-lcm-lora').json()['id']}")
+    summary = page.locator(".picker summary")
+    expect(page.get_by_label("Checkpoint").locator("option")).not_to_have_count(0)
+    expect(summary).to_be_hidden()
+    release("compatible-loras")
+    expect(summary).to_be_visible()
+    before = summary.bounding_box()
+    assert before
+    page.mouse.move(before["x"] + 20, before["y"] + 10)
+    page.mouse.down()
+    release("plans")
+    settled(page)
+    expect(page.locator(".told")).to_have_text(re.compile("^starter-lcm-lora added"))
+    assert summary.bounding_box() == before
+    page.mouse.up()
+    expect(page.locator(".offers").get_by_role("button", name="starter-outline-lora")).to_be_visible()
 
 
 def test_what_is_typed_is_what_is_asked_for(page: Page) -> None:
