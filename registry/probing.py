@@ -27,7 +27,7 @@ from probes import (
 from probes.containers.folder import ADAPTER_INDEX, CONFIGS, PIPELINE_INDEX
 from probes.dump import MAYBE_DUMP
 from registry.errors import NoWeights, UnusableFile
-from registry.installs.examine import connection, header_at, hints_of, read_json
+from registry.installs.examine import connection, header_at, hints_of, hints_of_file, read_json
 from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.selection import folder_from, options
 from registry.scans.beside import sidecars_and_card
@@ -131,7 +131,7 @@ def _elsewhere(source: Source, text: str, origin: Origin) -> Iterator[Input]:
 
 def _load_file(origin: Origin, listing: Listing, file: RemoteFile) -> Target:
     try:
-        return header_at(origin, file), hints_of(listing.repo_id, file.path.rpartition("/")[2], listing.card)
+        return header_at(origin, file), hints_of_file(origin, listing, file.path)
     except UnreadableModel as refused:
         if refused.code not in MAYBE_DUMP or (file.size or 0) > DUMP_CAP:
             raise
@@ -149,7 +149,7 @@ def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteF
     refuse_missing_parts(chosen)
     shards = [header_at(origin, here[name]) for name in chosen]
     folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {})
-    return folder, hints_of(listing.repo_id, None, listing.card)
+    return folder, hints_of(listing)
 
 
 def _load_pipeline(origin: Origin, listing: Listing, index: RemoteFile) -> Target:
@@ -161,4 +161,4 @@ def _load_pipeline(origin: Origin, listing: Listing, index: RemoteFile) -> Targe
             raise
         component = str(error.detail["file"]).split("/")[-2]
         folder = Folder(read_json(origin, index), pickles=(component,))
-    return folder, hints_of(listing.repo_id, None, listing.card)
+    return folder, hints_of(listing)

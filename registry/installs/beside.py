@@ -10,12 +10,13 @@ from registry.installs.selection import Selection
 from registry.sidecars import LIMIT, Said, read, read_beside
 
 
-def beside(origin: Origin, listing: Listing, selection: Selection) -> list[Said]:
-    """Of a single file."""
+def beside(origin: Origin, listing: Listing, path: str) -> list[Said]:
+    """The listed file at `path`."""
     if isinstance(origin, FolderOrigin):
-        return read_beside(on_disk(listing, selection), origin.may_read)
+        assert listing.root is not None, f"{listing.source} is not on this machine"
+        return read_beside(listing.root / path, origin.may_read)
     files = {file.path: file for file in listing.files}
-    stem = str(PurePosixPath(selection.files[0].path).with_suffix(""))
+    stem = str(PurePosixPath(path).with_suffix(""))
     return read(stem, lambda name: origin.read(files[name], 0, LIMIT) if name in files else None)
 
 

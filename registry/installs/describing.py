@@ -40,7 +40,7 @@ def describe(
     hub: str,
 ) -> Described:
     """Raises Cancelled. `staged`: the whole download. `sha256`: of a model that is one file. `hub`: the Hub's address."""
-    found = Described(read_beside(staged) if selection.is_folder else beside(origin, listing, selection))
+    found = Described(read_beside(staged) if selection.is_folder else beside(origin, listing, selection.files[0].path))
     if sha256 and isinstance(origin, Informed) and (record := _ask(partial(origin.told_of, sha256), found, "Civitai")):
         found.said.append(of_civitai(record, "Civitai"))
     for by, fetch in _pictures(origin, listing, selection, staged, found.said, hub):

@@ -193,15 +193,19 @@ def accept(report: Report) -> Report:
 
 
 def hints_for(origin: Origin, listing: Listing, selection: Selection, words: Words = NOTHING_SAID) -> Hints:
-    if selection.is_folder:
-        return heard(hints_of(listing.repo_id, None, listing.card), words)
-    hints = hints_of(listing.repo_id, PurePosixPath(selection.files[0].path).name, listing.card)
-    return heard(replace(hints, sidecar=base_models(beside(origin, listing, selection))), words)
+    said = hints_of(listing) if selection.is_folder else hints_of_file(origin, listing, selection.files[0].path)
+    return heard(said, words)
 
 
-def hints_of(repo_id: str | None, filename: str | None, card_text: str | None) -> Hints:
-    card = parse_card(card_text)
-    return Hints(repo_id=repo_id, filename=filename, card=card.front, card_text=card.prose)
+def hints_of(listing: Listing) -> Hints:
+    card = parse_card(listing.card)
+    return Hints(repo_id=listing.repo_id, card=card.front, card_text=card.prose)
+
+
+def hints_of_file(origin: Origin, listing: Listing, path: str) -> Hints:
+    """With its name and what lies beside it."""
+    said = base_models(beside(origin, listing, path))
+    return replace(hints_of(listing), filename=PurePosixPath(path).name, sidecar=said)
 
 
 def read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:

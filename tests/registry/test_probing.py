@@ -18,7 +18,7 @@ from registry.probing import inputs
 from registry.settings import Settings
 from registry.sources import UrlSource
 from tests.conftest import STARTER
-from tests.demo.strangers import sd15_lora, write
+from tests.demo.strangers import open_lora, sd15_lora, write
 from tests.hub import LoopbackHub
 from tests.probes import headers
 
@@ -244,6 +244,16 @@ def test_a_file_behind_an_address(hub: LoopbackHub, settings: Settings, monkeypa
     url = f"{hub.endpoint}/somebody/lora/resolve/main/x.safetensors"  # with http://, which the parser refuses
     monkeypatch.setattr(registry.probing, "parse_source", lambda text, endpoint: UrlSource(text))
     assert [(s, r.family) for s, r in answers(url, settings).items()] == [(url, "sd-1")]
+
+
+def test_what_stands_beside_a_remote_file_says_the_same_as_on_disk(hub: LoopbackHub, settings: Settings) -> None:
+    repository = hub.root / "somebody/open"
+    write(repository / "open.safetensors", open_lora())
+    (repository / "open.json").write_text(json.dumps({"sd version": "SD2"}))
+    (remote,) = answers("hf://somebody/open/open.safetensors", settings).values()
+    (local,) = answers(str(repository / "open.safetensors"), settings).values()
+    assert remote == local
+    assert (remote.outcome, remote.family) == ("identified", "sd-2")
 
 
 def test_a_remote_pipeline_is_one_input_and_the_same_as_on_disk(hub: LoopbackHub, settings: Settings) -> None:
