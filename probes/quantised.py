@@ -87,7 +87,7 @@ def _shape(weight: TensorSpec, scale: tuple[int, ...]) -> tuple[int, ...] | None
     """A weight's own shape: [out, in], and of a convolution with its kernel after that. Its scales are [out, 1] or [out, groups, 1], the
     kernel after that, and [1, out] where the weight is turned. None where they do not belong together."""
     stored = weight.shape
-    if len(scale) < 2 or not all(scale) or not all(stored):
+    if not stored or len(scale) < 2 or not all((*stored, *scale)):
         return None
     if len(stored) == 2 and scale == (1, stored[1]) and weight.dtype != "U8":
         return stored[1], stored[0]

@@ -371,6 +371,15 @@ def test_sdnq_s_groups_and_bytes_are_counted_as_values(bits: int, values_in: tup
     assert probe(Header(tensors)).outcome is Outcome.UNKNOWN
 
 
+@pytest.mark.parametrize("weight", [(), (0,), (7,), (3072, 0), (3072, 4, 16, 16), (5, 9)])
+@pytest.mark.parametrize("scale", [(), (3072,), (0, 1), (3072, 1), (3072, 48, 1), (3072, 1, 3, 3)])
+def test_scales_that_do_not_belong_to_a_weight_make_no_network(weight: tuple[int, ...], scale: tuple[int, ...]) -> None:
+    tensors = dict(headers.load("flux-1-dev-bfl").header.tensors)
+    layer = "double_blocks.0.img_mlp.0"
+    odd = {f"{layer}.weight": TensorSpec("U8", weight), f"{layer}.scale": TensorSpec("BF16", scale)}
+    assert probe(Header({**tensors, **odd})).outcome is Outcome.UNKNOWN
+
+
 def adapted(parts: Callable[[int, int], dict[str, tuple[int, ...]]], text: int) -> Header:
     """PEFT's adapter of cross-attention that takes in text of this width."""
     tensors = {}
