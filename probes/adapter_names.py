@@ -15,7 +15,7 @@ from typing import NamedTuple
 from probes.names import remembered
 
 # Kinds of adaptation: LyCORIS' names, where it has one.
-LORA, LOHA, LOKR, FULL, GLORA, OFT, BOFT, IA3, NORM = (
+LORA, LOHA, LOKR, FULL, GLORA, OFT, BOFT, IA3, NORM, HRA, VERA = (
     "lora",
     "loha",
     "lokr",
@@ -25,6 +25,8 @@ LORA, LOHA, LOKR, FULL, GLORA, OFT, BOFT, IA3, NORM = (
     "boft",
     "ia3",
     "norm",
+    "hra",
+    "vera",
 )
 
 PARTS: Mapping[str, tuple[str, str, str]] = {
@@ -38,6 +40,9 @@ PARTS: Mapping[str, tuple[str, str, str]] = {
     "lora_linear_layer.up.weight": (LORA, "up", "diffusers"),
     "lora_A.weight": (LORA, "down", "peft"),
     "lora_B.weight": (LORA, "up", "peft"),
+    **{
+        f"lora_{name}": (LORA, part, "peft") for name, part in (("A", "down"), ("B", "up"), ("E", "values"))
+    },  # AdaLoRA's
     "lora_A.bias": (LORA, "bias", "peft"),
     "lora_B.bias": (LORA, "bias", "peft"),
     "lora_up.bias": (LORA, "bias", "kohya"),
@@ -62,6 +67,13 @@ PARTS: Mapping[str, tuple[str, str, str]] = {
     "oft_diag": (OFT, "blocks", "lycoris"),
     "oft_R.weight": (OFT, "packed", "peft"),
     "rescale": (OFT, "rescale", "lycoris"),
+    "boft_R": (BOFT, "turned", "peft"),
+    "boft_s": (BOFT, "scaled", "peft"),
+    "hra_u": (HRA, "mirrors", "peft"),
+    **{f"vera_lambda_{part}": (VERA, part, "peft") for part in "bd"},
+    **{
+        f"bias_{part}": ("", f"sparse_{part}", "") for part in ("indices", "values", "size")
+    },  # what LyCORIS' extraction leaves
     "weight": ("", "scale", ""),  # IA3's beside on_input; by itself a checkpoint's
     "on_input": (IA3, "on_input", "lycoris"),
     "ia3_l": (IA3, "sided", "peft"),
@@ -95,6 +107,7 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     # (how a module's name starts, component); the first that fits counts, so longer ones stand first
     ("lora_unet_", DENOISER),
     ("lora_transformer_", DENOISER),
+    ("lora_clip_", "te1"),  # invoke-training's
     ("lora_te1_", "te1"),
     ("lora_te2_", "te2"),
     ("lora_te3_", "te3"),
@@ -144,9 +157,12 @@ _LANGUAGE_PATH = re.compile(
 )
 _COMPANIONS = ("bundle_emb.", "emb_params", "string_to_param")
 _COMPANION_ENDINGS = ("_norm.scale", *(f".norm_{part}.weight" for part in ("q", "k", "added_q", "added_k")))
-_COMPANION_NAMES = frozenset({"clip_l", "clip_g", "t5", "t5xxl", "step", "global_step"})
+_COMPANION_NAMES = frozenset(
+    {"clip_l", "clip_g", "t5", "t5xxl", "step", "global_step", "base_model.vera_A", "base_model.vera_B"}
+)
 """What some trainers put into a LoRA file beside low-rank pairs: new tokens (OneTrainer's bundle_emb, ai-toolkit's clip_l), BFL's
-normalisation scales, those that diffusers' control script trains, how long they have trained."""
+normalisation scales, those that diffusers' control script trains, how long they have trained, the factors that all of VeRA's
+layers share."""
 
 
 class Form(NamedTuple):
@@ -285,7 +301,7 @@ def _place(module: str) -> tuple[str, str]:
     """(component, flattened path) of a module's name."""
     match = _PREFIX.match(module)
     assert match is not None, "the last prefix fits everything"
-    path = module[match.end() :].replace(".", "_").rstrip("_")  # TheLastBen's trainer ends FLUX.1's so
+    path = module[match.end() :].replace(".", "_").strip("_")  # VideoX-Fun's begin so, TheLastBen's for FLUX.1 end so
     return _COMPONENTS[match.group()] or _component(path), path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from probes.adapter_names import CONTROL, DENOISER, LANGUAGE, LOHA, LOKR, OFT, TEXT
+from probes.adapter_names import CONTROL, DENOISER, LANGUAGE, LOHA, LOKR, LORA, OFT, TEXT
 from probes.adapters import Module
 from probes.fitting import Architecture, fitting, foreign, left_out
 from probes.report import Evidence
@@ -121,10 +121,18 @@ class Fits:
 
 
 def _agrees(seen: int | None, width: int, module: Module) -> bool:
-    """LoHa, LoKr and PEFT's OFT flatten a convolution's kernel into its input width (3x3: nine times)."""
-    return (
-        seen is None or seen == width or (not module.kernel and module.kind in (LOHA, LOKR, OFT) and seen == 9 * width)
-    )
+    """LoHa, LoKr, PEFT's OFT and whatever ComfyUI trains flatten a convolution's kernel into its input width: the 3x3 of UNets, and the
+    2x2 patches of latents that transformers embed."""
+    if seen is None or seen == width:
+        return True
+    if width is None or module.kernel or module.kind not in _FLATTENED:
+        return False
+    return seen == 9 * width or (seen == 4 * width and width <= _LATENT)
+
+
+_FLATTENED = frozenset({LORA, LOHA, LOKR, OFT})
+_LATENT = 128
+"""Channels of the deepest latents."""
 
 
 @dataclass(frozen=True, slots=True)

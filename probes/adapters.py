@@ -8,7 +8,22 @@ from functools import cached_property
 from math import isqrt
 from typing import NamedTuple
 
-from probes.adapter_names import BOFT, DENOISER, FULL, GLORA, IA3, LOHA, LOKR, LORA, NORM, OFT, Place, arrange
+from probes.adapter_names import (
+    BOFT,
+    DENOISER,
+    FULL,
+    GLORA,
+    HRA,
+    IA3,
+    LOHA,
+    LOKR,
+    LORA,
+    NORM,
+    OFT,
+    VERA,
+    Place,
+    arrange,
+)
 from probes.header import TensorSpec, once, shapes_of
 from probes.names import names_in
 
@@ -238,6 +253,24 @@ def _oft(parts: Mapping[str, Shape]) -> _Made | None:
     return (None, sum(shape[0] * shape[1] for shape in blocks), None, (), "") if ranks == {3} else None
 
 
+def _boft(parts: Mapping[str, Shape]) -> _Made | None:
+    """PEFT's: stages [stages, blocks, size, size] that turn the input, and a factor [out, 1] for each output."""
+    turned = parts.get("turned", ())
+    return (turned[1] * turned[2], _axis(parts.get("scaled", ()), 0), None, (), "") if len(turned) == 4 else None
+
+
+def _hra(parts: Mapping[str, Shape]) -> _Made | None:
+    """Mirrors [in, r] of the input, one after the other."""
+    mirrors = parts["mirrors"]
+    return (mirrors[0], None, mirrors[1], (), "") if len(mirrors) == 2 else None
+
+
+def _vera(parts: Mapping[str, Shape]) -> _Made | None:
+    """Factors of the output [out] and of the rank [r], around two matrices that all layers share."""
+    outer, rank = (_axis(parts.get(part, ()), 0) for part in "bd")
+    return None if outer is None or rank is None else (None, outer, rank, (), "")
+
+
 def packed_size(elements: int) -> int | None:
     """The side of a skew-symmetric matrix with so many elements above its diagonal."""
     size = (1 + isqrt(1 + 8 * elements)) // 2
@@ -263,5 +296,6 @@ def _norm(parts: Mapping[str, Shape]) -> _Made | None:
 
 
 _MAKERS: Mapping[str, Callable[[Mapping[str, Shape]], _Made | None]] = {
-    LORA: _lora, LOHA: _loha, LOKR: _lokr, FULL: _full, GLORA: _glora, OFT: _oft, IA3: _ia3, NORM: _norm,
+    LORA: _lora, LOHA: _loha, LOKR: _lokr, FULL: _full, GLORA: _glora, OFT: _oft, BOFT: _boft, IA3: _ia3, NORM: _norm,
+    HRA: _hra, VERA: _vera,
 }  # fmt: skip

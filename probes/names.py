@@ -92,6 +92,14 @@ class Names:
         """Whether some name does (roots have no digits)."""
         return not root or self.first(root) is not None
 
+    def all_begin(self, root: str) -> bool:
+        """Whether every name does, of which there is one at least (roots have no digits)."""
+        return all(end.startswith(root) for end in (self.patterns[0], self.patterns[-1])) if self.names else False
+
+    def mention(self, word: str) -> bool:
+        """Whether some name has this in it (it has no digits)."""
+        return word in self._few_lines
+
     def first(self, start: str) -> str | None:
         """The first pattern that begins so."""
         at = bisect_left(self.patterns, start)

@@ -9,8 +9,9 @@ from probes.adapters import Adapter, normalise
 from probes.claims import Claim, claims_of
 from probes.header import Header, shapes_of
 from probes.names import names_in
-from probes.quantised import ENDING, plain
+from probes.quantised import plain
 from probes.report import Evidence, Hints
+from probes.wrappers import unwrapped
 
 
 class _Index:
@@ -19,10 +20,11 @@ class _Index:
     def __init__(self, header: Header, hints: Hints) -> None:
         self.hints = hints
         self.names = names_in(header.tensors)
-        if self.names.ending(ENDING):
-            header = plain(header)
-            self.names = names_in(header.tensors)
         self.header = header
+        for read in (unwrapped, plain):
+            header = read(self.header, self.names)
+            if header is not self.header:
+                self.header, self.names = header, names_in(header.tensors)
         self._stored = shapes_of(header.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ _SINGLE = {
     "adaLN_modulation.1": (WIDTH, 6 * WIDTH),
     **square(WIDTH, *(f"attn1.{part}" for part in _ATTENTION)),
     **_feed("ff_i.shared_experts", SHARED),
+    "ff_i.gate": (WIDTH, 4),
     **{path: widths for expert in range(4) for path, widths in _feed(f"ff_i.experts.{expert}", MLP).items()},
 }
 _DOUBLE = {
@@ -37,7 +38,7 @@ NAMING = Naming(
         "p_embedder.pooled_embedder.linear_1": (2048, WIDTH), "p_embedder.pooled_embedder.linear_2": (WIDTH, WIDTH),
         "x_embedder.proj": (64, WIDTH), "final_layer.linear": (WIDTH, 64), "final_layer.adaLN_modulation.1": (WIDTH, 2 * WIDTH),
     },
-    beside="gate q_rms_norm q_rms_norm_t k_rms_norm k_rms_norm_t",
+    beside="q_rms_norm q_rms_norm_t k_rms_norm k_rms_norm_t",
 )  # fmt: skip
 
 _ENCODERS = Encoders(

@@ -23,14 +23,14 @@ _REFINER = {
 _AROUND = {
     **each((3584, WIDTH), "txt_in.input_embedder", "txt_in.c_embedder.linear_1"), "txt_in.c_embedder.linear_2": (WIDTH, WIDTH),
     **{f"{embedder}.mlp.{n}": ((256 if n == 0 else WIDTH), WIDTH) for embedder in ("txt_in.t_embedder", "time_in") for n in (0, 2)},
-    "byt5_in.fc1": (1472, WIDTH), **square(WIDTH, "byt5_in.fc2", "byt5_in.fc3"),
+    "byt5_in.fc1": (1472, WIDTH), **square(WIDTH, "byt5_in.fc2", "byt5_in.fc3"), "cond_type_embedding": (WIDTH, 3),
     "vision_in.proj.1": (1152, 1152), "vision_in.proj.3": (1152, WIDTH),
     "img_in.proj": (65, WIDTH), "final_layer.linear": (WIDTH, 32), "final_layer.adaLN_modulation.1": (WIDTH, 2 * WIDTH),
 }  # fmt: skip
 ORIGINAL = Naming(
     {"double_blocks": (54, _BLOCK), "txt_in.individual_token_refiner.blocks": (2, _REFINER)},
     _AROUND,
-    beside="img_attn_q_norm img_attn_k_norm txt_attn_q_norm txt_attn_k_norm norm1 norm2 layernorm cond_type_embedding",
+    beside="img_attn_q_norm img_attn_k_norm txt_attn_q_norm txt_attn_k_norm norm1 norm2 layernorm",
 )
 COMFY = Naming(
     {prefix: (count, as_flux(block)) for prefix, (count, block) in ORIGINAL.blocks.items()}, as_flux(_AROUND)

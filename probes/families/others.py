@@ -99,6 +99,7 @@ SIGNATURES = (
         _part(Kind.VAE, layout, *_all(every), Alone())
         for layout, every in {
             "taesd, both halves": ("taesd_encoder.0.weight", "taesd_decoder.1.weight"),
+            "taehv": ("encoder.0.weight", "encoder.2.conv.weight", ("decoder.1.weight", "decoder.0.weight"), "decoder.22.bias"),
             "stable cascade, stage A": ("in_block.1.weight", ("vquantizer.codebook.weight", "vquantizer.embedding.weight")),
             "stable cascade, stage C": ("encoder.mapper.0.weight", "previewer.blocks.0.weight"),
             "mochi decoder": ("output_proj.weight", "blocks.0.1.stack.0.weight", "blocks.1.blocks.0.stack.0.weight"),

@@ -6,6 +6,8 @@ saved, and words.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probes.adapter_rules import Encoders
 from probes.families.transformer import Naming, Transformer, attention, checkpoint, each, lora, square
 from probes.rules import Blocks, Claimed, Either, Has, Rule, Width, Without
@@ -46,6 +48,9 @@ ORIGINAL = Naming(
     },
     beside="scale_shift_table pos_embed y_embedding",
 )  # fmt: skip
+_UNSIZED = replace(
+    ORIGINAL, around={path: widths for path, widths in ORIGINAL.around.items() if not path.startswith(("csize", "ar_"))}
+)
 
 _LAYOUTS = (
     (
@@ -90,7 +95,9 @@ def _either(
 SIGNATURES = (
     *(signature for layout in _LAYOUTS for signature in _either(*layout)),
     *(
-        lora(family, Transformer("PixArt", (naming,)), Encoders(te=4096, te1=4096, te3=4096, text_encoder=4096))
-        for family, naming in (("pixart-alpha", ALPHA), ("pixart-sigma", SIGMA))
+        lora(
+            family, Transformer("PixArt", (naming, original)), Encoders(te=4096, te1=4096, te3=4096, text_encoder=4096)
+        )
+        for family, naming, original in (("pixart-alpha", ALPHA, ORIGINAL), ("pixart-sigma", SIGMA, _UNSIZED))
     ),
 )

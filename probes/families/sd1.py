@@ -8,7 +8,7 @@ from probes.adapter_names import TEXT
 from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits, Paths
 from probes.families import unet
 from probes.report import Kind
-from probes.rules import Claimed, Dimensions, Either, Has, Rule, Width, Without
+from probes.rules import Begins, Claimed, Dimensions, Either, Has, Rule, Width, Without
 from probes.signature import Signature
 
 
@@ -45,4 +45,7 @@ SIGNATURES = (
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD1), _ENCODERS)),
     unet.numbered("sd-1", 768),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(TEXT), EncoderLayers(12), Encoders(te=768, text_encoder=768))),
+    Signature(  # ComfyUI calls its encoder as it calls the first of others, and OMI
+        Kind.LORA, "sd-1", None, (AdapterOf(TEXT), Begins("text_encoders.clip_l.", "clip_l."), EncoderLayers(12), Encoders(te1=768))
+    ),
 )  # fmt: skip

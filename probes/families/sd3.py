@@ -104,5 +104,5 @@ SIGNATURES = (
             lora("sd-3", architecture, _ENCODERS),
         )
     ),
-    Signature(Kind.LORA, "sd-3", None, (AdapterOf(TEXT), _ENCODERS)),
+    *(Signature(Kind.LORA, "sd-3", None, (AdapterOf(TEXT), encoders)) for encoders in (_ENCODERS, Encoders(text_encoder=1280))),
 )  # fmt: skip

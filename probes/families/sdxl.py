@@ -76,8 +76,11 @@ SIGNATURES = (
     *_cut("segmind-vega", unet.VEGA),
     *_cut("koala", unet.KOALA_1B),
     *_cut("koala", unet.KOALA_700M),
-    Signature(Kind.LORA, "sdxl", None, (AdapterOf(TEXT), _ENCODERS)),
-    Signature(Kind.LORA, "sdxl-refiner", None, (AdapterOf(TEXT), _REFINER_ENCODERS)),
+    *(
+        Signature(Kind.LORA, family, None, (AdapterOf(TEXT), encoders))
+        for family, known in (("sdxl", _ENCODERS), ("sdxl-refiner", _REFINER_ENCODERS))
+        for encoders in (known, Encoders(text_encoder=1280))  # PEFT saves the second without its name
+    ),
     Signature(
         Kind.CHECKPOINT, "sdxl-refiner", "ldm",
         (

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
+from probes.wrappers import plain_name
 from registry.weights.algorithms import split_part
 from registry.weights.names import ldm_unet_names
 from registry.weights.transformers import makers_names
@@ -22,7 +23,7 @@ def place(keys: Iterable[str], base: Collection[str]) -> tuple[dict[Target, dict
     """(target -> part -> key, key -> problem) for an adapter's keys and a base with the canonical names `base`.
 
     kohya's names have every dot flattened to an underscore and cannot be parsed; they are looked up among the base's own names,
-    without the underscore that some trainers end them with.
+    without the underscore that some trainers begin or end them with, and without what a compiled module is called by.
     """
     aliases = _aliases(frozenset(base))
     layers: dict[Target, dict[str, str]] = defaultdict(dict)
@@ -32,7 +33,7 @@ def place(keys: Iterable[str], base: Collection[str]) -> tuple[dict[Target, dict
             problems[key] = "is no part of an adapter"
             continue
         module, part = split
-        if (target := aliases.get(module.replace("base_model.model.", "").rstrip("_"))) is None:
+        if (target := aliases.get(_plain(module))) is None:
             problems[key] = f"the checkpoint has no layer {module}"
         elif part in layers[target]:
             problems[key] = f"is a second {part} part beside {layers[target][part]}"
@@ -48,6 +49,10 @@ def place(keys: Iterable[str], base: Collection[str]) -> tuple[dict[Target, dict
             problems[parts["weight"]] = "is no part of an adapter"
             layers.pop(target, None)
     return layers, problems
+
+
+def _plain(module: str) -> str:
+    return plain_name(module).replace("base_model.model.", "").replace("lora_unet__", "lora_unet_").rstrip("_")
 
 
 @lru_cache(maxsize=8)

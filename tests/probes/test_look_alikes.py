@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from probes import Header, Hints, Kind, Outcome, TensorSpec, probe
@@ -244,6 +246,49 @@ def test_a_layer_s_name_may_end_with_an_underscore() -> None:
     assert probe(Header(ended, {})).family == "flux-1"
 
 
+def test_a_layer_s_name_may_begin_with_an_underscore() -> None:
+    """VideoX-Fun joins its prefix to the network's own name, which is empty."""
+    header = headers.load("lora-flux-kohya-text").header
+    begun = {key.replace("lora_unet_", "lora_unet__"): spec for key, spec in header.tensors.items()}
+    assert probe(Header(begun, {})).family == "flux-1"
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "wrapped"),
+    [
+        ("unet-sdxl-diffusers", "", "module."),
+        ("unet-sdxl-diffusers", "", "_orig_mod."),
+        ("flux-1-dev-bfl", "_blocks.0.", "_blocks.0._orig_mod."),
+        ("flux-1-dev-bfl", "_blocks.0.", "_blocks.0._checkpoint_wrapped_module."),
+        ("lora-flux-kohya-text", "lora_unet_", "lora_unet__orig_mod_"),
+    ],
+)
+def test_what_frameworks_wrap_around_modules_is_not_the_network_s(name: str, plain: str, wrapped: str) -> None:
+    header = headers.load(name).header
+    tensors = {key.replace(plain, wrapped, 1): spec for key, spec in header.tensors.items()}
+    assert tensors.keys() != header.tensors.keys()
+    assert probe(Header(tensors)).family == probe(header).family
+
+
+def test_a_name_beside_a_wrapper_s_is_not_unwrapped() -> None:
+    tensors = {f"module.{key}": spec for key, spec in headers.load("unet-sdxl-diffusers").header.tensors.items()}
+    other = {"optimizer.step": TensorSpec("I64", ())}
+    assert probe(Header(tensors | other)).outcome is Outcome.UNKNOWN
+
+
+def flattened(width: int) -> Header:
+    """A LoRA of SD 3's patches and of an attention's projection."""
+    rest = lora(*((f"diffusion_model.joint_blocks.{i}.x_block.attn.qkv", 1536, 4608) for i in range(24)))
+    patches = lora(("diffusion_model.x_embedder.proj", width, 1536))
+    return Header({**rest.tensors, **patches.tensors})
+
+
+@pytest.mark.parametrize(("width", "family"), [(16, "sd-3"), (64, "sd-3"), (144, "sd-3"), (32, None)])
+def test_a_kernel_may_be_flattened_and_nothing_else(width: int, family: str | None) -> None:
+    """As ComfyUI trains: [rank, channels * 2 * 2] of a patch."""
+    assert probe(flattened(width)).family == family
+
+
 def test_numbered_layers_are_told_by_the_text_that_the_seventh_takes_in() -> None:
     header = headers.load("lora-sd-1-cloneofsimo").header
     assert probe(Header({**header.tensors, "unet:6:down": TensorSpec("F32", (4, 2048))})).outcome is Outcome.UNKNOWN
@@ -292,3 +337,94 @@ def test_no_name_overrules_the_longest_text() -> None:
     longest = {"caption_projection.y_embedding": TensorSpec("BF16", (300, 4096))}
     report = probe(Header({**header.tensors, **longest}), Hints(repo_id="PixArt-alpha/PixArt-XL-2-512x512"))
     assert (report.family, report.candidates) == ("pixart-sigma", ())
+
+
+def sdnq(spec: TensorSpec, group: int, bits: int, values_in: tuple[int, int]) -> dict[str, TensorSpec]:
+    """A linear layer's weight and what SDNQ puts beside it; of `bits`, as many values as the first are in as many bytes as the second."""
+    outer, inner = spec.shape
+    groups = inner // group
+    stored = TensorSpec("I8", (outer, groups, group))
+    if bits < 8:
+        values, size = values_in
+        stored = TensorSpec("U8", (outer * inner // values, *([size] if size > 1 else [])))
+    scale = TensorSpec("BF16", (outer, groups, 1))
+    rest = {"svd_up": TensorSpec("BF16", (outer, 32)), "svd_down": TensorSpec("BF16", (32, inner))}
+    return {"weight": stored, "scale": scale, "zero_point": scale, **rest}
+
+
+@pytest.mark.parametrize(("bits", "values_in"), [(8, (1, 1)), (7, (8, 7)), (6, (4, 3)), (5, (8, 5)), (4, (2, 1))])
+def test_sdnq_s_groups_and_bytes_are_counted_as_values(bits: int, values_in: tuple[int, int]) -> None:
+    header = headers.load("flux-1-dev-bfl").header
+    tensors: dict[str, TensorSpec] = {}
+    for key, spec in header.tensors.items():
+        layer, _, part = key.rpartition(".")
+        linear = "_blocks" in key and part == "weight" and len(spec.shape) == 2
+        tensors |= (
+            {f"{layer}.{piece}": made for piece, made in sdnq(spec, 64, bits, values_in).items()}
+            if linear
+            else {key: spec}
+        )
+    packed = probe(Header(tensors))
+    assert (packed.family, packed.variant) == ("flux-1", "dev")
+    widened = tensors["double_blocks.0.img_mlp.0.weight"]
+    tensors["double_blocks.0.img_mlp.0.weight"] = TensorSpec(widened.dtype, (2 * widened.shape[0], *widened.shape[1:]))
+    assert probe(Header(tensors)).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("weight", [(), (0,), (7,), (3072, 0), (3072, 4, 16, 16), (5, 9)])
+@pytest.mark.parametrize("scale", [(), (3072,), (0, 1), (3072, 1), (3072, 48, 1), (3072, 1, 3, 3)])
+def test_scales_that_do_not_belong_to_a_weight_make_no_network(weight: tuple[int, ...], scale: tuple[int, ...]) -> None:
+    tensors = dict(headers.load("flux-1-dev-bfl").header.tensors)
+    layer = "double_blocks.0.img_mlp.0"
+    odd = {f"{layer}.weight": TensorSpec("U8", weight), f"{layer}.scale": TensorSpec("BF16", scale)}
+    assert probe(Header({**tensors, **odd})).outcome is Outcome.UNKNOWN
+
+
+def adapted(parts: Callable[[int, int], dict[str, tuple[int, ...]]], text: int) -> Header:
+    """PEFT's adapter of cross-attention that takes in text of this width."""
+    tensors = {}
+    for level, width in ((0, 320), (1, 640), (2, 1280)):
+        for layer, inner in (("to_q", width), ("to_k", text), ("to_v", text)):
+            path = f"base_model.model.down_blocks.{level}.attentions.0.transformer_blocks.0.attn2.{layer}"
+            tensors |= {f"{path}.{part}": TensorSpec("F32", shape) for part, shape in parts(inner, width).items()}
+    return Header(tensors)
+
+
+ROTATIONS: dict[str, Callable[[int, int], dict[str, tuple[int, ...]]]] = {
+    "AdaLoRA": lambda inner, outer: {"lora_A": (8, inner), "lora_B": (outer, 8), "lora_E": (8, 1)},
+    "BOFT": lambda inner, outer: {"boft_R": (1, inner // 8, 8, 8), "boft_s": (outer, 1)},
+    "HRA": lambda inner, _: {"hra_u": (inner, 8)},
+}
+
+
+@pytest.mark.parametrize("method", ROTATIONS)
+def test_peft_s_rarer_adapters_tell_the_text_that_they_take_in(method: str) -> None:
+    assert probe(adapted(ROTATIONS[method], 768)).family == "sd-1"
+    assert probe(adapted(ROTATIONS[method], 1024)).family == "sd-2"
+    assert probe(adapted(ROTATIONS[method], 896)).outcome is Outcome.UNKNOWN
+
+
+def test_vera_leaves_open_what_its_layers_take_in() -> None:
+    shared = {f"base_model.vera_{part}": TensorSpec("F32", (256, 1280)) for part in "AB"}
+    layers = adapted(lambda _, outer: {"vera_lambda_b": (outer,), "vera_lambda_d": (256,)}, 768)
+    report = probe(Header({**layers.tensors, **shared}))
+    assert report.outcome is Outcome.AMBIGUOUS
+    assert {"sd-1 lora", "sd-2 lora"} <= set(report.candidates)
+
+
+def test_what_a_sparse_extraction_leaves_belongs_to_the_layer() -> None:
+    header = headers.load("lora-sd-1-kohya").header
+    shapes = {"indices": (2, 99), "values": (99,), "size": (2,)}
+    layers = {key.partition(".")[0] for key in header.tensors}
+    sparse = {f"{layer}.bias_{part}": TensorSpec("F16", shape) for layer in layers for part, shape in shapes.items()}
+    assert probe(Header({**header.tensors, **sparse})).family == "sd-1"
+
+
+def test_comfyui_s_text_encoder_may_be_sd_1_s() -> None:
+    """It calls CLIP-L the same wherever it stands; kohya calls it te1 only where there is a second."""
+    names = {
+        prefix: set(probe(encoder_lora(prefix, 768, 12)).candidates)
+        for prefix in ("text_encoders.clip_l.transformer.text_model.", "lora_te1_text_model_")
+    }
+    theirs, kohya = names.values()
+    assert theirs - kohya == {"sd-1 lora"}

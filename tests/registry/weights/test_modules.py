@@ -50,6 +50,8 @@ TO_Q = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"
         ("text_encoders.clip_l.transformer.text_model.encoder.layers.0.self_attn.q_proj.lora_down.weight", QUERY),
         ("lycoris_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight", TO_Q),
         ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q_.lora_down.weight", TO_Q),
+        ("lora_unet__down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight", TO_Q),
+        ("lora_unet__orig_mod_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight", TO_Q),
         ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.lora_A.weight", TO_Q),
         (
             "unet.base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.my-lora.weight",
