@@ -90,7 +90,7 @@ TAGS: Mapping[str, re.Pattern[str]] = {
 }
 """Sub-families of SDXL: the shapes are SDXL's own, so only names tell, and a tag is all that they get."""
 
-_READ = 1_000
+READ = 1_000
 """Characters of a text that are read, many times those of a name: searching takes the square of the time for a longer one."""
 NAMES = ("repository", "file name")
 """Sources that are what somebody called the model, and not where its base is stated."""
@@ -121,7 +121,7 @@ def tellings(text: str) -> Iterator[re.Match[str]]:
 
 def _words(text: str) -> str:
     """Its beginning, with spaces for underscores, which regular expressions count as letters: at the same places."""
-    return text[:_READ].replace("_", " ")
+    return text[:READ].replace("_", " ")
 
 
 def texts(value: Any) -> tuple[str, ...]:

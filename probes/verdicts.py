@@ -9,7 +9,7 @@ from typing import Any
 
 from probes.adapter_names import BOFT, GLORA, IA3, LOHA, LOKR, OFT
 from probes.adapters import Adapter
-from probes.claims import SIDECAR_KEYS, TAGS, texts
+from probes.claims import READ, SIDECAR_KEYS, TAGS, texts
 from probes.likeness import likenesses
 from probes.predictions import prediction_type, zero_snr
 from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report, Trait, named
@@ -198,7 +198,7 @@ def _tags(subject: Subject, signature: Signature) -> tuple[tuple[str, ...], tupl
     sayings += [(s, n) for s, n in (("repository", subject.hints.repo_id), ("file name", subject.hints.filename)) if n]
     evidence = []
     for tag, pattern in TAGS.items():
-        said = next(((source, text) for source, text in sayings if pattern.search(text)), None)
+        said = next(((source, text) for source, text in sayings if pattern.search(text, 0, READ)), None)
         if said is not None:
             evidence.append(Evidence("tag", True, said[0], tag, said[1][:120]))
     return tuple(e.expected or "" for e in evidence), tuple(evidence)

@@ -244,6 +244,13 @@ def test_prose_alone_does_not_make_an_attention_lora_lcm() -> None:
     assert report.kind is Kind.LORA
 
 
+def test_of_a_long_text_the_beginning_is_read() -> None:
+    header = headers.load(PUBLISHED).header
+    for before, kind in (("a " * 100, Kind.LCM_LORA), ("a " * 1_000, Kind.LORA)):
+        titled = replace(header, metadata={"format": "pt", "modelspec.description": f"{before}LCM-LoRA"})
+        assert probe(titled).kind is kind
+
+
 def test_full_lcm_network_is_a_checkpoint() -> None:
     report = probe(headers.load("unet-sd-1-lcm-ldm").header)
     assert report.kind is Kind.CHECKPOINT
