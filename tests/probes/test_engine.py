@@ -127,6 +127,11 @@ def test_no_tensors_and_unknown_tensors_are_answers() -> None:
     assert "2 tensors" in report.reason
 
 
+def test_a_packed_weight_whose_bias_has_no_length_is_an_answer() -> None:
+    packed = {"x.weight": (8, 1), "x.weight.absmax": (1,), "x.bias": ()}
+    assert probe(header_of(packed, "U8")).outcome is Outcome.UNKNOWN
+
+
 def test_near_miss_says_what_speaks_against_it() -> None:
     header = headers.load("unet-ssd-1b-ldm").header
     against = {e.rule: e for e in probe(header).evidence}["not sdxl checkpoint"]
