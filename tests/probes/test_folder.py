@@ -119,6 +119,21 @@ def test_peft_folder_with_a_pickle(tmp_path: Path) -> None:
     assert "pickle" in probe(tmp_path).reason
 
 
+def test_a_component_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by a patch, because tests may run as root, who is refused nothing."""
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> object:
+        if path.name == "unet":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(UnreadableModel) as caught:
+        read_folder(pipeline(tmp_path / "model"))
+    assert caught.value.code == "not_readable"
+
+
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_paths_that_cannot_be(name: str) -> None:
     with pytest.raises(UnreadableModel):
