@@ -28,7 +28,9 @@ _NAMES: Mapping[str, str] = {
     "flash": r"flash[-_ ](?:sdx?l?|sd3|pixart|diffusion)",
     "turbo": r"turbo",
 }
-_BESIDE = r"(?:with|without|for|than|unlike|not|non?|base(?:[-_ ]model)?)[-_ :]+(?:(?:the|an?|any|sd|sdxl|xl|flux)[-_ ]+)?"
+_BESIDE = (
+    r"(?:with|without|for|than|unlike|not|non?|base(?:[-_ ]model)?)[-_ :]+(?:(?:the|an?|any|sd|sdxl|xl|flux)[-_ ]+)?"
+)
 """Words before what a model goes with, or is compared to, and is not."""
 _BASES: Mapping[str, str] = {
     "lightning": r"(?<!sd[-_ ])xl[-_ ]+",  # DreamShaper XL Lightning; SDXL-Lightning is a LoRA

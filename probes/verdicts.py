@@ -58,8 +58,10 @@ def checkpoint(
 ) -> Report:
     """The report of one match that is no LoRA. `unsaid`: families with the same tensors, which it would have to be said to be."""
     signature = match.signature
-    told = prediction_type(subject, signature.family, scheduler) if signature.kind is Kind.CHECKPOINT else None
-    evidence = (*match.evidence, *((told[1],) if told else ()), *zero_snr(subject), *more)
+    predicts, told = (
+        prediction_type(subject, signature.family, scheduler) if signature.kind is Kind.CHECKPOINT else (None, ())
+    )
+    evidence = (*match.evidence, *told, *zero_snr(subject), *more)
     tags, tag_evidence = _tags(subject, signature)
     what = signature.name
     return Report(
@@ -68,7 +70,7 @@ def checkpoint(
         kind=signature.kind,
         family=signature.family,
         variant=signature.variant_in(match, subject),
-        prediction_type=told[0] if told else None,
+        prediction_type=predicts,
         default_prediction_type=signature.prediction_type,
         layout=signature.layout,
         candidates=_candidates((signature.family, *unsaid), (signature.kind,)),
@@ -101,7 +103,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
     them = "that" if len(unsaid) == 1 else "one of those"
     reason += _alike(unsaid, "layers", f"it is for {them}")
     tags, tag_evidence = _tags(subject, signature)
-    told = prediction_type(subject, signature.family, None)
+    predicts, told = prediction_type(subject, signature.family, None)
     ranks = Counter(m.rank for m in adapter.modules if m.rank is not None)
     return Report(
         outcome,
@@ -109,13 +111,13 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
         kind=kind,
         family=signature.family,
         variant=signature.variant,
-        prediction_type=told[0] if told else None,
+        prediction_type=predicts,
         layout=_layout(adapter) or signature.layout,
         rank=ranks.most_common(1)[0][0] if ranks else None,
         candidates=_candidates((signature.family, *unsaid), _SORTS if kind is None else (kind,)),
         tags=tags,
         traits=weighed.traits,
-        evidence=(*match.evidence, weighed.layout, *chosen, *((told[1],) if told else ()), *more, *tag_evidence),
+        evidence=(*match.evidence, weighed.layout, *chosen, *told, *more, *tag_evidence),
     )
 
 
