@@ -16,7 +16,7 @@ from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report
 from probes.signature import Match, Signature
 from probes.subject import Subject
 from probes.traits import DECIDED, MARGIN, Weighed, weigh
-from probes.wording import counted, listed, sentence
+from probes.wording import counted, listed, sentence, shortened
 
 _LYCORIS = {LOHA, LOKR, GLORA, OFT, BOFT, IA3}
 _TAG_KEYS = (
@@ -255,14 +255,14 @@ def unknown(subject: Subject) -> Report:
         return orphaned(adapter)
     if adapter.modules and not adapter.others:
         example = min(adapter.modules, key=lambda module: module.path)
-        such = f"such as {example.path}, {example.widths}"
+        such = f"such as {shortened(example.path)}, {example.widths}"
         reason = f"An adapter of {counted(len(adapter.modules), 'module')} ({such}) that fits no known family."
     elif adapter.modules:
-        such = f"such as {min(adapter.others)}"
+        such = f"such as {shortened(min(adapter.others))}"
         modules, others = counted(len(adapter.modules), "adapter module"), counted(len(adapter.others), "other tensor")
         reason = f"{modules} beside {others} ({such}): no known layout."
     else:
-        such = f"such as {min(subject.header.tensors)}"
+        such = f"such as {shortened(min(subject.header.tensors))}"
         reason = f"No known layout has its {counted(len(subject.header.tensors), 'tensor')} ({such})."
     _, near = likenesses(subject)
     if near:
@@ -274,10 +274,10 @@ def unknown(subject: Subject) -> Report:
 
 def orphaned(adapter: Adapter) -> Report:
     """The report of an adapter with halves of pairs."""
-    lost = adapter.orphans[0]
+    lost, count = adapter.orphans[0], counted(len(adapter.orphans), "adapter module")
     return Report(
         Outcome.UNUSABLE,
-        f"A half is missing, or does not fit the other, in {counted(len(adapter.orphans), 'adapter module')}, such as {lost}: the file was "
+        f"A half is missing, or does not fit the other, in {count}, such as {shortened(lost)}: the file was "
         "cut or badly converted. Download it again.",
         evidence=(Evidence("pairs", False, lost, "both halves of every pair", "one half"),),
     )

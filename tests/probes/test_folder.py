@@ -154,6 +154,21 @@ def test_pipeline_without_its_denoiser(tmp_path: Path) -> None:
     assert probe(path).outcome is Outcome.UNUSABLE
 
 
+@pytest.mark.parametrize(("fixture", "kind"), [("vae-diffusers", "vae"), ("lora-sd-1-diffusers", "lora")])
+def test_a_pipeline_whose_denoiser_is_something_else_is_no_model(tmp_path: Path, fixture: str, kind: str) -> None:
+    report = probe(pipeline(tmp_path / "model", fixture))
+    assert (report.outcome, report.kind, report.family) == (Outcome.UNUSABLE, None, None)
+    assert f"unet is of the kind {kind}, " in report.reason
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "adapter_config.json"])
+def test_an_index_that_does_not_say_of_what(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"r": 8}')
+    report = probe(tmp_path)
+    assert report.outcome is Outcome.UNUSABLE
+    assert "neither a pipeline (_class_name) nor an adapter (peft_type)" in report.reason
+
+
 def test_peft_folder_and_its_base(tmp_path: Path) -> None:
     config = {"peft_type": "LORA", "r": 16, "base_model_name_or_path": "stabilityai/stable-diffusion-2-1"}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
