@@ -38,9 +38,10 @@ def prediction_type(
     """The prediction type of a model of this family and where it stands; None where the file does not tell, or its metadata
     contradict each other.
 
-    A marker counts before a pipeline's scheduler, and that before the metadata of one file, of which none is better than another.
+    A marker counts before a pipeline's scheduler, that before what the metadata state, and that before what a base's name says there.
     """
-    for found in (_marked(subject), _scheduled(scheduler or {}), _stated(subject.metadata, family)):
+    metadata = subject.metadata
+    for found in (_marked(subject), _scheduled(scheduler or {}), _stated(metadata), _named(metadata, family)):
         if found:
             meant = {evidence.expected for evidence in found}
             return (found[0].expected, found[:1]) if len(meant) == 1 else (None, found)
@@ -60,15 +61,17 @@ def _scheduled(scheduler: Mapping[str, Any]) -> tuple[Evidence, ...]:
     return (_says("scheduler_config.json", "flow", name),) if is_flow else ()
 
 
-def _stated(metadata: Mapping[str, str], family: str | None) -> tuple[Evidence, ...]:
-    stated = [_says(key, meant, metadata[key]) for key in _STATED if (meant := _meaning(metadata.get(key)))]
+def _stated(metadata: Mapping[str, str]) -> tuple[Evidence, ...]:
+    return tuple(_says(key, meant, metadata[key]) for key in _STATED if (meant := _meaning(metadata.get(key))))
+
+
+def _named(metadata: Mapping[str, str], family: str | None) -> tuple[Evidence, ...]:
     bases = {key: metadata.get(key, "").partition("/")[0] for key in _SAID_OF}
-    named = [
+    return tuple(
         _says(key, _SAID_OF[key][base], base)
         for key, base in bases.items()
         if base in _SAID_OF[key] and family_of(base) == family
-    ]
-    return (*stated, *named)
+    )
 
 
 def _meaning(said: Any) -> str | None:

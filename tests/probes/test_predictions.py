@@ -30,6 +30,7 @@ from tests.probes import headers
         ("lora-sd-2-kohya", {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "v_prediction"),
         ("lora-sd-2-kohya", {"ss_base_model_version": "sd_v2_v"}, "v_prediction"),
         ("lora-sd-2-kohya", {"ss_base_model_version": "sd_v2"}, "epsilon"),
+        ("lora-sd-1-kohya", {"ss_base_model_version": "sd_v1", "modelspec.prediction_type": "v"}, "v_prediction"),
         ("lora-sd-1-kohya", {"ss_base_model_version": "sd_v1"}, "epsilon"),
         # a base that the shapes are not says nothing of what they predict
         ("single-file-sdxl", {"modelspec.architecture": "stable-diffusion-v2-768-v"}, None),
@@ -47,7 +48,6 @@ def test_metadata(fixture: str, metadata: Mapping[str, str], predicts: str | Non
     ("fixture", "metadata"),
     [
         ("single-file-sdxl", {"modelspec.prediction_type": "epsilon", "modelspec.predict_key": "v"}),
-        ("single-file-sd-2", {"modelspec.prediction_type": "epsilon", "ss_base_model_version": "sd_v2_v"}),
         ("lora-sd-2-kohya", {"modelspec.architecture": "stable-diffusion-v2-512/lora", "ss_base_model_version": "sd_v2_v"}),
     ],
 )  # fmt: skip
