@@ -10,6 +10,8 @@ from typing import Any
 
 from probes.report import USER, Hints
 
+_PONY = r"(?<![a-z])pony(?![-_ ]?tail)"
+"""Not the hair, after which many LoRAs are called."""
 # `^WORD$` is what a site or trainer states of a model's base in one word that is an ordinary one in a name.
 # First match counts, so a derived model's name stands before the name it contains. Spellings: kohya
 # ss_base_model_version, ModelSpec architectures, Hub ids of the published bases, Civitai's baseModel strings, A1111's
@@ -26,7 +28,7 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("kolors", r"\bkolors\b"),
         ("sdxl-refiner", r"(xl|sdxl)[-_ a-z0-9.]*refiner"),
         ("auraflow", r"(?<![a-z])pony[-_ ]?(diffusion[-_ ]?)?v7(?!\d)"),
-        ("sdxl", r"sdxl|stable-diffusion-xl|\bxl[-_]base|(?<![a-z])pony|illustrious|noobai|animagine|playground-v2"),
+        ("sdxl", rf"sdxl|stable-diffusion-xl|\bxl[-_]base|{_PONY}|illustrious|noobai|animagine|playground-v2"),
         ("sd-3", r"stable-diffusion-3|stable-diffusion-v3|\bsd[-_ .v]*3(?!\d|d\b)|\bsd35"),
         (
             "sd-2",
@@ -81,14 +83,14 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 TAGS: Mapping[str, re.Pattern[str]] = {
     tag: re.compile(pattern, re.IGNORECASE)
     for tag, pattern in {
-        "pony": r"(?<![a-z])pony",
+        "pony": _PONY,
         "illustrious": r"illustrious|(?<![a-z])ilxl(?![a-z])",
         "noobai": r"noob[-_ ]?ai",
     }.items()
 }
 """Sub-families of SDXL: the shapes are SDXL's own, so only names tell, and a tag is all that they get."""
 
-_READ = 1_000
+READ = 1_000
 """Characters of a text that are read, many times those of a name: searching takes the square of the time for a longer one."""
 NAMES = ("repository", "file name")
 """Sources that are what somebody called the model, and not where its base is stated."""
@@ -119,7 +121,7 @@ def tellings(text: str) -> Iterator[re.Match[str]]:
 
 def _words(text: str) -> str:
     """Its beginning, with spaces for underscores, which regular expressions count as letters: at the same places."""
-    return text[:_READ].replace("_", " ")
+    return text[:READ].replace("_", " ")
 
 
 def texts(value: Any) -> tuple[str, ...]:

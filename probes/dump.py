@@ -104,8 +104,11 @@ def read_target(path: str | Path) -> tuple[Header | Folder, Hints | None]:
     except UnreadableModel as refused:
         if refused.code not in MAYBE_DUMP:
             raise
-        with path.open("rb") as file:
-            dumped = parse_dump(file.read(HEADER_CAP + 1))
+        try:
+            with path.open("rb") as file:
+                dumped = parse_dump(file.read(HEADER_CAP + 1))
+        except OSError:  # gone since it was refused
+            raise refused from None
         if dumped is None:
             raise
         return dumped

@@ -36,6 +36,7 @@ _NO_WEIGHTS = (
     "The folder describes a model and has no .safetensors file with its weights. Download it again, or convert the weights "
     "that it has."
 )
+_NO_CLASS = "The folder's index names neither a pipeline (_class_name) nor an adapter (peft_type), and it has"
 
 
 def probe(target: str | Path | Header | Folder, hints: Hints | None = None) -> Report:
@@ -165,16 +166,20 @@ def _bases(config: Mapping[str, Any]) -> list[str]:
 
 
 def _probe_pipeline(folder: Folder, hints: Hints) -> Report:
-    index = folder.index or {}
-    pipeline = str(index.get("_class_name"))
+    pipeline = (folder.index or {}).get("_class_name")
     component = next((name for name in DENOISERS if name in folder.headers), None)
     if component is None:
         if set(DENOISERS) & set(folder.pickles):
             return Report(Outcome.UNUSABLE, ADVICE)
+        what = f"The {pipeline} folder has" if pipeline else _NO_CLASS
         return Report(
             Outcome.UNUSABLE,
-            f"The {pipeline} folder has no weights of a unet or transformer. Download it again, sub-folders included.",
+            f"{what} no weights of a unet or transformer. Download it again, sub-folders included.",
         )
     report = _probe_header(folder.headers[component], hints, folder.configs.get("scheduler"))
-    seen = Evidence("pipeline", True, PIPELINE_INDEX, f"a pipeline with a {component}", pipeline)
+    if report.kind not in (None, Kind.CHECKPOINT):
+        found = Evidence("component", False, component, "a network that draws", report.kind)
+        reason = f"The folder's {component} is of the kind {report.kind}, which does not draw. Download it again."
+        return Report(Outcome.UNUSABLE, reason, evidence=(found, *report.evidence))
+    seen = Evidence("pipeline", True, PIPELINE_INDEX, f"a pipeline with a {component}", str(pipeline))
     return replace(report, evidence=(seen, *report.evidence))

@@ -9,8 +9,9 @@ from probes.claims import family_of
 from probes.report import Evidence
 from probes.subject import Subject
 
-_MARKERS = {"v_pred": "v_prediction", "edm_vpred.sigma_max": "edm_v_prediction", "edm_mean": "edm"}
-"""Tensors, most of them without elements, that merge tools and ComfyUI's checkpoint saver put beside the weights."""
+_MARKERS = {"edm_mean": "edm", "edm_vpred.sigma_max": "edm_v_prediction", "v_pred": "v_prediction"}
+"""Tensors, most of them without elements, that merge tools and ComfyUI's checkpoint saver put beside the weights; in the order in which
+ComfyUI asks for them, as its saver puts the last two into one file (a model of v with EDM's sampling)."""
 _SPELLINGS = {
     "epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_pred": "v_prediction", "vpred": "v_prediction",
     "v_prediction": "v_prediction", "sample": "sample", "flow": "flow", "flow_prediction": "flow", "rectified_flow": "flow",
@@ -33,24 +34,52 @@ _SAID_OF = {
 
 def prediction_type(
     subject: Subject, family: str | None, scheduler: Mapping[str, Any] | None
-) -> tuple[str, Evidence] | None:
-    """The prediction type of a model of this family and where it stands, or None: the file does not tell."""
-    for key, value in _MARKERS.items():
-        if subject.whole.shape(key) is not None:
-            return value, Evidence("prediction_type", True, key, value, "marker tensor present")
-    stated: list[tuple[str, Any]] = [("scheduler_config.json", (scheduler or {}).get("prediction_type"))]
-    stated += [(key, subject.metadata.get(key)) for key in _STATED]
-    for key, said in stated:
-        if isinstance(said, str) and (meant := _SPELLINGS.get(said.strip().lower().replace("-", "_"))):
-            return meant, Evidence("prediction_type", True, key, meant, said)
-    name = (scheduler or {}).get("_class_name")
-    if isinstance(name, str) and name.startswith(_FLOW_SCHEDULERS):
-        return "flow", Evidence("prediction_type", True, "scheduler_config.json", "flow", name)
-    for key, meanings in _SAID_OF.items():
-        base = subject.metadata.get(key, "").partition("/")[0]
-        if base in meanings and family_of(base) == family:
-            return meanings[base], Evidence("prediction_type", True, key, meanings[base], base)
-    return None
+) -> tuple[str | None, tuple[Evidence, ...]]:
+    """The prediction type of a model of this family and where it stands; None where the file does not tell, or its metadata
+    contradict each other.
+
+    A marker counts before a pipeline's scheduler, that before what the metadata state, and that before what a base's name says there.
+    """
+    metadata = subject.metadata
+    for found in (_marked(subject), _scheduled(scheduler or {}), _stated(metadata), _named(metadata, family)):
+        if found:
+            meant = {evidence.expected for evidence in found}
+            return (found[0].expected, found[:1]) if len(meant) == 1 else (None, found)
+    return None, ()
+
+
+def _marked(subject: Subject) -> tuple[Evidence, ...]:
+    key = next((key for key in _MARKERS if subject.whole.shape(key) is not None), None)
+    return () if key is None else (_says(key, _MARKERS[key], "marker tensor present"),)
+
+
+def _scheduled(scheduler: Mapping[str, Any]) -> tuple[Evidence, ...]:
+    said, name = scheduler.get("prediction_type"), scheduler.get("_class_name")
+    if meant := _meaning(said):
+        return (_says("scheduler_config.json", meant, said),)
+    is_flow = isinstance(name, str) and name.startswith(_FLOW_SCHEDULERS)
+    return (_says("scheduler_config.json", "flow", name),) if is_flow else ()
+
+
+def _stated(metadata: Mapping[str, str]) -> tuple[Evidence, ...]:
+    return tuple(_says(key, meant, metadata[key]) for key in _STATED if (meant := _meaning(metadata.get(key))))
+
+
+def _named(metadata: Mapping[str, str], family: str | None) -> tuple[Evidence, ...]:
+    bases = {key: metadata.get(key, "").partition("/")[0] for key in _SAID_OF}
+    return tuple(
+        _says(key, _SAID_OF[key][base], base)
+        for key, base in bases.items()
+        if base in _SAID_OF[key] and family_of(base) == family
+    )
+
+
+def _meaning(said: Any) -> str | None:
+    return _SPELLINGS.get(said.strip().lower().replace("-", "_")) if isinstance(said, str) else None
+
+
+def _says(key: str, meant: str, seen: Any) -> Evidence:
+    return Evidence("prediction_type", True, key, meant, seen)
 
 
 def zero_snr(subject: Subject) -> tuple[Evidence, ...]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from probes import json_text
-from probes.claims import TAGS, tellings, texts
+from probes.claims import READ, TAGS, tellings, texts
 from probes.report import Hints
 from probes.traits import TELLINGS, prose
 
@@ -43,7 +43,7 @@ _NAMING = re.compile(r"name|path|revision|repo|author|user", re.IGNORECASE)
 def reduced(text: str) -> str:
     """The words of a text that are evidence, each once; REDACTED where there is none."""
     patterns = (*TELLINGS.values(), *TAGS.values())
-    hits = [*tellings(text), *(hit for pattern in patterns for hit in pattern.finditer(text))]
+    hits = [*tellings(text), *(hit for pattern in patterns for hit in pattern.finditer(text, 0, READ))]
     words = [hit.group() for hit in sorted(hits, key=lambda hit: hit.span())]
     last = reversed(dict.fromkeys(reversed(words)))  # each where it stands last: some patterns ask for the end
     return _JOINT.join(last) or (REDACTED if text else "")

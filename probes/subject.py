@@ -34,8 +34,8 @@ class _Index:
         if len(shape) == 2 and f"{name}_scale" in self.header.tensors and self.header.tensors[name].dtype == "U8":
             return shape[0], 2 * shape[1]
         if len(shape) == 2 and shape[1] == 1 and f"{name}.absmax" in self.header.tensors:
-            rows = next((self._stored(bias)[0] for bias in _biases(name) if bias in self.header.tensors), None)
-            return (2 * shape[0],) if not rows else (rows, 2 * shape[0] // rows)
+            rows = next((self._stored(bias) for bias in _biases(name) if bias in self.header.tensors), (0,))
+            return (rows[0], 2 * shape[0] // rows[0]) if any(rows[:1]) else (2 * shape[0],)
         return shape
 
     @cached_property

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from probes.adapter_names import DENOISER, LORA
 from probes.adapters import Adapter, Module
-from probes.claims import SIDECAR_KEYS, texts
+from probes.claims import READ, SIDECAR_KEYS, texts
 from probes.report import USER, Evidence, Hints, Kind, Trait
 from probes.subject import Subject
 
@@ -28,7 +28,9 @@ _NAMES: Mapping[str, str] = {
     "flash": r"flash[-_ ](?:sdx?l?|sd3|pixart|diffusion)",
     "turbo": r"turbo",
 }
-_BESIDE = r"(?:with|for|than|unlike|base(?:[-_ ]model)?)[-_ :]+(?:(?:the|an?|any|sd|sdxl|xl|flux)[-_ ]+)?"
+_BESIDE = (
+    r"(?:with|without|for|than|unlike|not|non?|base(?:[-_ ]model)?)[-_ :]+(?:(?:the|an?|any|sd|sdxl|xl|flux)[-_ ]+)?"
+)
 """Words before what a model goes with, or is compared to, and is not."""
 _BASES: Mapping[str, str] = {
     "lightning": r"(?<!sd[-_ ])xl[-_ ]+",  # DreamShaper XL Lightning; SDXL-Lightning is a LoRA
@@ -218,16 +220,16 @@ def _said(name: str, subject: Subject, published: bool) -> Mapping[str, str]:
     """Source -> the words by which it says that the model is this acceleration. What its base is called is none of them,
     but where the layout is that of the published accelerations: those are called so, too."""
     bases = texts((subject.hints.card or {}).get("base_model"))
-    if not published and any(ACCELERATIONS[name].search(base) for base in bases):
+    if not published and any(ACCELERATIONS[name].search(base, 0, READ) for base in bases):
         return {}
     said: dict[str, str] = {}
     for source, text in _sayings(subject.metadata, subject.hints):
-        for hit in TELLINGS[name].finditer(text):
+        for hit in TELLINGS[name].finditer(text, 0, READ):
             if hit["beside"] is None and (published or hit["base"] is None):
                 said.setdefault(source, hit.group())
     sidecar = subject.hints.sidecar or {}
     for base in (text for key in SIDECAR_KEYS for text in texts(sidecar.get(key)) if published):
-        if found := ACCELERATIONS[name].search(base):
+        if found := ACCELERATIONS[name].search(base, 0, READ):
             said.setdefault("sidecar", found.group())
     return said
 

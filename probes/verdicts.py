@@ -9,14 +9,14 @@ from typing import Any
 
 from probes.adapter_names import BOFT, GLORA, IA3, LOHA, LOKR, OFT
 from probes.adapters import Adapter
-from probes.claims import SIDECAR_KEYS, TAGS, texts
+from probes.claims import READ, SIDECAR_KEYS, TAGS, texts
 from probes.likeness import likenesses
 from probes.predictions import prediction_type, zero_snr
 from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report, Trait, named
 from probes.signature import Match, Signature
 from probes.subject import Subject
 from probes.traits import DECIDED, MARGIN, Weighed, weigh
-from probes.wording import counted, listed, sentence
+from probes.wording import counted, listed, sentence, shortened
 
 _LYCORIS = {LOHA, LOKR, GLORA, OFT, BOFT, IA3}
 _TAG_KEYS = (
@@ -58,8 +58,10 @@ def checkpoint(
 ) -> Report:
     """The report of one match that is no LoRA. `unsaid`: families with the same tensors, which it would have to be said to be."""
     signature = match.signature
-    told = prediction_type(subject, signature.family, scheduler) if signature.kind is Kind.CHECKPOINT else None
-    evidence = (*match.evidence, *((told[1],) if told else ()), *zero_snr(subject), *more)
+    predicts, told = (
+        prediction_type(subject, signature.family, scheduler) if signature.kind is Kind.CHECKPOINT else (None, ())
+    )
+    evidence = (*match.evidence, *told, *zero_snr(subject), *more)
     tags, tag_evidence = _tags(subject, signature)
     what = signature.name
     return Report(
@@ -68,7 +70,7 @@ def checkpoint(
         kind=signature.kind,
         family=signature.family,
         variant=signature.variant_in(match, subject),
-        prediction_type=told[0] if told else None,
+        prediction_type=predicts,
         default_prediction_type=signature.prediction_type,
         layout=signature.layout,
         candidates=_candidates((signature.family, *unsaid), (signature.kind,)),
@@ -101,7 +103,7 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
     them = "that" if len(unsaid) == 1 else "one of those"
     reason += _alike(unsaid, "layers", f"it is for {them}")
     tags, tag_evidence = _tags(subject, signature)
-    told = prediction_type(subject, signature.family, None)
+    predicts, told = prediction_type(subject, signature.family, None)
     ranks = Counter(m.rank for m in adapter.modules if m.rank is not None)
     return Report(
         outcome,
@@ -109,13 +111,13 @@ def lora(subject: Subject, match: Match, more: tuple[Evidence, ...], unsaid: Seq
         kind=kind,
         family=signature.family,
         variant=signature.variant,
-        prediction_type=told[0] if told else None,
+        prediction_type=predicts,
         layout=_layout(adapter) or signature.layout,
         rank=ranks.most_common(1)[0][0] if ranks else None,
         candidates=_candidates((signature.family, *unsaid), _SORTS if kind is None else (kind,)),
         tags=tags,
         traits=weighed.traits,
-        evidence=(*match.evidence, weighed.layout, *chosen, *((told[1],) if told else ()), *more, *tag_evidence),
+        evidence=(*match.evidence, weighed.layout, *chosen, *told, *more, *tag_evidence),
     )
 
 
@@ -198,7 +200,7 @@ def _tags(subject: Subject, signature: Signature) -> tuple[tuple[str, ...], tupl
     sayings += [(s, n) for s, n in (("repository", subject.hints.repo_id), ("file name", subject.hints.filename)) if n]
     evidence = []
     for tag, pattern in TAGS.items():
-        said = next(((source, text) for source, text in sayings if pattern.search(text)), None)
+        said = next(((source, text) for source, text in sayings if pattern.search(text, 0, READ)), None)
         if said is not None:
             evidence.append(Evidence("tag", True, said[0], tag, said[1][:120]))
     return tuple(e.expected or "" for e in evidence), tuple(evidence)
@@ -253,14 +255,14 @@ def unknown(subject: Subject) -> Report:
         return orphaned(adapter)
     if adapter.modules and not adapter.others:
         example = min(adapter.modules, key=lambda module: module.path)
-        such = f"such as {example.path}, {example.widths}"
+        such = f"such as {shortened(example.path)}, {example.widths}"
         reason = f"An adapter of {counted(len(adapter.modules), 'module')} ({such}) that fits no known family."
     elif adapter.modules:
-        such = f"such as {min(adapter.others)}"
+        such = f"such as {shortened(min(adapter.others))}"
         modules, others = counted(len(adapter.modules), "adapter module"), counted(len(adapter.others), "other tensor")
         reason = f"{modules} beside {others} ({such}): no known layout."
     else:
-        such = f"such as {min(subject.header.tensors)}"
+        such = f"such as {shortened(min(subject.header.tensors))}"
         reason = f"No known layout has its {counted(len(subject.header.tensors), 'tensor')} ({such})."
     _, near = likenesses(subject)
     if near:
@@ -272,10 +274,10 @@ def unknown(subject: Subject) -> Report:
 
 def orphaned(adapter: Adapter) -> Report:
     """The report of an adapter with halves of pairs."""
-    lost = adapter.orphans[0]
+    lost, count = adapter.orphans[0], counted(len(adapter.orphans), "adapter module")
     return Report(
         Outcome.UNUSABLE,
-        f"A half is missing, or does not fit the other, in {counted(len(adapter.orphans), 'adapter module')}, such as {lost}: the file was "
+        f"A half is missing, or does not fit the other, in {count}, such as {shortened(lost)}: the file was "
         "cut or badly converted. Download it again.",
         evidence=(Evidence("pairs", False, lost, "both halves of every pair", "one half"),),
     )

@@ -43,6 +43,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "pairs": ("every pair is whole", "{key} has no other half that fits"),
     "whole": ("it is {expected}", "{key} says “{seen}”, which is not {expected}"),
     "pipeline": ("{key} describes {expected}, {seen}", "{key} does not describe {expected}"),
+    "component": ("{key} is {expected}", "{key} is not {expected}, but {seen}"),
     "prediction_type": ("{key} says that it predicts {expected}", "{key} does not say what it predicts"),
     "zero_terminal_snr": (
         "{key} says that it was trained up to noise alone",
@@ -78,6 +79,8 @@ _EXPECTED: Mapping[tuple[str, str | None], tuple[str, str]] = {
     ("blocks", "0"): ("{key} has no blocks", "{key} has {seen} blocks, not none"),
     ("text_encoder", ""): ("no text encoder is adapted", "text encoder layer {key} is adapted"),
 }
+_LONGEST = 300
+"""Characters; tensors of published files have names of a hundred at most."""
 _PLAINLY = ("{rule}: {key} is {seen}", "{rule}: {key} is {seen}, not {expected}")
 
 
@@ -86,8 +89,13 @@ def sentence(evidence: Evidence) -> str:
     rule = evidence.rule
     special = _SEEN.get((rule, evidence.seen)) or _EXPECTED.get((rule, evidence.expected))
     held, failed = special or SENTENCES.get(rule, _PLAINLY)
-    values = {name: getattr(evidence, name) for name in ("rule", "key", "expected", "seen")}
+    values = {name: shortened(getattr(evidence, name)) for name in ("rule", "key", "expected", "seen")}
     return (held if evidence.ok else failed).format_map(values)
+
+
+def shortened(name: str | None) -> str | None:
+    """A tensor's name or other words of a file's for a sentence: a forged one can have megabytes."""
+    return name if name is None or len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
 
 
 def counted(number: int, thing: str) -> str:

@@ -58,9 +58,10 @@ def explanation_lines(source: str, explanation: Explanation) -> Iterator[Line]:
 def _prediction(report: Report) -> Iterator[Line]:
     if report.prediction_type:
         yield Line(f"predicts {report.prediction_type}", indent=2)
-    elif report.default_prediction_type:
+    elif report.kind == "checkpoint":
         usual = report.default_prediction_type
-        yield Line(f"what it predicts, the file does not tell; usual for the family: {usual}", indent=2)
+        more = f"; usual for the family: {usual}" if usual else ""
+        yield Line(f"what it predicts, the file does not tell{more}", indent=2)
 
 
 def _section(title: str, evidence: Iterable[Evidence]) -> Iterator[Line]:

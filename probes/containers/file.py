@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from io import FileIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -112,6 +113,7 @@ def read_header(path: str | Path) -> Header:
         if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):  # opening a named pipe would wait for its writer
             raise UnreadableModel("not_a_file", f"{path} is a device, pipe or socket.")
         with path.open("rb", buffering=0) as file:
+            stat = os.fstat(file.fileno())  # of what is read, whatever has taken the name meanwhile
             prefix = bytearray(file.read(_FIRST_READ))
             while True:
                 try:

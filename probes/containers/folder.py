@@ -58,9 +58,16 @@ def merge_headers(shards: list[Header]) -> Header:
 
 
 def read_folder(path: str | Path) -> Folder:
-    """Reads a folder's JSON files and weight headers. Raises UnreadableModel where it is no model's folder or a file is
-    broken."""
+    """Reads a folder's JSON files and weight headers. Raises UnreadableModel where it is no model's folder, a file is
+    broken, or something may not be read."""
     path = Path(path)
+    try:
+        return _read_folder(path)
+    except OSError as error:  # of a component that may not be looked into, or has gone since it was seen
+        raise UnreadableModel("not_readable", f"{path} cannot be read ({error.strerror}).") from None
+
+
+def _read_folder(path: Path) -> Folder:
     if not path.is_dir():
         raise UnreadableModel("not_found", f"There is no folder {path}.")
     for name in (PIPELINE_INDEX, ADAPTER_INDEX):

@@ -229,11 +229,13 @@ SIGNATURES = (
     # what makes pictures larger or mends them, by the first layers of each published network
     _part(
         Kind.UPSCALER, "compact",
-        Dimensions("body.0.weight", 4), Has("body.1.weight"), Dimensions("body.2.weight", 4), roots=_UPSCALER_ROOTS,
+        Dimensions("body.0.weight", 4), Has("body.1.weight"), Dimensions("body.2.weight", 4), Only("body"),
+        roots=_UPSCALER_ROOTS,
     ),
     _part(
         Kind.UPSCALER, "dncnn",
-        Width("model.0.weight", 1, 2, 3, 4), Dimensions("model.0.weight", 4), Dimensions("model.2.weight", 4),
+        Width("model.0.weight", 1, 2, 3, 4), Dimensions("model.0.weight", 4), Width("model.0.weight", 3, axis=2),
+        Dimensions("model.2.weight", 4),
         Words("model running_mean running_var num_batches_tracked"), roots=_UPSCALER_ROOTS,
     ),
     *(

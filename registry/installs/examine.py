@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from probes import (
     Outcome,
     Report,
     UnreadableModel,
+    json_text,
     parse_header,
     probe,
 )
@@ -211,7 +211,7 @@ def hints_of_file(origin: Origin, listing: Listing, path: str) -> Hints:
 def read_json(origin: Origin, file: RemoteFile) -> Mapping[str, Any]:
     """A small JSON file where it is. Raises UnreadableModel where it is none."""
     try:
-        value = json.loads(origin.read(file, 0, SMALL_FILE))
+        value = json_text.loads(origin.read(file, 0, SMALL_FILE))
     except ValueError as error:
         raise UnreadableModel("bad_config", f"{file.path} is not JSON ({error}).") from error
     if not isinstance(value, dict):

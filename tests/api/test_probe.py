@@ -202,6 +202,8 @@ def test_explain_says_why_and_why_not(run: Run) -> None:
         text,
     )
     assert "usual for the family: epsilon" in text
+    text = run(str(headers.FOLDER / "single-file-sd-2.json.gz"), "--explain").stdout
+    assert "  what it predicts, the file does not tell\n" in text
 
 
 def test_explain_says_of_no_near_miss_that_all_of_it_is_there(run: Run) -> None:

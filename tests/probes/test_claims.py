@@ -72,10 +72,19 @@ from tests.probes import headers
         ("sd3.5-style", "sd-3"),
         ("Pony", "sdxl"),
         ("Pony V7", "auraflow"),
+        ("ponyXL_style", "sdxl"),
+        ("ponytail_v2", None),
+        ("Pony Tail Slider", None),
     ],
 )
 def test_words_are_read_whole_whatever_joins_them(name: str, family: str | None) -> None:
     assert family_of(name) == family
+
+
+def test_hair_is_no_sub_family_and_settles_nothing() -> None:
+    hair = Hints(filename="high_ponytail_v2.safetensors")
+    assert probe(headers.load("lora-sdxl-kohya").header, hair).tags == ()
+    assert probe(headers.load("lora-clip-l-only").header, hair).outcome is Outcome.AMBIGUOUS
 
 
 def test_of_a_long_text_the_beginning_is_read() -> None:

@@ -330,6 +330,24 @@ def test_broken_dumps_are_refused(document: dict[str, Any], tmp_path: Path) -> N
     assert caught.value.code == "bad_dump"
 
 
+def test_a_text_that_is_gone_before_it_is_read_as_a_dump_is_still_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "dump.json"
+    path.write_text('{"tensors": {}}')
+    opened = Path.open
+
+    def opening(path: Path, *how: object, **more: object) -> object:
+        file = opened(path, *how, **more)  # type: ignore[call-overload]
+        path.unlink()
+        return file
+
+    monkeypatch.setattr(Path, "open", opening)
+    with pytest.raises(UnreadableModel) as caught:
+        probe(path)
+    assert caught.value.code == "text_file"
+
+
 def test_a_text_that_is_no_dump_is_still_a_text(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"_class_name": "UNet2DConditionModel"}')

@@ -89,6 +89,24 @@ def test_file_folder_and_header_give_the_same_report(tmp_path: Path) -> None:
     assert (folder.family, folder.layout, folder.format) == ("sd-1", "diffusers", "folder")
 
 
+def test_a_file_that_another_takes_the_place_of_meanwhile_is_judged_by_its_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = headers.load("unet-sd-1-diffusers")
+    path, whole = tmp_path / "model.safetensors", tmp_path / "model.safetensors.part"
+    path.write_bytes(b"an older and shorter one")
+    headers.write_sparse(whole, fixture.tensors)
+    opened = Path.open
+
+    def opening(path: Path, *how: object, **more: object) -> object:
+        whole.replace(path)
+        return opened(path, *how, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", opening)
+    assert read_header(path).size == path.stat().st_size
+    assert path.stat().st_size > 100
+
+
 def test_remote_prefix_gives_the_same_report() -> None:
     fixture = headers.load("single-file-sdxl")
     head = headers.safetensors_bytes(fixture.tensors, fixture.metadata)
@@ -125,6 +143,11 @@ def test_no_tensors_and_unknown_tensors_are_answers() -> None:
     report = probe(Header({"fc.weight": TensorSpec("F32", (10, 10)), "fc.bias": TensorSpec("F32", (10,))}))
     assert (report.outcome, report.kind, report.family) == (Outcome.UNKNOWN, None, None)
     assert "2 tensors" in report.reason
+
+
+def test_a_packed_weight_whose_bias_has_no_length_is_an_answer() -> None:
+    packed = {"x.weight": (8, 1), "x.weight.absmax": (1,), "x.bias": ()}
+    assert probe(header_of(packed, "U8")).outcome is Outcome.UNKNOWN
 
 
 def test_near_miss_says_what_speaks_against_it() -> None:

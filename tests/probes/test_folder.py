@@ -119,6 +119,21 @@ def test_peft_folder_with_a_pickle(tmp_path: Path) -> None:
     assert "pickle" in probe(tmp_path).reason
 
 
+def test_a_component_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by a patch, because tests may run as root, who is refused nothing."""
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> object:
+        if path.name == "unet":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(UnreadableModel) as caught:
+        read_folder(pipeline(tmp_path / "model"))
+    assert caught.value.code == "not_readable"
+
+
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_paths_that_cannot_be(name: str) -> None:
     with pytest.raises(UnreadableModel):
@@ -137,6 +152,21 @@ def test_pipeline_without_its_denoiser(tmp_path: Path) -> None:
     path = pipeline(tmp_path / "cut")
     (path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     assert probe(path).outcome is Outcome.UNUSABLE
+
+
+@pytest.mark.parametrize(("fixture", "kind"), [("vae-diffusers", "vae"), ("lora-sd-1-diffusers", "lora")])
+def test_a_pipeline_whose_denoiser_is_something_else_is_no_model(tmp_path: Path, fixture: str, kind: str) -> None:
+    report = probe(pipeline(tmp_path / "model", fixture))
+    assert (report.outcome, report.kind, report.family) == (Outcome.UNUSABLE, None, None)
+    assert f"unet is of the kind {kind}, " in report.reason
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "adapter_config.json"])
+def test_an_index_that_does_not_say_of_what(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"r": 8}')
+    report = probe(tmp_path)
+    assert report.outcome is Outcome.UNUSABLE
+    assert "neither a pipeline (_class_name) nor an adapter (peft_type)" in report.reason
 
 
 def test_peft_folder_and_its_base(tmp_path: Path) -> None:

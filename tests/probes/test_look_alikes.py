@@ -428,3 +428,21 @@ def test_comfyui_s_text_encoder_may_be_sd_1_s() -> None:
     }
     theirs, kohya = names.values()
     assert theirs - kohya == {"sd-1 lora"}
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"model.0.weight": (64, 3, 4, 4), "model.2.weight": (128, 64, 4, 4), "model.5.weight": (1, 128, 4, 4)},
+        {
+            "body.0.weight": (32, 3, 3, 3),
+            "body.1.weight": (32,),
+            "body.2.weight": (64, 32, 3, 3),
+            "fc.weight": (10, 64),
+        },
+    ],
+    ids=["a discriminator of patches", "a classifier"],
+)
+def test_convolutions_in_a_row_are_no_upscaler_by_themselves(tensors: dict[str, tuple[int, ...]]) -> None:
+    header = Header({name: TensorSpec("F32", shape) for name, shape in tensors.items()})
+    assert probe(header).outcome is Outcome.UNKNOWN

@@ -30,6 +30,7 @@ from tests.probes import headers
         ("lora-sd-2-kohya", {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "v_prediction"),
         ("lora-sd-2-kohya", {"ss_base_model_version": "sd_v2_v"}, "v_prediction"),
         ("lora-sd-2-kohya", {"ss_base_model_version": "sd_v2"}, "epsilon"),
+        ("lora-sd-1-kohya", {"ss_base_model_version": "sd_v1", "modelspec.prediction_type": "v"}, "v_prediction"),
         ("lora-sd-1-kohya", {"ss_base_model_version": "sd_v1"}, "epsilon"),
         # a base that the shapes are not says nothing of what they predict
         ("single-file-sdxl", {"modelspec.architecture": "stable-diffusion-v2-768-v"}, None),
@@ -41,6 +42,37 @@ def test_metadata(fixture: str, metadata: Mapping[str, str], predicts: str | Non
     report = probe(replace(headers.load(fixture), metadata=metadata).header)
     assert report.prediction_type == predicts
     assert [e.expected for e in report.evidence if e.rule == "prediction_type"] == ([predicts] if predicts else [])
+
+
+@pytest.mark.parametrize(
+    ("fixture", "metadata"),
+    [
+        ("single-file-sdxl", {"modelspec.prediction_type": "epsilon", "modelspec.predict_key": "v"}),
+        ("lora-sd-2-kohya", {"modelspec.architecture": "stable-diffusion-v2-512/lora", "ss_base_model_version": "sd_v2_v"}),
+    ],
+)  # fmt: skip
+def test_metadata_that_contradict_each_other_leave_it_open(fixture: str, metadata: Mapping[str, str]) -> None:
+    header = headers.load(fixture).header
+    report = probe(replace(header, metadata=metadata))
+    assert report.prediction_type is None
+    assert {e.key: e.expected for e in report.evidence if e.rule == "prediction_type"}.keys() == metadata.keys()
+    marked = replace(header, metadata=metadata, tensors={**header.tensors, "v_pred": TensorSpec("F32", (0,))})
+    if report.kind == "checkpoint":
+        assert probe(marked).prediction_type == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("markers", "predicts"),
+    [
+        (("v_pred", "edm_vpred.sigma_max", "edm_vpred.sigma_min"), "edm_v_prediction"),
+        (("edm_mean", "edm_std", "v_pred"), "edm"),
+    ],
+)
+def test_of_several_markers_the_one_counts_that_comfyui_asks_for_first(markers: tuple[str, ...], predicts: str) -> None:
+    """Its saver writes both for a model of v with EDM's sampling, and loads that as EDM's."""
+    header = headers.load("single-file-sdxl").header
+    marked = replace(header, tensors={**header.tensors, **{marker: TensorSpec("F32", (0,)) for marker in markers}})
+    assert probe(marked).prediction_type == predicts
 
 
 @pytest.mark.parametrize(

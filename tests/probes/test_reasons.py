@@ -199,3 +199,14 @@ def test_of_a_file(tmp_path: Path, data: bytes, code: str, said: str) -> None:
     with pytest.raises(UnreadableModel, match=re.escape(said)) as caught:
         probe(tmp_path / "x")
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("ending", ["", ".lora_down.weight", ".lora_up.weight"])
+def test_a_name_of_megabytes_is_told_by_its_beginning(ending: str) -> None:
+    name = "x" * 1_000_000
+    pairs = {f"{name}{ending}": (4, 4), f"{name}.alpha": (1,)}
+    if ending == ".lora_up.weight":
+        pairs[f"{name}.lora_down.weight"] = (4, 4)
+    reason = probe(Header({key: TensorSpec("F16", shape) for key, shape in pairs.items()})).reason
+    assert "such as xxx" in reason
+    assert len(reason) < 2_000

@@ -125,6 +125,9 @@ PUBLISHED, LOCON_32, TRAINED = "lcm-lora-sd-1", "lora-sd-1-locon-32-stripped", "
         Hints(card_text="# Ink\nUse it with latent consistency or without."),
         Hints(filename="animestyle_works_with_lcm.safetensors"),
         Hints(repo_id="someone/ink-for-lcm"),
+        Hints(filename="ink-no-lcm.safetensors"),
+        Hints(filename="ink_without_lcm.safetensors"),
+        Hints(repo_id="someone/not-an-lcm-lora", filename="non-lcm-ink.safetensors"),
         Hints(card_text="# Ink\nRecommended base: DreamShaper XL Lightning."),
         Hints(card_text="# Ink\nNo lightning, no turbo."),
     ],
@@ -239,6 +242,13 @@ def test_a_base_in_a_sidecar_makes_no_lora_of_another_layout_lcm() -> None:
 def test_prose_alone_does_not_make_an_attention_lora_lcm() -> None:
     report = probe(headers.load("lora-sdxl-diffusers").header, Hints(card_text="Works well with LCM."))
     assert report.kind is Kind.LORA
+
+
+def test_of_a_long_text_the_beginning_is_read() -> None:
+    header = headers.load(PUBLISHED).header
+    for before, kind in (("a " * 100, Kind.LCM_LORA), ("a " * 1_000, Kind.LORA)):
+        titled = replace(header, metadata={"format": "pt", "modelspec.description": f"{before}LCM-LoRA"})
+        assert probe(titled).kind is kind
 
 
 def test_full_lcm_network_is_a_checkpoint() -> None:

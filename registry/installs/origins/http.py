@@ -109,7 +109,8 @@ class HttpFiles:
     def fetch(self, url: str, start: int, length: int, etag: str | None = None) -> tuple[httpx.Response, bytes]:
         """As `read`, with the answer that the first bytes came in; raises RangeUnsatisfiable.
 
-        A connection that breaks is picked up where it broke.
+        A connection that breaks is picked up where it broke. Raises DownloadIncomplete where the file is no longer the version `etag`,
+        and HubUnusable where the server sends another part of it than was asked for.
         """
         body, answers = bytearray(), list[httpx.Response]()
 
@@ -118,8 +119,14 @@ class HttpFiles:
             at = start + len(body)
             with self.open(url, f"bytes={at}-{start + length - 1}", etag) as response:
                 answers.append(response)
-                skip = 0
-                if range_start(response) != at:  # the whole file instead
+                skip, first = 0, range_start(response)
+                if etag and strong_etag(response) not in (None, etag):
+                    raise DownloadIncomplete(
+                        f"The file at {response.url.host} has changed while it was read. Try again."
+                    )
+                if first > 0 and first != at:
+                    raise HubUnusable(f"{response.url.host} sends another part of the file than it is asked for.")
+                if first != at:  # the whole file instead
                     body.clear()
                     skip = start
                 try:
@@ -239,7 +246,9 @@ def range_start(response: httpx.Response, *, asked: bool = False) -> int:
 
 
 def total_size(response: httpx.Response) -> int | None:
-    """Length of the whole file in bytes, as this answer to a Range request tells it."""
+    """Length of the whole file in bytes, as this answer to a Range request tells it; None where it is that of a compressed one."""
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        return None
     if found := _CONTENT_RANGE.match(response.headers.get("Content-Range", "")):
         return None if found[2] == "*" else int(found[2])
     length = response.headers.get("Content-Length", "")

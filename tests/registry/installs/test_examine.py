@@ -12,9 +12,9 @@ import pytest
 from probes import REMOTE_PREFIX, UnreadableModel, probe
 from probes.containers.safetensors import BITS
 from registry.errors import NoWeights
-from registry.installs.examine import examine, hints_for
-from registry.installs.origins import Origin, open_origin
-from registry.sources import HubSource, UrlSource
+from registry.installs.examine import examine, hints_for, read_json
+from registry.installs.origins import Origin, RemoteFile, open_origin
+from registry.sources import HubSource, PathSource, UrlSource
 from tests.hub import LoopbackHub
 from tests.hub.server import Seen
 from tests.loopback import LOOPBACK
@@ -153,3 +153,12 @@ def test_shards_without_a_pipeline_are_no_models_to_install(tmp_path: Path) -> N
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize("text", [b"[" * 1_000_000, b"{", b"[]", b"\xff"], ids=["deep", "cut", "a list", "no text"])
+def test_a_configuration_that_is_none(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(text)
+    origin = open_origin(PathSource(tmp_path), endpoint="https://hub.test", token=None, timeout=30, access=LOOPBACK)
+    with origin, pytest.raises(UnreadableModel) as caught:
+        read_json(origin, RemoteFile("config.json", len(text), None))
+    assert caught.value.code == "bad_config"

@@ -14,12 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
+from probes import REMOTE_PREFIX
 from registry.errors import (
     Cancelled,
     DownloadIncomplete,
     FileMissing,
     GatedRepository,
     HubUnreachable,
+    HubUnusable,
     InvalidSource,
     ModelshelfError,
     Refused,
@@ -30,7 +32,7 @@ from registry.errors import (
 )
 from registry.installs.origins import Listing, Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, folder, open_origin
 from registry.installs.origins import hub as hub_origin
-from registry.installs.origins.http import retry_after
+from registry.installs.origins.http import retry_after, total_size
 from registry.installs.origins.url import file_name
 from registry.sources import HubSource, PathSource, UrlSource
 from tests.hub import Fault, LoopbackHub
@@ -340,8 +342,22 @@ class TestPatience:
         assert len([s for s in hub.seen if s.server == "storage"]) == (3 if ignores_range else 5)
 
 
+@pytest.mark.parametrize(("encoding", "size"), [("identity", 500), ("gzip", None), ("br", None)])
+def test_the_length_of_a_compressed_answer_is_not_the_files(encoding: str, size: int | None) -> None:
+    headers = {"Content-Encoding": encoding}
+    assert total_size(httpx.Response(200, headers={**headers, "Content-Length": "500"})) == size
+    assert total_size(httpx.Response(206, headers={**headers, "Content-Range": "bytes 0-9/500"})) == size
+
+
 class TestRanges:
     """What a stream does when the server will not continue."""
+
+    def test_another_part_than_was_asked_for(self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        with on_hub(hub) as origin:
+            file = by_path(origin.listing())[WEIGHTS]
+            monkeypatch.setattr("registry.installs.origins.http.range_start", lambda response: 1000)
+            with pytest.raises(HubUnusable, match="another part"):
+                origin.read(file, 100, 50)
 
     def test_the_whole_file_instead(self, hub: LoopbackHub) -> None:
         hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(ignores_range=True)
@@ -407,6 +423,16 @@ class TestUrl:
             (hub.root / OPEN / WEIGHTS).write_bytes(bytes(file.size))
             with pytest.raises(RangeIgnored), origin.stream(file, 100):
                 pass
+
+    def test_nor_is_a_header_put_together_from_two_versions(self, hub: LoopbackHub) -> None:
+        long = hub.root / OPEN / "long"
+        long.write_bytes(bytes(REMOTE_PREFIX + 100))
+        with at_url(hub, f"{OPEN}/resolve/main/long") as origin:
+            file = origin.listing().files[0]
+            assert len(origin.read(file, REMOTE_PREFIX, 200)) == 100
+            long.write_bytes(bytes([1]) * (REMOTE_PREFIX + 100))
+            with pytest.raises(DownloadIncomplete, match="has changed"):
+                origin.read(file, REMOTE_PREFIX, 200)
 
     @pytest.mark.parametrize(
         ("name", "error", "sentence"),
