@@ -26,6 +26,7 @@ class Kind(StrEnum):
     T2I_ADAPTER = "t2i_adapter"
     IP_ADAPTER = "ip_adapter"
     CONTROL_LORA = "control_lora"
+    MOTION_MODULE = "motion_module"
     MOTION_LORA = "motion_lora"
     TEXTUAL_INVERSION = "textual_inversion"
     TEXT_ENCODER = "text_encoder"
