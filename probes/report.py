@@ -33,6 +33,14 @@ class Kind(StrEnum):
     IMAGE_ENCODER = "image_encoder"
     UPSCALER = "upscaler"
     LANGUAGE_MODEL = "language_model"
+    SEGMENTER = "segmenter"
+    DETECTOR = "detector"
+    DEPTH_ESTIMATOR = "depth_estimator"
+    CLASSIFIER = "classifier"
+    INTERPOLATOR = "interpolator"
+    FACE_ANIMATOR = "face_animator"
+    HYPERNETWORK = "hypernetwork"
+    AUDIO_MODEL = "audio_model"
 
 
 def named(kind: Kind | None, family: str | None) -> str:

@@ -93,6 +93,7 @@ SIGNATURES = (
     ),
     *table(Kind.VAE, {
         "taesd, both halves": ("taesd_encoder.0.weight", "taesd_decoder.1.weight"),
+        "taehv": ("encoder.2.conv.weight", "encoder.4.conv.0.weight", ("decoder.3.conv.0.weight", "decoder.1.conv.0.weight")),
         "stable cascade, stage A": ("in_block.1.weight", ("vquantizer.codebook.weight", "vquantizer.embedding.weight")),
         "stable cascade, stage C": ("encoder.mapper.0.weight", "previewer.blocks.0.weight"),
         "mochi decoder": ("output_proj.weight", "blocks.0.1.stack.0.weight", "blocks.1.blocks.0.stack.0.weight"),
@@ -188,7 +189,7 @@ SIGNATURES = (
     ),
     part(
         Kind.IMAGE_ENCODER, "vit",
-        Has("embeddings.cls_token"),
+        Has("embeddings.cls_token"), Without("embeddings.detection_tokens"),
         Begins("encoder.layer..attention.", "layer..attention.", "layers..attention.", "model.layer..attention."),
         roots=("", "vit."),
     ),
@@ -215,7 +216,7 @@ SIGNATURES = (
         Begins("encoder.layer..attention.self.", "encoder.layers..attention.self.",
                "encoder.layer..attention.attn.", "encoder.albert_layer_groups.",
                "transformer.layer..attention."),
-        roots=("", "bert.", "roberta.", "distilbert.", "mpnet.", "albert."),
+        Without("/transformer.level_embed"), roots=("", "bert.", "roberta.", "distilbert.", "mpnet.", "albert."),
     ),
     part(
         Kind.LANGUAGE_MODEL, "chatglm",
