@@ -135,6 +135,7 @@ SIGNATURES = (
     part(Kind.IP_ADAPTER, None, Begins("ip_adapter.", "image_proj.")),
     part(Kind.IP_ADAPTER, "xlabs", Has("*.processor.ip_adapter_double_stream_k_proj.weight")),
     part(Kind.IP_ADAPTER, "pulid", Begins("pulid_ca.", "pulid_encoder.", "id_adapter."), Only(*_PULID)),
+    part(Kind.IP_ADAPTER, "photomaker", Has("id_encoder.vision_model.embeddings.class_embedding")),
     part(Kind.IP_ADAPTER, "redux", Has("redux_up.weight"), Has("redux_down.weight"), Alone()),
     # text and pictures
     part(Kind.TEXTUAL_INVERSION, None, Embeddings(), Without("*alpha")),

@@ -24,6 +24,7 @@ SIGNATURES = (
                          "encoder.pos_conv_embed.conv.bias")
         ],
         "clap": ("audio_model.audio_encoder.batch_norm.weight", "audio_projection.linear1.weight"),
+        "bigvgan": (("conv_pre.weight", "conv_pre.weight_g"), ("conv_post.weight", "conv_post.weight_g"), "activation_post.act.alpha"),
         "synchformer": ("vfeat_extractor.patch_embed_3d.proj.weight",),
     }),
 )  # fmt: skip
