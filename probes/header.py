@@ -33,6 +33,8 @@ REMEDIES: Mapping[str, str] = {
     "lfs_pointer": "Run `git lfs pull` in its folder, or download the file from its page.",
     "text_file": "Open it in an editor to see, and download the model again.",
     "zip_archive": "Unpack it and take the .safetensors file that it holds.",
+    "archive": "Unpack it and take the .safetensors file that it holds.",
+    "compiled_model": "Another program runs it, and nothing turns it back: take the .safetensors version of the model.",
     "unsupported_format": "Take or make a .safetensors or .gguf file or a diffusers folder of the model.",
     "pickle": "Convert it to .safetensors where you trust it, and dump that.",
     # not whole

@@ -26,12 +26,21 @@ class Kind(StrEnum):
     T2I_ADAPTER = "t2i_adapter"
     IP_ADAPTER = "ip_adapter"
     CONTROL_LORA = "control_lora"
+    MOTION_MODULE = "motion_module"
     MOTION_LORA = "motion_lora"
     TEXTUAL_INVERSION = "textual_inversion"
     TEXT_ENCODER = "text_encoder"
     IMAGE_ENCODER = "image_encoder"
     UPSCALER = "upscaler"
     LANGUAGE_MODEL = "language_model"
+    SEGMENTER = "segmenter"
+    DETECTOR = "detector"
+    DEPTH_ESTIMATOR = "depth_estimator"
+    CLASSIFIER = "classifier"
+    INTERPOLATOR = "interpolator"
+    FACE_ANIMATOR = "face_animator"
+    HYPERNETWORK = "hypernetwork"
+    AUDIO_MODEL = "audio_model"
 
 
 def named(kind: Kind | None, family: str | None) -> str:

@@ -155,9 +155,8 @@ class Only:
 
     def check(self, subject: Subject) -> Evidence:
         foreign = sorted(subject.children - self.children)
-        return Evidence(
-            "only", not foreign, foreign[0] if foreign else None, "no other submodule", "other" if foreign else "none"
-        )
+        first = (foreign[0] or "a number") if foreign else None
+        return Evidence("only", not foreign, first, "no other submodule", "other" if foreign else "none")
 
 
 STORED = """

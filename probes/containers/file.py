@@ -7,6 +7,7 @@ from io import FileIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
+from probes.containers.foreign import is_foreign, refuse_foreign, refuse_zipped
 from probes.containers.gguf import MAGIC as GGUF_MAGIC
 from probes.containers.gguf import parse_gguf
 from probes.containers.safetensors import parse_safetensors
@@ -21,22 +22,8 @@ _FIRST_READ = 512
 
 _TEXT = frozenset([*range(0x20, 0x7F), *b"\t\r\n"])
 _PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--", b"<script", b"<meta", b"<title", b"<body")
-_FOREIGN = {
-    b"\x1f\x8b": "a gzip archive",
-    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
-    b"Rar!": "a RAR archive",
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"RIFF": "a WebP picture or other RIFF file",
-    b"\x89HDF": "an HDF5 file",
-    b"%PDF": "a PDF document",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive",
-    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
-    b"PK\x05\x06": "an empty zip archive",
-    b"\x93NUMPY": "a NumPy array",
-    b"GGML": "a GGML file, GGUF's predecessor",
-}
+_NET = b"<net "
+"""In the XML that tells a network to OpenVINO."""
 
 
 def parse_header(prefix: bytes | bytearray, size: int | None) -> Header:
@@ -47,6 +34,8 @@ def parse_header(prefix: bytes | bytearray, size: int | None) -> Header:
     """
     if size == 0 or (size is None and not prefix):
         raise UnreadableModel("empty_file", "The file is empty.")
+    if prefix.startswith(ZIP_MAGIC):
+        refuse_zipped(prefix)
     pickle = parse_pickle(prefix, size)  # those of the first protocols are text
     if pickle is not None:
         return pickle
@@ -57,12 +46,7 @@ def parse_header(prefix: bytes | bytearray, size: int | None) -> Header:
         raise HeaderIncomplete(8)
     if prefix.startswith(ZIP_MAGIC):
         raise UnreadableModel("zip_archive", "This is a zip archive, not a model.")
-    for magic, what in _FOREIGN.items():
-        if prefix.startswith(magic):
-            raise UnreadableModel(
-                "unsupported_format",
-                f"This is {what}, not a model.",
-            )
+    refuse_foreign(prefix)
     if prefix.startswith(GGUF_MAGIC):
         return parse_gguf(prefix, size)
     return parse_safetensors(prefix, size)
@@ -73,6 +57,8 @@ def _refuse_text(prefix: bytes | bytearray, size: int | None) -> None:
     its fifth to eighth bytes are zero and none of these match it."""
     text = _as_utf8(prefix)
     start = text[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"<?xml") and _NET in start:
+        raise UnreadableModel("compiled_model", "This is a network for OpenVINO, whose weights lie in a .bin file.")
     if start.startswith(_PAGE):
         raise UnreadableModel(
             "html_page",
@@ -84,7 +70,7 @@ def _refuse_text(prefix: bytes | bytearray, size: int | None) -> None:
             "This is a git-LFS pointer, not the model itself.",
         )
     if start.startswith((b'{"', b"{\n", b"{ ")) or (len(text) >= 8 and _TEXT.issuperset(text[:8])):
-        if prefix.startswith(GGUF_MAGIC) or prefix.startswith(tuple(_FOREIGN)):
+        if prefix.startswith(GGUF_MAGIC) or is_foreign(prefix):
             return
         raise UnreadableModel(
             "text_file",

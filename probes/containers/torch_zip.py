@@ -63,4 +63,4 @@ def _parse_tar(prefix: bytes | bytearray, size: int | None) -> Header | None:
         return None
     if is_torch:
         return Header({}, {}, "pickle", size, 0)
-    raise UnreadableModel("unsupported_format", "This is a tar archive, not a model.")
+    raise UnreadableModel("archive", "This is a tar archive, not a model.")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from probes.adapter_names import CONTROL, LANGUAGE
 from probes.adapter_rules import AdapterOf, Paths
+from probes.families.part import part, table
 from probes.report import Evidence, Kind
-from probes.rules import Alone, Begins, Dimensions, Has, Only, Rule, Width, Without, Words
-from probes.signature import Signature
+from probes.rules import Alone, Begins, Dimensions, Has, Only, Width, Without, Words
 from probes.subject import Subject
 
 _TABLES = re.compile(r"emb_params|(clip_[lg]|t5(xxl)?)(_out)?|text_encoders_\d+|string_to_param\..+|<.+>")
@@ -43,15 +42,6 @@ class Embeddings:
         )
 
 
-def _part(kind: Kind, layout: str | None, *rules: Rule, roots: tuple[str, ...] = ("",)) -> Signature:
-    return Signature(kind, None, layout, rules, roots)
-
-
-def _all(keys: Iterable[str | Sequence[str]]) -> tuple[Has, ...]:
-    """That each is there, or of several names one."""
-    return tuple(Has(*((key,) if isinstance(key, str) else key)) for key in keys)
-
-
 _VAE_ROOTS = ("", "first_stage_model.", "vae.")
 _LANGUAGE_ROOTS = (
     "model.", "", "language_model.model.", "model.language_model.", "model.text_model.", "model.decoder.", "transformer.", "gpt_neox.",
@@ -64,26 +54,32 @@ _UPSCALER_ROOTS = ("", "params_ema.", "params.")
 _CONTROL_LORA = ("lora_controlnet", "input_blocks.1.0.in_layers.2.up")
 """Its marker, which has no elements, and the first of its low-rank pairs."""
 _PULID = ("pulid_ca", "pulid_encoder", "id_adapter", "id_adapter_attn_layers")
+_MOTION = {
+    "animatediff": ("down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight",),
+    "diffusers": ("down_blocks.0.motion_modules.0.proj_in.weight",),
+    "hotshot-xl": ("down_blocks.0.temporal_attentions.0.proj_in.weight",),
+}
+"""AnimateDiff's layers over time, to be put into a UNet. Its SparseCtrl has some of its own."""
 _CLIP_TEXT = "text_model.encoder.layers.0.self_attn.q_proj.weight"
 
 SIGNATURES = (
     # autoencoders: of pictures, then those with layers over time (Hunyuan, LTX, CogVideoX, Mochi, Cosmos, Wan) or sound
-    _part(
+    part(
         Kind.VAE, "diffusers",
         Has("encoder.conv_in.weight"), Has("decoder.conv_out.weight"), Has("encoder.down_blocks.0.resnets.0.conv1.weight"), Alone(),
         roots=_VAE_ROOTS,
     ),
-    _part(
+    part(
         Kind.VAE, "ldm",
         Has("encoder.conv_in.weight"), Has("decoder.conv_out.weight"), Has("encoder.down.0.block.0.conv1.weight"),
         Without("quantize.embedding.weight"), Alone(), roots=_VAE_ROOTS,
     ),
-    _part(
+    part(
         Kind.VAE, "taesd",
         Has("decoder.layers.0.weight", "1.weight", "0.weight"), Has("decoder.layers.2.conv.0.weight", "3.conv.0.weight", "1.conv.0.weight"),
         Alone(),
     ),
-    _part(
+    part(
         Kind.VAE, "video",
         Has("encoder.conv_in.conv.weight", "encoder.conv_in.conv_s.weight", "encoder.proj_in.weight", "encoder.conv1.weight",
             "encoder.conv1.weight_g", "encoder.down_blocks.0.0.conv1.weight", "encoder.down_blocks.0.conv1.weight",
@@ -95,53 +91,56 @@ SIGNATURES = (
              "per_channel_statistics"),
         Alone(), roots=_VAE_ROOTS,
     ),
-    *(
-        _part(Kind.VAE, layout, *_all(every), Alone())
-        for layout, every in {
-            "taesd, both halves": ("taesd_encoder.0.weight", "taesd_decoder.1.weight"),
-            "taehv": ("encoder.0.weight", "encoder.2.conv.weight", ("decoder.1.weight", "decoder.0.weight"), "decoder.22.bias"),
-            "stable cascade, stage A": ("in_block.1.weight", ("vquantizer.codebook.weight", "vquantizer.embedding.weight")),
-            "stable cascade, stage C": ("encoder.mapper.0.weight", "previewer.blocks.0.weight"),
-            "mochi decoder": ("output_proj.weight", "blocks.0.1.stack.0.weight", "blocks.1.blocks.0.stack.0.weight"),
-            "consistency decoder": ("encoder.conv_in.weight", "decoder_unet.conv_in.weight"),
-            "representation": ("encoder.embeddings.cls_token", "decoder.decoder_embed.weight"),
-            "vidtok": ("encoder.conv_in.conv.weight", "encoder.down_temporal.0.block.0.conv1.conv.weight"),
-            "kvae audio": ("encoder.snake1.alpha", "decoder.snake1.alpha", "attn.to_q.weight"),
-            "minimax": ("encoder.conv_in.weight", "decoder.register_tokens"),
-            "minimax audio": ("encoder.block.0.weight_g", "decoder.conv_pre.weight_g"),
-            "same": ("bottleneck.running_std", "encoder.proj.weight", "decoder.proj.weight"),
-        }.items()
-    ),
+    *table(Kind.VAE, {
+        "taesd, both halves": ("taesd_encoder.0.weight", "taesd_decoder.1.weight"),
+        "taehv": ("encoder.2.conv.weight", "encoder.4.conv.0.weight", ("decoder.3.conv.0.weight", "decoder.1.conv.0.weight")),
+        "stable cascade, stage A": ("in_block.1.weight", ("vquantizer.codebook.weight", "vquantizer.embedding.weight")),
+        "stable cascade, stage C": ("encoder.mapper.0.weight", "previewer.blocks.0.weight"),
+        "mochi decoder": ("output_proj.weight", "blocks.0.1.stack.0.weight", "blocks.1.blocks.0.stack.0.weight"),
+        "consistency decoder": ("encoder.conv_in.weight", "decoder_unet.conv_in.weight"),
+        "representation": ("encoder.embeddings.cls_token", "decoder.decoder_embed.weight"),
+        "vidtok": ("encoder.conv_in.conv.weight", "encoder.down_temporal.0.block.0.conv1.conv.weight"),
+        "kvae audio": ("encoder.snake1.alpha", "decoder.snake1.alpha", "attn.to_q.weight"),
+        "minimax": ("encoder.conv_in.weight", "decoder.register_tokens"),
+        "minimax audio": ("encoder.block.0.weight_g", "decoder.conv_pre.weight_g"),
+        "same": ("bottleneck.running_std", "encoder.proj.weight", "decoder.proj.weight"),
+    }, Alone()),
     # what steers a denoiser
-    _part(
+    part(
         Kind.CONTROLNET, "diffusers",
         Has("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.weight", "control_blocks.0.after_proj.weight",
             "controlnet_x_embedder.weight", "controlnet_blocks.0.weight",
             "pos_embed_input.proj.weight", "input_blocks.0.weight", "control_all_x_embedder.2-1.weight",
             "control_layers.0.adaLN_modulation.0.weight", "controlnet_blocks.0.x_rms.weight"),
     ),
-    _part(
+    part(
         Kind.CONTROLNET, "ldm",
         Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), Without(*_CONTROL_LORA), roots=("", "control_model."),
     ),
-    _part(Kind.CONTROLNET, "lllite", Begins("lllite_unet_")),
-    _part(Kind.CONTROLNET, "vace module of wan", Has("vace_patch_embedding.weight"), Only("vace_blocks", "vace_patch_embedding")),
-    _part(Kind.CONTROL_LORA, "stability", Has(*_CONTROL_LORA)),
-    _part(Kind.CONTROL_LORA, None, AdapterOf(CONTROL)),
-    _part(
+    part(Kind.CONTROLNET, "lllite", Begins("lllite_unet_")),
+    part(Kind.CONTROLNET, "vace module of wan", Has("vace_patch_embedding.weight"), Only("vace_blocks", "vace_patch_embedding")),
+    part(Kind.CONTROL_LORA, "stability", Has(*_CONTROL_LORA)),
+    part(Kind.CONTROL_LORA, None, AdapterOf(CONTROL)),
+    part(
         Kind.T2I_ADAPTER, None,
         Has("body.0.block1.weight", "body.0.resnets.0.block1.weight", "body.0.in_conv.weight"), Alone(), roots=("", "adapter."),
     ),
-    _part(Kind.T2I_ADAPTER, "style", Has("style_embedding"), Begins("transformer_layes.")),
-    _part(Kind.MOTION_LORA, "animatediff", AdapterOf(), Paths("motion modules", r".*motion_modules_\d+_")),
-    _part(Kind.IP_ADAPTER, None, Begins("ip_adapter.", "image_proj.")),
-    _part(Kind.IP_ADAPTER, "xlabs", Has("*.processor.ip_adapter_double_stream_k_proj.weight")),
-    _part(Kind.IP_ADAPTER, "pulid", Begins("pulid_ca.", "pulid_encoder.", "id_adapter."), Only(*_PULID)),
-    _part(Kind.IP_ADAPTER, "redux", Has("redux_up.weight"), Has("redux_down.weight"), Alone()),
+    part(Kind.T2I_ADAPTER, "style", Has("style_embedding"), Begins("transformer_layes.")),
+    *table(Kind.MOTION_MODULE, _MOTION, Without("time_embedding.linear_1.weight"), roots=("", "module.")),
+    *table(
+        Kind.MOTION_MODULE, {f"{layout}, with its unet": (*every, "time_embedding.linear_1.weight") for layout, every in _MOTION.items()},
+        Without("controlnet_cond_embedding.weight", "controlnet_cond_embedding.conv_in.weight"),
+    ),
+    part(Kind.MOTION_LORA, "animatediff", AdapterOf(), Paths("motion modules", r".*motion_modules_\d+_")),
+    part(Kind.IP_ADAPTER, None, Begins("ip_adapter.", "image_proj.")),
+    part(Kind.IP_ADAPTER, "xlabs", Has("*.processor.ip_adapter_double_stream_k_proj.weight")),
+    part(Kind.IP_ADAPTER, "pulid", Begins("pulid_ca.", "pulid_encoder.", "id_adapter."), Only(*_PULID)),
+    part(Kind.IP_ADAPTER, "photomaker", Has("id_encoder.vision_model.embeddings.class_embedding")),
+    part(Kind.IP_ADAPTER, "redux", Has("redux_up.weight"), Has("redux_down.weight"), Alone()),
     # text and pictures
-    _part(Kind.TEXTUAL_INVERSION, None, Embeddings(), Without("*alpha")),
+    part(Kind.TEXTUAL_INVERSION, None, Embeddings(), Without("*alpha")),
     *(
-        _part(
+        part(
             Kind.TEXT_ENCODER, "clip",
             Has("encoder.layers.0.self_attn.q_proj.weight"),
             Has("embeddings.token_embedding.weight", "embeddings.position_embedding.weight"),
@@ -156,134 +155,131 @@ SIGNATURES = (
             ),
         )
     ),
-    _part(
+    part(
         Kind.TEXT_ENCODER, "merged",
         Has(*(f"{name}.transformer.{_CLIP_TEXT}" for name in ("clip_l", "clip_g"))), Only("clip_l", "clip_g", "clip_h", "t5xxl"), Alone(),
         roots=("", "text_encoders."),
     ),
-    _part(
+    part(
         Kind.TEXT_ENCODER, "merged",
         Has(f"embedders.0.transformer.{_CLIP_TEXT}"), Has("embedders.1.model.transformer.resblocks.0.attn.in_proj_weight"), Alone(),
         roots=("conditioner.",),
     ),  # SDXL's two, cut out of its checkpoint
-    _part(Kind.TEXT_ENCODER, "openclip", Has("transformer.resblocks.0.attn.in_proj_weight"), Has("token_embedding.weight"), Alone()),
-    _part(
+    part(Kind.TEXT_ENCODER, "openclip", Has("transformer.resblocks.0.attn.in_proj_weight"), Has("token_embedding.weight"), Alone()),
+    part(
         Kind.TEXT_ENCODER, "t5",
         Has("encoder.block.0.layer.0.SelfAttention.q.weight"), Without("decoder.block.0.layer.0.SelfAttention.q.weight"), Alone(),
         roots=("", "transformer.", "text_encoders.t5xxl.transformer."),
     ),
-    _part(
+    part(
         Kind.TEXT_ENCODER, "wan",
         Has("blocks.0.pos_embedding.embedding.weight"), Has("blocks.0.attn.q.weight"), Has("token_embedding.weight"), Alone(),
     ),
-    _part(
+    part(
         Kind.TEXT_ENCODER, "llama.cpp",
         Has("enc.blk.0.attn_q.weight"), Has("token_embd.weight"), Without("dec.blk.0.attn_q.weight"),
     ),
-    _part(
+    part(
         Kind.IMAGE_ENCODER, "clip",
         Has("encoder.layers.0.self_attn.q_proj.weight"), Has("post_layernorm.weight"), Without(_CLIP_TEXT), roots=("",),
     ),
-    _part(
+    part(
         Kind.IMAGE_ENCODER, "clip",
         Has("vision_model.encoder.layers.0.self_attn.q_proj.weight"), Has("vision_model.post_layernorm.weight"), Without(_CLIP_TEXT),
         Only("vision_model", "visual_projection"),
     ),
-    _part(
+    part(
         Kind.IMAGE_ENCODER, "vit",
-        Has("embeddings.cls_token"),
+        Has("embeddings.cls_token"), Without("embeddings.detection_tokens"),
         Begins("encoder.layer..attention.", "layer..attention.", "layers..attention.", "model.layer..attention."),
         roots=("", "vit."),
     ),
-    _part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("token_embd.weight"), Begins("blk..attn_q", "blk..attn_kv", "blk..ssm", "blk..ffn_norm")),
-    _part(
+    part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("token_embd.weight"), Begins("blk..attn_q", "blk..attn_kv", "blk..ssm", "blk..ffn_norm")),
+    part(
         Kind.LANGUAGE_MODEL, None,
         Has("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"),
         Begins("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention.",
                "blocks..attention.receptance."),
         Without(*_DRAWING), roots=_LANGUAGE_ROOTS,
     ),
-    _part(
+    part(
         Kind.LANGUAGE_MODEL, "modernbert",
         Has("embeddings.tok_embeddings.weight"), Has("layers.0.attn.Wqkv.weight"), roots=("", "model."),
     ),
-    _part(
+    part(
         Kind.LANGUAGE_MODEL, "t5",
         Has("encoder.block.0.layer.0.SelfAttention.q.weight"), Has("decoder.block.0.layer.0.SelfAttention.q.weight"),
     ),
-    _part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("enc.blk.0.attn_q.weight"), Has("dec.blk.0.attn_q.weight")),
-    _part(
+    part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("enc.blk.0.attn_q.weight"), Has("dec.blk.0.attn_q.weight")),
+    part(
         Kind.LANGUAGE_MODEL, "bert",
         Has("embeddings.word_embeddings.weight"),
         Begins("encoder.layer..attention.self.", "encoder.layers..attention.self.",
                "encoder.layer..attention.attn.", "encoder.albert_layer_groups.",
                "transformer.layer..attention."),
-        roots=("", "bert.", "roberta.", "distilbert.", "mpnet.", "albert."),
+        Without("/transformer.level_embed"), roots=("", "bert.", "roberta.", "distilbert.", "mpnet.", "albert."),
     ),
-    _part(
+    part(
         Kind.LANGUAGE_MODEL, "chatglm",
         Has("encoder.layers.0.self_attention.query_key_value.weight"), Has("embedding.word_embeddings.weight"),
         roots=("", "transformer."),
     ),
-    _part(Kind.LANGUAGE_MODEL, "peft", AdapterOf(LANGUAGE)),
+    part(Kind.LANGUAGE_MODEL, "peft", AdapterOf(LANGUAGE)),
     # what makes pictures larger or mends them, by the first layers of each published network
-    _part(
+    part(
         Kind.UPSCALER, "compact",
         Dimensions("body.0.weight", 4), Has("body.1.weight"), Dimensions("body.2.weight", 4), Only("body"),
         roots=_UPSCALER_ROOTS,
     ),
-    _part(
+    part(
         Kind.UPSCALER, "dncnn",
         Width("model.0.weight", 1, 2, 3, 4), Dimensions("model.0.weight", 4), Width("model.0.weight", 3, axis=2),
         Dimensions("model.2.weight", 4),
         Words("model running_mean running_var num_batches_tracked"), roots=_UPSCALER_ROOTS,
     ),
-    *(
-        _part(Kind.UPSCALER, layout, *_all(every), roots=_UPSCALER_ROOTS)
-        for layout, every in {
-            "esrgan, first names": ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
-            "esrgan": ("conv_first.weight", ("body.0.rdb1.conv1.weight", "body.0.weight")),
-            "transformer": (
-                "conv_first.weight", ("conv_after_body.weight", "conv_last.weight"),
-                ("layers.0.residual_group.blocks.0.norm1.weight", "layers.0.residual_group.layers.0.norm1.weight",
-                 "layers.0.blocks.0.norm1.weight", "patch_embed.norm.weight", "before_RG.1.weight"),
-            ),
-            "span": ("conv_1.sk.weight", "block_1.c1_r.sk.weight"),
-            "plksr": ("feats.0.weight", ("feats.1.lk.conv.weight", "feats.1.channe_mixer.0.weight", "feats.1.channel_mixer.0.weight")),
-            "omnisr": ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "up.0.weight"),
-            "realcugan": ("unet1.conv1.conv.0.weight", "unet2.conv1.conv.0.weight"),
-            "swin2sr": ("swin2sr.first_convolution.weight",),
-            "codeformer": ("position_emb", "idx_pred_layer.0.weight"),
-            "restoreformer": ("quantize.embedding.weight", "encoder.mid.attn_1.norm2.weight", "decoder.mid.attn_1.norm2.weight"),
-            "gfpgan": ("conv_body_first.weight", "stylegan_decoder.constant_input.weight"),
-            "lama": ("model.model.1.ffc.convl2l.weight",),
-            "restormer": (
-                "patch_embed.proj.weight",
-                ("encoder_level1.0.norm1.body.weight", "encoder_level1.0.norm2.body.weight", "encoder_level1.0.norm1.weight",
-                 "patch_unembed.proj.0.weight"),
-            ),
-            "rcan": ("sub_mean.weight", "add_mean.weight"),
-            "scunet": ("m_head.0.weight", "m_tail.0.weight"),
-            "drunet": ("m_head.weight", "m_down1.0.res.0.weight"),
-            "nafnet": ("intro.weight", ("ending.weight", "encoders.0.0.w")),
-            "fdat": ("conv_first.weight", "groups.0.blocks.0.n1.weight"),
-            "mosr": ("gblocks.0.weight", "gblocks.1.norm.weight"),
-            "moesr": ("in_to_dim.weight", "upscale.0.weight"),
-            "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight"),
-            "seedvr2": ("vid_in.proj.weight", "emb_in.proj_in.weight", "blocks.0.attn.proj_qkv.vid.weight"),
-            "latent": ("initial_conv.weight", "post_upsample_res_blocks.0.conv1.weight", "final_conv.weight"),
-            "swiftsrgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
-            "uformer": ("input_proj.proj.0.weight", "output_proj.proj.0.weight"),
-            "craft": ("relative_position_index_h", "biases_v"),
-            "ditn": ("sft.weight", "UFONE.0.ITLs.0.attn.qkv.weight"),
-            "dctlsa": ("fea_conv.weight", "B1.body.0.transformer_body.0.blocks.0.attn.qkv.weight"),
-            "retinexformer": ("body.0.estimator.conv1.weight", "body.0.denoiser.mapping.weight"),
-            "hvi-cidnet": ("HVE_block0.1.weight", "trans.density_k"),
-            "ddcolor": ("encoder.arch.downsample_layers.0.0.weight", "decoder.color_decoder.color_embed.layers.0.weight"),
-            "femasr": ("multiscale_encoder.in_conv.weight", ("after_quant_group.0.weight", "after_quant_group.0.conv.weight")),
-            "mprnet": ("shallow_feat1.0.weight", "concat12.weight"),
-            "mirnet": ("conv_in.weight", "body.0.body.0.dau_top.body.0.weight"),
-            "mat": ("model.synthesis.first_stage.conv_first.conv.weight", "model.mapping.fc0.weight"),
-        }.items()
-    ),
+    *table(Kind.UPSCALER, {
+        "esrgan, first names": ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
+        "esrgan": ("conv_first.weight", ("body.0.rdb1.conv1.weight", "body.0.weight")),
+        "transformer": (
+            "conv_first.weight", ("conv_after_body.weight", "conv_last.weight"),
+            ("layers.0.residual_group.blocks.0.norm1.weight", "layers.0.residual_group.layers.0.norm1.weight",
+             "layers.0.blocks.0.norm1.weight", "patch_embed.norm.weight", "before_RG.1.weight"),
+        ),
+        "span": ("conv_1.sk.weight", "block_1.c1_r.sk.weight"),
+        "plksr": ("feats.0.weight", ("feats.1.lk.conv.weight", "feats.1.channe_mixer.0.weight", "feats.1.channel_mixer.0.weight")),
+        "omnisr": ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "up.0.weight"),
+        "realcugan": ("unet1.conv1.conv.0.weight", "unet2.conv1.conv.0.weight"),
+        "swin2sr": ("swin2sr.first_convolution.weight",),
+        "codeformer": ("position_emb", "idx_pred_layer.0.weight"),
+        "restoreformer": ("quantize.embedding.weight", "encoder.mid.attn_1.norm2.weight", "decoder.mid.attn_1.norm2.weight"),
+        "gfpgan": ("conv_body_first.weight", "stylegan_decoder.constant_input.weight"),
+        "lama": ("model.model.1.ffc.convl2l.weight",),
+        "restormer": (
+            "patch_embed.proj.weight",
+            ("encoder_level1.0.norm1.body.weight", "encoder_level1.0.norm2.body.weight", "encoder_level1.0.norm1.weight",
+             "patch_unembed.proj.0.weight"),
+        ),
+        "rcan": ("sub_mean.weight", "add_mean.weight"),
+        "scunet": ("m_head.0.weight", "m_tail.0.weight"),
+        "drunet": ("m_head.weight", "m_down1.0.res.0.weight"),
+        "nafnet": ("intro.weight", ("ending.weight", "encoders.0.0.w")),
+        "fdat": ("conv_first.weight", "groups.0.blocks.0.n1.weight"),
+        "mosr": ("gblocks.0.weight", "gblocks.1.norm.weight"),
+        "moesr": ("in_to_dim.weight", "upscale.0.weight"),
+        "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight"),
+        "seedvr2": ("vid_in.proj.weight", "emb_in.proj_in.weight", "blocks.0.attn.proj_qkv.vid.weight"),
+        "latent": ("initial_conv.weight", "post_upsample_res_blocks.0.conv1.weight", "final_conv.weight"),
+        "swiftsrgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
+        "uformer": ("input_proj.proj.0.weight", "output_proj.proj.0.weight"),
+        "craft": ("relative_position_index_h", "biases_v"),
+        "ditn": ("sft.weight", "UFONE.0.ITLs.0.attn.qkv.weight"),
+        "dctlsa": ("fea_conv.weight", "B1.body.0.transformer_body.0.blocks.0.attn.qkv.weight"),
+        "retinexformer": ("body.0.estimator.conv1.weight", "body.0.denoiser.mapping.weight"),
+        "hvi-cidnet": ("HVE_block0.1.weight", "trans.density_k"),
+        "ddcolor": ("encoder.arch.downsample_layers.0.0.weight", "decoder.color_decoder.color_embed.layers.0.weight"),
+        "femasr": ("multiscale_encoder.in_conv.weight", ("after_quant_group.0.weight", "after_quant_group.0.conv.weight")),
+        "mprnet": ("shallow_feat1.0.weight", "concat12.weight"),
+        "mirnet": ("conv_in.weight", "body.0.body.0.dau_top.body.0.weight"),
+        "mat": ("model.synthesis.first_stage.conv_first.conv.weight", "model.mapping.fc0.weight"),
+    }, roots=_UPSCALER_ROOTS),
 )  # fmt: skip
