@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits, Paths
+from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits
 from probes.families import unet
 from probes.report import Kind
 from probes.rules import Claimed, Dimensions, Either, Has, Rule, Width, Without
 from probes.signature import Signature
+
+_FIRST = sorted({network.channels[0] for network in unet.SD1S})
+"""What the first layer gives."""
 
 
 def _itself(first: str, last: str) -> tuple[Rule, ...]:
@@ -17,7 +20,7 @@ def _itself(first: str, last: str) -> tuple[Rule, ...]:
     UNet, with light (8) or background too (12); Zero123's UNet takes a picture (8) and a camera."""
     others = ("ic-light", "zero123")
     told = (Either(Claimed(other, "sd-1", wanted=False), Width(first, 4, 5, 9)) for other in others)
-    return (Width(first, 4, 5, 8, 9), *told, Width(last, 4, axis=0))
+    return (Width(first, 4, 5, 8, 9), Width(first, *_FIRST, axis=0), *told, Width(last, 4, axis=0))
 
 
 _ENCODERS = Encoders(te=768, te1=768, text_encoder=768)
@@ -41,7 +44,7 @@ SIGNATURES = (
         ),
         unet.ROOTS, replace(unet.DIFFUSERS_VARIANTS, whole=unet.DIFFUSERS_SD), prediction_type="epsilon",
     ),
-    Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(768), Paths("a UNet", unet.MODULE_NAMES), _ENCODERS)),
+    *(Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(768), Fits(network), _ENCODERS)) for network in unet.SD1S),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD1), _ENCODERS)),
     unet.numbered("sd-1", 768),
     Signature(Kind.LORA, "sd-1", None, (AdapterOf(TEXT), EncoderLayers(12), Encoders(te=768, text_encoder=768))),

@@ -7,7 +7,7 @@ them apart.
 from __future__ import annotations
 
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits, Paths
+from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits
 from probes.families import unet
 from probes.report import Kind
 from probes.rules import Claimed, Dimensions, Has, Width, Without
@@ -39,7 +39,10 @@ SIGNATURES = (
         ),
         unet.ROOTS, ChannelVariants("conv_in.weight", _NAMES, unet.DIFFUSERS_SD),
     ),
-    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Paths("a UNet", unet.MODULE_NAMES), _NO_VIDEO, _ENCODERS)),
+    *(
+        Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Fits(network), _NO_VIDEO, _ENCODERS))
+        for network in unet.SD2S
+    ),
     Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD2), _NO_VIDEO, _ENCODERS)),
     unet.numbered("sd-2", 1024),
     Signature(Kind.LORA, "sd-2", None, (AdapterOf(TEXT), EncoderLayers(23), _ENCODERS)),

@@ -183,6 +183,36 @@ def test_other_text_towers_of_the_same_width_have_other_depths(
     assert probe(encoder_lora(prefix, width, count)).family == family
 
 
+def narrowed(name: str) -> Header:
+    """All but what a text or latents are wide, halved: an adapter's outputs and what takes them in, a checkpoint's first layer."""
+    halved = {
+        key: TensorSpec(spec.dtype, (*spec.shape[:axis], spec.shape[axis] // 2, *spec.shape[axis + 1 :]))
+        for key, spec in headers.load(name).header.tensors.items()
+        for axis in [int(key.endswith("lora_down.weight"))]
+        if axis < len(spec.shape) and not key.endswith(("attn2_to_k.lora_down.weight", "attn2_to_v.lora_down.weight"))
+    }
+    return Header(headers.load(name).header.tensors | halved)
+
+
+@pytest.mark.parametrize(
+    "name", ["lora-sd-1-kohya-no-alpha", "lora-sd-2-kohya-no-alpha", "unet-sd-1-diffusers", "unet-sd-1-ldm"]
+)
+def test_the_text_s_width_alone_makes_no_stable_diffusion(name: str) -> None:
+    assert probe(headers.load(name).header).outcome is Outcome.IDENTIFIED
+    assert probe(narrowed(name)).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "name", ["lora-sd-1-kohya-no-alpha", "lora-sd-2-kohya-no-alpha", "lora-sd-1-miniature-kohya-no-alpha"]
+)
+def test_one_layer_of_another_width_makes_another_network(name: str) -> None:
+    header = headers.load(name).header
+    odd = "lora_unet_up_blocks_1_attentions_1_transformer_blocks_0_attn2_to_k.lora_up.weight"
+    report = probe(Header({**header.tensors, odd: TensorSpec("F16", (999, header.tensors[odd].shape[1]))}))
+    assert report.outcome is Outcome.UNKNOWN
+    assert "-> 999" in report.reason
+
+
 def test_video_networks_that_share_layers_with_sd_2_are_told_by_name() -> None:
     header = headers.load("lora-sd-2-unet-peft").header
     assert probe(header).family == "sd-2"
