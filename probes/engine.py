@@ -23,6 +23,13 @@ from probes.verdicts import ambiguous, checkpoint, excluding, lora, near_misses,
 from probes.wording import listed
 
 DENOISERS = ("unet", "transformer", "prior", "decoder")
+_PIPELINES = {
+    "PaintByExamplePipeline": "image-prompt",
+    "StableDiffusionImageVariationPipeline": "image-prompt",
+    "StableDiffusionLDM3DPipeline": "rgb-d",
+}
+"""What a pipeline's class tells of a UNet that has the plain one's shapes: that pictures prompt it, or that its latents are of pictures
+with their depths."""
 _EMPTY = (
     "The file is whole but holds no tensors, as one that was saved before anything was put into it. Download it again, or "
     "ask who made it."
@@ -177,4 +184,5 @@ def _probe_pipeline(folder: Folder, hints: Hints) -> Report:
         )
     report = _probe_header(folder.headers[component], hints, folder.configs.get("scheduler"))
     seen = Evidence("pipeline", True, PIPELINE_INDEX, f"a pipeline with a {component}", pipeline)
-    return replace(report, evidence=(seen, *report.evidence))
+    variant = report.variant and _PIPELINES.get(pipeline, report.variant)
+    return replace(report, variant=variant, evidence=(seen, *report.evidence))

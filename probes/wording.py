@@ -13,6 +13,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "without": ("{key} is not there", "{key} is there"),
     "alone": ("there is nothing else in the file", "there is more in the file, such as {key}"),
     "width": ("{key} is {seen} wide", "{key} is {seen} wide, not {expected}"),
+    "rows": ("{key} has {seen} rows", "{key} has {seen} rows, not {expected}"),
     "dimensions": ("{key} has {seen} dimensions", "{key} has {seen} dimensions, not {expected}"),
     "volume": ("{key} has {seen} values, {expected}", "{key} has {seen} values, not {expected}"),
     "volumes": (
@@ -62,6 +63,10 @@ _SEEN: Mapping[tuple[str, str | None], tuple[str, str]] = {
     **dict.fromkeys(
         [("width", "absent"), ("width", "not adapted"), ("width", "None")],
         ("{key} is missing", "{key} is missing, which should be {expected} wide"),
+    ),
+    **dict.fromkeys(
+        [("rows", "absent"), ("rows", "None")],
+        ("{key} is missing", "{key} is missing, which should have {expected} rows"),
     ),
     ("dimensions", "absent"): ("{key} is missing", "{key} is missing, which should have {expected} dimensions"),
     ("blocks", "0"): ("{key} has no blocks", "{key} has no blocks, not {expected}"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from probes.report import Kind
-from probes.rules import Begins, Mirrored, Only, Width, Words
+from probes.rules import Begins, Mirrored, Only, Rule, Width, Words
 from probes.signature import NORMAL, ChannelVariants, Signature
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
@@ -24,16 +24,17 @@ LDM_WORDS = Words(
     f"""{_COMMON} input_blocks output_blocks middle_block out time_embed label_emb in_layers out_layers emb_layers
         skip_connection op"""
 )
-DIFFUSERS_WORDS = Words(
-    f"""{_COMMON} down_blocks up_blocks mid_block conv_in conv_out conv_norm_out time_embedding add_embedding linear_1 linear_2
-        resnets attentions downsamplers upsamplers conv1 conv2 conv_shortcut time_emb_proj"""
-)
+_DIFFUSERS = f"""
+    {_COMMON} down_blocks up_blocks mid_block conv_in conv_out conv_norm_out time_embedding add_embedding linear_1 linear_2 resnets
+    attentions downsamplers upsamplers conv1 conv2 conv_shortcut time_emb_proj
+"""
+DIFFUSERS_WORDS = Words(_DIFFUSERS)
+DIFFUSERS_CLASS_WORDS = Words(f"{_DIFFUSERS} class_embedding")
+"""Of networks that are told a class, or what takes its place."""
 LDM_WHOLE = Mirrored("input_blocks", "output_blocks")
 DIFFUSERS_WHOLE = Mirrored("down_blocks", "up_blocks")
 """Half a network, as a shard holds it, is none."""
-LDM_VARIANTS = ChannelVariants(
-    "input_blocks.0.0.weight", {4: NORMAL, 9: "inpaint", 8: "edit", 5: "depth", 7: "upscaler"}
-)
+LDM_VARIANTS = ChannelVariants("input_blocks.0.0.weight", {4: NORMAL, 9: "inpaint", 8: "edit", 5: "depth"})
 DIFFUSERS_VARIANTS = ChannelVariants("conv_in.weight", LDM_VARIANTS.names)
 LDM_SD = (320, ("input_blocks.11.0.in_layers.2.weight", "middle_block.2.in_layers.2.weight"))
 DIFFUSERS_SD = (320, ("down_blocks.3.resnets.1.conv1.weight", "mid_block.resnets.1.conv1.weight"))
@@ -51,6 +52,16 @@ def numbered(family: str, text: int) -> Signature:
         Only(*(f"{part}::{side}" for part in ("unet", "text_encoder") for side in ("down", "up"))),
     )  # fmt: skip
     return Signature(Kind.LORA, family, "cloneofsimo", rules)
+
+
+LDM_ENDS, DIFFUSERS_ENDS = ("input_blocks.0.0.weight", "out.2.weight"), ("conv_in.weight", "conv_out.weight")
+
+
+def ends(layers: tuple[str, str], channels: Iterable[int], *widths: int) -> tuple[Rule, ...]:
+    """That the first of these layers takes in one of these numbers of channels and gives one of these widths, and that the last gives
+    Stable Diffusion's latents: networks of sound, Marigold's of paint and light, SDXL's trained on for another VAE have others."""
+    first, last = layers
+    return Width(first, *channels), Width(first, *widths, axis=0), Width(last, 4, axis=0)
 
 
 _POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")

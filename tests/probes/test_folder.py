@@ -39,6 +39,21 @@ def test_pipeline_folder(tmp_path: Path) -> None:
     assert report.evidence[0].seen == "StableDiffusionPipeline"
 
 
+@pytest.mark.parametrize(
+    ("pipeline_class", "variant"),
+    [
+        ("StableDiffusionInpaintPipeline", "inpaint"),
+        ("PaintByExamplePipeline", "image-prompt"),
+        ("StableDiffusionImageVariationPipeline", "image-prompt"),
+        ("StableDiffusionLDM3DPipeline", "rgb-d"),
+    ],
+)
+def test_a_pipeline_tells_what_its_unet_does_not(tmp_path: Path, pipeline_class: str, variant: str) -> None:
+    folder = read_folder(pipeline(tmp_path / "model", "unet-sd-1-inpaint-diffusers"))
+    report = probe(Folder({**INDEX, "_class_name": pipeline_class}, folder.configs, folder.headers))
+    assert (report.family, report.variant) == ("sd-1", variant)
+
+
 def test_pipeline_from_fetched_parts_is_the_same(tmp_path: Path) -> None:
     folder = read_folder(pipeline(tmp_path / "sd2"))
     assert set(folder.headers) == {"unet"}

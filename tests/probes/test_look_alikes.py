@@ -152,7 +152,61 @@ def test_what_predicts_other_latents_is_another_network(layout: str, last: str) 
     sound = {**header.tensors, last: TensorSpec("F16", (8, 320, 3, 3))}
     report = probe(Header(sound))
     assert report.outcome is Outcome.UNKNOWN
-    assert f"but {last} is 8 wide, not 4" in report.reason
+    assert f"but {last} has 8 rows, not 4" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("unet-sdxl", 16),
+        ("unet-sdxl", 32),
+        ("unet-ssd-1b", 16),
+        ("unet-sdxl-refiner", 9),
+        ("unet-sd-2", 12),
+        ("unet-sd-2", 7),
+    ],
+)
+@pytest.mark.parametrize(("layout", "first"), [("diffusers", "conv_in.weight"), ("ldm", "input_blocks.0.0.weight")])
+def test_other_latents_make_another_network(name: str, channels: int, layout: str, first: str) -> None:
+    """As SDXL's have that were trained on for FLUX's VAEs, and Marigold's of paint and light."""
+    report = probe(with_first(f"{name}-{layout}", first, channels))
+    assert report.outcome is Outcome.UNKNOWN
+    assert f"but {first} is {channels} wide, not 4" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"), [("diffusers", "class_embedding.linear_1.weight"), ("ldm", "label_emb.0.0.weight")]
+)
+@pytest.mark.parametrize(("width", "variant"), [(1536, "unclip"), (2048, "unclip"), (4, None)])
+def test_what_is_told_more_than_a_text_is_no_plain_network(
+    layout: str, told: str, width: int, variant: str | None
+) -> None:
+    """Of CLIP-L's and OpenCLIP-H's pictures are the two unCLIPs; Lotus is told which of two tasks it has."""
+    header = headers.load(f"unet-sd-2-unclip-{layout}").header
+    report = probe(Header({**header.tensors, told: TensorSpec("F16", (1280, width))}))
+    assert report.variant == variant
+    assert variant or f"but {told} is " in report.reason
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    ["model.visual.conv1.weight", "transformer.vision_model.embeddings.position_embedding.weight"],
+    ids=["Image Variations", "Paint-by-Example"],
+)
+@pytest.mark.parametrize("network", ["unet-sd-1-ldm", "unet-sd-1-inpaint-ldm"])
+def test_prompts_of_a_whole_file_may_be_pictures(network: str, encoder: str) -> None:
+    tensors = {f"model.diffusion_model.{key}": spec for key, spec in headers.load(network).header.tensors.items()}
+    tensors[f"cond_stage_model.{encoder}"] = TensorSpec("F16", (1024, 3, 14, 14))
+    report = probe(Header(tensors))
+    assert (report.family, report.variant) == ("sd-1", "image-prompt")
+
+
+def test_a_class_makes_no_sd_1() -> None:
+    header = headers.load("unet-sd-1-ldm").header
+    assert (
+        probe(Header({**header.tensors, "label_emb.weight": TensorSpec("F16", (1000, 1280))})).outcome
+        is Outcome.UNKNOWN
+    )
 
 
 def test_eight_channels_of_zero123_and_marigold_are_no_edit() -> None:
@@ -199,7 +253,8 @@ def narrowed(name: str) -> Header:
 
 
 @pytest.mark.parametrize(
-    "name", ["lora-sd-1-kohya-no-alpha", "lora-sd-2-kohya-no-alpha", "unet-sd-1-diffusers", "unet-sd-1-ldm"]
+    "name",
+    ["lora-sd-1-kohya-no-alpha", "lora-sd-2-kohya-no-alpha", "unet-sd-1-ldm", "unet-sd-2-diffusers", "unet-sdxl-ldm"],
 )
 def test_the_text_s_width_alone_makes_no_stable_diffusion(name: str) -> None:
     assert probe(headers.load(name).header).outcome is Outcome.IDENTIFIED
