@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from probes.adapter_names import TEXT
-from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits
+from probes.adapter_rules import AdapterOf, CrossAttention, EncoderLayers, Encoders, Fits, Paths
 from probes.families import unet
 from probes.report import Kind
 from probes.rules import Claimed, Dimensions, Has, Rule, Width, Without
 from probes.signature import ChannelVariants, Signature
 
 _ENCODERS = Encoders(te=1024, te1=1024, text_encoder=1024)
-_NO_VIDEO = Claimed("stable-video", "sd-2", wanted=False)
+_NO_VIDEO = tuple(Claimed(video, "sd-2", wanted=False) for video in ("svd", "zeroscope"))
 """Stable Video Diffusion's and ZeroScope's layers for single pictures are SD 2's."""
+_ATTENTION = r"((down|up)_blocks_\d|mid_block)_attentions_"
 _CHANNELS = {count: name for count, name in unet.LDM_VARIANTS.names.items() if name != "edit"}
 """Of eight channels are Marigold's depths and normals, and no model of this family that edits pictures."""
 
@@ -63,10 +64,17 @@ SIGNATURES = (
     *_LDM.checkpoints(unet.LDM_SD, unet.LDM_WORDS, unet.LDM_WORDS),
     *_DIFFUSERS.checkpoints(unet.DIFFUSERS_SD, unet.DIFFUSERS_WORDS, unet.DIFFUSERS_CLASS_WORDS),
     *(
-        Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Fits(network), _NO_VIDEO, _ENCODERS))
+        Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(1024), Fits(network), *_NO_VIDEO, _ENCODERS))
         for network in unet.SD2S
     ),
-    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD2), _NO_VIDEO, _ENCODERS)),
+    Signature(Kind.LORA, "sd-2", None, (AdapterOf(), CrossAttention(None), Fits(unet.SD2), *_NO_VIDEO, _ENCODERS)),
+    Signature(
+        Kind.LORA, "svd", None,
+        (
+            AdapterOf(), CrossAttention(1024), Fits(unet.SD2), Paths("attention in diffusers' naming", _ATTENTION), Encoders(),
+            Claimed("svd", "sd-2"),
+        ),
+    ),  # for its single pictures alone
     unet.numbered("sd-2", 1024),
     Signature(Kind.LORA, "sd-2", None, (AdapterOf(TEXT), EncoderLayers(23), _ENCODERS)),
 )  # fmt: skip

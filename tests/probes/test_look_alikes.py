@@ -274,8 +274,18 @@ def test_one_layer_of_another_width_makes_another_network(name: str) -> None:
 
 def test_video_networks_that_share_layers_with_sd_2_are_told_by_name() -> None:
     header = headers.load("lora-sd-2-unet-peft").header
-    assert probe(header).family == "sd-2"
+    report = probe(header)
+    assert (report.outcome, report.family, report.candidates) == (Outcome.IDENTIFIED, "sd-2", ("sd-2 lora", "svd lora"))
+    assert "svd has the same layers, but nothing says that it is for that." in report.reason
+    assert probe(header, Hints(card={"base_model": "stabilityai/stable-video-diffusion-img2vid-xt"})).family == "svd"
+    assert probe(header, Hints(family="svd")).family == "svd"
+    assert probe(header, Hints(family="sd-2")).candidates == ()
     assert probe(header, Hints(repo_id="someone/zeroscope_v2-style")).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["lora-sd-2-kohya", "lora-sd-2-locon-conv-8"])
+def test_text_encoders_and_convolutions_are_no_video_network_s(name: str) -> None:
+    assert "svd lora" not in probe(headers.load(name).header).candidates
 
 
 def test_lora_of_diffsynth_is_read_under_its_pipeline() -> None:
