@@ -21,7 +21,8 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     for family, pattern in (
         ("ic-light", r"\bic[-_ ]?light"),
         ("zero123", r"zero[-_ ]?123"),
-        ("stable-video", r"stable-video|\bsvd[-_ ]xt|zeroscope"),
+        ("svd", r"stable-video|\bsvd[-_ ]xt"),
+        ("zeroscope", r"zeroscope"),
         ("koala", r"\bkoala[-_ ]?(700m|1b|lightning)"),
         ("ssd-1b", r"\bssd[-_ ]?1b\b"),
         ("segmind-vega", r"segmind[-_/ ]*vega|\bvegart\b"),

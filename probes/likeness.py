@@ -41,7 +41,7 @@ _ABSENCES = frozenset(
 """Rules that ask for nothing foreign to be there, or for a word: that they hold is no likeness."""
 _NOTHING = frozenset({"0", "none"})
 """What rules expect of which nothing should be there: no blocks, no cross-attention."""
-_MEASURES = frozenset({"width", "dimensions", "blocks", "cross_attention"})
+_MEASURES = frozenset({"width", "rows", "kernel", "dimensions", "blocks", "cross_attention"})
 """Rules whose value another family may have: "4 blocks, as ssd-1b"."""
 
 

@@ -81,6 +81,10 @@ class Either:
         return next((evidence for evidence in seen if evidence.ok), seen[0])
 
 
+_ALONG = ("rows", "width", "kernel", "kernel")
+"""What evidence calls a size along each axis."""
+
+
 @dataclass(frozen=True, slots=True)
 class Width:
     """Every tensor that `key` stands for has one of `sizes` at `axis` (1: what a layer takes in, 0: what it gives), and
@@ -96,7 +100,7 @@ class Width:
         object.__setattr__(self, "axis", axis)
 
     def check(self, subject: Subject) -> Evidence:
-        expected, widths = " or ".join(map(str, self.sizes)), list[int | None]()
+        rule, expected, widths = _ALONG[self.axis], " or ".join(map(str, self.sizes)), list[int | None]()
         found = _matching(subject, self.key)
         for name in found:
             if (count := subject.columns.get(name)) is not None:
@@ -105,10 +109,10 @@ class Width:
             shape = subject.shape(name) or ()
             size = shape[self.axis] if len(shape) > self.axis else None
             if size not in self.sizes:
-                return Evidence("width", False, name, expected, str(size))
+                return Evidence(rule, False, name, expected, str(size))
             widths.append(size)
         name, seen = (found[0], str(widths[0])) if found else (self.key, "absent")
-        return Evidence("width", bool(found), name, expected, seen)
+        return Evidence(rule, bool(found), name, expected, seen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

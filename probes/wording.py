@@ -13,6 +13,8 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "without": ("{key} is not there", "{key} is there"),
     "alone": ("there is nothing else in the file", "there is more in the file, such as {key}"),
     "width": ("{key} is {seen} wide", "{key} is {seen} wide, not {expected}"),
+    "rows": ("{key} has {seen} rows", "{key} has {seen} rows, not {expected}"),
+    "kernel": ("{key} has a kernel of {seen}", "{key} has a kernel of {seen}, not {expected}"),
     "dimensions": ("{key} has {seen} dimensions", "{key} has {seen} dimensions, not {expected}"),
     "volume": ("{key} has {seen} values, {expected}", "{key} has {seen} values, not {expected}"),
     "volumes": (
@@ -63,6 +65,14 @@ _SEEN: Mapping[tuple[str, str | None], tuple[str, str]] = {
     **dict.fromkeys(
         [("width", "absent"), ("width", "not adapted"), ("width", "None")],
         ("{key} is missing", "{key} is missing, which should be {expected} wide"),
+    ),
+    **dict.fromkeys(
+        [("rows", "absent"), ("rows", "None")],
+        ("{key} is missing", "{key} is missing, which should have {expected} rows"),
+    ),
+    **dict.fromkeys(
+        [("kernel", "absent"), ("kernel", "None")],
+        ("{key} is missing", "{key} is missing, which should have a kernel of {expected}"),
     ),
     ("dimensions", "absent"): ("{key} is missing", "{key} is missing, which should have {expected} dimensions"),
     ("blocks", "0"): ("{key} has no blocks", "{key} has no blocks, not {expected}"),

@@ -137,8 +137,13 @@ def parse_gguf(prefix: bytes | bytearray, size: int | None) -> Header:
         )
     metadata: dict[str, str] = {}
     first: dict[str, tuple[int, ...]] = {}
-    for _ in range(pair_count):
-        key = cursor.string()
+    keys: set[str] = set()
+    for count in range(pair_count):
+        keys.add(key := cursor.string())
+        if len(keys) == count:
+            raise UnreadableModel(
+                "duplicate_names", "The GGUF header states a value twice: readers disagree on which one counts."
+            )
         if key.startswith(FIRST_SHAPE):
             first[key.removeprefix(FIRST_SHAPE)] = cursor.shape()
         elif (value := cursor.value()) is not None:
@@ -173,7 +178,9 @@ def _tensors(cursor: _Cursor, count: int) -> Mapping[str, tuple[TensorSpec, int,
         if math.prod(shape) >= 1 << 63:
             raise UnreadableModel("shape_overflow", "A GGUF tensor would have more elements than any file can hold.")
         if name in tensors:
-            raise UnreadableModel("duplicate_names", "The GGUF header names a tensor twice.")
+            raise UnreadableModel(
+                "duplicate_names", "The GGUF header names a tensor twice: readers disagree on which one counts."
+            )
         dtype, block, block_bytes = _TYPES[kind]
         if (shape[-1] if shape else 1) % block:
             raise UnreadableModel(

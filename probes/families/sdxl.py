@@ -20,6 +20,8 @@ _REFINER_ENCODERS = Encoders(te2=1280, text_encoder_2=1280)
 _LDM = (Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 2048))
 _DIFFUSERS = (Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k.weight", 2048))
 
+_LDM_ENDS, _DIFFUSERS_ENDS = (unet.ends(layers, (4, 8, 9), 320) for layers in (unet.LDM_ENDS, unet.DIFFUSERS_ENDS))
+
 
 def _checkpoints(family: str, architecture: unet.UNet) -> tuple[Signature, ...]:
     """Both namings. One that lacks blocks elsewhere than in the middle and in the lowest level's first attention was cut."""
@@ -31,6 +33,7 @@ def _checkpoints(family: str, architecture: unet.UNet) -> tuple[Signature, ...]:
             (
                 *_LDM, Width("label_emb.0.0.weight", 2816), Blocks(f"input_blocks.{lowest}.1.transformer_blocks", deepest),
                 Blocks("middle_block.1.transformer_blocks", middle), unet.LDM_WHOLE, unet.LDM_WORDS,
+                *_LDM_ENDS,
             ),
             unet.ROOTS, replace(unet.LDM_VARIANTS, whole=ldm), prediction_type="epsilon",
         ),
@@ -39,6 +42,7 @@ def _checkpoints(family: str, architecture: unet.UNet) -> tuple[Signature, ...]:
             (
                 *_DIFFUSERS, Width("add_embedding.linear_1.weight", 2816), Blocks("down_blocks.2.attentions.0.transformer_blocks", deepest),
                 Blocks("mid_block.attentions.0.transformer_blocks", middle), unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
+                *_DIFFUSERS_ENDS,
             ),
             unet.ROOTS, replace(unet.DIFFUSERS_VARIANTS, whole=diffusers), prediction_type="epsilon",
         ),
@@ -85,7 +89,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "sdxl-refiner", "ldm",
         (
             Has("input_blocks.0.0.weight"), Has("out.2.weight"), Width("*.attn2.to_k.weight", 1280), Width("label_emb.0.0.weight", 2560),
-            unet.LDM_WHOLE, unet.LDM_WORDS,
+            unet.LDM_WHOLE, unet.LDM_WORDS, *unet.ends(unet.LDM_ENDS, (4,), 384),
         ),
         unet.ROOTS, unet.LDM_VARIANTS, prediction_type="epsilon",
     ),
@@ -94,6 +98,7 @@ SIGNATURES = (
         (
             Has("conv_in.weight"), Has("conv_out.weight"), Width("*.attn2.to_k.weight", 1280),
             Width("add_embedding.linear_1.weight", 2560), unet.DIFFUSERS_WHOLE, unet.DIFFUSERS_WORDS,
+            *unet.ends(unet.DIFFUSERS_ENDS, (4,), 384),
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
     ),
@@ -102,7 +107,7 @@ SIGNATURES = (
         Kind.CHECKPOINT, "kolors", "diffusers",
         (
             *_DIFFUSERS, Width("encoder_hid_proj.weight", 4096), Width("add_embedding.linear_1.weight", 5632),
-            Blocks("mid_block.attentions.0.transformer_blocks", 10), unet.DIFFUSERS_WHOLE,
+            Blocks("mid_block.attentions.0.transformer_blocks", 10), unet.DIFFUSERS_WHOLE, *_DIFFUSERS_ENDS,
         ),
         unet.ROOTS, unet.DIFFUSERS_VARIANTS, prediction_type="epsilon",
     ),

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from probes.report import Kind
-from probes.rules import Begins, Mirrored, Only, Width, Words
+from probes.rules import Begins, Mirrored, Only, Rule, Width, Words
 from probes.signature import NORMAL, ChannelVariants, Signature
 
 ROOTS = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
@@ -24,33 +24,21 @@ LDM_WORDS = Words(
     f"""{_COMMON} input_blocks output_blocks middle_block out time_embed label_emb in_layers out_layers emb_layers
         skip_connection op"""
 )
-DIFFUSERS_WORDS = Words(
-    f"""{_COMMON} down_blocks up_blocks mid_block conv_in conv_out conv_norm_out time_embedding add_embedding linear_1 linear_2
-        resnets attentions downsamplers upsamplers conv1 conv2 conv_shortcut time_emb_proj"""
-)
+_DIFFUSERS = f"""
+    {_COMMON} down_blocks up_blocks mid_block conv_in conv_out conv_norm_out time_embedding add_embedding linear_1 linear_2 resnets
+    attentions downsamplers upsamplers conv1 conv2 conv_shortcut time_emb_proj
+"""
+DIFFUSERS_WORDS = Words(_DIFFUSERS)
+DIFFUSERS_CLASS_WORDS = Words(f"{_DIFFUSERS} class_embedding")
+"""Of networks that are told a class, or what takes its place."""
 LDM_WHOLE = Mirrored("input_blocks", "output_blocks")
 DIFFUSERS_WHOLE = Mirrored("down_blocks", "up_blocks")
 """Half a network, as a shard holds it, is none."""
-LDM_VARIANTS = ChannelVariants(
-    "input_blocks.0.0.weight", {4: NORMAL, 9: "inpaint", 8: "edit", 5: "depth", 7: "upscaler"}
-)
+LDM_VARIANTS = ChannelVariants("input_blocks.0.0.weight", {4: NORMAL, 9: "inpaint", 8: "edit", 5: "depth"})
 DIFFUSERS_VARIANTS = ChannelVariants("conv_in.weight", LDM_VARIANTS.names)
 LDM_SD = (320, ("input_blocks.11.0.in_layers.2.weight", "middle_block.2.in_layers.2.weight"))
 DIFFUSERS_SD = (320, ("down_blocks.3.resnets.1.conv1.weight", "mid_block.resnets.1.conv1.weight"))
 """Stable Diffusion 1 and 2, which BK-SDM, tiny-sd, small-sd and SDXS were cut from."""
-
-_RESNET = r"(conv1|conv2|conv_shortcut|time_emb_proj|norm1|norm2)"
-_RESNET_LDM = r"(in_layers_[02]|out_layers_[03]|emb_layers_1|skip_connection|op)"
-_ATTENTION = r"(proj_in|proj_out|norm|transformer_blocks_\d+_.+)"
-MODULE_NAMES = (
-    rf"((down|up)_blocks_\d+_(attentions_\d+_{_ATTENTION}|resnets_\d+_{_RESNET}|(down|up)samplers_0_conv)"
-    rf"|mid_block_(attentions_0_{_ATTENTION}|resnets_\d_{_RESNET})"
-    r"|conv_in|conv_out|conv_norm_out|time_embedding_(linear_[12]|cond_proj)|add_embedding_linear_[12]"
-    rf"|(input|output)_blocks_\d+_(0_0|0_{_RESNET_LDM}|1_{_ATTENTION}|[12]_conv)"
-    rf"|middle_block_(1_{_ATTENTION}|[02]_{_RESNET_LDM})"
-    r"|input_blocks_0_0|out_[02]|time_embed_[02]|label_emb_0_[02])$"
-)
-"""diffusers' and LDM's names of the UNet's layers, flattened; motion modules, cameras and other insertions have others."""
 
 DIFFUSERS_NAMES = r"(down|up)_blocks_|mid_block_|conv_|time_embedding_|add_embedding_"
 """What diffusers' names of the UNet's layers begin with."""
@@ -64,6 +52,16 @@ def numbered(family: str, text: int) -> Signature:
         Only(*(f"{part}::{side}" for part in ("unet", "text_encoder") for side in ("down", "up"))),
     )  # fmt: skip
     return Signature(Kind.LORA, family, "cloneofsimo", rules)
+
+
+LDM_ENDS, DIFFUSERS_ENDS = ("input_blocks.0.0.weight", "out.2.weight"), ("conv_in.weight", "conv_out.weight")
+
+
+def ends(layers: tuple[str, str], channels: Iterable[int], *widths: int) -> tuple[Rule, ...]:
+    """That the first of these layers takes in one of these numbers of channels and gives one of these widths, and that the last gives
+    Stable Diffusion's latents: networks of sound, Marigold's of paint and light, SDXL's trained on for another VAE have others."""
+    first, last = layers
+    return Width(first, *channels), Width(first, *widths, axis=0), Width(last, 4, axis=0)
 
 
 _POSITION = re.compile(r"^.*(?:blocks?|resnets|attentions|samplers)_\d+_(?:\d+_)?")
@@ -217,3 +215,15 @@ SSD_1B = UNet(
 KOALA_1B = UNet("KOALA 1B", (320, 640, 1280), (None, 2, 6), 2048, 6, linear=True, added=2816, per_level=1)
 KOALA_700M = UNet("KOALA 700M", (320, 640, 1280), (None, 2, 5), 2048, None, linear=True, added=2816, per_level=1)
 VEGA = UNet("Segmind Vega", (320, 640, 1280), (None, 1, 2), 2048, None, linear=True, added=2816)
+STARTER = UNet("modelshelf's starter", (48, 128), (1, 1), 768, 1, linear=False, per_level=1)
+
+
+def _published(whole: UNet) -> tuple[UNet, ...]:
+    """A Stable Diffusion 1 or 2, the one that inpaints, and what BK-SDM cut from it, as which small-sd, tiny-sd and SDXS are laid out."""
+    small = replace(whole, name=f"{whole.name}, small", per_level=1)
+    tiny = replace(small, name=f"{whole.name}, tiny", channels=whole.channels[:3], depths=(1, 1, 1), mid=None)
+    return whole, replace(whole, name=f"{whole.name}, inpainting", in_channels=9), small, tiny
+
+
+SD1S, SD2S = (*_published(SD1), STARTER), _published(SD2)
+"""Networks whose LoRAs are of the family."""

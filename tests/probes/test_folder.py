@@ -39,6 +39,25 @@ def test_pipeline_folder(tmp_path: Path) -> None:
     assert report.evidence[0].seen == "StableDiffusionPipeline"
 
 
+@pytest.mark.parametrize(
+    ("pipeline_class", "unet", "answer"),
+    [
+        ("StableDiffusionInpaintPipeline", "unet-sd-1-inpaint-diffusers", ("sd-1", "inpaint")),
+        ("PaintByExamplePipeline", "unet-sd-1-inpaint-diffusers", ("sd-1", "image-prompt")),
+        ("StableDiffusionImageVariationPipeline", "unet-sd-1-diffusers", ("sd-1", "image-prompt")),
+        ("StableDiffusionLDM3DPipeline", "unet-sd-1-diffusers", ("sd-1", "rgb-d")),
+        ("PaintByExamplePipeline", "unet-sd-1-diffusers", ("sd-1", "normal")),
+        ("StableDiffusionLDM3DPipeline", "unet-sdxl-diffusers", ("sdxl", "normal")),
+    ],
+)
+def test_a_pipeline_tells_what_its_unet_does_not_and_overrules_no_shape(
+    tmp_path: Path, pipeline_class: str, unet: str, answer: tuple[str, str]
+) -> None:
+    folder = read_folder(pipeline(tmp_path / "model", unet))
+    report = probe(Folder({**INDEX, "_class_name": pipeline_class}, folder.configs, folder.headers))
+    assert (report.family, report.variant) == answer
+
+
 def test_pipeline_from_fetched_parts_is_the_same(tmp_path: Path) -> None:
     folder = read_folder(pipeline(tmp_path / "sd2"))
     assert set(folder.headers) == {"unet"}

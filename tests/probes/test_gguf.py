@@ -118,6 +118,10 @@ def test_remote_prefix_asks_for_more() -> None:
         (gguf({"a": (32,)}, FIRST + array(5, "i", -4, -8), 1) + bytes(64), "bad_shape"),
         (gguf({"a": (32,)}, FIRST + array(5, "i", *[1] * 9), 1), "bad_header"),
         (gguf({"a": (32,)}, FIRST + struct.pack("<II", 5, 32) + bytes(8), 1), "bad_header"),
+        (gguf({"a": (32,), "b": (32,)}).replace(text("b"), text("a")) + bytes(128), "duplicate_names"),
+        (gguf({"a": (32,)}, PAIRS + PAIRS, 8) + bytes(64), "duplicate_names"),
+        (gguf({"a": (32,)}, 2 * (text("k") + array(4, "I", 1)), 2) + bytes(64), "duplicate_names"),
+        (gguf({"a": (32,)}, 2 * (FIRST + array(5, "i", 32)), 2) + bytes(64), "duplicate_names"),
     ],
     ids=[
         "version",
@@ -138,6 +142,10 @@ def test_remote_prefix_asks_for_more() -> None:
         "negative first shape",
         "first shape of nine dimensions",
         "first shape that is a number",
+        "a tensor twice",
+        "a text twice",
+        "an array twice",
+        "a first shape twice",
     ],
 )
 def test_refused(data: bytes, code: str) -> None:

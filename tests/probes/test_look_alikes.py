@@ -154,7 +154,61 @@ def test_what_predicts_other_latents_is_another_network(layout: str, last: str) 
     sound = {**header.tensors, last: TensorSpec("F16", (8, 320, 3, 3))}
     report = probe(Header(sound))
     assert report.outcome is Outcome.UNKNOWN
-    assert f"but {last} is 8 wide, not 4" in report.reason
+    assert f"but {last} has 8 rows, not 4" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("unet-sdxl", 16),
+        ("unet-sdxl", 32),
+        ("unet-ssd-1b", 16),
+        ("unet-sdxl-refiner", 9),
+        ("unet-sd-2", 12),
+        ("unet-sd-2", 7),
+    ],
+)
+@pytest.mark.parametrize(("layout", "first"), [("diffusers", "conv_in.weight"), ("ldm", "input_blocks.0.0.weight")])
+def test_other_latents_make_another_network(name: str, channels: int, layout: str, first: str) -> None:
+    """As SDXL's have that were trained on for FLUX's VAEs, and Marigold's of paint and light."""
+    report = probe(with_first(f"{name}-{layout}", first, channels))
+    assert report.outcome is Outcome.UNKNOWN
+    assert f"but {first} is {channels} wide, not 4" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"), [("diffusers", "class_embedding.linear_1.weight"), ("ldm", "label_emb.0.0.weight")]
+)
+@pytest.mark.parametrize(("width", "variant"), [(1536, "unclip"), (2048, "unclip"), (4, None)])
+def test_what_is_told_more_than_a_text_is_no_plain_network(
+    layout: str, told: str, width: int, variant: str | None
+) -> None:
+    """Of CLIP-L's and OpenCLIP-H's pictures are the two unCLIPs; Lotus is told which of two tasks it has."""
+    header = headers.load(f"unet-sd-2-unclip-{layout}").header
+    report = probe(Header({**header.tensors, told: TensorSpec("F16", (1280, width))}))
+    assert report.variant == variant
+    assert variant or f"but {told} is " in report.reason
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    ["model.visual.conv1.weight", "transformer.vision_model.embeddings.position_embedding.weight"],
+    ids=["Image Variations", "Paint-by-Example"],
+)
+@pytest.mark.parametrize("network", ["unet-sd-1-ldm", "unet-sd-1-inpaint-ldm"])
+def test_prompts_of_a_whole_file_may_be_pictures(network: str, encoder: str) -> None:
+    tensors = {f"model.diffusion_model.{key}": spec for key, spec in headers.load(network).header.tensors.items()}
+    tensors[f"cond_stage_model.{encoder}"] = TensorSpec("F16", (1024, 3, 14, 14))
+    report = probe(Header(tensors))
+    assert (report.family, report.variant) == ("sd-1", "image-prompt")
+
+
+def test_a_class_makes_no_sd_1() -> None:
+    header = headers.load("unet-sd-1-ldm").header
+    assert (
+        probe(Header({**header.tensors, "label_emb.weight": TensorSpec("F16", (1000, 1280))})).outcome
+        is Outcome.UNKNOWN
+    )
 
 
 def test_eight_channels_of_zero123_and_marigold_are_no_edit() -> None:
@@ -185,10 +239,55 @@ def test_other_text_towers_of_the_same_width_have_other_depths(
     assert probe(encoder_lora(prefix, width, count)).family == family
 
 
+def narrowed(name: str) -> Header:
+    """Half of what every layer gives, and in an adapter of what it takes in, but of the width of a text and of latents."""
+    header, kept = (
+        headers.load(name).header,
+        ("attn2_to_k.lora_down.weight", "attn2_to_v.lora_down.weight", "out.weight", "out.2.weight"),
+    )
+    halved = {
+        key: TensorSpec(spec.dtype, (*spec.shape[:axis], spec.shape[axis] // 2, *spec.shape[axis + 1 :]))
+        for key, spec in header.tensors.items()
+        for axis in [int(key.endswith("lora_down.weight"))]
+        if axis < len(spec.shape) and not key.endswith(kept)
+    }
+    return Header(header.tensors | halved)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lora-sd-1-kohya-no-alpha", "lora-sd-2-kohya-no-alpha", "unet-sd-1-ldm", "unet-sd-2-diffusers", "unet-sdxl-ldm"],
+)
+def test_the_text_s_width_alone_makes_no_stable_diffusion(name: str) -> None:
+    assert probe(headers.load(name).header).outcome is Outcome.IDENTIFIED
+    assert probe(narrowed(name)).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "name", ["lora-sd-1-kohya-no-alpha", "lora-sd-2-kohya-no-alpha", "lora-sd-1-miniature-kohya-no-alpha"]
+)
+def test_one_layer_of_another_width_makes_another_network(name: str) -> None:
+    header = headers.load(name).header
+    odd = "lora_unet_up_blocks_1_attentions_1_transformer_blocks_0_attn2_to_k.lora_up.weight"
+    report = probe(Header({**header.tensors, odd: TensorSpec("F16", (999, header.tensors[odd].shape[1]))}))
+    assert report.outcome is Outcome.UNKNOWN
+    assert "-> 999" in report.reason
+
+
 def test_video_networks_that_share_layers_with_sd_2_are_told_by_name() -> None:
     header = headers.load("lora-sd-2-unet-peft").header
-    assert probe(header).family == "sd-2"
+    report = probe(header)
+    assert (report.outcome, report.family, report.candidates) == (Outcome.IDENTIFIED, "sd-2", ("sd-2 lora", "svd lora"))
+    assert "svd has the same layers, but nothing says that it is for that." in report.reason
+    assert probe(header, Hints(card={"base_model": "stabilityai/stable-video-diffusion-img2vid-xt"})).family == "svd"
+    assert probe(header, Hints(family="svd")).family == "svd"
+    assert probe(header, Hints(family="sd-2")).candidates == ()
     assert probe(header, Hints(repo_id="someone/zeroscope_v2-style")).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["lora-sd-2-kohya", "lora-sd-2-locon-conv-8"])
+def test_text_encoders_and_convolutions_are_no_video_network_s(name: str) -> None:
+    assert "svd lora" not in probe(headers.load(name).header).candidates
 
 
 def test_lora_of_diffsynth_is_read_under_its_pipeline() -> None:
