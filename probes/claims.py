@@ -136,7 +136,7 @@ def claims_of(metadata: Mapping[str, str], hints: Hints) -> tuple[Claim, ...]:
     """All claims, the most trustworthy first: the user's word, the trainer's metadata, the card's base_model, sidecars, then
     names."""
     found = [Claim(hints.family, USER, hints.family)] if hints.family else []
-    for source, said in _sayings(metadata, hints):
+    for source, said in sayings(metadata, hints):
         family = family_of(said)
         if family is not None:
             found.append(Claim(family, source, said if len(said) <= 120 else said[:117] + "..."))
@@ -150,7 +150,8 @@ def foremost(claims: Sequence[Claim], families: Collection[str | None]) -> tuple
     return tuple(claim for claim in among if claim.source == among[0].source)
 
 
-def _sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, str]]:
+def sayings(metadata: Mapping[str, str], hints: Hints) -> Iterator[tuple[str, str]]:
+    """Where something may be said of a model's base, and the words there; the most trustworthy first."""
     for key in METADATA_KEYS:
         if metadata.get(key):
             yield key, metadata[key]

@@ -17,19 +17,13 @@ from probes.dump import read_target
 from probes.families import SIGNATURES
 from probes.header import Header
 from probes.report import Evidence, Hints, Kind, Outcome, Report
+from probes.said_variants import said_variant
 from probes.signature import Match, match_all
 from probes.subject import Subject
 from probes.verdicts import ambiguous, checkpoint, excluding, lora, near_misses, orphaned, unknown
 from probes.wording import listed
 
 DENOISERS = ("unet", "transformer", "prior", "decoder")
-_PIPELINES: Mapping[tuple[str, str | None, str | None], str] = {
-    ("PaintByExamplePipeline", "sd-1", "inpaint"): "image-prompt",
-    ("StableDiffusionImageVariationPipeline", "sd-1", "normal"): "image-prompt",
-    ("StableDiffusionLDM3DPipeline", "sd-1", "normal"): "rgb-d",
-}
-"""What a pipeline's class tells of a UNet that has the plain one's shapes: that pictures prompt it, or that its latents are of pictures
-with their depths."""
 _EMPTY = (
     "The file is whole but holds no tensors, as one that was saved before anything was put into it. Download it again, or "
     "ask who made it."
@@ -189,5 +183,5 @@ def _probe_pipeline(folder: Folder, hints: Hints) -> Report:
         reason = f"The folder's {component} is of the kind {report.kind}, which does not draw. Download it again."
         return Report(Outcome.UNUSABLE, reason, evidence=(found, *report.evidence))
     seen = Evidence("pipeline", True, PIPELINE_INDEX, f"a pipeline with a {component}", str(pipeline))
-    variant = _PIPELINES.get((str(pipeline), report.family, report.variant), report.variant)
-    return replace(report, variant=variant, evidence=(seen, *report.evidence))
+    variant, said = said_variant(report.family, report.variant, [(PIPELINE_INDEX, str(pipeline))])
+    return replace(report, variant=variant, evidence=(seen, *report.evidence, *said))

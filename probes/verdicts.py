@@ -9,10 +9,11 @@ from typing import Any
 
 from probes.adapter_names import BOFT, GLORA, IA3, LOHA, LOKR, OFT
 from probes.adapters import Adapter
-from probes.claims import READ, SIDECAR_KEYS, TAGS, texts
+from probes.claims import READ, SIDECAR_KEYS, TAGS, sayings, texts
 from probes.likeness import likenesses
 from probes.predictions import prediction_type, zero_snr
 from probes.report import EXCLUDED, USER, Evidence, Hints, Kind, Outcome, Report, Trait, named
+from probes.said_variants import said_variant
 from probes.signature import Match, Signature
 from probes.subject import Subject
 from probes.traits import DECIDED, MARGIN, Weighed, weigh
@@ -61,7 +62,10 @@ def checkpoint(
     predicts, told = (
         prediction_type(subject, signature.family, scheduler) if signature.kind is Kind.CHECKPOINT else (None, ())
     )
-    evidence = (*match.evidence, *told, *zero_snr(subject), *more)
+    variant, said = said_variant(
+        signature.family, signature.variant_in(match, subject), sayings(subject.metadata, subject.hints)
+    )
+    evidence = (*match.evidence, *said, *told, *zero_snr(subject), *more)
     tags, tag_evidence = _tags(subject, signature)
     what = signature.name
     return Report(
@@ -69,7 +73,7 @@ def checkpoint(
         f"{what}: {_because(match)}.{_alike(unsaid, 'tensors', 'it is one')}",
         kind=signature.kind,
         family=signature.family,
-        variant=signature.variant_in(match, subject),
+        variant=variant,
         prediction_type=predicts,
         default_prediction_type=signature.prediction_type,
         layout=signature.layout,

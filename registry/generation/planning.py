@@ -29,6 +29,8 @@ _NEEDS_MORE = {
     "edit": "a picture to edit",
     "depth": "a depth map",
     "upscaler": "a small picture",
+    "image-prompt": "a picture that prompts it",
+    "unclip": "a picture that prompts it",
 }
 """Variants, as the probe names them, that a prompt alone cannot drive."""
 

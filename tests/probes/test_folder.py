@@ -46,7 +46,6 @@ def test_pipeline_folder(tmp_path: Path) -> None:
         ("PaintByExamplePipeline", "unet-sd-1-inpaint-diffusers", ("sd-1", "image-prompt")),
         ("StableDiffusionImageVariationPipeline", "unet-sd-1-diffusers", ("sd-1", "image-prompt")),
         ("StableDiffusionLDM3DPipeline", "unet-sd-1-diffusers", ("sd-1", "rgb-d")),
-        ("PaintByExamplePipeline", "unet-sd-1-diffusers", ("sd-1", "normal")),
         ("StableDiffusionLDM3DPipeline", "unet-sdxl-diffusers", ("sdxl", "normal")),
     ],
 )

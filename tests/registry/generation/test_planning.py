@@ -28,7 +28,7 @@ def picture(width: int = 32, height: int = 16, kind: str = "PNG", mode: str = "R
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("variant", ["inpaint", "edit", "depth"])
+@pytest.mark.parametrize("variant", ["inpaint", "edit", "depth", "upscaler", "image-prompt", "unclip"])
 def test_a_checkpoint_that_needs_more_than_a_prompt_is_refused_with_the_reason(catalog: Catalog, variant: str) -> None:
     other = structs.replace(catalog.get("tiny"), id="other", name="other", variant=variant, path="elsewhere")
     catalog.add(other, {})
