@@ -32,7 +32,7 @@ from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.selection import folder_from, options
 from registry.scans.beside import sidecars_and_card
 from registry.settings import Settings
-from registry.sources import HubSource, PathSource, Source, parse_source
+from registry.sources import HubSource, PathSource, Source, is_writable, parse_source
 
 Target = tuple[Header | Folder, Hints]
 Looked = TypeVar("Looked")
@@ -56,7 +56,7 @@ def inputs(text: str, settings: Settings) -> Iterator[Input]:
     Raises the errors of sources and origins, and NoWeights where there is nothing to probe.
     """
     text = text.strip()
-    source = parse_source(text, endpoint=settings.hub_endpoint)
+    source = _not_utf8(text) or parse_source(text, endpoint=settings.hub_endpoint)
     if isinstance(source, PathSource):
         yield from _on_disk(source.path, text)
         return
@@ -65,6 +65,14 @@ def inputs(text: str, settings: Settings) -> Iterator[Input]:
 
 
 # --- on disk ---
+
+
+def _not_utf8(text: str) -> PathSource | None:
+    """What is here under a name that is not UTF-8: no shelf records it, but it is looked at as it would be in its folder."""
+    legible = text.encode(errors="replace").decode()
+    if legible == text or not is_writable(legible) or not os.path.lexists(text):
+        return None
+    return PathSource(Path(text).absolute())
 
 
 def _on_disk(path: Path, text: str) -> Iterator[Input]:

@@ -112,6 +112,13 @@ def test_a_configuration_alone_does_not_make_a_folder_a_model(tmp_path: Path, se
     assert len(answers(str(tmp_path / "x"), settings)) == 2
 
 
+def test_a_name_that_is_not_utf8_is_looked_at_alone_as_in_its_folder(tmp_path: Path, settings: Settings) -> None:
+    path = str(tmp_path / os.fsdecode(b"caf\xe9.safetensors"))
+    write(Path(path), LORA)
+    assert answers(path, settings) == answers(str(tmp_path), settings)
+    assert answers(path, settings)[path].family == "sd-1"
+
+
 @pytest.mark.parametrize("name", ["empty", "only-text"])
 def test_a_folder_without_a_model_is_an_error(tmp_path: Path, settings: Settings, name: str) -> None:
     (tmp_path / "empty").mkdir()
