@@ -153,7 +153,7 @@ def _probe_component(folder: Folder, hints: Hints) -> Report:
     (`diffusers.models.transformers.transformer_chroma`), which counts as the card's base_model does."""
     header = folder.headers.get("")
     if header is None:
-        return Report(Outcome.UNUSABLE, ADVICE if "" in folder.pickles else _NO_WEIGHTS)
+        return Report(Outcome.UNUSABLE, ADVICE if "" in folder.pickles else folder.unused.get("", _NO_WEIGHTS))
     base = _bases(folder.index or {})
     if base and not (hints.card or {}).get("base_model"):
         hints = replace(hints, card={**(hints.card or {}), "base_model": base})
@@ -172,6 +172,8 @@ def _probe_pipeline(folder: Folder, hints: Hints) -> Report:
     if component is None:
         if set(DENOISERS) & set(folder.pickles):
             return Report(Outcome.UNUSABLE, ADVICE)
+        if unused := [f"The folder's {name}: {folder.unused[name]}" for name in DENOISERS if name in folder.unused]:
+            return Report(Outcome.UNUSABLE, unused[0])
         what = f"The {pipeline} folder has" if pipeline else _NO_CLASS
         return Report(
             Outcome.UNUSABLE,

@@ -25,6 +25,7 @@ from probes import (
     refuse_missing_parts,
 )
 from probes.containers.folder import ADAPTER_INDEX, CONFIGS, PIPELINE_INDEX
+from probes.containers.weight_names import why_none
 from probes.dump import MAYBE_DUMP
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.examine import connection, header_at, hints_of, hints_of_file, read_json
@@ -156,7 +157,8 @@ def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteF
     chosen = choose_weights(sorted(here))
     refuse_missing_parts(chosen)
     shards = [header_at(origin, here[name]) for name in chosen]
-    folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {})
+    why = None if shards else why_none(sorted(here))
+    folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {}, unused={"": why} if why else {})
     return folder, hints_of(listing)
 
 

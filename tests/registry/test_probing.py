@@ -289,6 +289,14 @@ def test_each_model_of_a_repository_of_several(hub: LoopbackHub, settings: Setti
     assert list(answers("hf://somebody/several/deep", settings)) == ["hf://somebody/several/deep/b.safetensors"]
 
 
+def test_remote_shards_of_names_of_their_own_are_told(hub: LoopbackHub, settings: Settings) -> None:
+    write(hub.root / "somebody/renamed/diffusion_pytorch_model.safetensors.index.json", b'{"weight_map": {}}')
+    for name in ("a", "b"):
+        write(hub.root / f"somebody/renamed/{name}.safetensors", LORA)
+    (report,) = answers("somebody/renamed", settings).values()
+    assert "index.json is of weights that were saved in several files" in report.reason
+
+
 def test_remote_shards_are_one_model(hub: LoopbackHub, settings: Settings) -> None:
     sharded(hub.root / "somebody/sharded")
     assert [(s, r.family, r.format) for s, r in answers("somebody/sharded", settings).items()] == [
