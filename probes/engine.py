@@ -180,9 +180,11 @@ def _probe_pipeline(folder: Folder, hints: Hints) -> Report:
             f"{what} no weights of a unet or transformer. Download it again, sub-folders included.",
         )
     report = _probe_header(folder.headers[component], hints, folder.configs.get("scheduler"))
-    if report.kind not in (None, Kind.CHECKPOINT):
-        found = Evidence("component", False, component, "a network that draws", report.kind)
-        reason = f"The folder's {component} is of the kind {report.kind}, which does not draw. Download it again."
+    kinds = {report.kind} if report.kind else {choice.kind for choice in report.choices}
+    if kinds and Kind.CHECKPOINT not in kinds:
+        kind = " or ".join(sorted(kinds))
+        found = Evidence("component", False, component, "a network that draws", kind)
+        reason = f"The folder's {component} is of the kind {kind}, which does not draw. Download it again."
         return Report(Outcome.UNUSABLE, reason, evidence=(found, *report.evidence))
     seen = Evidence("pipeline", True, PIPELINE_INDEX, f"a pipeline with a {component}", str(pipeline))
     variant, said = said_variant(report.family, report.variant, [(PIPELINE_INDEX, str(pipeline))])

@@ -30,7 +30,8 @@ def pipeline(
     (path / "unet" / "config.json").write_text(
         json.dumps({"_class_name": "UNet2DConditionModel", "cross_attention_dim": 1024})
     )
-    headers.write_sparse(path / "unet" / weights, headers.load(unet).tensors)
+    fixture = headers.load(unet)
+    headers.write_sparse(path / "unet" / weights, fixture.tensors, fixture.metadata)
     return path
 
 
@@ -200,7 +201,15 @@ def test_pipeline_without_its_denoiser(tmp_path: Path) -> None:
     assert probe(path).outcome is Outcome.UNUSABLE
 
 
-@pytest.mark.parametrize(("fixture", "kind"), [("vae-diffusers", "vae"), ("lora-sd-1-diffusers", "lora")])
+@pytest.mark.parametrize(
+    ("fixture", "kind"),
+    [
+        ("vae-diffusers", "vae"),
+        ("lora-sd-1-diffusers", "lora"),
+        ("lora-sd-1-self-attention", "lora"),
+        ("lcm-lora-sd-1", "lcm_lora or lora"),
+    ],
+)
 def test_a_pipeline_whose_denoiser_is_something_else_is_no_model(tmp_path: Path, fixture: str, kind: str) -> None:
     report = probe(pipeline(tmp_path / "model", fixture))
     assert (report.outcome, report.kind, report.family) == (Outcome.UNUSABLE, None, None)
