@@ -153,7 +153,7 @@ def _probe_component(folder: Folder, hints: Hints) -> Report:
     (`diffusers.models.transformers.transformer_chroma`), which counts as the card's base_model does."""
     header = folder.headers.get("")
     if header is None:
-        return Report(Outcome.UNUSABLE, ADVICE if "" in folder.pickles else _NO_WEIGHTS)
+        return Report(Outcome.UNUSABLE, ADVICE if "" in folder.pickles else folder.unused.get("", _NO_WEIGHTS))
     base = _bases(folder.index or {})
     if base and not (hints.card or {}).get("base_model"):
         hints = replace(hints, card={**(hints.card or {}), "base_model": base})
@@ -172,15 +172,19 @@ def _probe_pipeline(folder: Folder, hints: Hints) -> Report:
     if component is None:
         if set(DENOISERS) & set(folder.pickles):
             return Report(Outcome.UNUSABLE, ADVICE)
+        if unused := [f"The folder's {name}: {folder.unused[name]}" for name in DENOISERS if name in folder.unused]:
+            return Report(Outcome.UNUSABLE, unused[0])
         what = f"The {pipeline} folder has" if pipeline else _NO_CLASS
         return Report(
             Outcome.UNUSABLE,
             f"{what} no weights of a unet or transformer. Download it again, sub-folders included.",
         )
     report = _probe_header(folder.headers[component], hints, folder.configs.get("scheduler"))
-    if report.kind not in (None, Kind.CHECKPOINT):
-        found = Evidence("component", False, component, "a network that draws", report.kind)
-        reason = f"The folder's {component} is of the kind {report.kind}, which does not draw. Download it again."
+    kinds = {report.kind} if report.kind else {choice.kind for choice in report.choices}
+    if kinds and Kind.CHECKPOINT not in kinds:
+        kind = " or ".join(sorted(kinds))
+        found = Evidence("component", False, component, "a network that draws", kind)
+        reason = f"The folder's {component} is of the kind {kind}, which does not draw. Download it again."
         return Report(Outcome.UNUSABLE, reason, evidence=(found, *report.evidence))
     seen = Evidence("pipeline", True, PIPELINE_INDEX, f"a pipeline with a {component}", str(pipeline))
     variant, said = said_variant(report.family, report.variant, [(PIPELINE_INDEX, str(pipeline))])

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from probes.containers.file import read_header
 from probes.containers.folder import ADAPTER_INDEX, PIPELINE_INDEX, Folder, read_folder
-from probes.containers.weight_names import PICKLES, STEMS, choose_weights
+from probes.containers.weight_names import OTHERS, PICKLES, STEMS, choose_weights
 from probes.engine import probe
 from probes.header import Header, UnreadableModel
 from probes.report import Evidence, Hints, Outcome, Report
 
-WEIGHTS = (".safetensors", ".sft", ".gguf")
+WEIGHTS = (".safetensors", *OTHERS)
 SUFFIXES = (*WEIGHTS, *PICKLES)
 """Files that are looked at; pickles too, so that a report says why they are of no use."""
 _INDEXES = frozenset({PIPELINE_INDEX, ADAPTER_INDEX, *(f"{stem}.safetensors.index.json" for stem in STEMS)})

@@ -25,6 +25,7 @@ from probes import (
     refuse_missing_parts,
 )
 from probes.containers.folder import ADAPTER_INDEX, CONFIGS, PIPELINE_INDEX
+from probes.containers.weight_names import why_none
 from probes.dump import MAYBE_DUMP
 from registry.errors import NoWeights, UnusableFile
 from registry.installs.examine import connection, header_at, hints_of, hints_of_file, read_json
@@ -32,7 +33,7 @@ from registry.installs.origins import Listing, Origin, RemoteFile, open_origin
 from registry.installs.selection import folder_from, options
 from registry.scans.beside import sidecars_and_card
 from registry.settings import Settings
-from registry.sources import HubSource, PathSource, Source, parse_source
+from registry.sources import HubSource, PathSource, Source, is_writable, parse_source
 
 Target = tuple[Header | Folder, Hints]
 Looked = TypeVar("Looked")
@@ -56,7 +57,7 @@ def inputs(text: str, settings: Settings) -> Iterator[Input]:
     Raises the errors of sources and origins, and NoWeights where there is nothing to probe.
     """
     text = text.strip()
-    source = parse_source(text, endpoint=settings.hub_endpoint)
+    source = _not_utf8(text) or parse_source(text, endpoint=settings.hub_endpoint)
     if isinstance(source, PathSource):
         yield from _on_disk(source.path, text)
         return
@@ -65,6 +66,14 @@ def inputs(text: str, settings: Settings) -> Iterator[Input]:
 
 
 # --- on disk ---
+
+
+def _not_utf8(text: str) -> PathSource | None:
+    """What is here under a name that is not UTF-8: no shelf records it, but it is looked at as it would be in its folder."""
+    legible = text.encode(errors="replace").decode()
+    if legible == text or not is_writable(legible) or not os.path.lexists(text):
+        return None
+    return PathSource(Path(text).absolute())
 
 
 def _on_disk(path: Path, text: str) -> Iterator[Input]:
@@ -148,7 +157,8 @@ def _load_component(origin: Origin, listing: Listing, here: Mapping[str, RemoteF
     chosen = choose_weights(sorted(here))
     refuse_missing_parts(chosen)
     shards = [header_at(origin, here[name]) for name in chosen]
-    folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {})
+    why = None if shards else why_none(sorted(here))
+    folder = Folder(index, configs, {"": merge_headers(shards)} if shards else {}, unused={"": why} if why else {})
     return folder, hints_of(listing)
 
 

@@ -103,7 +103,10 @@ def parse_source(text: str, *, endpoint: str, confined: bool = False) -> Source:
     if not text:
         raise InvalidSource(f"No source was given. {ACCEPTED}")
     if not is_writable(text):
-        raise InvalidSource(f"{text!r} has characters that no address or path has. {ACCEPTED}")
+        raise InvalidSource(
+            f"{text!r} has control characters, or bytes that are not UTF-8, which no address or recorded path has. "
+            f"Rename it if it is a file of yours. {ACCEPTED}"
+        )
     hub = urlsplit(endpoint)
     scheme, separator, _ = text.partition("://")
     if not separator and text.lower().partition("/")[0] in PUBLIC_HUB | {hub.netloc.lower()}:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -98,6 +99,7 @@ def main() -> None:
     """Entry point: every error that a user can do something about is one line and a non-zero exit."""
     from pydantic import ValidationError
 
+    _replace_what_cannot_be_shown()
     if is_plain():
         from typer import rich_utils
 
@@ -120,6 +122,13 @@ def main() -> None:
         _complain(
             f"An error of modelshelf itself: {type(error).__name__}: {error}. Details: {_kept_traceback()} [error]"
         )
+
+
+def _replace_what_cannot_be_shown() -> None:
+    """A name that the terminal has no characters for is no error; JSON, which programs read, is ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _flush() -> None:

@@ -108,10 +108,10 @@ def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence
 
 
 def print_json(value: Any) -> None:
-    """A record of the client, or anything that JSON has."""
+    """A record of the client, or anything that JSON has; in ASCII, whatever the terminal shows."""
     from api.reading import plain
 
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    print(json.dumps(plain(value), indent=2))
 
 
 def size_text(count: float) -> str:

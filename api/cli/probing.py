@@ -153,7 +153,7 @@ def _dumped(found: Iterator[tuple[str, Loaded]], path: Path, keep_private: bool)
         else:
             data = pack_dump(document, compressed=path.suffix == ".gz")
             if path == STDOUT:
-                sys.stdout.write(data.decode())
+                sys.stdout.buffer.write(data)  # UTF-8, whatever the terminal shows
             else:
                 path.write_bytes(data)
     yield name, loaded

@@ -11,7 +11,7 @@ from typing import Any
 
 from probes import json_text
 from probes.containers.file import read_header
-from probes.containers.weight_names import PICKLES, choose_weights, refuse_missing_parts
+from probes.containers.weight_names import PICKLES, choose_weights, refuse_missing_parts, why_none
 from probes.header import Header, TensorSpec, UnreadableModel
 
 CONFIG_CAP = 16 << 20
@@ -28,7 +28,7 @@ class Folder:
 
     `index`: model_index.json or adapter_config.json, None when there is neither; `configs`: component -> its config (""
     for the folder itself); `headers`: component -> header of its weights, shards merged; `pickles`: components that
-    have nothing but pickles.
+    have nothing but pickles; `unused`: component -> why none of its weights count, where it seems to have some.
     """
 
     index: Mapping[str, Any] | None
@@ -36,6 +36,7 @@ class Folder:
     headers: Mapping[str, Header] = field(default_factory=dict)
     name: str = ""
     pickles: tuple[str, ...] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
 
 
 def merge_headers(shards: list[Header]) -> Header:
@@ -79,6 +80,7 @@ def _read_folder(path: Path) -> Folder:
     configs: dict[str, Mapping[str, Any]] = {}
     headers: dict[str, Header] = {}
     pickles: list[str] = []
+    unused: dict[str, str] = {}
     components = [""]
     if index is not None and "peft_type" not in index:
         components += [
@@ -103,17 +105,19 @@ def _read_folder(path: Path) -> Folder:
             headers[component] = merge_headers([read_header(place / name) for name in chosen])
         elif (component or index is not None or configs) and _only_pickles(files):
             pickles.append(component)
+        elif not chosen and (why := why_none(files)):
+            unused[component] = why
     if index is None and not headers and not pickles:
         raise UnreadableModel(
             "no_model_folder",
-            f"{path} holds no {PIPELINE_INDEX}, {ADAPTER_INDEX} or single weight file.",
+            unused.get("") or f"{path} holds no {PIPELINE_INDEX}, {ADAPTER_INDEX} or single .safetensors file.",
         )
-    return Folder(index, configs, headers, path.name, tuple(pickles))
+    return Folder(index, configs, headers, path.name, tuple(pickles), unused)
 
 
 def _only_pickles(files: Iterable[str]) -> bool:
-    weights = [name for name in files if name.endswith((".safetensors", *PICKLES))]
-    return weights != [] and not any(name.endswith(".safetensors") for name in weights)
+    names = [name.lower() for name in files]
+    return any(name.endswith(PICKLES) for name in names) and not any(name.endswith(".safetensors") for name in names)
 
 
 def _json(path: Path) -> dict[str, Any]:

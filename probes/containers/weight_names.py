@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from probes.header import UnreadableModel
 
+OTHERS = (".sft", ".gguf")
+"""Weights of one file by itself: no library reads them out of a model's folder."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights", "adapter_model")
 """What diffusers, transformers and PEFT save under; `.fp16` and other variants stand between stem and suffix."""
@@ -65,7 +67,7 @@ def choose_weights(files: list[str]) -> list[str]:
     A lone safetensors file of any name counts too; several of unknown names do not (which is meant, only the user
     knows).
     """
-    weights = [name for name in files if name.endswith(".safetensors")]
+    weights = [name for name in files if name.lower().endswith(".safetensors")]
     for stem in STEMS:
         if f"{stem}.safetensors" in weights:
             return [f"{stem}.safetensors"]
@@ -80,6 +82,22 @@ def choose_weights(files: list[str]) -> list[str]:
         if parts:
             return _one_saving(parts)
     return weights if len(weights) == 1 else []
+
+
+def why_none(files: Iterable[str]) -> str | None:
+    """Of a component of which `choose_weights` takes nothing: why, where its files look as if something could be taken."""
+    for name in files:
+        if ".safetensors.index." in name:
+            return (
+                f"{name} is of weights that were saved in several files, and here is none by the name that it was saved under "
+                "(NAME-00001-of-00002.safetensors). Get all of them, under the names that they were published with."
+            )
+        if name.lower().endswith(OTHERS):
+            return (
+                f"The weights are in {name}, and from a model's folder .safetensors files alone are loaded. Give that file by itself, "
+                "or get the folder with the weights it was published with."
+            )
+    return None
 
 
 def _one_saving(names: Sequence[str]) -> list[str]:

@@ -49,6 +49,8 @@ _LANGUAGE_ROOTS = (
 )  # fmt: skip
 _DRAWING = ("/llm2vae.weight", "/timestep_emb.mlp.0.weight", "/model.t_embedder1.mlp.0.weight")
 """What language models have that draw by diffusion: BAGEL and its kin, Hunyuan Image 3, HiDream-O1."""
+_LISTENING = ("/model.encoder.conv1.weight", "/encoder.conv1.weight")
+"""What writes down what it hears: Whisper, whose decoder is a language model's."""
 _UPSCALER_ROOTS = ("", "params_ema.", "params.")
 """Basic SR saves the trained weights, and their moving average, under such names."""
 _CONTROL_LORA = ("lora_controlnet", "input_blocks.1.0.in_layers.2.up")
@@ -200,7 +202,7 @@ SIGNATURES = (
         Has("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"),
         Begins("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention.",
                "blocks..attention.receptance."),
-        Without(*_DRAWING), roots=_LANGUAGE_ROOTS,
+        Without(*_DRAWING, *_LISTENING), roots=_LANGUAGE_ROOTS,
     ),
     part(
         Kind.LANGUAGE_MODEL, "modernbert",

@@ -27,4 +27,7 @@ SIGNATURES = (
         "bigvgan": (("conv_pre.weight", "conv_pre.weight_g"), ("conv_post.weight", "conv_post.weight_g"), "activation_post.act.alpha"),
         "synchformer": ("vfeat_extractor.patch_embed_3d.proj.weight",),
     }),
+    *table(Kind.AUDIO_MODEL, {
+        "whisper": ("encoder.conv1.weight", "encoder.conv2.weight", ("encoder.embed_positions.weight", "encoder.positional_embedding")),
+    }, roots=("", "model.")),
 )  # fmt: skip

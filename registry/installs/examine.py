@@ -163,15 +163,15 @@ def _probe_remote(origin: Origin, listing: Listing, selection: Selection, words:
 
 def header_at(origin: Origin, file: RemoteFile) -> Header:
     """The header of a file where it is, by one read as a rule. Raises UnreadableModel and the origin's errors."""
-    prefix = origin.read(file, 0, REMOTE_PREFIX)
+    prefix, wanted = b"", REMOTE_PREFIX
     while True:
+        prefix += origin.read(file, len(prefix), wanted - len(prefix))
         try:
             return parse_header(prefix, file.size)
         except HeaderIncomplete as more:
-            rest = origin.read(file, len(prefix), more.needed - len(prefix))
-            if not rest:
+            if len(prefix) < wanted:  # a read comes short only where the file ends
                 raise UnreadableModel("truncated", f"{file.path} ends inside its header.") from more
-            prefix += rest
+            wanted = more.needed
 
 
 def accept(report: Report) -> Report:

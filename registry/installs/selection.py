@@ -159,7 +159,7 @@ def folder_from(
         component, _, name = selection.inside(file).rpartition("/")
         if name in CONFIGS:
             configs[component] = read(file)
-        elif name.endswith(".safetensors"):
+        elif _ends(name, (".safetensors",)):
             shards.setdefault(component, {})[name] = file
     for names in shards.values():
         refuse_missing_parts([*names])

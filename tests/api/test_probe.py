@@ -192,6 +192,23 @@ def test_as_a_process(folder: Path, command: list[str]) -> None:
 # --- words ---
 
 
+@pytest.mark.parametrize("how", [["--json"], [], ["--explain"], ["--dump-header", "-"]])
+@pytest.mark.parametrize("name", ["Gemälde.safetensors".encode(), "絵.safetensors".encode(), b"caf\xe9.safetensors"])
+def test_where_nothing_but_ascii_can_be_shown(folder: Path, name: bytes, how: list[str]) -> None:
+    write(folder / os.fsdecode(name), sd15_lora())
+    env = environment(folder / "root", NOWHERE, PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    done = subprocess.run(
+        [MODELSHELF, "probe", name, *how], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    shown = done.stderr if "-" in how else done.stdout
+    if "--json" in how:
+        assert json.loads(shown)["source"] == os.fsdecode(name)
+    else:
+        assert "?" in shown.split(".safetensors")[0]
+        assert "sd-1" in shown
+
+
 def test_explain_says_why_and_why_not(run: Run) -> None:
     text = run(str(headers.FOLDER / "unet-ssd-1b-ldm.json.gz"), "--explain").stdout
     assert "    + input_blocks.7.1.transformer_blocks has 4 blocks\n" in text

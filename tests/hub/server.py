@@ -65,6 +65,8 @@ class Fault:
     """What the API answers instead."""
     ignores_range: bool = False
     """Answers 200 with the whole file."""
+    piece: int | None = None
+    """Most bytes of a range that are answered, and owned up to, however many were asked for."""
     chunked: bool = False
     """No Content-Length and no X-Linked-Size: the length shows only at the end."""
 
@@ -245,6 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
             first, last = wanted[1], wanted[2]
             start = int(first) if first else max(0, total - int(last))
             end = min(total, int(last) + 1) if first and last else total
+            end = min(end, start + (fault.piece or total))
             if start >= total:
                 self.answer(416, Content_Range=f"bytes */{total}")
             status, headers["Content_Range"] = 206, f"bytes {start}-{end - 1}/{total}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,8 @@ def pipeline(
     (path / "unet" / "config.json").write_text(
         json.dumps({"_class_name": "UNet2DConditionModel", "cross_attention_dim": 1024})
     )
-    headers.write_sparse(path / "unet" / weights, headers.load(unet).tensors)
+    fixture = headers.load(unet)
+    headers.write_sparse(path / "unet" / weights, fixture.tensors, fixture.metadata)
     return path
 
 
@@ -166,13 +169,47 @@ def test_pickled_pipeline_is_unusable(tmp_path: Path) -> None:
     assert "pickle" in report.reason
 
 
+SHARDS = ("diffusion_pytorch_model.safetensors.index.json", "first.safetensors", "second.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (SHARDS, f"{SHARDS[0]} is of weights that were saved in several files.*under the names"),
+        (SHARDS[:1], f"{SHARDS[0]} is of weights that were saved in several files.*Get all of them"),
+        (["flux1-dev-Q4_K_S.gguf"], r"weights are in flux1-dev-Q4_K_S\.gguf, .*\.safetensors files alone.*by itself"),
+        (["sdxl.sft"], r"weights are in sdxl\.sft, "),
+    ],
+)
+def test_weights_that_a_folder_has_and_that_do_not_count(tmp_path: Path, names: Sequence[str], why: str) -> None:
+    path = pipeline(tmp_path / "model")
+    (path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    for name in names:
+        (path / "unet" / name).write_text("{}")
+    report = probe(path)
+    assert report.outcome is Outcome.UNUSABLE
+    assert re.search(why, report.reason), report.reason
+    (path / "unet" / "config.json").unlink()
+    with pytest.raises(UnreadableModel, match=why) as caught:
+        probe(path / "unet")
+    assert caught.value.code == "no_model_folder"
+
+
 def test_pipeline_without_its_denoiser(tmp_path: Path) -> None:
     path = pipeline(tmp_path / "cut")
     (path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     assert probe(path).outcome is Outcome.UNUSABLE
 
 
-@pytest.mark.parametrize(("fixture", "kind"), [("vae-diffusers", "vae"), ("lora-sd-1-diffusers", "lora")])
+@pytest.mark.parametrize(
+    ("fixture", "kind"),
+    [
+        ("vae-diffusers", "vae"),
+        ("lora-sd-1-diffusers", "lora"),
+        ("lora-sd-1-self-attention", "lora"),
+        ("lcm-lora-sd-1", "lcm_lora or lora"),
+    ],
+)
 def test_a_pipeline_whose_denoiser_is_something_else_is_no_model(tmp_path: Path, fixture: str, kind: str) -> None:
     report = probe(pipeline(tmp_path / "model", fixture))
     assert (report.outcome, report.kind, report.family) == (Outcome.UNUSABLE, None, None)
@@ -251,6 +288,8 @@ def test_no_folder(tmp_path: Path) -> None:
             ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"],
         ),
         (["anything.safetensors"], ["anything.safetensors"]),
+        (["model.SAFETENSORS", "config.json"], ["model.SAFETENSORS"]),
+        (["model.SAFETENSORS", "model.safetensors"], ["model.safetensors"]),
         (["one.safetensors", "two.safetensors"], []),
         (["model.bin"], []),
     ],

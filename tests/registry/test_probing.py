@@ -112,6 +112,13 @@ def test_a_configuration_alone_does_not_make_a_folder_a_model(tmp_path: Path, se
     assert len(answers(str(tmp_path / "x"), settings)) == 2
 
 
+def test_a_name_that_is_not_utf8_is_looked_at_alone_as_in_its_folder(tmp_path: Path, settings: Settings) -> None:
+    path = str(tmp_path / os.fsdecode(b"caf\xe9.safetensors"))
+    write(Path(path), LORA)
+    assert answers(path, settings) == answers(str(tmp_path), settings)
+    assert answers(path, settings)[path].family == "sd-1"
+
+
 @pytest.mark.parametrize("name", ["empty", "only-text"])
 def test_a_folder_without_a_model_is_an_error(tmp_path: Path, settings: Settings, name: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -280,6 +287,14 @@ def test_each_model_of_a_repository_of_several(hub: LoopbackHub, settings: Setti
         "hf://somebody/several@main/old.bin": None,
     }
     assert list(answers("hf://somebody/several/deep", settings)) == ["hf://somebody/several/deep/b.safetensors"]
+
+
+def test_remote_shards_of_names_of_their_own_are_told(hub: LoopbackHub, settings: Settings) -> None:
+    write(hub.root / "somebody/renamed/diffusion_pytorch_model.safetensors.index.json", b'{"weight_map": {}}')
+    for name in ("a", "b"):
+        write(hub.root / f"somebody/renamed/{name}.safetensors", LORA)
+    (report,) = answers("somebody/renamed", settings).values()
+    assert "index.json is of weights that were saved in several files" in report.reason
 
 
 def test_remote_shards_are_one_model(hub: LoopbackHub, settings: Settings) -> None:

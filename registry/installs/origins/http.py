@@ -22,6 +22,8 @@ BACKOFF_SECONDS = (0.3, 1.0, 2.5)
 """Pauses before the retries, each drawn from half to one and a half times it, so that many who wait do not come back at once. Enough for
 a proxy that restarts; somebody offline is told within six seconds."""
 RETRY_AFTER_LIMIT = 60.0  # seconds; a server that asks for a longer pause is told to the user instead
+PIECES = 16
+"""Answers that one read is put together from, at most: a sound server gives it in one, or two where a connection breaks."""
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
@@ -109,13 +111,13 @@ class HttpFiles:
     def fetch(self, url: str, start: int, length: int, etag: str | None = None) -> tuple[httpx.Response, bytes]:
         """As `read`, with the answer that the first bytes came in; raises RangeUnsatisfiable.
 
-        A connection that breaks is picked up where it broke. Raises DownloadIncomplete where the file is no longer the version `etag`,
-        and HubUnusable where the server sends another part of it than was asked for.
+        What breaks off or comes short is picked up where it ended. Raises DownloadIncomplete where the file is no longer the version
+        `etag`, and HubUnusable where the server sends another part of it than was asked for, or too little in PIECES answers.
         """
         body, answers = bytearray(), list[httpx.Response]()
 
         def more() -> bool:
-            """Whether that was all; False when the connection broke after some bytes."""
+            """Whether that was all; False when the connection broke after some bytes, or the server gave less than it has."""
             at = start + len(body)
             with self.open(url, f"bytes={at}-{start + length - 1}", etag) as response:
                 answers.append(response)
@@ -139,11 +141,17 @@ class HttpFiles:
                     if start + len(body) > at:
                         return False
                     raise Transient(_reason(error)) from error
-            return True
+                total = total_size(response) if first == at else None
+            return total is None or start + len(body) >= min(start + length, total)
 
+        host = httpx.URL(url).host
         try:
-            while not self._patiently(more, httpx.URL(url).host):
-                continue
+            if not any(self._patiently(more, host) for _ in range(PIECES)):
+                raise HubUnusable(
+                    f"{host} sends too little at a time: {len(body):,} bytes in {PIECES} answers, where {length:,} were asked for. "
+                    "Download the file in a browser, and give its path.",
+                    host=host,
+                )
         except RangeUnsatisfiable:
             if not answers:
                 raise

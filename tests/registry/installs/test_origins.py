@@ -32,7 +32,7 @@ from registry.errors import (
 )
 from registry.installs.origins import Listing, Origin, RangeIgnored, RangeUnsatisfiable, RemoteFile, folder, open_origin
 from registry.installs.origins import hub as hub_origin
-from registry.installs.origins.http import retry_after, total_size
+from registry.installs.origins.http import PIECES, retry_after, total_size
 from registry.installs.origins.url import file_name
 from registry.sources import HubSource, PathSource, UrlSource
 from tests.hub import Fault, LoopbackHub
@@ -358,6 +358,26 @@ class TestRanges:
             monkeypatch.setattr("registry.installs.origins.http.range_start", lambda response: 1000)
             with pytest.raises(HubUnusable, match="another part"):
                 origin.read(file, 100, 50)
+
+    def test_less_than_was_asked_for_is_continued(self, hub: LoopbackHub) -> None:
+        hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(piece=1000)
+        with on_hub(hub) as origin:
+            read = origin.read(by_path(origin.listing())[WEIGHTS], 100, 5000)
+        assert read == (hub.root / OPEN / WEIGHTS).read_bytes()[100:5100]
+
+    def test_but_not_for_ever(self, hub: LoopbackHub) -> None:
+        hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(piece=1)
+        with on_hub(hub) as origin:
+            file = by_path(origin.listing())[WEIGHTS]
+            with pytest.raises(HubUnusable, match="too little at a time: 16 bytes in 16 answers, where 5,000"):
+                origin.read(file, 100, 5000)
+        assert len([s for s in hub.seen if s.server == "storage"]) == PIECES
+
+    def test_a_file_that_is_shorter_than_what_is_asked_for_takes_one_answer(self, hub: LoopbackHub) -> None:
+        with on_hub(hub) as origin:
+            file = by_path(origin.listing())[WEIGHTS]
+            assert len(origin.read(file, 0, file.size + 1000)) == file.size
+        assert len([s for s in hub.seen if s.server == "storage"]) == 1
 
     def test_the_whole_file_instead(self, hub: LoopbackHub) -> None:
         hub.faults[f"{OPEN}/{WEIGHTS}"] = Fault(ignores_range=True)
