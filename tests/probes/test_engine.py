@@ -248,7 +248,15 @@ def test_a_language_model_that_draws_is_more_than_one(draws: str) -> None:
             },
             Kind.TEXT_ENCODER,
         ),
-        ({"0.weight": (64, 3, 3, 3), "1.conv.0.weight": (64, 64, 3, 3)}, Kind.VAE),
+        (
+            {
+                "0.weight": (64, 3, 3, 3),
+                "1.conv.0.weight": (64, 64, 3, 3),
+                "1.conv.4.weight": (64, 64, 3, 3),
+                "14.weight": (4, 64, 3, 3),
+            },
+            Kind.VAE,
+        ),
         ({"lllite_unet_input_blocks_1_1_attn1.conditioning1.0.weight": (32, 3, 4, 4)}, Kind.CONTROLNET),
     ],
 )
