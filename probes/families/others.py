@@ -7,24 +7,38 @@ from dataclasses import dataclass
 
 from probes.adapter_names import CONTROL, LANGUAGE
 from probes.adapter_rules import AdapterOf, Paths
-from probes.families.part import part, table
+from probes.families.part import has, part, table
 from probes.report import Evidence, Kind
 from probes.rules import Alone, Begins, Dimensions, Has, Only, Width, Without, Words
 from probes.subject import Subject
 
-_TABLES = re.compile(r"emb_params|(clip_[lg]|t5(xxl)?)(_out)?|text_encoders_\d+|string_to_param\..+|<.+>")
-"""What trainers call tables of token vectors: A1111, Kohya, OneTrainer (`_out`: added to what the encoder gives) and ai-toolkit so,
-diffusers by the token."""
-_NO_TOKENS = re.compile(r"weight|bias|vector|mean|std|prompt_embeddings|(varlen_|text_embed).*|.+_embeds|.*\..*")
-"""Other single tables of a text's width: statistics, prompt tuning, cached texts, classes; dotted names are layers."""
+_ENCODERS = (768, 1024, 1280, 4096)
+"""What text encoders take in: CLIP-L, SD 2's, CLIP-G, T5-XXL."""
+_TABLES = {
+    r"emb_params|string_to_param\..+|text_encoders_\d+|<.+>": _ENCODERS,
+    r"clip_l(_out)?": (768,),
+    r"clip_g(_out)?": (1280,),
+    r"t5(xxl)?(_out)?": (4096,),
+}
+"""What trainers call tables of token vectors, and how wide these are: A1111, ai-toolkit, diffusers by the token; Kohya and OneTrainer
+(`_out`: added to what the encoder gives) by the encoder."""
+_OTHER_VECTORS = (
+    r"weights?|bias|vectors?|means?|std|var|scale|shift|alpha|beta|gamma|norm|data|tensor|array|tokens?|cls|embed(s|dings?)?|features?|"
+    r"latents?|images?|texts?|prompts?|captions?|labels?|logits|query|queries|keys?|values?|inputs?|outputs?|hidden|pooled|positions?|"
+    r"codebook|prototypes?|cent(er|re|roid)s?|memory|context|cond|uncond|null|mask|head|proj|layer|x|y|z"
+)
+_TOKEN = re.compile(rf"(?!(.*[_-])?({_OTHER_VECTORS})\d*([_-]|$))[A-Za-z][\w-]*")
+"""What older scripts of diffusers call a table by, where the token has no brackets: words, none of which other vectors of a text's
+width are called by."""
+_TOKENS = (768, 1024)
+"""For one such table there is one encoder: SD 1's or SD 2's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The file holds nothing but tables of token vectors, each as wide as a text encoder takes them: called as trainers
-    call them, or a single one that may be called by any token."""
+    """The file holds nothing but tables of token vectors, each as wide as its text encoder takes them: called as trainers
+    call them, or a single one that is called by a token."""
 
-    widths: tuple[int, ...] = (768, 1024, 1280, 4096)
     longest: int = 256
 
     def check(self, subject: Subject) -> Evidence:
@@ -33,16 +47,26 @@ class Embeddings:
         return Evidence("embeddings", odd is None, odd, "tables of token vectors", f"{len(tensors)} tensors")
 
     def _table(self, name: str, shape: tuple[int, ...], single: bool) -> bool:
-        called = _TABLES.fullmatch(name) or (single and not _NO_TOKENS.fullmatch(name))
-        return (
-            bool(called)
-            and 1 <= len(shape) <= 2
-            and shape[-1] in self.widths
-            and (len(shape) == 1 or shape[0] <= self.longest)
-        )
+        widths = next((widths for pattern, widths in _TABLES.items() if re.fullmatch(pattern, name)), ())
+        if single and not widths and _TOKEN.fullmatch(name):
+            widths = _TOKENS
+        return 1 <= len(shape) <= 2 and shape[-1] in widths and (len(shape) == 1 or shape[0] <= self.longest)
 
 
 _VAE_ROOTS = ("", "first_stage_model.", "vae.")
+_VIDEO = (
+    ("encoder.conv_in.conv.weight", "decoder.conv_out.conv.weight"),  # Hunyuan Video, LTX, CogVideoX
+    ("encoder.conv_in.conv_s.weight", "decoder.conv_out.conv_s.weight"),  # Cosmos
+    ("encoder.layers.0.weight", "decoder.output_proj.weight", "decoder.blocks.0.1.stack.0.weight"),  # Mochi
+    ("encoder.proj_in.weight", "decoder.proj_out.weight", "decoder.block_in.resnets.0.conv1.conv.weight"),  # Mochi, diffusers
+    (
+        "encoder.conv_in.weight", "decoder.conv_out.weight",
+        ("encoder.down_blocks.0.conv1.weight", "encoder.down_blocks.0.0.conv1.weight", "decoder.mid_block.convs.0.conv1.weight"),
+    ),  # Wan and Qwen-Image, deep compression, EasyAnimate
+    ("encoder.conv1.weight", "decoder.head.2.weight", "decoder.middle.0.residual.2.weight"),  # Wan, original
+    ("encoder.conv1.weight_g", "decoder.conv2.weight_v", "decoder.block.0.conv_t1.bias"),  # Oobleck
+)  # fmt: skip
+"""The first and the last layer of each, and one between where these could be anybody's."""
 _LANGUAGE_ROOTS = (
     "model.", "", "language_model.model.", "model.language_model.", "model.text_model.", "model.decoder.", "transformer.", "gpt_neox.",
     "backbone.", "rwkv.",
@@ -53,13 +77,20 @@ _LISTENING = ("/model.encoder.conv1.weight", "/encoder.conv1.weight")
 """What writes down what it hears: Whisper, whose decoder is a language model's."""
 _UPSCALER_ROOTS = ("", "params_ema.", "params.")
 """Basic SR saves the trained weights, and their moving average, under such names."""
+_CONTROLLED = ("transformer_blocks.", "single_transformer_blocks.", "double_blocks.", "joint_blocks.", "blocks.")
+"""What ControlNets have copied of their transformers: in diffusers, XLabs', Stability's and Hunyuan DiT's."""
+_STEERING = ("controlnet_mid_block.", "mid_block.base_to_ctrl.", "mid_block.base_midblock.")
+"""What ControlNets of UNets have in the middle, those of diffusers' XS classes another."""
 _CONTROL_LORA = ("lora_controlnet", "input_blocks.1.0.in_layers.2.up")
 """Its marker, which has no elements, and the first of its low-rank pairs."""
 _PULID = ("pulid_ca", "pulid_encoder", "id_adapter", "id_adapter_attn_layers")
 _MOTION = {
     "animatediff": ("down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight",),
     "diffusers": ("down_blocks.0.motion_modules.0.proj_in.weight",),
-    "hotshot-xl": ("down_blocks.0.temporal_attentions.0.proj_in.weight",),
+    "hotshot-xl": (
+        "down_blocks.0.temporal_attentions.0.proj_in.weight",
+        "up_blocks.0.temporal_attentions.0.proj_in.weight",
+    ),
 }
 """AnimateDiff's layers over time, to be put into a UNet. Its SparseCtrl has some of its own."""
 _CLIP_TEXT = "text_model.encoder.layers.0.self_attn.q_proj.weight"
@@ -76,22 +107,23 @@ SIGNATURES = (
         Has("encoder.conv_in.weight"), Has("decoder.conv_out.weight"), Has("encoder.down.0.block.0.conv1.weight"),
         Without("quantize.embedding.weight"), Alone(), roots=_VAE_ROOTS,
     ),
-    part(
-        Kind.VAE, "taesd",
-        Has("decoder.layers.0.weight", "1.weight", "0.weight"), Has("decoder.layers.2.conv.0.weight", "3.conv.0.weight", "1.conv.0.weight"),
-        Alone(),
-    ),
-    part(
-        Kind.VAE, "video",
-        Has("encoder.conv_in.conv.weight", "encoder.conv_in.conv_s.weight", "encoder.proj_in.weight", "encoder.conv1.weight",
-            "encoder.conv1.weight_g", "encoder.down_blocks.0.0.conv1.weight", "encoder.down_blocks.0.conv1.weight",
-            "encoder.down_blocks.0.resnets.0.norm1.gamma", "encoder.conv_in.weight", "encoder.layers.0.weight"),
-        Has("decoder.conv_out.conv.weight", "decoder.conv_out.conv_s.weight", "decoder.conv_out.weight", "decoder.proj_out.weight",
-            "decoder.head.2.weight", "decoder.conv2.weight_v", "decoder.output_proj.weight"),
-        Without("encoder.down_blocks.0.resnets.0.conv1.weight", "encoder.down.0.block.0.conv1.weight", "quantize.embedding.weight"),
-        Only("encoder", "decoder", "quant_conv", "post_quant_conv", "conv1", "conv2", "latents_mean", "latents_std",
-             "per_channel_statistics"),
-        Alone(), roots=_VAE_ROOTS,
+    *(
+        part(Kind.VAE, "taesd", *has(every), *rules)
+        for every, rules in (
+            (("encoder.layers.0.weight", "decoder.layers.0.weight", "decoder.layers.2.conv.0.weight"), ()),
+            (("0.weight", "1.conv.0.weight", "1.conv.4.weight"), (Width("0.weight", 3), Dimensions("14.weight", 4), Only(""))),
+            (("1.weight", "3.conv.0.weight", "3.conv.4.weight"), (Dimensions("1.weight", 4), Dimensions("19.weight", 4), Only(""))),
+        )
+    ),  # whole, and either half by itself
+    *(
+        part(
+            Kind.VAE, "video", *has(every),
+            Without("encoder.down_blocks.0.resnets.0.conv1.weight", "encoder.down.0.block.0.conv1.weight", "quantize.embedding.weight"),
+            Only("encoder", "decoder", "quant_conv", "post_quant_conv", "conv1", "conv2", "latents_mean", "latents_std",
+                 "per_channel_statistics"),
+            Alone(), roots=_VAE_ROOTS,
+        )
+        for every in _VIDEO
     ),
     *table(Kind.VAE, {
         "taesd, both halves": ("taesd_encoder.0.weight", "taesd_decoder.1.weight"),
@@ -103,18 +135,21 @@ SIGNATURES = (
         "representation": ("encoder.embeddings.cls_token", "decoder.decoder_embed.weight"),
         "vidtok": ("encoder.conv_in.conv.weight", "encoder.down_temporal.0.block.0.conv1.conv.weight"),
         "kvae audio": ("encoder.snake1.alpha", "decoder.snake1.alpha", "attn.to_q.weight"),
-        "minimax": ("encoder.conv_in.weight", "decoder.register_tokens"),
-        "minimax audio": ("encoder.block.0.weight_g", "decoder.conv_pre.weight_g"),
+        "minimax": ("encoder.conv_in.weight", "decoder.register_tokens", "decoder.transformer_blocks.0.attn.to_q.weight"),
+        "minimax audio": ("encoder.block.0.weight_g", "decoder.conv_pre.weight_g", "decoder.resblocks.0.activations.0.act.beta"),
         "same": ("bottleneck.running_std", "encoder.proj.weight", "decoder.proj.weight"),
     }, Alone()),
     # what steers a denoiser
-    part(
-        Kind.CONTROLNET, "diffusers",
-        Has("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.weight", "control_blocks.0.after_proj.weight",
-            "controlnet_x_embedder.weight", "controlnet_blocks.0.weight",
-            "pos_embed_input.proj.weight", "input_blocks.0.weight", "control_all_x_embedder.2-1.weight",
-            "control_layers.0.adaLN_modulation.0.weight", "controlnet_blocks.0.x_rms.weight"),
-    ),
+    *(
+        part(Kind.CONTROLNET, "diffusers", *has(every), *rules)
+        for every, rules in (
+            ((("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.weight"),), (Begins(*_STEERING),)),
+            (("controlnet_blocks.0.weight", "controlnet_blocks.1.weight"), (Begins(*_CONTROLLED),)),
+            (("controlnet_blocks.0.x_rms.weight", "controlnet_blocks.0.y_rms.weight"), ()),
+            (("control_blocks.0.after_proj.weight", "control_blocks.0.attn1.to_q.weight"), ()),
+            (("control_layers.0.adaLN_modulation.0.weight", "control_layers.0.after_proj.weight"), ()),
+        )
+    ),  # of UNets, of transformers, Qwen-Image's by the block, Cosmos', Z-Image's
     part(
         Kind.CONTROLNET, "ldm",
         Has("input_hint_block.0.weight"), Has("zero_convs.0.0.weight"), Without(*_CONTROL_LORA), roots=("", "control_model."),
@@ -123,10 +158,16 @@ SIGNATURES = (
     part(Kind.CONTROLNET, "vace module of wan", Has("vace_patch_embedding.weight"), Only("vace_blocks", "vace_patch_embedding")),
     part(Kind.CONTROL_LORA, "stability", Has(*_CONTROL_LORA)),
     part(Kind.CONTROL_LORA, None, AdapterOf(CONTROL)),
-    part(
-        Kind.T2I_ADAPTER, None,
-        Has("body.0.block1.weight", "body.0.resnets.0.block1.weight", "body.0.in_conv.weight"), Alone(), roots=("", "adapter."),
-    ),
+    *(
+        part(
+            Kind.T2I_ADAPTER, None,
+            Has(f"{block}1.weight"), Has(f"{block}2.weight"), Dimensions(first, 4), Alone(), roots=("", "adapter."),
+        )
+        for block, first in (
+            ("body.0.block", "conv_in.weight"), ("body.0.resnets.0.block", "conv_in.weight"),
+            ("body.0.body.0.block", "body.0.in_conv.weight"), ("body.0.resnets.0.block", "body.0.in_conv.weight"),
+        )
+    ),  # full and light, original and in diffusers
     part(Kind.T2I_ADAPTER, "style", Has("style_embedding"), Begins("transformer_layes.")),
     *table(Kind.MOTION_MODULE, _MOTION, Without("time_embedding.linear_1.weight"), roots=("", "module.")),
     *table(
@@ -134,10 +175,13 @@ SIGNATURES = (
         Without("controlnet_cond_embedding.weight", "controlnet_cond_embedding.conv_in.weight"),
     ),
     part(Kind.MOTION_LORA, "animatediff", AdapterOf(), Paths("motion modules", r".*motion_modules_\d+_")),
-    part(Kind.IP_ADAPTER, None, Begins("ip_adapter.", "image_proj.")),
+    part(Kind.IP_ADAPTER, None, Begins("ip_adapter..to_k_ip.", "ip_adapter..proj..to_k_ip.")),
     part(Kind.IP_ADAPTER, "xlabs", Has("*.processor.ip_adapter_double_stream_k_proj.weight")),
-    part(Kind.IP_ADAPTER, "pulid", Begins("pulid_ca.", "pulid_encoder.", "id_adapter."), Only(*_PULID)),
-    part(Kind.IP_ADAPTER, "photomaker", Has("id_encoder.vision_model.embeddings.class_embedding")),
+    part(Kind.IP_ADAPTER, "pulid", Begins("pulid_ca..to_q.", "id_adapter_attn_layers..id_to_k."), Only(*_PULID)),
+    part(
+        Kind.IP_ADAPTER, "photomaker",
+        Has("id_encoder.vision_model.embeddings.class_embedding"), Begins("id_encoder.visual_projection_.", "lora_weights.unet."),
+    ),
     part(Kind.IP_ADAPTER, "redux", Has("redux_up.weight"), Has("redux_down.weight"), Alone()),
     # text and pictures
     part(Kind.TEXTUAL_INVERSION, None, Embeddings(), Without("*alpha")),
@@ -183,7 +227,8 @@ SIGNATURES = (
     ),
     part(
         Kind.IMAGE_ENCODER, "clip",
-        Has("encoder.layers.0.self_attn.q_proj.weight"), Has("post_layernorm.weight"), Without(_CLIP_TEXT), roots=("",),
+        Has("encoder.layers.0.self_attn.q_proj.weight"), Has("post_layernorm.weight"), Has("embeddings.patch_embedding.weight"),
+        Without(_CLIP_TEXT),
     ),
     part(
         Kind.IMAGE_ENCODER, "clip",
@@ -197,12 +242,15 @@ SIGNATURES = (
         roots=("", "vit."),
     ),
     part(Kind.LANGUAGE_MODEL, "llama.cpp", Has("token_embd.weight"), Begins("blk..attn_q", "blk..attn_kv", "blk..ssm", "blk..ffn_norm")),
-    part(
-        Kind.LANGUAGE_MODEL, None,
-        Has("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"),
-        Begins("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention.",
-               "blocks..attention.receptance."),
-        Without(*_DRAWING, *_LISTENING), roots=_LANGUAGE_ROOTS,
+    *(
+        part(Kind.LANGUAGE_MODEL, None, Has(*words), Begins(*layers), Without(*_DRAWING, *_LISTENING), roots=_LANGUAGE_ROOTS)
+        for words, layers in (
+            (
+                ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight"),
+                ("layers..self_attn.q", "layers..mixer.", "layers..attention.", "h..attn.", "h..self_attention."),
+            ),
+            (("embeddings.weight",), ("layers..mixer.", "blocks..attention.receptance.")),
+        )
     ),
     part(
         Kind.LANGUAGE_MODEL, "modernbert",
@@ -230,57 +278,60 @@ SIGNATURES = (
     # what makes pictures larger or mends them, by the first layers of each published network
     part(
         Kind.UPSCALER, "compact",
-        Dimensions("body.0.weight", 4), Has("body.1.weight"), Dimensions("body.2.weight", 4), Only("body"),
+        Dimensions("body.0.weight", 4), Width("body.0.weight", 1, 2, 3, 4), Dimensions("body.1.weight", 1), Dimensions("body.18.weight", 4),
+        Only("body"), Words("body"),
         roots=_UPSCALER_ROOTS,
     ),
     part(
         Kind.UPSCALER, "dncnn",
         Width("model.0.weight", 1, 2, 3, 4), Dimensions("model.0.weight", 4), Width("model.0.weight", 3, axis=2),
-        Dimensions("model.2.weight", 4),
+        Dimensions("model.2.weight", 4), Dimensions("model.32.weight", 4),
         Words("model running_mean running_var num_batches_tracked"), roots=_UPSCALER_ROOTS,
     ),
     *table(Kind.UPSCALER, {
         "esrgan, first names": ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
-        "esrgan": ("conv_first.weight", ("body.0.rdb1.conv1.weight", "body.0.weight")),
+        "esrgan": ("conv_first.weight", "body.0.rdb1.conv1.weight"),
         "transformer": (
             "conv_first.weight", ("conv_after_body.weight", "conv_last.weight"),
             ("layers.0.residual_group.blocks.0.norm1.weight", "layers.0.residual_group.layers.0.norm1.weight",
-             "layers.0.blocks.0.norm1.weight", "patch_embed.norm.weight", "before_RG.1.weight"),
+             "layers.0.swin1.attn.qkv.weight", "layers.0.blocks.0.attn.attns.0.pos.pos_proj.weight",
+             "layers.0.blocks.0.attn.window_attn.attn_transform.cpb_mlp.0.weight"),
         ),
         "span": ("conv_1.sk.weight", "block_1.c1_r.sk.weight"),
         "plksr": ("feats.0.weight", ("feats.1.lk.conv.weight", "feats.1.channe_mixer.0.weight", "feats.1.channel_mixer.0.weight")),
         "omnisr": ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "up.0.weight"),
-        "realcugan": ("unet1.conv1.conv.0.weight", "unet2.conv1.conv.0.weight"),
-        "swin2sr": ("swin2sr.first_convolution.weight",),
-        "codeformer": ("position_emb", "idx_pred_layer.0.weight"),
+        "realcugan": ("unet1.conv1.conv.0.weight", "unet2.conv1.conv.0.weight", "unet1.conv2.seblock.conv1.weight"),
+        "swin2sr": ("swin2sr.first_convolution.weight", "swin2sr.encoder.stages.0.layers.0.attention.self.query.weight"),
+        "codeformer": ("position_emb", "idx_pred_layer.0.weight", "ft_layers.0.self_attn.in_proj_weight"),
         "restoreformer": ("quantize.embedding.weight", "encoder.mid.attn_1.norm2.weight", "decoder.mid.attn_1.norm2.weight"),
         "gfpgan": ("conv_body_first.weight", "stylegan_decoder.constant_input.weight"),
-        "lama": ("model.model.1.ffc.convl2l.weight",),
+        "lama": ("model.model.1.ffc.convl2l.weight", "model.model.4.ffc.convl2g.weight"),
         "restormer": (
             "patch_embed.proj.weight",
             ("encoder_level1.0.norm1.body.weight", "encoder_level1.0.norm2.body.weight", "encoder_level1.0.norm1.weight",
              "patch_unembed.proj.0.weight"),
+            ("down1_2.body.0.weight", "down1_2.body.1.weight", "layer1.blocks.0.Wg.1.weight"),
         ),
-        "rcan": ("sub_mean.weight", "add_mean.weight"),
-        "scunet": ("m_head.0.weight", "m_tail.0.weight"),
-        "drunet": ("m_head.weight", "m_down1.0.res.0.weight"),
-        "nafnet": ("intro.weight", ("ending.weight", "encoders.0.0.w")),
-        "fdat": ("conv_first.weight", "groups.0.blocks.0.n1.weight"),
-        "mosr": ("gblocks.0.weight", "gblocks.1.norm.weight"),
-        "moesr": ("in_to_dim.weight", "upscale.0.weight"),
-        "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight"),
+        "rcan": ("sub_mean.weight", "add_mean.weight", ("head.0.weight", "head.0.0.weight"), ("tail.0.0.weight", "tail.0.1.weight")),
+        "scunet": ("m_head.0.weight", "m_tail.0.weight", "m_body.0.trans_block.msa.embedding_layer.weight"),
+        "drunet": ("m_head.weight", "m_tail.weight", "m_down1.0.res.0.weight"),
+        "nafnet": ("intro.weight", "ending.weight", ("middle_blks.0.beta", "encoders.0.0.beta")),
+        "fdat": ("conv_first.weight", "groups.0.blocks.0.n1.weight", "groups.0.blocks.0.inter.cg.1.weight"),
+        "mosr": ("gblocks.0.weight", "gblocks.1.norm.weight", "gblocks.1.fc1.weight"),
+        "moesr": ("in_to_dim.weight", "upscale.0.weight", "blocks.0.msg.gated.0.fc1.weight"),
+        "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight", "body.0.global_block.norm_1.weight"),
         "seedvr2": ("vid_in.proj.weight", "emb_in.proj_in.weight", "blocks.0.attn.proj_qkv.vid.weight"),
         "latent": ("initial_conv.weight", "post_upsample_res_blocks.0.conv1.weight", "final_conv.weight"),
-        "swiftsrgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
-        "uformer": ("input_proj.proj.0.weight", "output_proj.proj.0.weight"),
-        "craft": ("relative_position_index_h", "biases_v"),
+        "swiftsrgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight", "residual.0.block1.cnn.depthwise.weight"),
+        "uformer": ("input_proj.proj.0.weight", "output_proj.proj.0.weight", "encoderlayer_0.blocks.0.norm1.weight"),
+        "craft": ("relative_position_index_h", "biases_v", "layers.0.residual_group.hf_blocks.0.norm1.body.weight"),
         "ditn": ("sft.weight", "UFONE.0.ITLs.0.attn.qkv.weight"),
         "dctlsa": ("fea_conv.weight", "B1.body.0.transformer_body.0.blocks.0.attn.qkv.weight"),
         "retinexformer": ("body.0.estimator.conv1.weight", "body.0.denoiser.mapping.weight"),
         "hvi-cidnet": ("HVE_block0.1.weight", "trans.density_k"),
         "ddcolor": ("encoder.arch.downsample_layers.0.0.weight", "decoder.color_decoder.color_embed.layers.0.weight"),
         "femasr": ("multiscale_encoder.in_conv.weight", ("after_quant_group.0.weight", "after_quant_group.0.conv.weight")),
-        "mprnet": ("shallow_feat1.0.weight", "concat12.weight"),
+        "mprnet": ("shallow_feat1.0.weight", "concat12.weight", "stage1_encoder.encoder_level1.0.CA.conv_du.0.weight"),
         "mirnet": ("conv_in.weight", "body.0.body.0.dau_top.body.0.weight"),
         "mat": ("model.synthesis.first_stage.conv_first.conv.weight", "model.mapping.fc0.weight"),
     }, roots=_UPSCALER_ROOTS),

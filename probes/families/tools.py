@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from probes.families.part import part, table
 from probes.report import Kind
-from probes.rules import Begins, Dimensions, Has, Only, Width
+from probes.rules import Begins, Dimensions, Either, Has, Only, Width
 
 _STEM = "patch_embed.proj.weight"
 
@@ -41,7 +41,7 @@ SIGNATURES = (
             ("model0.conv1_1.weight", "model1_0.conv1_1.weight"), ("model1_1.conv5_1_CPM_L1.weight", "model1_1.conv6_1_CPM.weight"),
         ),
         "hed": ("block1.convs.0.weight", "block1.projection.weight", "block5.projection.weight"),
-        "mlsd": ("backbone.features.0.0.weight", "block23.conv1.0.weight"),
+        "mlsd": ("backbone.features.0.0.weight", "block15.conv1.0.weight", "block23.conv1.0.weight"),
         "line art": ("model0.1.weight", "model2.0.conv_block.1.weight", "model4.1.weight"),
     }),
     part(
@@ -50,7 +50,9 @@ SIGNATURES = (
         Only("model"), roots=("", "model."),
     ),
     *table(Kind.DEPTH_ESTIMATOR, {
-        "depth anything": ("pretrained.cls_token", ("depth_head.projects.0.weight", "head.projects.0.weight")),
+        "depth anything": (
+            "pretrained.cls_token", ("depth_head.projects.0.weight", "head.projects.0.weight"), "pretrained.blocks.0.attn.qkv.weight",
+        ),
         "depth anything, transformers": (
             "backbone.embeddings.cls_token", "neck.reassemble_stage.layers.0.projection.weight", "head.conv1.weight",
         ),
@@ -61,6 +63,7 @@ SIGNATURES = (
         "midas": ("scratch.layer1_rn.weight", ("pretrained.model.pos_embed", "pretrained.model.patch_embed.proj.weight",
                   "pretrained.layer1.0.weight", "pretrained.layer1.0.0.conv_pw.weight")),
         "depth pro": (("encoder.patch_encoder.cls_token", "depth_pro.encoder.patch_encoder.model.embeddings.cls_token"),
+                      ("encoder.image_encoder.cls_token", "depth_pro.encoder.image_encoder.model.embeddings.cls_token"),
                       ("head.0.weight", "head.layers.0.weight")),
     }, roots=("", "core.core.")),
     # a timm classifier has nothing beside these; taggers and scorers are such
@@ -84,7 +87,7 @@ SIGNATURES = (
         Width("layers.0.weight", 768), Width("layers.0.weight", 1024, axis=0), Width("layers.7.weight", 16), Only("layers"),
     ),
     *table(Kind.INTERPOLATOR, {
-        "rife": ("block0.conv0.0.0.weight", "block0.conv0.1.0.weight", "block1.conv0.0.0.weight"),
+        "rife": tuple(f"block{block}.conv0.{layer}.0.weight" for block in range(3) for layer in range(2)),
         "film": ("extract.extract_sublevels.convs.0.0.0.weight", "fuse.convs.3.0.weight"),
     }, roots=("", "module.", "flownet.", "module.flownet.")),
     *table(Kind.FACE_ANIMATOR, {
@@ -96,9 +99,10 @@ SIGNATURES = (
         ),
         "liveportrait, stitching": ("retarget_shoulder_module.mlp.0.weight", "retarget_mouth_module.mlp.0.weight"),
     }),
-    *table(Kind.HYPERNETWORK, {
-        "webui": (("320.0.linear.0.weight", "640.0.linear.0.weight", "768.0.linear.0.weight", "1280.0.linear.0.weight"),),
-    }, Only("")),
+    part(
+        Kind.HYPERNETWORK, "webui",
+        Either(*(Width(f"{width}.0.linear.0.weight", width) for width in (320, 640, 768, 1280))), Only(""),
+    ),  # numbered by the width that each changes
     *table(Kind.LANGUAGE_MODEL, {
         "florence-2": (
             ("vision_tower.convs.0.proj.weight", "model.vision_tower.convs.0.conv.weight"),

@@ -236,6 +236,7 @@ def test_a_language_model_that_draws_is_more_than_one(draws: str) -> None:
         ({"text_encoders_0": (2, 768), "text_encoders_1": (2, 1280)}, Kind.TEXTUAL_INVERSION),
         ({"<v1.5-style>": (1, 768)}, Kind.TEXTUAL_INVERSION),
         ({"sks": (768,)}, Kind.TEXTUAL_INVERSION),
+        ({"my_style-2": (768,)}, Kind.TEXTUAL_INVERSION),
         (
             {"model.embed_tokens.weight": (32000, 4096), "model.layers.0.self_attn.q_proj.weight": (4096, 4096)},
             Kind.LANGUAGE_MODEL,
@@ -248,7 +249,15 @@ def test_a_language_model_that_draws_is_more_than_one(draws: str) -> None:
             },
             Kind.TEXT_ENCODER,
         ),
-        ({"0.weight": (64, 3, 3, 3), "1.conv.0.weight": (64, 64, 3, 3)}, Kind.VAE),
+        (
+            {
+                "0.weight": (64, 3, 3, 3),
+                "1.conv.0.weight": (64, 64, 3, 3),
+                "1.conv.4.weight": (64, 64, 3, 3),
+                "14.weight": (4, 64, 3, 3),
+            },
+            Kind.VAE,
+        ),
         ({"lllite_unet_input_blocks_1_1_attn1.conditioning1.0.weight": (32, 3, 4, 4)}, Kind.CONTROLNET),
     ],
 )

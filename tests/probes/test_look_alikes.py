@@ -545,3 +545,69 @@ def test_comfyui_s_text_encoder_may_be_sd_1_s() -> None:
 def test_convolutions_in_a_row_are_no_upscaler_by_themselves(tensors: dict[str, tuple[int, ...]]) -> None:
     header = Header({name: TensorSpec("F32", shape) for name, shape in tensors.items()})
     assert probe(header).outcome is Outcome.UNKNOWN
+
+
+CONV, LINEAR, NORM = (64, 3, 3, 3), (64, 64), (64,)
+FOREIGN: dict[str, dict[str, tuple[int, ...]]] = {
+    # what it is: the names, all a stranger's, that a network has which is recognised
+    "contrastive": {"image_proj.weight": LINEAR, "image_proj.bias": NORM, "text_proj.weight": LINEAR},
+    "fused prompts": {"ip_adapter.weight": LINEAR, "fc.weight": LINEAR},
+    "identity": {"id_adapter.fc.weight": LINEAR},
+    "faces with clip": {"id_encoder.vision_model.embeddings.class_embedding": (1024,), "swap.weight": CONV},
+    "cached features": {"image_features": (1, 768)},
+    "a speaker": {"speaker_embedding": (1, 768)},
+    "cached state": {"layer_10": (4096,)},
+    "a steering vector": {"direction-10": (4096,)},
+    "a pooled text": {"pooled": (1, 1024)},
+    "a table of another width": {"clip_l": (4, 1280)},
+    "denoising, half": {"intro.weight": CONV, "ending.weight": CONV},
+    "any unet": {"m_head.0.weight": CONV, "m_tail.0.weight": CONV},
+    "any classifier": {"conv_first.weight": CONV, "body.0.weight": CONV, "classifier.weight": LINEAR},
+    "normalised pictures": {
+        "sub_mean.weight": (3, 3, 1, 1),
+        "add_mean.weight": (3, 3, 1, 1),
+        "classifier.weight": LINEAR,
+    },
+    "swin": {
+        "conv_first.weight": CONV,
+        "conv_last.weight": CONV,
+        "patch_embed.norm.weight": NORM,
+        "head.weight": LINEAR,
+    },
+    "swin's blocks": {"conv_first.weight": CONV, "conv_last.weight": CONV, "layers.0.blocks.0.norm1.weight": NORM},
+    "projections": {"input_proj.proj.0.weight": LINEAR, "output_proj.proj.0.weight": LINEAR},
+    "dimensions": {"in_to_dim.weight": LINEAR, "upscale.0.weight": LINEAR},
+    "two unets": {"unet1.conv1.conv.0.weight": CONV, "unet2.conv1.conv.0.weight": CONV},
+    "codes": {"position_emb": LINEAR, "idx_pred_layer.0.weight": NORM},
+    "levels": {"patch_embed.proj.weight": CONV, "encoder_level1.0.norm1.weight": NORM},
+    "stages": {"shallow_feat1.0.weight": CONV, "concat12.weight": CONV},
+    "gates": {"gblocks.0.weight": LINEAR, "gblocks.1.norm.weight": NORM},
+    "a fast fourier layer": {"model.model.1.ffc.convl2l.weight": CONV},
+    "three layers": {"body.0.weight": CONV, "body.1.weight": NORM, "body.2.weight": CONV},
+    "convolutions, then classes": {"model.0.weight": CONV, "model.2.weight": CONV, "model.6.weight": (10, 64)},
+    "a sequence": {"0.weight": (10, 784), "1.conv.0.weight": LINEAR},
+    "a sequence with a stem": {"1.weight": LINEAR, "3.conv.0.weight": LINEAR},
+    "speech": {"encoder.layers.0.weight": LINEAR, "decoder.output_proj.weight": LINEAR},
+    "a row autoencoder": {"encoder.proj_in.weight": LINEAR, "decoder.proj_out.weight": LINEAR},
+    "a mixed autoencoder": {"encoder.conv1.weight": CONV, "decoder.conv_out.weight": CONV},
+    "convolutions both ways": {"encoder.conv_in.weight": CONV, "decoder.conv_out.weight": CONV},
+    "a perceptron": {"input_blocks.0.weight": LINEAR, "output_blocks.0.weight": LINEAR},
+    "a patch embedding": {"pos_embed_input.proj.weight": CONV, "head.weight": LINEAR},
+    "controllers": {"control_blocks.0.after_proj.weight": LINEAR, "controlnet_blocks.0.weight": LINEAR},
+    "a residual block": {"body.0.block1.weight": CONV, "fc.weight": LINEAR},
+    "a bottleneck": {"body.0.in_conv.weight": CONV, "fc.weight": LINEAR},
+    "attention in time": {"down_blocks.0.temporal_attentions.0.proj_in.weight": LINEAR, "head.weight": LINEAR},
+    "a picture's encoder": {"encoder.layers.0.self_attn.q_proj.weight": LINEAR, "post_layernorm.weight": NORM},
+    "a graph": {"embeddings.weight": LINEAR, "layers.0.attention.out.weight": LINEAR},
+    "a pretrained backbone": {"pretrained.cls_token": (1, 1, 384), "head.projects.0.weight": LINEAR},
+    "patches": {"encoder.patch_encoder.cls_token": (1, 1, 64), "head.0.weight": CONV},
+    "lines": {"backbone.features.0.0.weight": CONV, "block23.conv1.0.weight": CONV},
+    "blocks": {f"block{at}.conv0.{layer}.0.weight": CONV for at in range(2) for layer in range(2)},
+    "layers by number": {"320.0.linear.0.weight": LINEAR},
+    "transformers in x": {"to_timestep_embed.0.weight": LINEAR, "transformer.rotary_pos_emb.inv_freq": NORM},
+}
+
+
+@pytest.mark.parametrize("tensors", FOREIGN.values(), ids=FOREIGN)
+def test_a_name_or_two_make_no_kind(tensors: dict[str, tuple[int, ...]]) -> None:
+    assert probe(header_of(tensors)).outcome is Outcome.UNKNOWN
