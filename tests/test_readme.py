@@ -10,11 +10,33 @@ from pathlib import Path
 import pytest
 
 from api.cli import main
+from probes.families import SIGNATURES
+from probes.report import Kind
 from registry.settings import Settings
 from tests.service import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+
+
+def test_what_is_listed_the_probe_knows() -> None:
+    """All of it. That a new family stands here, too, is asked of nobody: it costs its file, its line and its fixture."""
+    both, alone, parts = (
+        set(re.findall(r"`([^`]+)`", README.partition(head)[2].partition(end)[0]))
+        for head, end in (
+            ("checkpoints and LoRAs of", ";"),
+            ("checkpoints alone of", ". "),
+            ("and does not take:", ". "),
+        )
+    )
+    families = {
+        kind: {s.family for s in SIGNATURES if s.kind is kind and s.family} for kind in (Kind.CHECKPOINT, Kind.LORA)
+    }
+    assert both
+    assert both <= families[Kind.CHECKPOINT] & families[Kind.LORA]
+    assert alone
+    assert alone <= families[Kind.CHECKPOINT]
+    assert parts == {*Kind} - {Kind.CHECKPOINT, Kind.LORA, Kind.LCM_LORA}
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
